@@ -1,0 +1,593 @@
+"""The loops: arrays in, arrays out, nothing known of frames, files or threads.
+
+Every kernel releases the GIL and is compiled once, for one signature, and cached on disk. Integer types are
+spelled out, because numba turns a mix of signed and unsigned into float64 without a word. Indices are not
+checked here: the caller's docstring says what must hold.
+
+The way of the rows: ``cut``, ``fixed``, ``mix_integers`` or ``fingerprint_strings`` give each row of a block a
+period, a whole number of money units and a user key; ``scatter`` orders the block by partition of users;
+``activity`` nets one partition to the active amounts of each user; ``histogram`` adds them up.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+_U = np.uint64
+_M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
+_C1, _C2 = _U(0x87C37B91114253D5), _U(0x4CF5AD432745937F)
+_F1, _F2 = _U(0xFF51AFD7ED558CCD), _U(0xC4CEB9FE1A85EC53)
+_A1, _A2 = _U(0x52DCE729), _U(0x38495AB5)
+_U0, _U1, _U3, _U4, _U5, _U6, _U7 = _U(0), _U(1), _U(3), _U(4), _U(5), _U(6), _U(7)
+_U8, _U12, _U16, _U27, _U30, _U31, _U32, _U33 = _U(8), _U(12), _U(16), _U(27), _U(30), _U(31), _U(32), _U(33)
+_U58, _U63, _U64, _LOW = _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
+
+_DE_BRUIJN = _U(0x03F79D71B4CB0A89)
+_BIT = np.zeros(64, np.int64)
+for _i in range(64):
+    _BIT[((int(_DE_BRUIJN) << _i) & 0xFFFFFFFFFFFFFFFF) >> 58] = _i
+_EXACT = np.int64(1) << np.int64(53)  # integers up to here are floats too
+
+
+@njit(nogil=True, cache=True)
+def mix_integers(ids, keys):
+    """Spread integer ids over 64 bits, one to one (the finaliser of SplitMix64)."""
+    for i in range(ids.size):
+        x = _U(ids[i])
+        x = (x ^ (x >> _U30)) * _M1
+        x = (x ^ (x >> _U27)) * _M2
+        keys[i] = x ^ (x >> _U31)
+
+
+@njit(nogil=True, cache=True)
+def _word(memory, at, count):
+    """Read `count` (1 to 8) bytes as a little-endian number."""
+    if count == _U8:
+        return (
+            _U(memory[at])
+            | (_U(memory[at + _U1]) << _U8)
+            | (_U(memory[at + _U(2)]) << _U16)
+            | (_U(memory[at + _U3]) << _U(24))
+            | (_U(memory[at + _U4]) << _U32)
+            | (_U(memory[at + _U5]) << _U(40))
+            | (_U(memory[at + _U6]) << _U(48))
+            | (_U(memory[at + _U7]) << _U(56))
+        )
+    word = _U0
+    for i in range(count):
+        word |= _U(memory[at + _U(i)]) << (_U8 * _U(i))
+    return word
+
+
+@njit(nogil=True, cache=True)
+def _absorb(h1, h2, a, b):
+    """Take 16 bytes into a fingerprint (the body of MurmurHash3 x64 128)."""
+    a *= _C1
+    a = (a << _U31) | (a >> _U33)
+    h1 ^= a * _C2
+    h1 = ((h1 << _U27) | (h1 >> _U(37))) + h2
+    h1 = h1 * _U5 + _A1
+    b *= _C2
+    b = (b << _U33) | (b >> _U31)
+    h2 ^= b * _C1
+    h2 = ((h2 << _U31) | (h2 >> _U33)) + h1
+    return h1, h2 * _U5 + _A2
+
+
+@njit(nogil=True, cache=True)
+def _finish(x):
+    x = (x ^ (x >> _U33)) * _F1
+    x = (x ^ (x >> _U33)) * _F2
+    return x ^ (x >> _U33)
+
+
+@njit(nogil=True, cache=True)
+def fingerprint_strings(views, memory, bases, keys, keys2):
+    """Reduce strings to 128 bits (MurmurHash3 x64 128, the tail padded with zeros to 16 bytes).
+
+    `views` holds the Arrow string views, two words each; `memory` spans every data buffer, and buffer k starts
+    at ``memory[bases[k]]``. Two of a thousand million different strings meet with a chance below 2e-21.
+    """
+    for i in range(keys.size):
+        head, tail = views[2 * i], views[2 * i + 1]
+        length = head & _LOW
+        h1 = _U0
+        h2 = _U0
+        if length <= _U12:
+            h1, h2 = _absorb(h1, h2, (head >> _U32) | (tail << _U32), tail >> _U32)
+        else:
+            at = bases[np.int64(tail & _LOW)] + (tail >> _U32)
+            left = length
+            while left >= _U16:
+                h1, h2 = _absorb(h1, h2, _word(memory, at, _U8), _word(memory, at + _U8, _U8))
+                at += _U16
+                left -= _U16
+            if left > _U8:
+                h1, h2 = _absorb(h1, h2, _word(memory, at, _U8), _word(memory, at + _U8, left - _U8))
+            elif left > _U0:
+                h1, h2 = _absorb(h1, h2, _word(memory, at, left), _U0)
+        h1 ^= length
+        h2 ^= length
+        h1 += h2
+        h2 += h1
+        h1 = _finish(h1)
+        h2 = _finish(h2)
+        h1 += h2
+        keys[i] = h1
+        keys2[i] = h2 + h1
+
+
+@njit(nogil=True, cache=True)
+def fixed(values, scale, units):
+    """Read each float as the nearest whole number of 1/scale, ties to even, by its exact binary value.
+
+    `scale` is a power of ten up to 1e9. Returns the number of values that are NaN or infinite, and the number
+    whose result leaves the range of int64; their units are 0.
+    """
+    wild = 0
+    far = 0
+    for i in range(values.size):
+        x = values[i]
+        product = x * scale
+        nearest = np.rint(product)
+        if abs(product) < 4503599627370496.0 and abs(product - nearest) != 0.5:
+            units[i] = np.int64(nearest)
+        elif not np.isfinite(x):
+            wild += 1
+            units[i] = 0
+        elif abs(product) >= 9223372036854775808.0:
+            far += 1
+            units[i] = 0
+        else:
+            # Veltkamp's split and Dekker's product give what the multiplication rounded away.
+            c = 134217729.0 * x
+            xh = c - (c - x)
+            xl = x - xh
+            c = 134217729.0 * scale
+            sh = c - (c - scale)
+            sl = scale - sh
+            error = ((xh * sh - product) + xh * sl + xl * sh) + xl * sl
+            whole = np.int64(np.floor(product))
+            if abs(product) < 4503599627370496.0:
+                # A half was seen; the error tells on which side of it the value really lies.
+                up = error > 0.0 or (error == 0.0 and (whole & 1) == 1)
+            else:
+                whole += np.int64(np.floor(error))
+                rest = error - np.floor(error)
+                up = rest > 0.5 or (rest == 0.5 and (whole & 1) == 1)
+            units[i] = whole + 1 if up else whole
+    return wild, far
+
+
+@njit(nogil=True, cache=True)
+def magnitude(units):
+    """Sum |units| exactly: returns the sums of the high and the low 32 bits of each."""
+    high = _U0
+    low = _U0
+    for i in range(units.size):
+        x = units[i]
+        m = _U(x) if x >= 0 else _U0 - _U(x)
+        high += m >> _U32
+        low += m & _LOW
+    return high, low
+
+
+@njit(nogil=True, cache=True)
+def cut(instants, starts, shifts, origin, halvings, odd, table, periods):
+    """Cut instants to periods: shift to local time, to the day, then look the day up.
+
+    `starts` are the instants from which each of `shifts` holds, the first at or below all instants. A day has
+    ``odd * 2**halvings`` ticks, ``table[k]`` is the period of the k-th day after the tick `origin` of a
+    midnight, and covers every local day.
+    """
+    k = 0
+    last = starts.size - 1
+    for i in range(instants.size):
+        t = instants[i]
+        if t < starts[k] or (k < last and t >= starts[k + 1]):
+            k = np.searchsorted(starts, t, side="right") - 1
+        # Without its factors of two a tick count is below 2**53, so the division of floats cannot round up.
+        ticks = (t + shifts[k] - origin) >> halvings
+        periods[i] = table[np.int64(np.float64(ticks) / odd)]
+
+
+@njit(nogil=True, cache=True)
+def leave_out(units, periods, last, above):
+    """Mark as −1 the periods of rows later than `last`, and of rows whose amount is not greater than `above`."""
+    for i in range(units.size):
+        if periods[i] > last or units[i] <= above:
+            periods[i] = -1
+
+
+@njit(nogil=True, cache=True)
+def scatter(
+    first, row, keys, keys2, periods, units, bits, starts, out_keys, out_keys2, out_periods, out_units, out_rows,
+):  # fmt: skip
+    """Write the rows of one block ordered by the top `bits` of their key, stable, from position `first` on.
+
+    Rows of period −1 are left out. Partition p of the block ends up at ``starts[p]`` to ``starts[p + 1]``.
+    `keys2`, `units` and `out_rows` may be empty: then there is none. The first row of the block has the number
+    `row`.
+    """
+    shift = _U63 - _U(bits)
+    starts[:] = 0
+    for i in range(keys.size):
+        if periods[i] >= 0:
+            starts[np.int64((keys[i] >> _U1) >> shift) + 1] += 1
+    starts[0] = first
+    for p in range(starts.size - 1):
+        starts[p + 1] += starts[p]
+    cursor = starts[:-1].copy()
+    wide = keys2.size > 0
+    paid = units.size > 0
+    numbered = out_rows.size > 0
+    for i in range(keys.size):
+        if periods[i] >= 0:
+            p = np.int64((keys[i] >> _U1) >> shift)
+            at = cursor[p]
+            cursor[p] = at + 1
+            out_keys[at] = keys[i]
+            out_periods[at] = periods[i]
+            if paid:
+                out_units[at] = units[i]
+            if wide:
+                out_keys2[at] = keys2[i]
+            if numbered:
+                out_rows[at] = np.uint32(row + i)
+
+
+@njit(nogil=True, cache=True)
+def _slot(key, key2, wide, slots, users, users2):
+    """Find where a user stands in the open-addressing table, or the free slot where it would."""
+    mask = slots.size - 1
+    at = np.int64(key & _U(mask))
+    while True:
+        code = slots[at]
+        if code < 0 or (users[code] == key and (not wide or users2[code] == key2)):
+            return at
+        at = (at + 1) & mask
+
+
+@njit(nogil=True, cache=True)
+def _grown(slots, users, count):
+    """Make the table four times as large."""
+    bigger = np.full(slots.size * 4, -1, np.int32)
+    mask = bigger.size - 1
+    for code in range(count):
+        at = np.int64(users[code] & _U(mask))
+        while bigger[at] >= 0:
+            at = (at + 1) & mask
+        bigger[at] = np.int32(code)
+    return bigger
+
+
+@njit(nogil=True, cache=True)
+def activity(
+    p, starts, keys, keys2, periods, units, rows,
+    joined_starts, joined_keys, joined_keys2, joined_periods, joined_rows,
+    span, signed, clip, tally,
+):  # fmt: skip
+    """Net one partition: for every user the active amount of every period, in order.
+
+    Parameters
+    ----------
+    p
+        The partition. Its rows stand at ``starts[b, p]`` to ``starts[b, p + 1]`` for each block b.
+    keys, keys2, periods, units, rows
+        What `scatter` wrote, periods in 0 .. span−1; `keys2` and `rows` may be empty.
+    joined_starts, joined_keys, joined_keys2, joined_periods, joined_rows
+        The same for the users whose cohort is given from outside, in periods from 0 without an upper end.
+    span
+        Number of periods.
+    signed
+        Keep nets that are not positive, after the start of the cohort, as inactive cells.
+    clip
+        Add active amounts before a given cohort to its first period; else they are left out.
+    tally
+        int64[7], added to: users active before their given cohort, users whose given cohort is at or after
+        `span`, rows that give a user another cohort, active users whose cohort is not given, users given one. The
+        last two are one more than the least row of a user of the first kind, and of the third, or 0.
+
+    Returns
+    -------
+    cohort, row, start, period, active, amount
+        A cohort's period and a row number for each user that has one; the cells of user u stand at ``start[u]``
+        to ``start[u + 1]``, sorted by period: at most one active one a period, and (only if `signed`) at most one
+        that is not.
+    """
+    wide = keys2.size > 0 or joined_keys2.size > 0
+    numbered = rows.size > 0 or joined_rows.size > 0
+    total = 0
+    for b in range(starts.shape[0]):
+        total += starts[b, p + 1] - starts[b, p]
+    most = total
+    for b in range(joined_starts.shape[0]):
+        most += joined_starts[b, p + 1] - joined_starts[b, p]
+
+    # Users become codes 0, 1, 2 … in order of appearance; those given a cohort come first.
+    slots = np.full(1024, -1, np.int32)
+    users = np.empty(most, np.uint64)
+    users2 = np.empty(most if wide else 0, np.uint64)
+    first_row = np.empty(most if numbered else 0, np.uint32)
+    given = np.empty(most if joined_keys.size > 0 else 0, np.int32)
+    count = 0
+    for b in range(joined_starts.shape[0]):
+        for i in range(joined_starts[b, p], joined_starts[b, p + 1]):
+            key2 = joined_keys2[i] if wide else _U0
+            at = _slot(joined_keys[i], key2, wide, slots, users, users2)
+            code = slots[at]
+            if code < 0:
+                code = np.int32(count)
+                slots[at] = code
+                users[code] = joined_keys[i]
+                if wide:
+                    users2[code] = key2
+                if numbered:
+                    first_row[code] = joined_rows[i]
+                given[code] = joined_periods[i]
+                count += 1
+                if 2 * count > slots.size:
+                    slots = _grown(slots, users, count)
+            elif given[code] != joined_periods[i]:
+                tally[2] += 1
+                if numbered and (tally[6] == 0 or first_row[code] < tally[6]):
+                    tally[6] = np.int64(first_row[code]) + 1
+    known = count
+    tally[4] += known
+
+    codes = np.empty(total, np.int32)
+    j = 0
+    for b in range(starts.shape[0]):
+        for i in range(starts[b, p], starts[b, p + 1]):
+            key2 = keys2[i] if wide else _U0
+            at = _slot(keys[i], key2, wide, slots, users, users2)
+            code = slots[at]
+            if code < 0:
+                code = np.int32(count)
+                slots[at] = code
+                users[code] = keys[i]
+                if wide:
+                    users2[code] = key2
+                if numbered:
+                    first_row[code] = rows[i]
+                count += 1
+                if 2 * count > slots.size:
+                    slots = _grown(slots, users, count)
+            codes[j] = code
+            j += 1
+
+    # Bring the rows of each user together (a counting sort, within the partition and so within the cache).
+    ends = np.zeros(count + 1, np.int64)
+    for j in range(total):
+        ends[codes[j] + 1] += 1
+    for u in range(count):
+        ends[u + 1] += ends[u]
+    own_period = np.empty(total, np.int32)
+    own_units = np.empty(total, np.int64)
+    j = 0
+    for b in range(starts.shape[0]):
+        for i in range(starts[b, p], starts[b, p + 1]):
+            u = codes[j]
+            j += 1
+            at = ends[u]
+            ends[u] = at + 1
+            own_period[at] = periods[i]
+            own_units[at] = units[i]
+
+    cohort = np.empty(count, np.int32)
+    row = np.empty(count if numbered else 0, np.uint32)
+    start = np.empty(count + 1, np.int64)
+    # A user of n rows has at most n cells: clipping joins cells and never makes one.
+    period = np.empty(total, np.int32)
+    active = np.empty(total, np.bool_)
+    amount = np.empty(total, np.int64)
+    net = np.zeros(span, np.int64)
+    words = np.zeros((span + 63) // 64, np.uint64)
+    kept = 0
+    k = np.int64(0)
+    begin = np.int64(0)
+    for u in range(count):
+        low = span
+        high = -1
+        for at in range(begin, ends[u]):
+            t = own_period[at]
+            net[t] += own_units[at]
+            words[t >> 6] |= _U1 << _U(t & 63)
+            low = min(low, np.int64(t))
+            high = max(high, np.int64(t))
+        begin = ends[u]
+        origin = np.int64(given[u]) if u < known else np.int64(-1)
+        own = origin < 0
+        opened = k
+        pending = np.int64(0)
+        early = False
+        for w in range(low >> 6, (high >> 6) + 1):
+            bits = words[w]
+            words[w] = _U0
+            while bits != _U0:
+                lowest = bits & (_U0 - bits)
+                bits ^= lowest
+                t = (w << 6) + _BIT[np.int64((lowest * _DE_BRUIJN) >> _U58)]
+                value = net[t]
+                net[t] = 0
+                if own and value > 0:
+                    own = False
+                    origin = t
+                    tally[3] += 1
+                if origin < 0:
+                    continue
+                if t < origin:
+                    if value > 0:
+                        early = True
+                        pending += value
+                    continue
+                if pending > 0 and clip:
+                    period[k], active[k], amount[k] = origin, True, pending
+                    k += 1
+                    pending = 0
+                    if t == origin and value > 0:
+                        amount[k - 1] += value
+                        continue
+                if value > 0 or (signed and value < 0):
+                    period[k], active[k], amount[k] = t, value > 0, value
+                    k += 1
+        if early:
+            tally[0] += 1
+            if numbered and (tally[5] == 0 or first_row[u] < tally[5]):
+                tally[5] = np.int64(first_row[u]) + 1
+        if origin >= span:
+            tally[1] += 1
+            k = opened
+        elif origin >= 0:
+            if pending > 0 and clip:
+                period[k], active[k], amount[k] = origin, True, pending
+                k += 1
+            cohort[kept] = origin
+            start[kept] = opened
+            if numbered:
+                row[kept] = first_row[u]
+            kept += 1
+    start[kept] = k
+    return cohort[:kept], row[:kept], start[: kept + 1], period[:k], active[:k], amount[:k]
+
+
+@njit(nogil=True, cache=True)
+def histogram(cohort, start, period, active, amount, offsets, size, actives, amounts, firsts):
+    """Add users to the sums over (cohort, age).
+
+    The cell of cohort c and age a stands at ``offsets[c] + a``; where ``offsets[c]`` is negative only the size
+    is counted. `firsts` sums the active amounts at age 0.
+    """
+    for u in range(cohort.size):
+        c = np.int64(cohort[u])
+        size[c] += 1
+        if offsets[c] >= 0:
+            base = offsets[c] - c
+            for k in range(start[u], start[u + 1]):
+                at = base + period[k]
+                amounts[at] += amount[k]
+                if active[k]:
+                    actives[at] += 1
+                    if period[k] == c:
+                        firsts[c] += amount[k]
+
+
+@njit(nogil=True, cache=True)
+def customer_sums(cohort, start, period, active, amount, since, first, total, recent, periods):
+    """Sum up each user: active amount at age 0, amount in all and from period `since` on, active periods."""
+    for u in range(cohort.size):
+        first[u] = 0
+        total[u] = 0
+        recent[u] = 0
+        periods[u] = 0
+        for k in range(start[u], start[u + 1]):
+            total[u] += amount[k]
+            if period[k] >= since:
+                recent[u] += amount[k]
+            if active[k]:
+                periods[u] += 1
+                if period[k] == cohort[u]:
+                    first[u] += amount[k]
+
+
+@njit(nogil=True, cache=True)
+def lay_out(
+    users, places, cohort, start, period, active, amount, dense, span, scale,
+    factor, divisor, offsets, means, ages, logo, money, retention, ltv,
+):  # fmt: skip
+    """Write the ages of some users, one user after the other in the order of `users`.
+
+    User ``users[i]`` fills the positions from ``places[i]`` on: every age up to the last period, or (not `dense`)
+    the active ones. Published are amount / scale, amount · factor[u] / divisor[u], and as ltv the user's own
+    cumulative amount / scale; or, unless `means` is empty, the cohort's ``means[offsets[cohort] + age]``.
+    """
+    own = means.size == 0
+    for i in range(users.size):
+        u = users[i]
+        k = start[u]
+        stop = start[u + 1]
+        at = places[i]
+        cumulative = np.int64(0)
+        c = np.int64(cohort[u])
+        last = span
+        if not dense:
+            last = np.int64(period[stop - 1]) + 1 if stop > k else c
+        for t in range(c, last):
+            value = np.int64(0)
+            here = False
+            while k < stop and period[k] == t:
+                value += amount[k]
+                here = here or active[k]
+                k += 1
+            cumulative += value
+            if dense or here:
+                ages[at] = t - c
+                logo[at] = 1.0 if here else 0.0
+                money[at] = _quotient(value, np.int64(1), scale)
+                retention[at] = _quotient(value, factor[u], divisor[u])
+                ltv[at] = _quotient(cumulative, np.int64(1), scale) if own else means[offsets[c] + t - c]
+                at += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _quotient(a, b, divisor):
+    """Divide a · b by `divisor` and round once, to the nearest float; NaN where the divisor is 0.
+
+    b and the divisor must not be negative.
+    """
+    if divisor == 0:
+        return np.nan
+    product = np.float64(a) * np.float64(b)
+    if abs(a) < _EXACT and b < _EXACT and abs(product) < 9007199254740992.0 and divisor < _EXACT:
+        return product / np.float64(divisor)
+    return _long_quotient(a, b, divisor)
+
+
+@njit(nogil=True, cache=True)
+def _long_quotient(a, b, divisor):
+    """Do the same in 128 bits, by long division."""
+    x = _U(a) if a >= 0 else _U0 - _U(a)
+    y = _U(b)
+    d = _U(divisor)
+    low = (x & _LOW) * (y & _LOW)
+    middle = (x >> _U32) * (y & _LOW) + (low >> _U32)
+    cross = (x & _LOW) * (y >> _U32) + (middle & _LOW)
+    high = (x >> _U32) * (y >> _U32) + (middle >> _U32) + (cross >> _U32)
+    low = (cross << _U32) | (low & _LOW)
+
+    quotient = _U0
+    rest = _U0
+    exponent = 0
+    sticky = _U0
+    full = _U1 << _U(54)
+    for step in range(128):
+        bit = (high >> _U(63 - step)) & _U1 if step < 64 else (low >> _U(127 - step)) & _U1
+        rest = (rest << _U1) | bit
+        digit = _U0
+        if rest >= d:
+            rest -= d
+            digit = _U1
+        if quotient < full:
+            quotient = (quotient << _U1) | digit
+        else:
+            exponent += 1
+            sticky |= digit
+    while quotient < full and rest != _U0:
+        rest <<= _U1
+        quotient <<= _U1
+        exponent -= 1
+        if rest >= d:
+            rest -= d
+            quotient |= _U1
+    if rest != _U0:
+        sticky = _U1
+    result = math.ldexp(np.float64(np.int64(quotient | sticky)), exponent)
+    return result if a >= 0 else -result
+
+
+@njit(nogil=True, cache=True)
+def divide(numerators, divisors, quotients):
+    """Divide integers by integers that are not negative, each rounded once; NaN where the divisor is 0."""
+    for i in range(numerators.size):
+        quotients[i] = _quotient(numerators[i], np.int64(1), divisors[i])

@@ -1,0 +1,44 @@
+"""The ratios: one line each, the docstring is the formula.
+
+Every argument is an array of whole numbers, with one entry for each cell of the table, and money is in units of
+``1 / scale``. Every result is rounded once, from the exact quotient to the nearest float: an expression of polars
+would round each of two sums first where they are beyond 2**53, and multiplies by a reciprocal where it divides by
+a literal. A denominator of 0 gives null.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib import kernels
+
+
+def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int) -> pl.Series:
+    """Numerator / divisor.
+
+    >>> quotient(np.array([1, 2]), np.array([3, 0])).to_list()
+    [0.3333333333333333, None]
+    """
+    result = np.empty(numerators.size)
+    kernels.divide(numerators, np.array(np.broadcast_to(divisors, numerators.shape)), result)
+    return pl.Series(result, nan_to_null=True)
+
+
+def money(amount: NDArray[np.int64], scale: int) -> pl.Series:
+    """Σ amount."""
+    return quotient(amount, scale)
+
+
+def logo_retention(active: NDArray[np.int64], size: NDArray[np.int64]) -> pl.Series:
+    """Active users / cohort size."""
+    return quotient(active, size)
+
+
+def amount_retention(amount: NDArray[np.int64], first_amount: NDArray[np.int64]) -> pl.Series:
+    """Σ amount at this age / Σ active amount at age 0."""
+    return quotient(amount, first_amount)
+
+
+def ltv(cumulative: NDArray[np.int64], size: NDArray[np.int64], scale: int) -> pl.Series:
+    """Σ amount over ages 0 to this one / cohort size."""
+    return quotient(cumulative, size * scale)

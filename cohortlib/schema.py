@@ -1,0 +1,480 @@
+"""The door: from whatever the user holds to three checked columns, and from columns to arrays.
+
+Columns are named here and nowhere further in. Inside there are users, instants and amounts.
+"""
+
+import glob
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib import kernels
+from cohortlib.errors import DataError, SchemaError, SourceError, listed, warn
+from cohortlib.periods import FIRST_DAY, LAST_DAY, Calendar, offsets
+
+
+class ArrowStream(Protocol):
+    """Anything that speaks the Arrow PyCapsule interface: pandas, pyarrow, a DuckDB relation."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Export the table as a stream of Arrow record batches."""
+
+
+Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
+Ints: TypeAlias = NDArray[np.int64]
+Keys: TypeAlias = NDArray[np.uint64]
+Nulls = Literal["error", "drop"]
+
+_TICKS = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+_LIMIT = 2**63
+
+
+# ---------------------------------------------------------------------------------------- from a source to a frame
+
+
+Chooser: TypeAlias = Callable[[list[str]], list[str]]
+
+
+def read(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> pl.DataFrame:
+    """Read some columns of a source.
+
+    Parameters
+    ----------
+    source
+        A polars frame, lazy or not; the path or glob of Parquet or CSV files; or an Arrow stream.
+    wanted
+        Names the columns to read, given those that are there.
+    text, number
+        Columns which a CSV file is to be read as text (so that user 007 stays 007) and as floats.
+    """
+    if isinstance(source, pl.DataFrame):
+        return source.select(_chosen(source.columns, wanted))
+    if isinstance(source, pl.LazyFrame):
+        return _collect(source, wanted, "the lazy frame")
+    if isinstance(source, str | Path):
+        return _read_files(str(source), wanted, text, number)
+    if hasattr(source, "__arrow_c_stream__"):
+        try:
+            frame = pl.DataFrame(source)
+        except Exception as error:
+            raise SchemaError(
+                f"the {type(source).__module__}.{type(source).__qualname__} could not be read through the Arrow "
+                f"interface: {_first_line(error)}"
+            ) from error
+        return frame.select(_chosen(frame.columns, wanted))
+    raise SchemaError(
+        f"a {type(source).__qualname__} is no table; expected a polars frame, the path of Parquet or CSV files, or an "
+        "object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)"
+    )
+
+
+def _chosen(there: list[str], wanted: Chooser) -> list[str]:
+    """Choose columns, each once, and say which is missing."""
+    columns = list(dict.fromkeys(wanted(there)))
+    for name in columns:
+        if name not in there:
+            raise SchemaError(
+                f"column {name!r} is not in the table; columns are {listed(there)}. "
+                "Hint: name the columns with user=, timestamp= and amount="
+            )
+    return columns
+
+
+def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
+    try:
+        return frame.select(_chosen(frame.collect_schema().names(), wanted)).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SourceError(f"{what} cannot be read: {_first_line(error)}") from error
+
+
+def files(path: str) -> list[str]:
+    """List the files that a path or glob names."""
+    return [path] if "://" in path or Path(path).is_file() else sorted(glob.glob(path, recursive=True))
+
+
+def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+    found = files(path)
+    if not found:
+        what = "no file matches" if glob.has_magic(path) else "there is no file"
+        raise SourceError(f"{what} {path!r}; expected the path or glob of Parquet or CSV files")
+    names = [Path(file).name.lower() for file in found]
+    if all(name.endswith((".parquet", ".pq")) for name in names):
+        return _collect(pl.scan_parquet(found, glob=False), wanted, repr(path))
+    if all(name.endswith((".csv", ".csv.gz", ".csv.zst")) for name in names):
+        return _read_csv(path, found, wanted, text, number)
+    raise SourceError(
+        f"{path!r} is neither Parquet nor CSV by its name; expected names that all end in .parquet, or all in .csv "
+        "or .csv.gz. Hint: for a folder give a glob, such as 'folder/*.parquet'"
+    )
+
+
+def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+    def scan(types: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
+        return pl.scan_csv(found, glob=False, try_parse_dates=True, schema_overrides=types)
+
+    try:
+        there = scan({}).collect_schema().names()
+    except pl.exceptions.NoDataError as error:
+        raise SourceError(f"{path!r} is empty; expected a CSV file with a header line") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SourceError(f"{path!r} cannot be read: {_first_line(error)}") from error
+    types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
+    try:
+        return _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
+    except SourceError:
+        if number is not None:
+            raw = _collect(scan({number: pl.String}), lambda _: [number], repr(path))[number]
+            bad = raw.filter(raw.is_not_null() & raw.cast(pl.Float64, strict=False).is_null())
+            if len(bad):
+                raise SchemaError(
+                    f"column {number!r} of {path!r} holds text in {len(bad):,} rows, such as {bad[0]!r}; expected "
+                    "numbers such as 12.5"
+                ) from None
+        raise
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# ------------------------------------------------------------------------------------------- from columns to arrays
+
+
+@dataclass(frozen=True)
+class Users:
+    """A column of user ids without nulls: integers, or text."""
+
+    series: pl.Series
+
+    @classmethod
+    def of(cls, column: pl.Series) -> "Users":
+        """Check the type of a column of user ids."""
+        kind = column.dtype
+        if isinstance(kind, pl.Categorical | pl.Enum | pl.String) or kind in (pl.Int64, pl.UInt64):
+            return cls(column)
+        if kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0):
+            low, high = _range(column)
+            fits = low is None or (int(low) >= -_LIMIT and int(high) < _LIMIT)
+            return cls(column.cast(pl.Int64 if fits else pl.String))
+        if kind == pl.Null and not len(column):
+            return cls(column.cast(pl.Int64))
+        raise SchemaError(
+            f"column {column.name!r} is {kind}; expected user ids as integers, strings or categoricals. "
+            f"Hint: pl.col({column.name!r}).cast(pl.String)"
+        )
+
+    @classmethod
+    def both(cls, one: "Users", other: "Users") -> tuple["Users", "Users"]:
+        """Bring two columns of ids to one type, so that the same user has the same key in both."""
+        kinds = one.series.dtype, other.series.dtype
+        if kinds[0] == kinds[1] and kinds[0] in (pl.Int64, pl.UInt64, pl.String):
+            return one, other
+        if kinds[0].is_integer() != kinds[1].is_integer() and len(one.series) and len(other.series):
+            raise SchemaError(
+                f"the users are {kinds[0]} in the transactions ({one.series[0]!r}) and {kinds[1]} in joined "
+                f"({other.series[0]!r}); expected the same type in both. Hint: cast one of them"
+            )
+        return cls(one.series.cast(pl.String)), cls(other.series.cast(pl.String))
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @property
+    def wide(self) -> bool:
+        """Whether a key takes two words."""
+        return self.series.dtype == pl.String
+
+    def text(self, rows: NDArray[np.uint32]) -> pl.Series:
+        """Give the users of some rows as text."""
+        return self.series.gather(rows).cast(pl.String)
+
+    def keys(self, first: int, count: int) -> tuple[Keys, Keys]:
+        """Give `count` rows from `first` on a key of one word, or of two where the ids are text."""
+        keys = np.empty(count, np.uint64)
+        piece = self.series.slice(first, count)
+        if not self.wide:
+            ids = piece.to_physical()
+            ids = ids if ids.dtype == pl.UInt64 else ids.cast(pl.Int64)
+            kernels.mix_integers(_frozen(ids.to_numpy().view(np.int64)), keys)
+            return keys, np.empty(0, np.uint64)
+        keys2 = np.empty(count, np.uint64)
+        at = 0
+        for views, memory, bases in _string_views(piece):
+            stop = at + views.size // 2
+            kernels.fingerprint_strings(views, memory, bases, keys[at:stop], keys2[at:stop])
+            at = stop
+        return keys, keys2
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A stretch of memory that numpy may look at; it holds what owns it."""
+
+    __array_interface__: dict[str, object]
+    owner: object
+
+
+def _memory(address: int, size: int, dtype: str, owner: object) -> NDArray[Any]:
+    if not size:
+        return _frozen(np.empty(0, dtype))
+    face = {"data": (address, True), "shape": (size,), "typestr": dtype, "version": 3}
+    return np.asarray(_Region(face, owner))
+
+
+def _string_views(column: pl.Series) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
+    """Give the views of a string column, chunk by chunk, and the memory behind them, without a copy.
+
+    The data buffers lie anywhere; one array of bytes spans them all, from the lowest to the highest address, and
+    only places within a buffer are ever read.
+    """
+    import nanoarrow
+
+    pieces = []
+    for chunk in nanoarrow.c_array_stream(column):
+        _, views, *data, sizes = chunk.buffers
+        lengths = _memory(sizes, len(data), "<i8", chunk).tolist()
+        filled = [(start, size) for start, size in zip(data, lengths, strict=True) if size]
+        low = min((start for start, _ in filled), default=0)
+        high = max((start + size for start, size in filled), default=0)
+        bases = np.array([start - low if size else 0 for start, size in zip(data, lengths, strict=True)], np.uint64)
+        words = _memory(views + 16 * chunk.offset, 2 * len(chunk), "<u8", chunk)
+        pieces.append((words, _memory(low, high - low, "|u1", chunk), bases))
+    return pieces
+
+
+def _range(column: pl.Series) -> tuple[Any, Any]:
+    """Give the least and the greatest value, or twice None."""
+    return column.min(), column.max()
+
+
+def _example(column: pl.Series) -> str:
+    """Show a value, in brackets, where there is one."""
+    return f" ({column.drop_nulls()[0]!r})" if column.null_count() < len(column) else ""
+
+
+def _spread(column: pl.Series) -> str:
+    low, high = _range(column)
+    return f"column {column.name!r} runs from {low} to {high}"
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Mark an array as read-only: numba compiles a kernel apart for each kind, and polars lends the former."""
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True)
+class Instants:
+    """A column of dates or datetimes without nulls."""
+
+    series: pl.Series
+    zoned: bool
+    day: int
+    """Ticks in a day: 1 for dates."""
+
+    @classmethod
+    def of(cls, column: pl.Series) -> "Instants":
+        """Check the type of a column of instants, and that it lies within the years 1 to 9999."""
+        kind = column.dtype
+        if kind == pl.Null and not len(column):
+            column, kind = column.cast(pl.Date), pl.Date()
+        if kind != pl.Date and not isinstance(kind, pl.Datetime):
+            raise SchemaError(
+                f"column {column.name!r} is {kind}{_example(column)}; expected a Date or a Datetime. "
+                f"Hint: pl.col({column.name!r}).str.to_datetime() reads text"
+            )
+        zoned = isinstance(kind, pl.Datetime) and kind.time_zone is not None
+        return cls(column, zoned, _TICKS[kind.time_unit] if isinstance(kind, pl.Datetime) else 1)
+
+    def bounds(self) -> tuple[int, int] | None:
+        """Give the least and the greatest tick, or None where there is no row."""
+        low, high = _range(self.series.to_physical())
+        if low is None:
+            return None
+        if low // self.day < FIRST_DAY or high // self.day > LAST_DAY:
+            raise DataError(f"{_spread(self.series)}; expected instants within the years 1 to 9999")
+        return int(low), int(high)
+
+    def ticks(self, first: int, count: int) -> Ints:
+        """Give `count` rows from `first` on as integers."""
+        piece = self.series.slice(first, count).to_physical()
+        return _frozen(piece.cast(pl.Int64).to_numpy())
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the instants of one column become periods, and local days.
+
+    `days` are the first and the last local day (since 1970-01-01) of the column. `ordinals` holds, for each local
+    day from the first on, the ordinal of its period.
+    """
+
+    instants: Instants
+    starts: Ints
+    shifts: Ints
+    days: tuple[int, int]
+    ordinals: Ints
+
+    @classmethod
+    def of(cls, instants: Instants, zone: str, calendar: Calendar) -> "Cut | None":
+        """Prepare the cut of a column; None where it has no row."""
+        bounds = instants.bounds()
+        if bounds is None:
+            return None
+        low, high = bounds
+        if instants.zoned:
+            second = instants.day // 86_400
+            starts, shifts = offsets(zone, low // second, high // second)
+            starts, shifts = starts * second, shifts * second
+        else:
+            starts, shifts = np.array([low]), np.zeros(1, np.int64)
+        turns = np.append(starts[1:] - 1, high)
+        first = min(int(t) + int(s) for t, s in zip(starts, shifts, strict=True)) // instants.day
+        last = max(int(t) + int(s) for t, s in zip(turns, shifts, strict=True)) // instants.day
+        if high - first * instants.day >= _LIMIT // 2 or first * instants.day < -_LIMIT:
+            raise DataError(
+                f"{_spread(instants.series)}, too far for its resolution. Hint: cast it to pl.Datetime('us')"
+            )
+        # Where clocks go back over midnight, the last day is not always that of the last instant.
+        end = high + int(shifts[-1])
+        ticks = instants.series.to_physical()
+        for start, stop, shift in zip(starts[:-1], starts[1:], shifts[:-1], strict=True):
+            if stop - 1 + shift > end:
+                _, latest = _range(ticks.filter((ticks >= start) & (ticks < stop)))
+                end = max(end, end if latest is None else int(latest) + int(shift))
+        ordinals = calendar.ordinals(np.arange(first, last + 1, dtype=np.int64))
+        return cls(instants, starts, shifts, (first, end // instants.day), ordinals)
+
+    def periods(self, first: int, count: int, origin: int) -> NDArray[np.int32]:
+        """Cut `count` rows from `first` on to periods counted from the ordinal `origin`."""
+        periods = np.empty(count, np.int32)
+        day = self.instants.day
+        halvings = (day & -day).bit_length() - 1
+        table = (self.ordinals - origin).astype(np.int32)
+        kernels.cut(
+            self.instants.ticks(first, count), self.starts, self.shifts,
+            self.days[0] * day, halvings, float(day >> halvings), table, periods,
+        )  # fmt: skip
+        return periods
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """A column of amounts without nulls, read as whole numbers of 10^-decimals."""
+
+    series: pl.Series
+    decimals: int
+
+    @classmethod
+    def of(cls, column: pl.Series, decimals: int) -> "Amounts":
+        """Check the type of a column of amounts, and the range of what is exact."""
+        kind = column.dtype
+        if kind == pl.Null and not len(column):
+            return cls(column.cast(pl.Int64), decimals)
+        if not kind.is_numeric():
+            raise SchemaError(
+                f"column {column.name!r} is {kind}{_example(column)}; expected amounts as floats, integers or Decimal. "
+                f"Hint: pl.col({column.name!r}).cast(pl.Float64)"
+            )
+        if isinstance(kind, pl.Decimal) and kind.scale > decimals:
+            raise DataError(
+                f"column {column.name!r} is {kind}, with more places than decimals={decimals}. "
+                + (f"Hint: decimals={kind.scale}" if kind.scale <= 9 else "Hint: round it to 9 places or less")
+            )
+        amounts = cls(column, decimals)
+        whole = not kind.is_float() and len(column) > 0
+        if whole and any(abs(int(x * 10**decimals)) >= _LIMIT for x in _range(column)):
+            raise amounts.too_large()
+        return amounts
+
+    def too_large(self) -> DataError:
+        """Give the error for an amount, or a sum of amounts, that leaves the range."""
+        top = f"{2**63 / 10**self.decimals:.3g}"
+        return DataError(
+            f"{_spread(self.series)}: an amount, or the sum of all, is beyond {top}, the range of 64-bit "
+            f"integers with decimals={self.decimals}. "
+            + ("Hint: set a smaller decimals=" if self.decimals else "Hint: divide the amounts, by 1000 say")
+        )
+
+    def units(self, first: int, count: int) -> Ints:
+        """Give `count` rows from `first` on as whole numbers."""
+        piece = self.series.slice(first, count)
+        kind = piece.dtype
+        if isinstance(kind, pl.Decimal):
+            scaled = piece.cast(pl.Decimal(38, self.decimals)).to_physical().cast(pl.Int64)
+            return scaled.to_numpy(writable=True)
+        if kind.is_integer():
+            whole: Ints = piece.cast(pl.Int64).to_numpy() * np.int64(10**self.decimals)
+            return whole
+        units = np.empty(count, np.int64)
+        values = _frozen(piece.cast(pl.Float64).to_numpy())
+        wild, far = kernels.fixed(values, float(10**self.decimals), units)
+        if wild:
+            bad = self.series.is_finite().not_()
+            raise DataError(
+                f"column {self.series.name!r} holds {bad.sum()} amounts that are NaN or infinite, the first in row "
+                f"{bad.arg_max()}; expected finite numbers. Hint: filter them, or fill_nan(None) with nulls='drop'"
+            )
+        if far:
+            raise self.too_large()
+        return units
+
+
+@dataclass(frozen=True)
+class Transactions:
+    """The three columns, checked, without nulls; and the last instant of any row, kept or not."""
+
+    users: Users
+    amounts: Amounts
+    cut: Cut | None
+    last_day: int | None
+    """Local day of the last row of all."""
+    last_ordinal: int | None
+    """Ordinal of the last period in which there is a row."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def without_nulls(frame: pl.DataFrame, nulls: Nulls, what: str) -> pl.DataFrame:
+    """Refuse rows with a null, or drop them and say how many."""
+    counts = {name: frame[name].null_count() for name in frame.columns if frame[name].null_count()}
+    if not counts:
+        return frame
+    told = ", ".join(f"{count:,} in column {name!r}" for name, count in counts.items())
+    if nulls == "error":
+        raise DataError(
+            f"{what} has nulls: {told}, of {len(frame):,} rows; expected none. Hint: nulls='drop' leaves these rows out"
+        )
+    kept = frame.drop_nulls()
+    warn(f"{len(frame) - len(kept):,} of {len(frame):,} rows of {what} were dropped for nulls: {told}")
+    return kept
+
+
+def transactions(
+    frame: pl.DataFrame, user: str, timestamp: str, amount: str, *,
+    nulls: Nulls, decimals: int, zone: str, calendar: Calendar,
+) -> Transactions:  # fmt: skip
+    """Check the three columns of a frame and prepare them."""
+    # Types first: an error of type is the more telling one.
+    Users.of(frame[user].head(0))
+    Instants.of(frame[timestamp])
+    Amounts.of(frame[amount].head(0), decimals)
+    everything = Cut.of(Instants.of(frame[timestamp].drop_nulls()), zone, calendar)
+    kept = without_nulls(frame.select(user, timestamp, amount), nulls, "the table")
+    cut = everything
+    if everything is not None and len(kept) < len(frame):
+        cut = Cut.of(Instants.of(kept[timestamp]), zone, calendar)
+    return Transactions(
+        Users.of(kept[user]),
+        Amounts.of(kept[amount], decimals),
+        cut,
+        everything.days[1] if everything is not None else None,
+        None if everything is None else int(calendar.ordinals(np.array([everything.days[1]]))[0]),
+    )
