@@ -14,12 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial, reduce
+from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.selectors import by_name
 
 from cohortlib import kernels, schema
 from cohortlib.errors import DataError, SchemaError, SettingError, listed, one_of, warn
@@ -76,6 +78,8 @@ class Settings:
         one_of("decimals", self.decimals, range(10))
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             raise SettingError(f"threads={self.threads!r} is not a number of threads; expected 1 or more, or None")
+        if self.progress is not None and not callable(self.progress):
+            raise SettingError(f"progress={self.progress!r} cannot be called; expected a function of two numbers")
         check_zone(self.timezone)
         first, last = self.edges()
         if first is not None and last is not None and first > last:
@@ -310,10 +314,12 @@ def _read(source: Source, settings: Settings) -> tuple[Transactions, tuple[Users
     if joined is None:
         return rows, None
     if isinstance(joined, str) and joined in there:
-        table = frame.select(settings.user, joined).filter(pl.col(settings.user).is_not_null())
+        table = frame.select(by_name(settings.user, joined)).filter(frame[settings.user].is_not_null())
     else:
-        if isinstance(joined, str) and not (schema.files(joined)):
+        if isinstance(joined, str) and not schema.files(joined):
             raise SchemaError(f"joined={joined!r} is neither a column nor a file; columns are {listed(there)}")
+        if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
+            raise SchemaError(f"joined={joined!r} is neither a table nor the name of a column")
         table = schema.read(joined, lambda names: _joined_columns(names, settings.user), text=settings.user)
     table = schema.without_nulls(table, settings.nulls, "the joined table")
     users, others = Users.both(rows.users, Users.of(table[settings.user]))

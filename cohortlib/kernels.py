@@ -16,12 +16,9 @@ from numba import njit
 
 _U = np.uint64
 _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
-_C1, _C2 = _U(0x87C37B91114253D5), _U(0x4CF5AD432745937F)
-_F1, _F2 = _U(0xFF51AFD7ED558CCD), _U(0xC4CEB9FE1A85EC53)
-_A1, _A2 = _U(0x52DCE729), _U(0x38495AB5)
-_U0, _U1, _U3, _U4, _U5, _U6, _U7 = _U(0), _U(1), _U(3), _U(4), _U(5), _U(6), _U(7)
-_U8, _U12, _U16, _U27, _U30, _U31, _U32, _U33 = _U(8), _U(12), _U(16), _U(27), _U(30), _U(31), _U(32), _U(33)
-_U58, _U63, _U64, _LOW = _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
+_U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (_U(i) for i in range(9))
+_U12, _U16, _U24, _U27, _U30, _U31, _U32, _U40 = _U(12), _U(16), _U(24), _U(27), _U(30), _U(31), _U(32), _U(40)
+_U48, _U54, _U56, _U58, _U63, _U64, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
 
 _DE_BRUIJN = _U(0x03F79D71B4CB0A89)
 _BIT = np.zeros(64, np.int64)
@@ -31,13 +28,19 @@ _EXACT = np.int64(1) << np.int64(53)  # integers up to here are floats too
 
 
 @njit(nogil=True, cache=True)
-def mix_integers(ids, keys):
-    """Spread integer ids over 64 bits, one to one (the finaliser of SplitMix64)."""
+def _mix(x):
+    """Spread a number over 64 bits, one to one (the finaliser of SplitMix64)."""
+    x = (x ^ (x >> _U30)) * _M1
+    x = (x ^ (x >> _U27)) * _M2
+    return x ^ (x >> _U31)
+
+
+@njit(nogil=True, cache=True)
+def mix_integers(ids, secret, keys):
+    """Spread integer ids over 64 bits, one to one."""
+    veil = secret[0] | (secret[1] << _U32)
     for i in range(ids.size):
-        x = _U(ids[i])
-        x = (x ^ (x >> _U30)) * _M1
-        x = (x ^ (x >> _U27)) * _M2
-        keys[i] = x ^ (x >> _U31)
+        keys[i] = _mix(_U(ids[i]) ^ veil)
 
 
 @njit(nogil=True, cache=True)
@@ -47,12 +50,12 @@ def _word(memory, at, count):
         return (
             _U(memory[at])
             | (_U(memory[at + _U1]) << _U8)
-            | (_U(memory[at + _U(2)]) << _U16)
-            | (_U(memory[at + _U3]) << _U(24))
+            | (_U(memory[at + _U2]) << _U16)
+            | (_U(memory[at + _U3]) << _U24)
             | (_U(memory[at + _U4]) << _U32)
-            | (_U(memory[at + _U5]) << _U(40))
-            | (_U(memory[at + _U6]) << _U(48))
-            | (_U(memory[at + _U7]) << _U(56))
+            | (_U(memory[at + _U5]) << _U40)
+            | (_U(memory[at + _U6]) << _U48)
+            | (_U(memory[at + _U7]) << _U56)
         )
     word = _U0
     for i in range(count):
@@ -61,61 +64,48 @@ def _word(memory, at, count):
 
 
 @njit(nogil=True, cache=True)
-def _absorb(h1, h2, a, b):
-    """Take 16 bytes into a fingerprint (the body of MurmurHash3 x64 128)."""
-    a *= _C1
-    a = (a << _U31) | (a >> _U33)
-    h1 ^= a * _C2
-    h1 = ((h1 << _U27) | (h1 >> _U(37))) + h2
-    h1 = h1 * _U5 + _A1
-    b *= _C2
-    b = (b << _U33) | (b >> _U31)
-    h2 ^= b * _C1
-    h2 = ((h2 << _U31) | (h2 >> _U33)) + h1
-    return h1, h2 * _U5 + _A2
+def _absorb(sums, word, secret, at):
+    """Add a word to four sums, each with a secret of its own (NH, as in UMAC, its keys shifted by two a sum)."""
+    low = word & _LOW
+    high = word >> _U32
+    a, b, c, d = sums
+    a += ((low + secret[at]) & _LOW) * ((high + secret[at + _U1]) & _LOW)
+    b += ((low + secret[at + _U2]) & _LOW) * ((high + secret[at + _U3]) & _LOW)
+    c += ((low + secret[at + _U4]) & _LOW) * ((high + secret[at + _U5]) & _LOW)
+    d += ((low + secret[at + _U6]) & _LOW) * ((high + secret[at + _U7]) & _LOW)
+    return a, b, c, d
 
 
 @njit(nogil=True, cache=True)
-def _finish(x):
-    x = (x ^ (x >> _U33)) * _F1
-    x = (x ^ (x >> _U33)) * _F2
-    return x ^ (x >> _U33)
+def fingerprint_strings(views, memory, bases, secret, keys, keys2):
+    """Reduce strings to 128 bits under a secret of 72 random numbers below 2**32.
 
-
-@njit(nogil=True, cache=True)
-def fingerprint_strings(views, memory, bases, keys, keys2):
-    """Reduce strings to 128 bits (MurmurHash3 x64 128, the tail padded with zeros to 16 bytes).
-
-    `views` holds the Arrow string views, two words each; `memory` spans every data buffer, and buffer k starts
-    at ``memory[bases[k]]``. Two of a thousand million different strings meet with a chance below 2e-21.
+    `views` holds the Arrow string views, two words each; `memory` spans every data buffer, and buffer k starts at
+    ``memory[bases[k]]``. For whoever does not know the secret, two different strings of up to 256 bytes meet with a
+    chance of about 2**-128, whatever the strings; longer ones are taken in pieces of 256 bytes.
     """
     for i in range(keys.size):
         head, tail = views[2 * i], views[2 * i + 1]
         length = head & _LOW
-        h1 = _U0
-        h2 = _U0
+        sums = (length * _M1, length * _M2, length, ~length)
         if length <= _U12:
-            h1, h2 = _absorb(h1, h2, (head >> _U32) | (tail << _U32), tail >> _U32)
+            sums = _absorb(sums, (head >> _U32) | (tail << _U32), secret, _U0)
+            sums = _absorb(sums, tail >> _U32, secret, _U2)
         else:
             at = bases[np.int64(tail & _LOW)] + (tail >> _U32)
             left = length
-            while left >= _U16:
-                h1, h2 = _absorb(h1, h2, _word(memory, at, _U8), _word(memory, at + _U8, _U8))
-                at += _U16
-                left -= _U16
-            if left > _U8:
-                h1, h2 = _absorb(h1, h2, _word(memory, at, _U8), _word(memory, at + _U8, left - _U8))
-            elif left > _U0:
-                h1, h2 = _absorb(h1, h2, _word(memory, at, left), _U0)
-        h1 ^= length
-        h2 ^= length
-        h1 += h2
-        h2 += h1
-        h1 = _finish(h1)
-        h2 = _finish(h2)
-        h1 += h2
-        keys[i] = h1
-        keys2[i] = h2 + h1
+            place = _U0
+            while left > _U0:
+                count = min(left, _U8)
+                sums = _absorb(sums, _word(memory, at, count), secret, place)
+                at += count
+                left -= count
+                place += _U2
+                if place == _U64:
+                    place = _U0
+                    sums = (_mix(sums[0]), _mix(sums[1]), _mix(sums[2]), _mix(sums[3]))
+        keys[i] = _mix(sums[0] + _mix(sums[1]))
+        keys2[i] = _mix(sums[2] + _mix(sums[3] + _M1))
 
 
 @njit(nogil=True, cache=True)
@@ -560,7 +550,7 @@ def _long_quotient(a, b, divisor):
     rest = _U0
     exponent = 0
     sticky = _U0
-    full = _U1 << _U(54)
+    full = _U1 << _U54
     for step in range(128):
         bit = (high >> _U(63 - step)) & _U1 if step < 64 else (low >> _U(127 - step)) & _U1
         rest = (rest << _U1) | bit

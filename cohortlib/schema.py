@@ -4,14 +4,18 @@ Columns are named here and nowhere further in. Inside there are users, instants 
 """
 
 import glob
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.selectors import by_name
 
 from cohortlib import kernels
 from cohortlib.errors import DataError, SchemaError, SourceError, listed, warn
@@ -29,6 +33,9 @@ Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
 Ints: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint64]
 Nulls = Literal["error", "drop"]
+
+# The keys of users are drawn anew in each process: nobody can choose ids that meet, or that crowd together.
+SECRET = np.frombuffer(os.urandom(4 * 72), np.uint32).astype(np.uint64)
 
 _TICKS = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _LIMIT = 2**63
@@ -53,7 +60,7 @@ def read(source: Source, wanted: Chooser, *, text: str, number: str | None = Non
         Columns which a CSV file is to be read as text (so that user 007 stays 007) and as floats.
     """
     if isinstance(source, pl.DataFrame):
-        return source.select(_chosen(source.columns, wanted))
+        return source.select(by_name(*_chosen(source.columns, wanted)))
     if isinstance(source, pl.LazyFrame):
         return _collect(source, wanted, "the lazy frame")
     if isinstance(source, str | Path):
@@ -62,11 +69,12 @@ def read(source: Source, wanted: Chooser, *, text: str, number: str | None = Non
         try:
             frame = pl.DataFrame(source)
         except Exception as error:
+            hint = ". Hint: convert the instants to UTC" if "time zone" in str(error) else ""
             raise SchemaError(
-                f"the {type(source).__module__}.{type(source).__qualname__} could not be read through the Arrow "
-                f"interface: {_first_line(error)}"
+                f"the {type(source).__module__}.{type(source).__qualname__} cannot be read through the Arrow "
+                f"interface: {_first_line(error)}{hint}"
             ) from error
-        return frame.select(_chosen(frame.columns, wanted))
+        return frame.select(by_name(*_chosen(frame.columns, wanted)))
     raise SchemaError(
         f"a {type(source).__qualname__} is no table; expected a polars frame, the path of Parquet or CSV files, or an "
         "object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)"
@@ -76,18 +84,17 @@ def read(source: Source, wanted: Chooser, *, text: str, number: str | None = Non
 def _chosen(there: list[str], wanted: Chooser) -> list[str]:
     """Choose columns, each once, and say which is missing."""
     columns = list(dict.fromkeys(wanted(there)))
-    for name in columns:
-        if name not in there:
-            raise SchemaError(
-                f"column {name!r} is not in the table; columns are {listed(there)}. "
-                "Hint: name the columns with user=, timestamp= and amount="
-            )
+    for role, name in zip_longest(("user", "timestamp", "amount"), columns):
+        if name is not None and name not in there:
+            near = get_close_matches(name, there, 1)
+            hint = f"{role}={near[0]!r}" if near else "name the columns with user=, timestamp= and amount="
+            raise SchemaError(f"column {name!r} is not in the table; columns are {listed(there)}. Hint: {hint}")
     return columns
 
 
 def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
     try:
-        return frame.select(_chosen(frame.collect_schema().names(), wanted)).collect()
+        return frame.select(by_name(*_chosen(frame.collect_schema().names(), wanted))).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(f"{what} cannot be read: {_first_line(error)}") from error
 
@@ -125,7 +132,9 @@ def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: s
         raise SourceError(f"{path!r} cannot be read: {_first_line(error)}") from error
     types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
     try:
-        return _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
+        frame = _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
+        # Without a row there is nothing to tell the types from.
+        return frame if frame.height else pl.DataFrame(schema=dict.fromkeys(frame.columns, pl.Null))
     except SourceError:
         if number is not None:
             raw = _collect(scan({number: pl.String}), lambda _: [number], repr(path))[number]
@@ -200,13 +209,13 @@ class Users:
         if not self.wide:
             ids = piece.to_physical()
             ids = ids if ids.dtype == pl.UInt64 else ids.cast(pl.Int64)
-            kernels.mix_integers(_frozen(ids.to_numpy().view(np.int64)), keys)
+            kernels.mix_integers(_frozen(ids.to_numpy().view(np.int64)), SECRET, keys)
             return keys, np.empty(0, np.uint64)
         keys2 = np.empty(count, np.uint64)
         at = 0
         for views, memory, bases in _string_views(piece):
             stop = at + views.size // 2
-            kernels.fingerprint_strings(views, memory, bases, keys[at:stop], keys2[at:stop])
+            kernels.fingerprint_strings(views, memory, bases, SECRET, keys[at:stop], keys2[at:stop])
             at = stop
         return keys, keys2
 
@@ -337,7 +346,7 @@ class Cut:
         turns = np.append(starts[1:] - 1, high)
         first = min(int(t) + int(s) for t, s in zip(starts, shifts, strict=True)) // instants.day
         last = max(int(t) + int(s) for t, s in zip(turns, shifts, strict=True)) // instants.day
-        if high - first * instants.day >= _LIMIT // 2 or first * instants.day < -_LIMIT:
+        if (last + 1 - first) * instants.day >= _LIMIT or not -_LIMIT <= first * instants.day < _LIMIT:
             raise DataError(
                 f"{_spread(instants.series)}, too far for its resolution. Hint: cast it to pl.Datetime('us')"
             )
@@ -467,7 +476,7 @@ def transactions(
     Instants.of(frame[timestamp])
     Amounts.of(frame[amount].head(0), decimals)
     everything = Cut.of(Instants.of(frame[timestamp].drop_nulls()), zone, calendar)
-    kept = without_nulls(frame.select(user, timestamp, amount), nulls, "the table")
+    kept = without_nulls(frame.select(by_name(user, timestamp, amount)), nulls, "the table")
     cut = everything
     if everything is not None and len(kept) < len(frame):
         cut = Cut.of(Instants.of(kept[timestamp]), zone, calendar)

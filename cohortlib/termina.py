@@ -374,7 +374,7 @@ class _Customers:
             except (pl.exceptions.PolarsError, TypeError) as error:
                 raise SettingError(f"rank_by= cannot be computed on the summary of customers: {error}") from error
             if len(score) != len(summary):
-                raise SettingError("rank_by= gives one value for all customers; expected one for each")
+                raise SettingError(f"rank_by={rank_by} gives {len(score)} values for {len(summary)} customers")
         ranking = pl.DataFrame({"score": score, "user_id": self.text, "customer": np.arange(len(summary))})
         ranking = ranking.filter(pl.Series(self.users.cohort >= self.question.first))
         best = ranking.sort("score", "user_id", descending=[True, False], nulls_last=True)["customer"].head(count)

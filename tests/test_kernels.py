@@ -1,0 +1,125 @@
+"""Kernels alone, beside Python's own integers, fractions and datetimes."""
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohortlib import kernels
+from cohortlib.metrics import quotient
+from cohortlib.periods import Calendar
+from cohortlib.schema import Cut, Instants, Users
+
+INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
+NATURAL = st.integers(0, 2**63 - 1)
+# Quotients near a tie between two floats are where a second rounding shows.
+NEAR_TIES = st.builds(lambda odd, shift, nudge: (2 * odd + 1 << shift) + nudge,
+                      st.integers(2**52, 2**53 - 1), st.integers(0, 8), st.integers(-1, 1))  # fmt: skip
+
+
+@given(st.lists(st.tuples(INT64 | NEAR_TIES, NATURAL | st.integers(1, 100)), min_size=1))
+def test_quotient_rounds_once(pairs):
+    numerators, divisors = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    expected = [a / b if b else None for a, b in pairs]
+    assert quotient(numerators, divisors).to_list() == expected
+
+
+@given(INT64, st.integers(0, 2**40), st.integers(1, 2**63 - 1))
+def test_product_quotient_rounds_once(a, b, divisor):
+    assert kernels._quotient(a, b, divisor) == (a * b) / divisor
+
+
+HALVES = st.builds(lambda n, d: (2 * n + 1) / (2 * 10**d), st.integers(-(10**7), 10**7), st.integers(0, 9))
+FLOATS = st.floats(-1e13, 1e13) | HALVES | st.integers(-(10**9), 10**9).map(lambda cents: cents / 100)
+
+
+@given(st.lists(FLOATS, min_size=1), st.integers(0, 9))
+def test_fixed_is_the_nearest_ties_to_even(values, decimals):
+    expected = [round(Fraction(x) * 10**decimals) for x in values]
+    units = np.empty(len(values), np.int64)
+    far = sum(abs(Fraction(x) * 10**decimals) >= 2**63 for x in values)
+    assert kernels.fixed(np.array(values), 10.0**decimals, units) == (0, far)
+    assert [x for x in units.tolist() if x] == [x for x in expected if x and abs(x) < 2**63]
+
+
+def test_fixed_counts_what_it_cannot_read():
+    units = np.empty(5, np.int64)
+    values = np.array([np.nan, np.inf, -np.inf, 1e300, 9223372036854.77])
+    assert kernels.fixed(values, 1e6, units) == (3, 1)
+    assert units[4] == round(Fraction(9223372036854.77) * 10**6)
+
+
+@given(st.lists(INT64))
+def test_magnitude_is_exact(values):
+    high, low = kernels.magnitude(np.array(values, np.int64))
+    assert (int(high) << 32) + int(low) == sum(map(abs, values))
+
+
+@given(st.lists(st.text(max_size=40) | st.sampled_from(["", "a", "a" * 12, "a" * 13, "a\0", "a" * 16, "a" * 32])))
+def test_fingerprints_tell_strings_apart(names):
+    series = pl.Series(names + names[::-1], dtype=pl.String)
+    # Through another buffer, at another offset, and in several chunks.
+    other = pl.concat([series.head(1), series.slice(1) + ""], rechunk=False)
+    for column in (series, other, pl.concat([series, series], rechunk=False).slice(len(names), len(series))):
+        keys, keys2 = Users.of(column).keys(0, len(column))
+        pairs = dict(zip(column, zip(keys.tolist(), keys2.tolist(), strict=True), strict=True))
+        assert [pairs[name] for name in column] == list(zip(keys.tolist(), keys2.tolist(), strict=True))
+        assert len(set(pairs.values())) == len(pairs)
+
+
+def test_fingerprints_do_not_depend_on_where_a_block_begins():
+    names = pl.Series([f"{i:036d}" for i in range(1000)])
+    keys, keys2 = Users.of(names).keys(0, 1000)
+    for first, count in ((0, 1), (1, 7), (500, 500), (999, 1)):
+        part, part2 = Users.of(names).keys(first, count)
+        assert (part == keys[first : first + count]).all()
+        assert (part2 == keys2[first : first + count]).all()
+
+
+@given(st.lists(INT64, unique=True))
+def test_mixing_is_one_to_one(ids):
+    keys, none = Users.of(pl.Series(ids, dtype=pl.Int64)).keys(0, len(ids))
+    assert len(set(keys.tolist())) == len(ids)
+    assert none.size == 0
+
+
+ZONES = ["UTC", "America/New_York", "America/St_Johns", "Asia/Kolkata", "Pacific/Apia", "Africa/Monrovia"]
+
+
+@given(
+    st.sampled_from(["ms", "us", "ns"]),
+    st.sampled_from(ZONES),
+    st.lists(st.integers(-2_000_000_000, 4_000_000_000), min_size=1, max_size=20),
+)
+def test_cut_goes_by_the_local_day(unit, zone, seconds):
+    per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    ticks = [second * per_second - tick for second in seconds for tick in (0, 1)]
+    column = pl.Series(ticks).cast(pl.Datetime(unit, "UTC"))
+    cut = Cut.of(Instants.of(column), zone, Calendar("D"))
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    days = [
+        (epoch + timedelta(microseconds=tick * 10**6 // per_second)).astimezone(ZoneInfo(zone)).date() for tick in ticks
+    ]
+    numbers = [(day - epoch.date()).days for day in days]
+    assert cut.periods(0, len(ticks), 0).tolist() == numbers
+    assert cut.days[1] == max(numbers)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(-1, 5), INT64)), st.integers(0, 4))
+def test_scatter_is_a_stable_partition(rows, bits):
+    keys = np.array([key for key, _, _ in rows], np.uint64)
+    periods = np.array([period for _, period, _ in rows], np.int32)
+    units = np.array([unit for _, _, unit in rows], np.int64)
+    starts = np.zeros((1 << bits) + 1, np.int64)
+    out = np.zeros(len(rows), np.uint64), np.empty(0, np.uint64), np.zeros(len(rows), np.int32)
+    money, numbers = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint32)
+    kernels.scatter(0, 7, keys, np.empty(0, np.uint64), periods, units, bits, starts, *out, money, numbers)
+    expected = sorted(((key >> (64 - bits), i) for i, (key, period, _) in enumerate(rows) if period >= 0))
+    assert [int(number) - 7 for number in numbers[: len(expected)]] == [i for _, i in expected]
+    assert out[0][: len(expected)].tolist() == [rows[i][0] for _, i in expected]
+    assert money[: len(expected)].tolist() == [rows[i][2] for _, i in expected]
+    assert starts.tolist() == [sum(p < edge for p, _ in expected) for edge in range((1 << bits) + 1)]
