@@ -8,7 +8,7 @@ integers, so the result does not depend on how many threads there were, or on th
 import operator
 import os
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,8 +34,8 @@ Progress = Callable[[int, int], object]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_BLOCK = 1 << 17  # rows of a block; with its keys, periods and units it stays in the second-level cache
-_PARTITION = 1 << 15  # rows that a partition should have, for the same reason
+_BLOCK = 1 << 15  # rows of a block; with its keys, periods and units it stays in the second-level cache
+_PARTITION = 1 << 14  # rows that a partition should have, for the same reason
 _MOST_PARTITIONS = 1 << 12
 _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before cohorts are counted first
 
@@ -113,9 +113,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Partitions:
-    """Rows ordered by partition of users, block by block: see :func:`cohortlib.kernels.scatter`."""
+    """Rows ordered by partition of users, block by block: see :func:`cohortlib.kernels.scatter`.
+
+    The rows that block b has in partition p stand at ``starts[p, b]`` to ``starts[p + 1, b]``; `sizes` has the number
+    of rows of each partition.
+    """
 
     starts: Ints
+    sizes: Ints
     keys: Keys
     keys2: Keys
     periods: NDArray[np.int32]
@@ -125,7 +130,7 @@ class Partitions:
     @property
     def count(self) -> int:
         """Number of partitions."""
-        return int(self.starts.shape[1] - 1)
+        return self.sizes.size
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,12 @@ class Activity:
     def cells(self) -> tuple[NDArray[Any], ...]:
         """The arrays that every kernel on activity takes."""
         return self.cohort, self.start, self.period, self.active, self.amount
+
+    def copy(self) -> "Activity":
+        """Take the users out of the arrays that they were netted in."""
+        return Activity(
+            self.cohort.copy(), self.row.copy(), self.start.copy(), *(cells.copy() for cells in self.cells[2:])
+        )
 
     @classmethod
     def chained(cls, parts: list["Activity"]) -> "Activity":
@@ -249,9 +260,10 @@ class Question:
         if settings.complete_only and rows.last_ordinal == last and rows.last_day is not None:
             after = int(calendar.ordinals(np.array([rows.last_day + 1]))[0])
             last -= after == last
-        origin = min(int(cut.ordinals[0]) for cut in cuts)
+        # Where all rows lie after the right edge the grid has that one period, and the rows are checked all the same.
+        origin = min(last, *(int(cut.ordinals[0]) for cut in cuts))
         first = 0 if start is None else max(0, start - origin)
-        return cls(settings, rows, joined, origin, max(0, last - origin + 1), first)
+        return cls(settings, rows, joined, origin, last - origin + 1, first)
 
     @property
     def texts(self) -> Users:
@@ -284,9 +296,9 @@ class Question:
     def activity(self) -> Activity:
         """Give everybody one by one, cohorts before `first` too."""
         netting = _Netting.of(self, numbered=True)
-        parts = on_threads(self.settings.workers, netting.part, range(netting.rows.count))
+        users = netting.list(self.settings.workers)
         netting.tell()
-        return Activity.chained(parts)
+        return users
 
 
 def check_size(rows: int, hint: str) -> None:
@@ -372,8 +384,8 @@ def _partition(
     count = len(table[0]) if table else 0
     blocks = range(0, count, _BLOCK)
     wide = count if table and table[0].wide else 0
-    parts = Partitions(
-        np.zeros((len(blocks), (1 << bits) + 1), np.int64),
+    starts = np.zeros((len(blocks), (1 << bits) + 1), np.int64)
+    columns = (
         np.empty(count, np.uint64),
         np.empty(wide, np.uint64),
         np.empty(count, np.int32),
@@ -393,8 +405,7 @@ def _partition(
             kernels.leave_out(units, periods, question.span - 1, above)
         keys, keys2 = users.keys(first, size)
         kernels.scatter(
-            first, first + (row or 0), keys, keys2, periods, units, bits, parts.starts[first // _BLOCK],
-            parts.keys, parts.keys2, parts.periods, parts.units, parts.rows,
+            first, first + (row or 0), keys, keys2, periods, units, bits, starts[first // _BLOCK], *columns,
         )  # fmt: skip
         if amounts is not None:
             meter.add(size)
@@ -404,7 +415,8 @@ def _partition(
         total = sum(on_threads(settings.workers, partial(order, *table), blocks))
         if amounts is not None and total >= 2**63:
             raise amounts.too_large()
-    return parts
+    edges = np.ascontiguousarray(starts.T)
+    return Partitions(edges, (edges[1:] - edges[:-1]).sum(axis=1), *columns)
 
 
 @dataclass(frozen=True)
@@ -436,35 +448,51 @@ class _Netting:
             meter,
         )
 
-    def part(self, p: int) -> Activity:
-        """Net one partition."""
-        settings = self.question.settings
-        rows, joined = self.rows, self.joined
+    def take(self, left: "queue.SimpleQueue[int]") -> Iterator[tuple[int, Activity]]:
+        """Net partitions, one after the other, as long as there are any left; each lasts until the next."""
+        settings, rows, joined = self.question.settings, self.rows, self.joined
+        scratch = kernels.make_scratch(int(max(1, (rows.sizes + joined.sizes).max())), self.question.span)
         tally = np.zeros(7, np.int64)
-        users = kernels.activity(
-            p, rows.starts, rows.keys, rows.keys2, rows.periods, rows.units, rows.rows,
-            joined.starts, joined.keys, joined.keys2, joined.periods, joined.rows,
-            self.question.span, settings.refunds == "signed", settings.before_joined == "clip", tally,
-        )  # fmt: skip
         self.tallies.append(tally)
-        self.meter.add(int((rows.starts[:, p + 1] - rows.starts[:, p]).sum()))
-        return Activity(*users)
+        with suppress(queue.Empty):
+            while True:
+                p = left.get_nowait()
+                users = kernels.activity(
+                    p, rows.starts, rows.keys, rows.keys2, rows.periods, rows.units, rows.rows,
+                    joined.starts, joined.keys, joined.keys2, joined.periods, joined.rows,
+                    self.question.span, settings.refunds == "signed", settings.before_joined == "clip",
+                    tally, scratch,
+                )  # fmt: skip
+                yield p, Activity(*users)
+                self.meter.add(int(rows.sizes[p]))
 
-    def fold(self, kept: NDArray[np.bool_], workers: int) -> Sums:
-        """Add all partitions up, each worker for itself and then together."""
+    def net(self, work: Callable[[Iterator[tuple[int, Activity]]], _Result], workers: int) -> list[_Result]:
+        """Net all partitions, and let each worker do its work on those that it nets."""
         self.tallies.clear()
         left = queue.SimpleQueue[int]()
         for p in range(self.rows.count):
             left.put(p)
+        return on_threads(workers, lambda _: work(self.take(left)), range(min(workers, self.rows.count)))
 
-        def work(_: int) -> Sums:
+    def fold(self, kept: NDArray[np.bool_], workers: int) -> Sums:
+        """Add everybody up."""
+
+        def work(netted: Iterator[tuple[int, Activity]]) -> Sums:
             sums = Sums.zero(self.question.span, kept)
-            with suppress(queue.Empty):
-                while True:
-                    sums.add(self.part(left.get_nowait()))
+            for _, users in netted:
+                sums.add(users)
             return sums
 
-        return reduce(operator.add, on_threads(workers, work, range(min(workers, self.rows.count))))
+        return reduce(operator.add, self.net(work, workers))
+
+    def list(self, workers: int) -> Activity:
+        """Put everybody one after the other."""
+
+        def work(netted: Iterator[tuple[int, Activity]]) -> dict[int, Activity]:
+            return {p: users.copy() for p, users in netted}
+
+        parts: dict[int, Activity] = reduce(operator.or_, self.net(work, workers))
+        return Activity.chained([parts[p] for p in sorted(parts)])
 
     def tell(self) -> None:
         """Say what of the joined table did not fit, once all partitions are netted."""

@@ -126,7 +126,7 @@ def fixed(values, scale, units):
         elif not np.isfinite(x):
             wild += 1
             units[i] = 0
-        elif abs(product) >= 9223372036854775808.0:
+        elif abs(product) > 9223372036854775808.0:
             far += 1
             units[i] = 0
         else:
@@ -138,6 +138,15 @@ def fixed(values, scale, units):
             sh = c - (c - scale)
             sl = scale - sh
             error = ((xh * sh - product) + xh * sl + xl * sh) + xl * sl
+            if abs(product) == 9223372036854775808.0:
+                # The float nearest to the value is out of range; the value itself may not be.
+                if abs(error) <= 0.5 or (error > 0.0) == (product > 0.0):
+                    far += 1
+                    units[i] = 0
+                    continue
+                step = 2048.0 if product > 0.0 else -2048.0
+                product -= step
+                error += step
             whole = np.int64(np.floor(product))
             if abs(product) < 4503599627370496.0:
                 # A half was seen; the error tells on which side of it the value really lies.
@@ -198,72 +207,64 @@ def scatter(
 
     Rows of period −1 are left out. Partition p of the block ends up at ``starts[p]`` to ``starts[p + 1]``.
     `keys2`, `units` and `out_rows` may be empty: then there is none. The first row of the block has the number
-    `row`.
+    `row`. The block is ordered in the cache and then written front to back: a scatter straight into fresh memory
+    waits for each line.
     """
     shift = _U63 - _U(bits)
     starts[:] = 0
     for i in range(keys.size):
         if periods[i] >= 0:
-            starts[np.int64((keys[i] >> _U1) >> shift) + 1] += 1
-    starts[0] = first
+            starts[((keys[i] >> _U1) >> shift) + _U1] += 1
     for p in range(starts.size - 1):
         starts[p + 1] += starts[p]
+    kept = starts[starts.size - 1]
     cursor = starts[:-1].copy()
-    wide = keys2.size > 0
-    paid = units.size > 0
-    numbered = out_rows.size > 0
+    from_row = np.empty(kept, np.int64)
     for i in range(keys.size):
         if periods[i] >= 0:
-            p = np.int64((keys[i] >> _U1) >> shift)
-            at = cursor[p]
-            cursor[p] = at + 1
-            out_keys[at] = keys[i]
-            out_periods[at] = periods[i]
-            if paid:
-                out_units[at] = units[i]
-            if wide:
-                out_keys2[at] = keys2[i]
-            if numbered:
-                out_rows[at] = np.uint32(row + i)
+            p = (keys[i] >> _U1) >> shift
+            from_row[_U(cursor[p])] = i
+            cursor[p] += 1
+    starts += first
+    for j in range(kept):
+        out_keys[first + j] = keys[_U(from_row[j])]
+    for j in range(kept):
+        out_periods[first + j] = periods[_U(from_row[j])]
+    if units.size > 0:
+        for j in range(kept):
+            out_units[first + j] = units[_U(from_row[j])]
+    if keys2.size > 0:
+        for j in range(kept):
+            out_keys2[first + j] = keys2[_U(from_row[j])]
+    if out_rows.size > 0:
+        for j in range(kept):
+            out_rows[first + j] = np.uint32(row + from_row[j])
 
 
-@njit(nogil=True, cache=True)
-def _slot(key, key2, wide, slots, users, users2):
-    """Find where a user stands in the open-addressing table, or the free slot where it would."""
-    mask = slots.size - 1
-    at = np.int64(key & _U(mask))
-    while True:
-        code = slots[at]
-        if code < 0 or (users[code] == key and (not wide or users2[code] == key2)):
-            return at
-        at = (at + 1) & mask
-
-
-@njit(nogil=True, cache=True)
-def _grown(slots, users, count):
-    """Make the table four times as large."""
-    bigger = np.full(slots.size * 4, -1, np.int32)
-    mask = bigger.size - 1
-    for code in range(count):
-        at = np.int64(users[code] & _U(mask))
-        while bigger[at] >= 0:
-            at = (at + 1) & mask
-        bigger[at] = np.int32(code)
-    return bigger
+# Inlined before compilation: a call would count the references of each array, on every row.
+@njit(nogil=True, cache=True, inline="always")
+def _code(key, key2, wide, mask, slots, users, users2):
+    """Look a user up in the open-addressing table: the code, or ``−1 − slot`` of the free place for a new one."""
+    at = key & mask
+    code = np.int64(slots[at])
+    while code >= 0 and not (users[_U(code)] == key and (not wide or users2[_U(code)] == key2)):
+        at = (at + _U1) & mask
+        code = np.int64(slots[at])
+    return code if code >= 0 else -1 - np.int64(at)
 
 
 @njit(nogil=True, cache=True)
 def activity(
     p, starts, keys, keys2, periods, units, rows,
     joined_starts, joined_keys, joined_keys2, joined_periods, joined_rows,
-    span, signed, clip, tally,
+    span, signed, clip, tally, scratch,
 ):  # fmt: skip
     """Net one partition: for every user the active amount of every period, in order.
 
     Parameters
     ----------
     p
-        The partition. Its rows stand at ``starts[b, p]`` to ``starts[b, p + 1]`` for each block b.
+        The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
     keys, keys2, periods, units, rows
         What `scatter` wrote, periods in 0 .. span−1; `keys2` and `rows` may be empty.
     joined_starts, joined_keys, joined_keys2, joined_periods, joined_rows
@@ -278,47 +279,50 @@ def activity(
         int64[7], added to: users active before their given cohort, users whose given cohort is at or after
         `span`, rows that give a user another cohort, active users whose cohort is not given, users given one. The
         last two are one more than the least row of a user of the first kind, and of the third, or 0.
+    scratch
+        What `make_scratch` made for at least as many rows as the partition has, joined ones included.
 
     Returns
     -------
     cohort, row, start, period, active, amount
         A cohort's period and a row number for each user that has one; the cells of user u stand at ``start[u]``
         to ``start[u + 1]``, sorted by period: at most one active one a period, and (only if `signed`) at most one
-        that is not.
+        that is not. They lie in `scratch`, and last until its next use.
     """
+    (slots, users, users2, first_row, given, codes, ends, own_period, own_units, net, words,
+     cohort, row, start, period, active, amount) = scratch  # fmt: skip
     wide = keys2.size > 0 or joined_keys2.size > 0
     numbered = rows.size > 0 or joined_rows.size > 0
-    total = 0
-    for b in range(starts.shape[0]):
-        total += starts[b, p + 1] - starts[b, p]
-    most = total
-    for b in range(joined_starts.shape[0]):
-        most += joined_starts[b, p + 1] - joined_starts[b, p]
+
+    most = np.int64(0)
+    for b in range(joined_starts.shape[1]):
+        most += joined_starts[p + 1, b] - joined_starts[p, b]
+    for b in range(starts.shape[1]):
+        most += starts[p + 1, b] - starts[p, b]
 
     # Users become codes 0, 1, 2 … in order of appearance; those given a cohort come first.
-    slots = np.full(1024, -1, np.int32)
-    users = np.empty(most, np.uint64)
-    users2 = np.empty(most if wide else 0, np.uint64)
-    first_row = np.empty(most if numbered else 0, np.uint32)
-    given = np.empty(most if joined_keys.size > 0 else 0, np.int32)
+    mask = _U1
+    while mask < _U(2 * most):
+        mask <<= _U1
+    slots[: np.int64(mask)] = -1
+    mask -= _U1
     count = 0
-    for b in range(joined_starts.shape[0]):
-        for i in range(joined_starts[b, p], joined_starts[b, p + 1]):
-            key2 = joined_keys2[i] if wide else _U0
-            at = _slot(joined_keys[i], key2, wide, slots, users, users2)
-            code = slots[at]
+    key2 = _U0
+    for b in range(joined_starts.shape[1]):
+        for i in range(joined_starts[p, b], joined_starts[p + 1, b]):
+            if wide:
+                key2 = joined_keys2[i]
+            code = _code(joined_keys[i], key2, wide, mask, slots, users, users2)
             if code < 0:
-                code = np.int32(count)
-                slots[at] = code
-                users[code] = joined_keys[i]
+                slots[-1 - code] = np.int32(count)
+                users[count] = joined_keys[i]
                 if wide:
-                    users2[code] = key2
+                    users2[count] = key2
                 if numbered:
-                    first_row[code] = joined_rows[i]
-                given[code] = joined_periods[i]
+                    first_row[count] = joined_rows[i]
+                given[count] = joined_periods[i]
+                ends[count] = 0
                 count += 1
-                if 2 * count > slots.size:
-                    slots = _grown(slots, users, count)
             elif given[code] != joined_periods[i]:
                 tally[2] += 1
                 if numbered and (tally[6] == 0 or first_row[code] < tally[6]):
@@ -326,81 +330,85 @@ def activity(
     known = count
     tally[4] += known
 
-    codes = np.empty(total, np.int32)
+    # Where the periods fit one word and all users by all periods fit `net`, a row is added there at once. Else
+    # the rows of a user are first brought together (a counting sort, within the partition and so in the cache).
+    short = span <= 64 and most * span <= net.size
     j = 0
-    for b in range(starts.shape[0]):
-        for i in range(starts[b, p], starts[b, p + 1]):
-            key2 = keys2[i] if wide else _U0
-            at = _slot(keys[i], key2, wide, slots, users, users2)
-            code = slots[at]
+    for b in range(starts.shape[1]):
+        for i in range(starts[p, b], starts[p + 1, b]):
+            if wide:
+                key2 = keys2[i]
+            code = _code(keys[i], key2, wide, mask, slots, users, users2)
             if code < 0:
-                code = np.int32(count)
-                slots[at] = code
+                slots[-1 - code] = np.int32(count)
+                code = np.int64(count)
                 users[code] = keys[i]
                 if wide:
                     users2[code] = key2
                 if numbered:
                     first_row[code] = rows[i]
+                ends[code] = 0
                 count += 1
-                if 2 * count > slots.size:
-                    slots = _grown(slots, users, count)
-            codes[j] = code
-            j += 1
+            if short:
+                t = np.int64(periods[i])
+                net[_U(code * span + t)] += units[i]
+                words[_U(code)] |= _U1 << _U(t)
+            else:
+                codes[_U(j)] = np.int32(code)
+                ends[_U(code)] += 1
+                j += 1
+    if not short:
+        place = np.int64(0)
+        for u in range(count):
+            ends[u], place = place, place + ends[u]
+        j = 0
+        for b in range(starts.shape[1]):
+            for i in range(starts[p, b], starts[p + 1, b]):
+                u = _U(codes[_U(j)])
+                j += 1
+                at = _U(ends[u])
+                ends[u] += 1
+                own_period[at] = periods[i]
+                own_units[at] = units[i]
 
-    # Bring the rows of each user together (a counting sort, within the partition and so within the cache).
-    ends = np.zeros(count + 1, np.int64)
-    for j in range(total):
-        ends[codes[j] + 1] += 1
-    for u in range(count):
-        ends[u + 1] += ends[u]
-    own_period = np.empty(total, np.int32)
-    own_units = np.empty(total, np.int64)
-    j = 0
-    for b in range(starts.shape[0]):
-        for i in range(starts[b, p], starts[b, p + 1]):
-            u = codes[j]
-            j += 1
-            at = ends[u]
-            ends[u] = at + 1
-            own_period[at] = periods[i]
-            own_units[at] = units[i]
-
-    cohort = np.empty(count, np.int32)
-    row = np.empty(count if numbered else 0, np.uint32)
-    start = np.empty(count + 1, np.int64)
     # A user of n rows has at most n cells: clipping joins cells and never makes one.
-    period = np.empty(total, np.int32)
-    active = np.empty(total, np.bool_)
-    amount = np.empty(total, np.int64)
-    net = np.zeros(span, np.int64)
-    words = np.zeros((span + 63) // 64, np.uint64)
     kept = 0
     k = np.int64(0)
     begin = np.int64(0)
     for u in range(count):
-        low = span
-        high = -1
-        for at in range(begin, ends[u]):
-            t = own_period[at]
-            net[t] += own_units[at]
-            words[t >> 6] |= _U1 << _U(t & 63)
-            low = min(low, np.int64(t))
-            high = max(high, np.int64(t))
-        begin = ends[u]
+        base = np.int64(0)
+        shelf = np.int64(0)
+        low = np.int64(0)
+        high = np.int64(0)
+        if short:
+            base = u * span
+            shelf = np.int64(u)
+        else:
+            low = np.int64(span)
+            high = np.int64(-1)
+            for at in range(begin, ends[u]):
+                t = np.int64(own_period[_U(at)])
+                net[_U(t)] += own_units[_U(at)]
+                words[_U(t >> 6)] |= _U1 << _U(t & 63)
+                low = min(low, t)
+                high = max(high, t)
+            begin = ends[u]
+            low >>= 6
+            high >>= 6
         origin = np.int64(given[u]) if u < known else np.int64(-1)
         own = origin < 0
         opened = k
         pending = np.int64(0)
         early = False
-        for w in range(low >> 6, (high >> 6) + 1):
-            bits = words[w]
-            words[w] = _U0
+        for w in range(low, high + 1):
+            bits = words[_U(shelf + w)]
+            words[_U(shelf + w)] = _U0
             while bits != _U0:
                 lowest = bits & (_U0 - bits)
                 bits ^= lowest
-                t = (w << 6) + _BIT[np.int64((lowest * _DE_BRUIJN) >> _U58)]
-                value = net[t]
-                net[t] = 0
+                t = (w << 6) + _BIT[(lowest * _DE_BRUIJN) >> _U58]
+                value = net[_U(base + t)]
+                net[_U(base + t)] = 0
                 if own and value > 0:
                     own = False
                     origin = t
@@ -420,7 +428,9 @@ def activity(
                         amount[k - 1] += value
                         continue
                 if value > 0 or (signed and value < 0):
-                    period[k], active[k], amount[k] = t, value > 0, value
+                    period[_U(k)] = np.int32(t)
+                    active[_U(k)] = value > 0
+                    amount[_U(k)] = value
                     k += 1
         if early:
             tally[0] += 1
@@ -433,13 +443,37 @@ def activity(
             if pending > 0 and clip:
                 period[k], active[k], amount[k] = origin, True, pending
                 k += 1
-            cohort[kept] = origin
+            cohort[kept] = np.int32(origin)
             start[kept] = opened
             if numbered:
                 row[kept] = first_row[u]
             kept += 1
     start[kept] = k
-    return cohort[:kept], row[:kept], start[: kept + 1], period[:k], active[:k], amount[:k]
+    return cohort[:kept], row[: kept if numbered else 0], start[: kept + 1], period[:k], active[:k], amount[:k]
+
+
+def make_scratch(rows: int, span: int) -> tuple[np.ndarray, ...]:
+    """Make the arrays that `activity` works in, for partitions of up to `rows` rows; each thread needs its own."""
+    short = min(rows * min(span, 64), 1 << 22)
+    return (
+        np.empty(1 << (2 * rows - 1).bit_length(), np.int32),
+        np.empty(rows, np.uint64),
+        np.empty(rows, np.uint64),
+        np.empty(rows, np.uint32),
+        np.empty(rows, np.int32),
+        np.empty(rows, np.int32),
+        np.empty(rows + 1, np.int64),
+        np.empty(rows, np.int32),
+        np.empty(rows, np.int64),
+        np.zeros(max(span, short), np.int64),
+        np.zeros(max((span + 63) // 64, rows), np.uint64),
+        np.empty(rows, np.int32),
+        np.empty(rows, np.uint32),
+        np.empty(rows + 1, np.int64),
+        np.empty(rows, np.int32),
+        np.empty(rows, np.bool_),
+        np.empty(rows, np.int64),
+    )
 
 
 @njit(nogil=True, cache=True)

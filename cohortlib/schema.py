@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from polars.selectors import by_name
+from polars.selectors import by_name, temporal
 
 from cohortlib import kernels
 from cohortlib.errors import DataError, SchemaError, SourceError, listed, warn
@@ -133,6 +133,15 @@ def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: s
     types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
     try:
         frame = _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
+        for name in frame.select(temporal()).columns:
+            # polars reads 01/02/2026 as the first of February; whoever wrote it may not have meant that.
+            # One form is read for the whole column, so the first value shows it.
+            written = scan({name: pl.String}).select(by_name(name)).drop_nulls().head(1).collect().to_series()
+            if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
+                raise SchemaError(
+                    f"column {name!r} of {path!r} holds dates such as {written[0]!r}, which can be read in more than "
+                    "one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
+                )
         # Without a row there is nothing to tell the types from.
         return frame if frame.height else pl.DataFrame(schema=dict.fromkeys(frame.columns, pl.Null))
     except SourceError:
@@ -296,7 +305,7 @@ class Instants:
         if kind != pl.Date and not isinstance(kind, pl.Datetime):
             raise SchemaError(
                 f"column {column.name!r} is {kind}{_example(column)}; expected a Date or a Datetime. "
-                f"Hint: pl.col({column.name!r}).str.to_datetime() reads text"
+                f"Hint: pl.col({column.name!r}).str.to_datetime(); a CSV file needs ISO dates, one form in all rows"
             )
         zoned = isinstance(kind, pl.Datetime) and kind.time_zone is not None
         return cls(column, zoned, _TICKS[kind.time_unit] if isinstance(kind, pl.Datetime) else 1)
@@ -427,7 +436,7 @@ class Amounts:
         if wild:
             bad = self.series.is_finite().not_()
             raise DataError(
-                f"column {self.series.name!r} holds {bad.sum()} amounts that are NaN or infinite, the first in row "
+                f"column {self.series.name!r} holds NaN or infinity, {bad.sum():,} times, first in row "
                 f"{bad.arg_max()}; expected finite numbers. Hint: filter them, or fill_nan(None) with nulls='drop'"
             )
         if far:
@@ -462,7 +471,7 @@ def without_nulls(frame: pl.DataFrame, nulls: Nulls, what: str) -> pl.DataFrame:
             f"{what} has nulls: {told}, of {len(frame):,} rows; expected none. Hint: nulls='drop' leaves these rows out"
         )
     kept = frame.drop_nulls()
-    warn(f"{len(frame) - len(kept):,} of {len(frame):,} rows of {what} were dropped for nulls: {told}")
+    warn(f"{len(frame) - len(kept):,} of {len(frame):,} rows of {what} dropped for nulls: {told}")
     return kept
 
 

@@ -340,7 +340,7 @@ class _Customers:
             {
                 "customer": chosen,
                 "cohort": self.users.cohort[chosen],
-                "first": self.divisor[chosen],
+                "first": metrics.money(self.divisor[chosen], self.question.settings.scale),
                 "user_id": self.text.gather(chosen),
             }
         )
@@ -367,7 +367,8 @@ class _Customers:
                 )
             score = summary[rank_by]
         elif rank_by is None:
-            score = metrics.money(self.total + self.recent, scale)
+            # The sum of two sums may leave 64 bits.
+            score = pl.Series(self.total).cast(pl.Int128) + pl.Series(self.recent).cast(pl.Int128)
         else:
             try:
                 score = summary.select(rank_by).to_series()
