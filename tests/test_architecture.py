@@ -1,0 +1,72 @@
+"""The arrows between modules point one way, and importing the package brings nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cohortlib
+
+PACKAGE = Path(cohortlib.__file__).parent
+
+# From the ground up: each may import what stands before it.
+ORDER = [
+    "errors",
+    "periods",
+    "kernels",
+    "schema",
+    "cohorts",
+    "metrics",
+    "termina",
+    "triangles",
+    "terminal",
+    "demo",
+    "cli",
+    "__main__",
+]
+
+
+def imported(path):
+    """Name the modules of this package that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path.name} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("cohortlib.")} - {"__version__"}
+
+
+def test_every_module_has_its_place():
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_arrows_point_down(module):
+    below = set(ORDER[: ORDER.index(module)])
+    assert imported(PACKAGE / f"{module}.py") & set(ORDER) <= below
+
+
+def test_kernels_know_no_frames():
+    text = (PACKAGE / "kernels.py").read_text(encoding="utf-8")
+    assert "polars" not in {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import)
+                            for alias in node.names}  # fmt: skip
+
+
+def test_import_is_light():
+    code = "import sys, cohortlib; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "cohortlib" in loaded
+    assert not loaded & {"numba", "polars", "nanoarrow", "click", "rich", "altair", "httpx", "httpx2", "pyspark"}
+
+
+def test_public_names_exist():
+    for name in cohortlib.__all__:
+        assert getattr(cohortlib, name) is not None
+    assert dir(cohortlib) == cohortlib.__all__
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = cohortlib.nothing
