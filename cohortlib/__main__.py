@@ -1,0 +1,18 @@
+"""Start the command line: `cohortlib …` and `python -m cohortlib …`."""
+
+import sys
+from importlib.util import find_spec
+
+
+def main() -> None:
+    """Run the command line, or name the extra it needs where that is not installed."""
+    if find_spec("click") is None or find_spec("rich") is None:
+        print("the command line needs the extra: pip install 'cohortlib[cli]'", file=sys.stderr)
+        sys.exit(2)
+    from cohortlib.cli import cli
+
+    cli.main(prog_name="cohortlib")
+
+
+if __name__ == "__main__":
+    main()
