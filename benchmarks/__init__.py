@@ -1,0 +1,1 @@
+"""Side-by-side measurements of cohortlib and the best queries of its peers."""

@@ -1,0 +1,25 @@
+"""Options of `pytest benchmarks`."""
+
+import os
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rows", type=float, default=1_000_000, help="rows of the generated data")
+    parser.addoption("--threads", type=int, default=os.cpu_count(), help="threads of every contender")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # polars reads it once, on import: the test modules are imported after this.
+    os.environ["POLARS_MAX_THREADS"] = str(config.getoption("--threads"))
+
+
+@pytest.fixture(scope="session")
+def rows(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--rows"))
+
+
+@pytest.fixture(scope="session")
+def threads(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--threads")
