@@ -23,10 +23,11 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.selectors import by_name
 
-from cohortlib import kernels, schema
+from cohortlib import kernels, schema, sources
 from cohortlib.errors import DataError, SchemaError, SettingError, listed, one_of, warn
 from cohortlib.periods import Calendar, Freq, check_zone, span
-from cohortlib.schema import Amounts, Cut, Instants, Ints, Keys, Source, Transactions, Users
+from cohortlib.schema import Amounts, Cut, Instants, Ints, Keys, Transactions, Users
+from cohortlib.sources import Source
 
 Refunds = Literal["net", "signed", "drop"]
 BeforeJoined = Literal["error", "clip", "drop"]
@@ -35,7 +36,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _BLOCK = 1 << 15  # rows of a block; with its keys, periods and units it stays in the second-level cache
-_PARTITION = 1 << 14  # rows that a partition should have, for the same reason
+_PARTITION = 1 << 13  # rows that a partition should have, for the same reason
 _MOST_PARTITIONS = 1 << 12
 _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before cohorts are counted first
 
@@ -318,7 +319,7 @@ def _read(source: Source, settings: Settings) -> tuple[Transactions, tuple[Users
         there.extend(names)
         return [*roles, joined] if isinstance(joined, str) and joined in names else roles
 
-    frame = schema.read(source, wanted, text=settings.user, number=settings.amount)
+    frame = sources.read(source, wanted, text=settings.user, number=settings.amount)
     rows = schema.transactions(
         frame, *roles,
         nulls=settings.nulls, decimals=settings.decimals, zone=settings.timezone, calendar=settings.calendar,
@@ -328,11 +329,11 @@ def _read(source: Source, settings: Settings) -> tuple[Transactions, tuple[Users
     if isinstance(joined, str) and joined in there:
         table = frame.select(by_name(settings.user, joined)).filter(frame[settings.user].is_not_null())
     else:
-        if isinstance(joined, str) and not schema.files(joined):
+        if isinstance(joined, str) and not sources.files(joined):
             raise SchemaError(f"joined={joined!r} is neither a column nor a file; columns are {listed(there)}")
         if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
             raise SchemaError(f"joined={joined!r} is neither a table nor the name of a column")
-        table = schema.read(joined, lambda names: _joined_columns(names, settings.user), text=settings.user)
+        table = sources.read(joined, lambda names: _joined_columns(names, settings.user), text=settings.user)
     table = schema.without_nulls(table, settings.nulls, "the joined table")
     users, others = Users.both(rows.users, Users.of(table[settings.user]))
     instants = Instants.of(table[table.columns[-1]])
@@ -394,9 +395,9 @@ def _partition(
     )
     above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
 
-    def order(users: Users, cut: Cut, first: int) -> int:
+    def order(users: Users, cut: Cut, periods_of_days: NDArray[np.int32], first: int) -> int:
         size = min(_BLOCK, count - first)
-        periods = cut.periods(first, size, question.origin)
+        periods = cut.periods(first, size, periods_of_days)
         units, total = np.empty(0, np.int64), 0
         if amounts is not None:
             units = amounts.units(first, size)
@@ -412,7 +413,7 @@ def _partition(
         return total
 
     if table is not None:
-        total = sum(on_threads(settings.workers, partial(order, *table), blocks))
+        total = sum(on_threads(settings.workers, partial(order, *table, table[1].table(question.origin)), blocks))
         if amounts is not None and total >= 2**63:
             raise amounts.too_large()
     edges = np.ascontiguousarray(starts.T)

@@ -185,7 +185,14 @@ def cut(instants, starts, shifts, origin, halvings, odd, table, periods):
     for i in range(instants.size):
         t = instants[i]
         if t < starts[k] or (k < last and t >= starts[k + 1]):
-            k = np.searchsorted(starts, t, side="right") - 1
+            k = 0
+            above = last + 1
+            while above - k > 1:
+                middle = (k + above) >> 1
+                if starts[middle] <= t:
+                    k = middle
+                else:
+                    above = middle
         # Without its factors of two a tick count is below 2**53, so the division of floats cannot round up.
         ticks = (t + shifts[k] - origin) >> halvings
         periods[i] = table[np.int64(np.float64(ticks) / odd)]
@@ -211,21 +218,20 @@ def scatter(
     waits for each line.
     """
     shift = _U63 - _U(bits)
-    starts[:] = 0
+    cursor = np.zeros(starts.size, np.int64)
     for i in range(keys.size):
         if periods[i] >= 0:
-            starts[((keys[i] >> _U1) >> shift) + _U1] += 1
-    for p in range(starts.size - 1):
-        starts[p + 1] += starts[p]
-    kept = starts[starts.size - 1]
-    cursor = starts[:-1].copy()
+            cursor[(keys[i] >> _U1) >> shift] += 1
+    kept = np.int64(0)
+    for p in range(starts.size):
+        starts[p] = first + kept
+        cursor[p], kept = kept, kept + cursor[p]
     from_row = np.empty(kept, np.int64)
     for i in range(keys.size):
         if periods[i] >= 0:
             p = (keys[i] >> _U1) >> shift
             from_row[_U(cursor[p])] = i
             cursor[p] += 1
-    starts += first
     for j in range(kept):
         out_keys[first + j] = keys[_U(from_row[j])]
     for j in range(kept):
@@ -304,7 +310,8 @@ def activity(
     mask = _U1
     while mask < _U(2 * most):
         mask <<= _U1
-    slots[: np.int64(mask)] = -1
+    for at in range(mask):
+        slots[at] = -1
     mask -= _U1
     count = 0
     key2 = _U0

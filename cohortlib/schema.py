@@ -1,35 +1,22 @@
-"""The door: from whatever the user holds to three checked columns, and from columns to arrays.
+"""The door: from a frame to three checked columns, and from columns to arrays.
 
 Columns are named here and nowhere further in. Inside there are users, instants and amounts.
 """
 
-import glob
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from itertools import zip_longest
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from polars.selectors import by_name, temporal
+from polars.selectors import by_name
 
 from cohortlib import kernels
-from cohortlib.errors import DataError, SchemaError, SourceError, listed, warn
+from cohortlib.errors import DataError, SchemaError, warn
 from cohortlib.periods import FIRST_DAY, LAST_DAY, Calendar, offsets
 
-
-class ArrowStream(Protocol):
-    """Anything that speaks the Arrow PyCapsule interface: pandas, pyarrow, a DuckDB relation."""
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Export the table as a stream of Arrow record batches."""
-
-
-Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
 Ints: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint64]
 Nulls = Literal["error", "drop"]
@@ -41,126 +28,17 @@ _TICKS = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _LIMIT = 2**63
 
 
-# ---------------------------------------------------------------------------------------- from a source to a frame
+class _Numbers:
+    """A column of numbers, read piece by piece; without a copy where it lies in one chunk."""
 
+    def __init__(self, column: pl.Series) -> None:
+        self._column = column
+        self._whole = column.to_numpy() if column.n_chunks() == 1 else None
 
-Chooser: TypeAlias = Callable[[list[str]], list[str]]
-
-
-def read(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> pl.DataFrame:
-    """Read some columns of a source.
-
-    Parameters
-    ----------
-    source
-        A polars frame, lazy or not; the path or glob of Parquet or CSV files; or an Arrow stream.
-    wanted
-        Names the columns to read, given those that are there.
-    text, number
-        Columns which a CSV file is to be read as text (so that user 007 stays 007) and as floats.
-    """
-    if isinstance(source, pl.DataFrame):
-        return source.select(by_name(*_chosen(source.columns, wanted)))
-    if isinstance(source, pl.LazyFrame):
-        return _collect(source, wanted, "the lazy frame")
-    if isinstance(source, str | Path):
-        return _read_files(str(source), wanted, text, number)
-    if hasattr(source, "__arrow_c_stream__"):
-        try:
-            frame = pl.DataFrame(source)
-        except Exception as error:
-            hint = ". Hint: convert the instants to UTC" if "time zone" in str(error) else ""
-            raise SchemaError(
-                f"the {type(source).__module__}.{type(source).__qualname__} cannot be read through the Arrow "
-                f"interface: {_first_line(error)}{hint}"
-            ) from error
-        return frame.select(by_name(*_chosen(frame.columns, wanted)))
-    raise SchemaError(
-        f"a {type(source).__qualname__} is no table; expected a polars frame, the path of Parquet or CSV files, or an "
-        "object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)"
-    )
-
-
-def _chosen(there: list[str], wanted: Chooser) -> list[str]:
-    """Choose columns, each once, and say which is missing."""
-    columns = list(dict.fromkeys(wanted(there)))
-    for role, name in zip_longest(("user", "timestamp", "amount"), columns):
-        if name is not None and name not in there:
-            near = get_close_matches(name, there, 1)
-            hint = f"{role}={near[0]!r}" if near else "name the columns with user=, timestamp= and amount="
-            raise SchemaError(f"column {name!r} is not in the table; columns are {listed(there)}. Hint: {hint}")
-    return columns
-
-
-def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
-    try:
-        return frame.select(by_name(*_chosen(frame.collect_schema().names(), wanted))).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{what} cannot be read: {_first_line(error)}") from error
-
-
-def files(path: str) -> list[str]:
-    """List the files that a path or glob names."""
-    return [path] if "://" in path or Path(path).is_file() else sorted(glob.glob(path, recursive=True))
-
-
-def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
-    found = files(path)
-    if not found:
-        what = "no file matches" if glob.has_magic(path) else "there is no file"
-        raise SourceError(f"{what} {path!r}; expected the path or glob of Parquet or CSV files")
-    names = [Path(file).name.lower() for file in found]
-    if all(name.endswith((".parquet", ".pq")) for name in names):
-        return _collect(pl.scan_parquet(found, glob=False), wanted, repr(path))
-    if all(name.endswith((".csv", ".csv.gz", ".csv.zst")) for name in names):
-        return _read_csv(path, found, wanted, text, number)
-    raise SourceError(
-        f"{path!r} is neither Parquet nor CSV by its name; expected names that all end in .parquet, or all in .csv "
-        "or .csv.gz. Hint: for a folder give a glob, such as 'folder/*.parquet'"
-    )
-
-
-def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
-    def scan(types: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
-        return pl.scan_csv(found, glob=False, try_parse_dates=True, schema_overrides=types)
-
-    try:
-        there = scan({}).collect_schema().names()
-    except pl.exceptions.NoDataError as error:
-        raise SourceError(f"{path!r} is empty; expected a CSV file with a header line") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{path!r} cannot be read: {_first_line(error)}") from error
-    types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
-    try:
-        frame = _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
-        for name in frame.select(temporal()).columns:
-            # polars reads 01/02/2026 as the first of February; whoever wrote it may not have meant that.
-            # One form is read for the whole column, so the first value shows it.
-            written = scan({name: pl.String}).select(by_name(name)).drop_nulls().head(1).collect().to_series()
-            if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
-                raise SchemaError(
-                    f"column {name!r} of {path!r} holds dates such as {written[0]!r}, which can be read in more than "
-                    "one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
-                )
-        # Without a row there is nothing to tell the types from.
-        return frame if frame.height else pl.DataFrame(schema=dict.fromkeys(frame.columns, pl.Null))
-    except SourceError:
-        if number is not None:
-            raw = _collect(scan({number: pl.String}), lambda _: [number], repr(path))[number]
-            bad = raw.filter(raw.is_not_null() & raw.cast(pl.Float64, strict=False).is_null())
-            if len(bad):
-                raise SchemaError(
-                    f"column {number!r} of {path!r} holds text in {len(bad):,} rows, such as {bad[0]!r}; expected "
-                    "numbers such as 12.5"
-                ) from None
-        raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-# ------------------------------------------------------------------------------------------- from columns to arrays
+    def __call__(self, first: int, count: int) -> NDArray[Any]:
+        if self._whole is None:
+            return _frozen(self._column.slice(first, count).to_numpy())
+        return _frozen(self._whole[first : first + count])
 
 
 @dataclass(frozen=True)
@@ -214,19 +92,27 @@ class Users:
     def keys(self, first: int, count: int) -> tuple[Keys, Keys]:
         """Give `count` rows from `first` on a key of one word, or of two where the ids are text."""
         keys = np.empty(count, np.uint64)
-        piece = self.series.slice(first, count)
         if not self.wide:
-            ids = piece.to_physical()
-            ids = ids if ids.dtype == pl.UInt64 else ids.cast(pl.Int64)
-            kernels.mix_integers(_frozen(ids.to_numpy().view(np.int64)), SECRET, keys)
+            kernels.mix_integers(self._ids(first, count).view(np.int64), SECRET, keys)
             return keys, np.empty(0, np.uint64)
         keys2 = np.empty(count, np.uint64)
-        at = 0
-        for views, memory, bases in _string_views(piece):
-            stop = at + views.size // 2
-            kernels.fingerprint_strings(views, memory, bases, SECRET, keys[at:stop], keys2[at:stop])
-            at = stop
+        at = -first
+        for views, memory, bases in self._views:
+            begin, end = max(at, 0), min(at + views.size // 2, count)
+            if begin < end:
+                part = views[2 * (begin - at) : 2 * (end - at)]
+                kernels.fingerprint_strings(part, memory, bases, SECRET, keys[begin:end], keys2[begin:end])
+            at += views.size // 2
         return keys, keys2
+
+    @cached_property
+    def _ids(self) -> _Numbers:
+        ids = self.series.to_physical()
+        return _Numbers(ids if ids.dtype == pl.UInt64 else ids.cast(pl.Int64))
+
+    @cached_property
+    def _views(self) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
+        return _string_views(self.series)
 
 
 @dataclass(frozen=True)
@@ -321,8 +207,11 @@ class Instants:
 
     def ticks(self, first: int, count: int) -> Ints:
         """Give `count` rows from `first` on as integers."""
-        piece = self.series.slice(first, count).to_physical()
-        return _frozen(piece.cast(pl.Int64).to_numpy())
+        return self._ticks(first, count)
+
+    @cached_property
+    def _ticks(self) -> _Numbers:
+        return _Numbers(self.series.to_physical().cast(pl.Int64))
 
 
 @dataclass(frozen=True)
@@ -369,12 +258,15 @@ class Cut:
         ordinals = calendar.ordinals(np.arange(first, last + 1, dtype=np.int64))
         return cls(instants, starts, shifts, (first, end // instants.day), ordinals)
 
-    def periods(self, first: int, count: int, origin: int) -> NDArray[np.int32]:
-        """Cut `count` rows from `first` on to periods counted from the ordinal `origin`."""
+    def table(self, origin: int) -> NDArray[np.int32]:
+        """Give the period of each local day from the first on, counted from the ordinal `origin`."""
+        return (self.ordinals - origin).astype(np.int32)
+
+    def periods(self, first: int, count: int, table: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Cut `count` rows from `first` on to periods, by a `table` of this cut."""
         periods = np.empty(count, np.int32)
         day = self.instants.day
         halvings = (day & -day).bit_length() - 1
-        table = (self.ordinals - origin).astype(np.int32)
         kernels.cut(
             self.instants.ticks(first, count), self.starts, self.shifts,
             self.days[0] * day, halvings, float(day >> halvings), table, periods,
@@ -422,17 +314,11 @@ class Amounts:
 
     def units(self, first: int, count: int) -> Ints:
         """Give `count` rows from `first` on as whole numbers."""
-        piece = self.series.slice(first, count)
-        kind = piece.dtype
-        if isinstance(kind, pl.Decimal):
-            scaled = piece.cast(pl.Decimal(38, self.decimals)).to_physical().cast(pl.Int64)
-            return scaled.to_numpy(writable=True)
-        if kind.is_integer():
-            whole: Ints = piece.cast(pl.Int64).to_numpy() * np.int64(10**self.decimals)
+        if not self.series.dtype.is_float():
+            whole: Ints = self._numbers(first, count).astype(np.int64) * np.int64(self._factor)
             return whole
         units = np.empty(count, np.int64)
-        values = _frozen(piece.cast(pl.Float64).to_numpy())
-        wild, far = kernels.fixed(values, float(10**self.decimals), units)
+        wild, far = kernels.fixed(self._numbers(first, count), float(10**self.decimals), units)
         if wild:
             bad = self.series.is_finite().not_()
             raise DataError(
@@ -442,6 +328,18 @@ class Amounts:
         if far:
             raise self.too_large()
         return units
+
+    @cached_property
+    def _numbers(self) -> _Numbers:
+        kind = self.series.dtype
+        if isinstance(kind, pl.Decimal):
+            return _Numbers(self.series.to_physical().cast(pl.Int64))
+        return _Numbers(self.series.cast(pl.Float64) if kind.is_float() else self.series.cast(pl.Int64))
+
+    @cached_property
+    def _factor(self) -> int:
+        kind = self.series.dtype
+        return int(10 ** (self.decimals - (kind.scale if isinstance(kind, pl.Decimal) else 0)))
 
 
 @dataclass(frozen=True)

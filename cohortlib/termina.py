@@ -26,7 +26,8 @@ from cohortlib.cohorts import (
 )
 from cohortlib.errors import SettingError, listed, one_of
 from cohortlib.periods import Freq
-from cohortlib.schema import Ints, Nulls, Source
+from cohortlib.schema import Ints, Nulls
+from cohortlib.sources import Source
 
 __all__ = ["cohorts", "customer_cohorts"]
 

@@ -16,6 +16,7 @@ ORDER = [
     "errors",
     "periods",
     "kernels",
+    "sources",
     "schema",
     "cohorts",
     "metrics",

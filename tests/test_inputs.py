@@ -1053,7 +1053,7 @@ def test_bad_joined(tmp_path):
 def modules_after(code):
     """Run code in a fresh interpreter and return the names of all modules it loaded."""
     script = f"import sys\n{code}\nprint('\\n'.join(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 

@@ -1,0 +1,137 @@
+"""From whatever the user holds to a frame of the columns wanted: files, frames, Arrow streams."""
+
+import glob
+from collections.abc import Callable
+from difflib import get_close_matches
+from itertools import zip_longest
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import polars as pl
+from polars.selectors import by_name, temporal
+
+from cohortlib.errors import SchemaError, SourceError, listed
+
+
+class ArrowStream(Protocol):
+    """Anything that speaks the Arrow PyCapsule interface: pandas, pyarrow, a DuckDB relation."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Export the table as a stream of Arrow record batches."""
+
+
+Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
+Chooser: TypeAlias = Callable[[list[str]], list[str]]
+
+
+def read(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> pl.DataFrame:
+    """Read some columns of a source.
+
+    Parameters
+    ----------
+    source
+        A polars frame, lazy or not; the path or glob of Parquet or CSV files; or an Arrow stream.
+    wanted
+        Names the columns to read, given those that are there.
+    text, number
+        Columns which a CSV file is to be read as text (so that user 007 stays 007) and as floats.
+    """
+    if isinstance(source, pl.DataFrame):
+        return source.select(by_name(*_chosen(source.columns, wanted)))
+    if isinstance(source, pl.LazyFrame):
+        return _collect(source, wanted, "the lazy frame")
+    if isinstance(source, str | Path):
+        return _read_files(str(source), wanted, text, number)
+    if hasattr(source, "__arrow_c_stream__"):
+        try:
+            frame = pl.DataFrame(source)
+        except Exception as error:
+            hint = ". Hint: convert the instants to UTC" if "time zone" in str(error) else ""
+            raise SchemaError(
+                f"the {type(source).__module__}.{type(source).__qualname__} cannot be read through the Arrow "
+                f"interface: {_first_line(error)}{hint}"
+            ) from error
+        return frame.select(by_name(*_chosen(frame.columns, wanted)))
+    raise SchemaError(
+        f"a {type(source).__qualname__} is no table; expected a polars frame, the path of Parquet or CSV files, or an "
+        "object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)"
+    )
+
+
+def _chosen(there: list[str], wanted: Chooser) -> list[str]:
+    """Choose columns, each once, and say which is missing."""
+    columns = list(dict.fromkeys(wanted(there)))
+    for role, name in zip_longest(("user", "timestamp", "amount"), columns):
+        if name is not None and name not in there:
+            near = get_close_matches(name, there, 1)
+            hint = f"{role}={near[0]!r}" if near else "name the columns with user=, timestamp= and amount="
+            raise SchemaError(f"column {name!r} is not in the table; columns are {listed(there)}. Hint: {hint}")
+    return columns
+
+
+def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
+    try:
+        return frame.select(by_name(*_chosen(frame.collect_schema().names(), wanted))).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SourceError(f"{what} cannot be read: {_first_line(error)}") from error
+
+
+def files(path: str) -> list[str]:
+    """List the files that a path or glob names."""
+    return [path] if "://" in path or Path(path).is_file() else sorted(glob.glob(path, recursive=True))
+
+
+def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+    found = files(path)
+    if not found:
+        what = "no file matches" if glob.has_magic(path) else "there is no file"
+        raise SourceError(f"{what} {path!r}; expected the path or glob of Parquet or CSV files")
+    names = [Path(file).name.lower() for file in found]
+    if all(name.endswith((".parquet", ".pq")) for name in names):
+        return _collect(pl.scan_parquet(found, glob=False), wanted, repr(path))
+    if all(name.endswith((".csv", ".csv.gz", ".csv.zst")) for name in names):
+        return _read_csv(path, found, wanted, text, number)
+    raise SourceError(
+        f"{path!r} is neither Parquet nor CSV by its name; expected names that all end in .parquet, or all in .csv "
+        "or .csv.gz. Hint: for a folder give a glob, such as 'folder/*.parquet'"
+    )
+
+
+def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+    def scan(types: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
+        return pl.scan_csv(found, glob=False, try_parse_dates=True, schema_overrides=types)
+
+    try:
+        there = scan({}).collect_schema().names()
+    except pl.exceptions.NoDataError as error:
+        raise SourceError(f"{path!r} is empty; expected a CSV file with a header line") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SourceError(f"{path!r} cannot be read: {_first_line(error)}") from error
+    types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
+    try:
+        frame = _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
+        for name in frame.select(temporal()).columns:
+            # polars reads 01/02/2026 as the first of February; whoever wrote it may not have meant that.
+            # One form is read for the whole column, so the first value shows it.
+            written = scan({name: pl.String}).select(by_name(name)).drop_nulls().head(1).collect().to_series()
+            if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
+                raise SchemaError(
+                    f"column {name!r} of {path!r} holds dates such as {written[0]!r}, which can be read in more than "
+                    "one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
+                )
+        # Without a row there is nothing to tell the types from.
+        return frame if frame.height else pl.DataFrame(schema=dict.fromkeys(frame.columns, pl.Null))
+    except SourceError:
+        if number is not None:
+            raw = _collect(scan({number: pl.String}), lambda _: [number], repr(path))[number]
+            bad = raw.filter(raw.is_not_null() & raw.cast(pl.Float64, strict=False).is_null())
+            if len(bad):
+                raise SchemaError(
+                    f"column {number!r} of {path!r} holds text in {len(bad):,} rows, such as {bad[0]!r}; expected "
+                    "numbers such as 12.5"
+                ) from None
+        raise
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
