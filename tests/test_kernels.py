@@ -30,7 +30,7 @@ def test_quotient_rounds_once(pairs):
 
 @given(INT64, st.integers(0, 2**40), st.integers(1, 2**63 - 1))
 def test_product_quotient_rounds_once(a, b, divisor):
-    assert kernels._quotient(a, b, divisor) == (a * b) / divisor
+    assert kernels._quotient(np.int64(a), np.int64(b), np.int64(divisor)) == (a * b) / divisor
 
 
 HALVES = st.builds(lambda n, d: (2 * n + 1) / (2 * 10**d), st.integers(-(10**7), 10**7), st.integers(0, 9))
