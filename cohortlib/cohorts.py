@@ -291,14 +291,14 @@ class Question:
             check_size(cells // 16, "coarser freq, start= or end=; or look for a wrong date among the first rows")
             workers = min(workers, max(1, _SUMS_BYTES // max(cells, 1)))
         sums = netting.fold(kept, workers)
-        netting.tell()
+        netting.end()
         return sums
 
     def activity(self) -> Activity:
         """Give everybody one by one, cohorts before `first` too."""
         netting = _Netting.of(self, numbered=True)
-        users = netting.list(self.settings.workers)
-        netting.tell()
+        users = netting.everybody(self.settings.workers)
+        netting.end()
         return users
 
 
@@ -362,6 +362,11 @@ class _Meter:
             with self._lock:
                 self._seen += rows
                 self._progress(min(self._seen // 2, self._rows), self._rows)
+
+    def done(self) -> None:
+        # Rows that were left out have not been seen twice.
+        if self._progress is not None:
+            self._progress(self._rows, self._rows)
 
 
 def on_threads(workers: int, work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
@@ -486,7 +491,7 @@ class _Netting:
 
         return reduce(operator.add, self.net(work, workers))
 
-    def list(self, workers: int) -> Activity:
+    def everybody(self, workers: int) -> Activity:
         """Put everybody one after the other."""
 
         def work(netted: Iterator[tuple[int, Activity]]) -> dict[int, Activity]:
@@ -495,9 +500,10 @@ class _Netting:
         parts: dict[int, Activity] = reduce(operator.or_, self.net(work, workers))
         return Activity.chained([parts[p] for p in sorted(parts)])
 
-    def tell(self) -> None:
-        """Say what of the joined table did not fit, once all partitions are netted."""
+    def end(self) -> None:
+        """End, once all partitions are netted: say what of the joined table did not fit."""
         settings = self.question.settings
+        self.meter.done()
         if settings.joined is None:
             return
         early, late, twice, unlisted, known = np.sum(self.tallies, axis=0)[:5].tolist()
@@ -506,7 +512,7 @@ class _Netting:
                 # Only now is a row worth its memory: do it again, to name a user.
                 again = _Netting.of(self.question, numbered=True)
                 again.fold(np.zeros(self.question.span, np.bool_), 1)
-                return again.tell()
+                return again.end()
             row = min(tally[6 if twice else 5] for tally in self.tallies if tally[6 if twice else 5]) - 1
             user = self.question.texts.text(np.array([row], np.uint32))[0]
             if twice:

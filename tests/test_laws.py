@@ -6,6 +6,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import naive
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import assume, given
@@ -435,3 +436,22 @@ def test_real_data_obey(shared, name):
     sums = pl.col("cohort_size", "active_users", "amount").sum()
     pieces = pl.concat(in_units(part, "amount") for part in parts).group_by(KEYS).agg(sums).sort(KEYS)
     same(in_units(table, "amount").select(pieces.columns), pieces)
+
+
+@pytest.mark.parametrize("table", [cl.termina.cohorts, cl.termina.customer_cohorts])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_progress_grows_to_all_rows(table, threads):
+    rows = 100_000
+    frame = pl.DataFrame(
+        {
+            "user_id": np.arange(rows) % 5_000,
+            "timestamp": pl.Series(np.arange(rows) // 1_000).cast(pl.Date),
+            "amount": np.ones(rows),
+        }
+    )
+    seen = []
+    table(frame, end="1970-02", threads=threads, progress=lambda *told: seen.append(told))
+    assert {total for _, total in seen} == {rows}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert len(seen) > 3
+    assert seen[-1] == (rows, rows)

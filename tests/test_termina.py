@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import naive
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import assume, event, given
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from strategies import cases, customer_settings, exactly, instants, quietly
 
 import cohortlib as cl
+from cohortlib.periods import Calendar
+
+EPOCH = date(1970, 1, 1).toordinal()
 
 COHORTS = {
     "cohort": pl.String,
@@ -442,6 +446,34 @@ def test_complete_only(last, edge, settings):
     table = cl.termina.cohorts(frame(rows), **settings)
     assert table["period"].max() == edge
     assert_same(table, naive.cohorts(rows, **settings), COHORTS)
+
+
+@pytest.mark.parametrize("settings", [{}, {"complete_only": True}])
+def test_a_dropped_row_holds_the_right_edge(settings):
+    rows = [("a", date(2026, 1, 5), 10.0), ("a", date(2026, 2, 3), 5.0), (None, date(2026, 3, 31), 1.0)]
+    table = quietly(cl.termina.cohorts, frame(rows), nulls="drop", **settings)
+    assert table["period"].to_list() == [0, 1, 2]
+
+
+def test_clocks_that_go_back_over_midnight():
+    """In St. John's 2006-10-29 began at 02:30 UTC, and ended a minute later, for an hour."""
+    utc = [datetime(2006, 10, 29, 2, 30, 30, tzinfo=UTC), datetime(2006, 10, 29, 2, 45, tzinfo=UTC)]
+    rows = [("a", utc[0], 1.0), ("b", utc[1], 1.0)]
+    table = cl.termina.cohorts(frame(rows), freq="D", timezone="America/St_Johns")
+    assert table.select("cohort", "period").rows() == [("2006-10-28", 0), ("2006-10-28", 1), ("2006-10-29", 0)]
+
+
+@given(st.dates(date(1900, 1, 1), date(2100, 1, 1)), st.sampled_from("DWMQA"), st.sampled_from(naive.WEEKDAYS))
+def test_the_trailing_year(day, freq, week_start):
+    calendar = Calendar(freq, week_start)
+    edge = calendar.ordinal(day)
+    first = date.fromordinal(int(calendar.first_days(np.array([edge]))[0]) + EPOCH)
+    try:
+        back = first.replace(year=first.year - 1)
+    except ValueError:
+        back = date(first.year - 1, 2, 28)
+    starts = [date.fromordinal(int(x) + EPOCH) for x in calendar.first_days(np.arange(edge - 400, edge + 1))]
+    assert calendar.trailing_year(edge) == edge - sum(start > back for start in starts) + 1
 
 
 def test_order_is_that_of_the_published_amounts():
