@@ -197,6 +197,7 @@ class Sums:
         ages = np.where(kept, span - np.arange(span, dtype=np.int64), 0)
         ends = np.cumsum(ages)
         cells = int(ends[-1])
+        check_size(cells, "a coarser freq, start= or end=; or look for a wrong date, the first and the last")
         offsets = np.where(kept, ends - ages, -1)
         return cls(span, offsets, *(np.zeros(size, np.int64) for size in (span, span, cells, cells)))
 
@@ -288,7 +289,6 @@ class Question:
             # Too many cells to have them all: count the cohorts first, and make cells for those that exist.
             kept &= netting.fold(np.zeros(self.span, np.bool_), workers).size > 0
             cells = 16 * int((self.span - np.flatnonzero(kept)).sum())
-            check_size(cells // 16, "coarser freq, start= or end=; or look for a wrong date among the first rows")
             workers = min(workers, max(1, _SUMS_BYTES // max(cells, 1)))
         sums = netting.fold(kept, workers)
         netting.end()
@@ -418,7 +418,9 @@ def _partition(
         return total
 
     if table is not None:
-        total = sum(on_threads(settings.workers, partial(order, *table, table[1].table(question.origin)), blocks))
+        work = partial(order, *table, table[1].table(question.origin))
+        # The first block alone: what the columns prepare on first use is prepared once.
+        total = sum(map(work, blocks[:1])) + sum(on_threads(settings.workers, work, blocks[1:]))
         if amounts is not None and total >= 2**63:
             raise amounts.too_large()
     edges = np.ascontiguousarray(starts.T)
@@ -502,15 +504,17 @@ class _Netting:
 
     def end(self) -> None:
         """End, once all partitions are netted: say what of the joined table did not fit."""
-        settings = self.question.settings
+        if self.question.settings.joined is not None:
+            self._tell()
         self.meter.done()
-        if settings.joined is None:
-            return
+
+    def _tell(self) -> None:
+        settings = self.question.settings
         early, late, twice, unlisted, known = np.sum(self.tallies, axis=0)[:5].tolist()
         if twice or (early and settings.before_joined == "error"):
             if not self.numbered:
                 # Only now is a row worth its memory: do it again, to name a user.
-                again = _Netting.of(self.question, numbered=True)
+                again = _Netting.of(replace(self.question, settings=replace(settings, progress=None)), numbered=True)
                 again.fold(np.zeros(self.question.span, np.bool_), 1)
                 return again.end()
             row = min(tally[6 if twice else 5] for tally in self.tallies if tally[6 if twice else 5]) - 1

@@ -67,5 +67,5 @@ def warn(message: str) -> None:
 def one_of(name: str, value: object, values: Iterable[object]) -> None:
     """Refuse an argument that is not one of the values it may take."""
     values = tuple(values)
-    if not any(value == known and type(value) is type(known) for known in values):
+    if not any(type(value) is type(known) and value == known for known in values):
         raise SettingError(f"{name}={value!r} is unknown; expected one of {listed(values)}")

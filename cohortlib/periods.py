@@ -170,7 +170,7 @@ def offsets(zone: str, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[
 def check_zone(zone: str) -> None:
     """Refuse a zone that the calendar does not know."""
     try:
-        if not zone:
+        if not zone[:1].isalpha():
             raise TypeError
         _shifts(zone, np.zeros(1, np.int64))
     except (pl.exceptions.PolarsError, TypeError):

@@ -46,19 +46,23 @@ class Users:
     """A column of user ids without nulls: integers, or text."""
 
     series: pl.Series
+    whole: bool = False
+    """Whether the ids were integers, of whatever width."""
 
     @classmethod
     def of(cls, column: pl.Series) -> "Users":
         """Check the type of a column of user ids."""
         kind = column.dtype
-        if isinstance(kind, pl.Categorical | pl.Enum | pl.String) or kind in (pl.Int64, pl.UInt64):
+        if isinstance(kind, pl.Categorical | pl.Enum | pl.String):
             return cls(column)
+        if kind in (pl.Int64, pl.UInt64):
+            return cls(column, whole=True)
         if kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0):
             low, high = _range(column)
             fits = low is None or (int(low) >= -_LIMIT and int(high) < _LIMIT)
-            return cls(column.cast(pl.Int64 if fits else pl.String))
+            return cls(column.cast(pl.Int64 if fits else pl.String), whole=True)
         if kind == pl.Null and not len(column):
-            return cls(column.cast(pl.Int64))
+            return cls(column.cast(pl.Int64), whole=True)
         raise SchemaError(
             f"column {column.name!r} is {kind}; expected user ids as integers, strings or categoricals. "
             f"Hint: pl.col({column.name!r}).cast(pl.String)"
@@ -70,7 +74,7 @@ class Users:
         kinds = one.series.dtype, other.series.dtype
         if kinds[0] == kinds[1] and kinds[0] in (pl.Int64, pl.UInt64, pl.String):
             return one, other
-        if kinds[0].is_integer() != kinds[1].is_integer() and len(one.series) and len(other.series):
+        if one.whole != other.whole and len(one.series) and len(other.series):
             raise SchemaError(
                 f"the users are {kinds[0]} in the transactions ({one.series[0]!r}) and {kinds[1]} in joined "
                 f"({other.series[0]!r}); expected the same type in both. Hint: cast one of them"
@@ -244,6 +248,9 @@ class Cut:
         turns = np.append(starts[1:] - 1, high)
         first = min(int(t) + int(s) for t, s in zip(starts, shifts, strict=True)) // instants.day
         last = max(int(t) + int(s) for t, s in zip(turns, shifts, strict=True)) // instants.day
+        ordinals = calendar.ordinals(np.array([first, last]))
+        if calendar.first_days(ordinals)[0] < FIRST_DAY or last > LAST_DAY:
+            raise DataError(f"{_spread(instants.series)}; expected local dates within the years 1 to 9999")
         if (last + 1 - first) * instants.day >= _LIMIT or not -_LIMIT <= first * instants.day < _LIMIT:
             raise DataError(
                 f"{_spread(instants.series)}, too far for its resolution. Hint: cast it to pl.Datetime('us')"

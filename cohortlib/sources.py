@@ -78,7 +78,10 @@ def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
 
 def files(path: str) -> list[str]:
     """List the files that a path or glob names."""
-    return [path] if "://" in path or Path(path).is_file() else sorted(glob.glob(path, recursive=True))
+    try:
+        return [path] if "://" in path or Path(path).is_file() else sorted(glob.glob(path, recursive=True))
+    except (OSError, ValueError):  # no name that a file could have
+        return []
 
 
 def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:

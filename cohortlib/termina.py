@@ -301,7 +301,6 @@ class _Customers:
     question: Question
     users: Activity
     text: pl.Series
-    own_first: Ints
     total: Ints
     recent: Ints
     active: Ints
@@ -331,7 +330,7 @@ class _Customers:
             if basis == "cohort_mean":
                 factor = sums.size[users.cohort]
         text = question.texts.text(users.row)
-        return cls(question, users, text, first, total, recent, active, factor, divisor, offsets, means)
+        return cls(question, users, text, total, recent, active, factor, divisor, offsets, means)
 
     def ranked(self, among: NDArray[np.bool_] | None = None) -> Ints:
         """Give the customers in the order of the table, those of cohorts before the first shown left out."""
@@ -351,14 +350,17 @@ class _Customers:
     def top(self, count: int, rank_by: str | pl.Expr | None) -> Ints:
         """Give the `count` customers that rank highest, in the order of the table."""
         scale = self.question.settings.scale
+        # By user, so that an expression that looks at the order of rows (a rank, say) sees always the same.
+        customers = self.text.arg_sort().to_numpy()
+        total, recent = self.total[customers], self.recent[customers]
         summary = pl.DataFrame(
             {
-                "cohort": self.question.labels().gather(self.users.cohort),
-                "user_id": self.text,
-                "cohort_size_amount": metrics.money(self.divisor, scale),
-                "ltv": metrics.money(self.total, scale),
-                "acv": metrics.money(self.recent, scale),
-                "active_periods": self.active,
+                "cohort": self.question.labels().gather(self.users.cohort[customers]),
+                "user_id": self.text.gather(customers),
+                "cohort_size_amount": metrics.money(self.divisor[customers], scale),
+                "ltv": metrics.money(total, scale),
+                "acv": metrics.money(recent, scale),
+                "active_periods": self.active[customers],
             }
         )
         if isinstance(rank_by, str):
@@ -369,17 +371,22 @@ class _Customers:
             score = summary[rank_by]
         elif rank_by is None:
             # The sum of two sums may leave 64 bits.
-            score = pl.Series(self.total).cast(pl.Int128) + pl.Series(self.recent).cast(pl.Int128)
+            score = pl.Series(total).cast(pl.Int128) + pl.Series(recent).cast(pl.Int128)
         else:
             try:
-                score = summary.select(rank_by).to_series()
-            except (pl.exceptions.PolarsError, TypeError) as error:
+                scores = summary.select(rank_by)
+            except Exception as error:
                 raise SettingError(f"rank_by= cannot be computed on the summary of customers: {error}") from error
+            score = scores.to_series()
+            if scores.width > 1:
+                raise SettingError(f"rank_by={rank_by} gives {scores.width} columns; expected one")
             if len(score) != len(summary):
                 raise SettingError(f"rank_by={rank_by} gives {len(score)} values for {len(summary)} customers")
-        ranking = pl.DataFrame({"score": score, "user_id": self.text, "customer": np.arange(len(summary))})
-        ranking = ranking.filter(pl.Series(self.users.cohort >= self.question.first))
-        best = ranking.sort("score", "user_id", descending=[True, False], nulls_last=True)["customer"].head(count)
+        ranking = pl.DataFrame({"score": score, "user_id": summary["user_id"], "customer": customers})
+        ranking = ranking.filter(pl.Series(self.users.cohort[customers] >= self.question.first))
+        best = ranking.sort("score", "user_id", descending=[True, False], nulls_last=True)["customer"].head(
+            min(count, len(ranking))
+        )
         among = np.zeros(len(summary), np.bool_)
         among[best.to_numpy()] = True
         return self.ranked(among)

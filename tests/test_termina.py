@@ -1,7 +1,7 @@
 """Termina's two cohort tables: the worked example, the judge's opinion of drawn rows, rules one by one."""
 
 import warnings
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import naive
@@ -450,9 +450,66 @@ def test_complete_only(last, edge, settings):
 
 @pytest.mark.parametrize("settings", [{}, {"complete_only": True}])
 def test_a_dropped_row_holds_the_right_edge(settings):
-    rows = [("a", date(2026, 1, 5), 10.0), ("a", date(2026, 2, 3), 5.0), (None, date(2026, 3, 31), 1.0)]
+    rows = [("a", date(2026, 1, 5), 10.0), ("a", date(2026, 3, 3), 5.0), (None, date(2026, 3, 31), 1.0)]
     table = quietly(cl.termina.cohorts, frame(rows), nulls="drop", **settings)
     assert table["period"].to_list() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("refunds", ["net", "signed", "drop"])
+def test_spans_of_more_than_64_periods(refunds):
+    days = {"a": (0, 1, 31, 32, 63, 64, 65, 127, 128, 200), "b": (150, 63, 63, 191), "c": (64, 70), "d": (96,)}
+    rows = [
+        (user, date(2026, 1, 1) + timedelta(days=day), (-1.5 if day in (63, 70) else 1.0) + day / 100)
+        for user, own in days.items()
+        for day in own
+    ]
+    for table in ("cohorts", "customer_cohorts"):
+        expected = getattr(naive, table)(rows, freq="D", refunds=refunds)
+        assert_same(getattr(cl.termina, table)(frame(rows), freq="D", refunds=refunds), expected, SCHEMAS[table])
+
+
+def test_rank_by_an_expression_sees_the_users_in_order():
+    users = [f"u{i:05}" for i in range(20_000)]
+    rows = pl.DataFrame({"user_id": users[::-1], "timestamp": date(2026, 1, 1), "amount": 1})
+    table = cl.termina.customer_cohorts(rows, top_n=3, rank_by=pl.col("ltv").rank("ordinal"))
+    assert table["user_id"].to_list() == users[-3:]
+
+
+def test_ranking_refuses_what_is_no_score():
+    rows = frame([("a", date(2026, 1, 1), 1.0), ("b", date(2026, 1, 1), 2.0)])
+    for wrong in (pl.col("^.*$"), pl.col("nothing"), pl.col("ltv").map_elements(lambda _: 1 // 0, pl.Int64)):
+        with pytest.raises(cl.errors.SettingError, match="rank_by="):
+            cl.termina.customer_cohorts(rows, top_n=1, rank_by=wrong)
+    assert cl.termina.customer_cohorts(rows, top_n=10**30).height == 2
+
+
+@pytest.mark.parametrize("table", [cl.termina.cohorts, cl.termina.customer_cohorts])
+def test_a_wrong_date_far_away_is_refused_before_the_memory_is_full(table):
+    days = [date(2018, 1, 1) + timedelta(days=i) for i in range(3000)]
+    rows = frame([(str(day), day, 1.0) for day in [*days, date(9999, 12, 31)]])
+    more = {"basis": "cohort_total", "top_n": 2} if table is cl.termina.customer_cohorts else {}
+    with pytest.raises(cl.errors.DataError, match="wrong date"):
+        table(rows, freq="D", **more)
+
+
+@pytest.mark.parametrize(
+    ("instant", "settings"),
+    [
+        (datetime(9999, 12, 31, 23, tzinfo=UTC), {"timezone": "Asia/Tokyo"}),
+        (datetime(1, 1, 1, 1, tzinfo=UTC), {"timezone": "America/New_York"}),
+        (date(1, 1, 1), {"freq": "W", "week_start": "sunday"}),
+    ],
+)
+def test_local_dates_stay_within_the_years(instant, settings):
+    with pytest.raises(cl.errors.DataError, match="years 1 to 9999"):
+        cl.termina.cohorts(frame([("a", instant, 1.0)]), **settings)
+
+
+def test_wide_and_narrow_integers_are_the_same_users():
+    rows = pl.DataFrame({"user_id": pl.Series([1, 2**70], dtype=pl.Int128), "timestamp": date(2026, 2, 1), "amount": 1})
+    joined = pl.DataFrame({"user_id": [1], "joined": [date(2026, 1, 1)]})
+    table = quietly(cl.termina.cohorts, rows, joined=joined)
+    assert table.select("cohort", "cohort_size").unique(maintain_order=True).rows() == [("2026-01", 1), ("2026-02", 1)]
 
 
 def test_clocks_that_go_back_over_midnight():
