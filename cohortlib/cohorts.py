@@ -255,13 +255,16 @@ class Question:
         rows, joined = _read(source, settings)
         calendar = settings.calendar
         start, last = settings.edges()
-        last = rows.last_ordinal if last is None else last
+        # The periods of the last day of all rows and of the day after.
+        told, after = (
+            (None, None) if rows.last_day is None else calendar.ordinals(rows.last_day + np.arange(2)).tolist()
+        )
+        last = told if last is None else last
         cuts = [cut for cut in (rows.cut, joined and joined[1]) if cut is not None]
         if last is None or not cuts:
             return cls(settings, rows, joined, 0, 0, 0)
-        if settings.complete_only and rows.last_ordinal == last and rows.last_day is not None:
-            after = int(calendar.ordinals(np.array([rows.last_day + 1]))[0])
-            last -= after == last
+        if settings.complete_only and told == after == last:
+            last -= 1
         # Where all rows lie after the right edge the grid has that one period, and the rows are checked all the same.
         origin = min(last, *(int(cut.ordinals[0]) for cut in cuts))
         first = 0 if start is None else max(0, start - origin)
@@ -327,7 +330,7 @@ def _read(source: Source, settings: Settings) -> tuple[Transactions, tuple[Users
     if joined is None:
         return rows, None
     if isinstance(joined, str) and joined in there:
-        table = frame.select(by_name(settings.user, joined)).filter(frame[settings.user].is_not_null())
+        table = frame.select(by_name(settings.user, joined)).filter(frame[settings.user].alias("").is_not_null())
     else:
         if isinstance(joined, str) and not sources.files(joined):
             raise SchemaError(f"joined={joined!r} is neither a column nor a file; columns are {listed(there)}")

@@ -111,7 +111,7 @@ class Users:
 
     @cached_property
     def _ids(self) -> _Numbers:
-        ids = self.series.to_physical()
+        ids = _physical(self.series)
         return _Numbers(ids if ids.dtype == pl.UInt64 else ids.cast(pl.Int64))
 
     @cached_property
@@ -160,9 +160,14 @@ def _range(column: pl.Series) -> tuple[Any, Any]:
     return column.min(), column.max()
 
 
+def _physical(column: pl.Series) -> pl.Series:
+    """Give the numbers behind a column; without its name, which polars may take for a pattern."""
+    return column.alias("").to_physical()
+
+
 def _example(column: pl.Series) -> str:
     """Show a value, in brackets, where there is one."""
-    return f" ({column.drop_nulls()[0]!r})" if column.null_count() < len(column) else ""
+    return f" ({column.alias('').drop_nulls()[0]!r})" if column.null_count() < len(column) else ""
 
 
 def _spread(column: pl.Series) -> str:
@@ -202,7 +207,7 @@ class Instants:
 
     def bounds(self) -> tuple[int, int] | None:
         """Give the least and the greatest tick, or None where there is no row."""
-        low, high = _range(self.series.to_physical())
+        low, high = _range(_physical(self.series))
         if low is None:
             return None
         if low // self.day < FIRST_DAY or high // self.day > LAST_DAY:
@@ -215,7 +220,7 @@ class Instants:
 
     @cached_property
     def _ticks(self) -> _Numbers:
-        return _Numbers(self.series.to_physical().cast(pl.Int64))
+        return _Numbers(_physical(self.series).cast(pl.Int64))
 
 
 @dataclass(frozen=True)
@@ -257,7 +262,7 @@ class Cut:
             )
         # Where clocks go back over midnight, the last day is not always that of the last instant.
         end = high + int(shifts[-1])
-        ticks = instants.series.to_physical()
+        ticks = _physical(instants.series)
         for start, stop, shift in zip(starts[:-1], starts[1:], shifts[:-1], strict=True):
             if stop - 1 + shift > end:
                 _, latest = _range(ticks.filter((ticks >= start) & (ticks < stop)))
@@ -327,7 +332,7 @@ class Amounts:
         units = np.empty(count, np.int64)
         wild, far = kernels.fixed(self._numbers(first, count), float(10**self.decimals), units)
         if wild:
-            bad = self.series.is_finite().not_()
+            bad = self.series.alias("").is_finite().not_()
             raise DataError(
                 f"column {self.series.name!r} holds NaN or infinity, {bad.sum():,} times, first in row "
                 f"{bad.arg_max()}; expected finite numbers. Hint: filter them, or fill_nan(None) with nulls='drop'"
@@ -338,10 +343,9 @@ class Amounts:
 
     @cached_property
     def _numbers(self) -> _Numbers:
-        kind = self.series.dtype
-        if isinstance(kind, pl.Decimal):
-            return _Numbers(self.series.to_physical().cast(pl.Int64))
-        return _Numbers(self.series.cast(pl.Float64) if kind.is_float() else self.series.cast(pl.Int64))
+        if self.series.dtype.is_float():
+            return _Numbers(self.series.cast(pl.Float64))
+        return _Numbers(_physical(self.series).cast(pl.Int64))
 
     @cached_property
     def _factor(self) -> int:
@@ -351,15 +355,13 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Transactions:
-    """The three columns, checked, without nulls; and the last instant of any row, kept or not."""
+    """The three columns, checked, without nulls; and the last day of any row, kept or not."""
 
     users: Users
     amounts: Amounts
     cut: Cut | None
     last_day: int | None
     """Local day of the last row of all."""
-    last_ordinal: int | None
-    """Ordinal of the last period in which there is a row."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -389,7 +391,7 @@ def transactions(
     Users.of(frame[user].head(0))
     Instants.of(frame[timestamp])
     Amounts.of(frame[amount].head(0), decimals)
-    everything = Cut.of(Instants.of(frame[timestamp].drop_nulls()), zone, calendar)
+    everything = Cut.of(Instants.of(frame[timestamp].alias("").drop_nulls().alias(timestamp)), zone, calendar)
     kept = without_nulls(frame.select(by_name(user, timestamp, amount)), nulls, "the table")
     cut = everything
     if everything is not None and len(kept) < len(frame):
@@ -399,5 +401,4 @@ def transactions(
         Amounts.of(kept[amount], decimals),
         cut,
         everything.days[1] if everything is not None else None,
-        None if everything is None else int(calendar.ordinals(np.array([everything.days[1]]))[0]),
     )

@@ -1081,3 +1081,11 @@ def test_public_names():
         assert issubclass(getattr(cl.errors, name), CohortlibError)
     assert issubclass(SettingError, ValueError)
     assert issubclass(CohortlibWarning, UserWarning)
+
+
+@pytest.mark.parametrize("name", ["*", "^.*$", "^a.*$"])
+@pytest.mark.parametrize("role", ["user", "timestamp", "amount"])
+def test_no_role_is_found_by_a_pattern(role, name, cohorts):
+    rows = frame().with_columns(pl.col("amount").cast(pl.Decimal(18, 6)))
+    old = {"user": "user_id"}.get(role, role)
+    same(cl.termina.cohorts(rows.rename({old: name}), **{role: name}), cohorts)
