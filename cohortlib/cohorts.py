@@ -1,21 +1,16 @@
 """The engine: from transactions to sums over (cohort, age), and to the activity of each user.
 
-Rows are ordered by partition of users, block by block; then each partition is netted by itself, in the cache.
-Both steps run on threads over pieces that do not touch each other, and whatever they produce is added as
-integers, so the result does not depend on how many threads there were, or on the order of anything.
+Rows are ordered by partition of users; then each partition is netted by itself, in the cache. Whatever the threads
+produce is added as integers, so the result does not depend on how many there were, or on the order of anything.
 """
 
 import operator
 import os
-import queue
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -25,19 +20,15 @@ from polars.selectors import by_name
 
 from cohortlib import kernels, schema, sources
 from cohortlib.errors import DataError, SchemaError, SettingError, listed, one_of, warn
+from cohortlib.partitions import Meter, Partitions, Progress, bits_for, check_progress, shared_out, workers_for
 from cohortlib.periods import Calendar, Freq, check_zone, span
-from cohortlib.schema import Amounts, Cut, Instants, Ints, Keys, Transactions, Users
+from cohortlib.schema import Amounts, Cut, Instants, Ints, Transactions, Users
 from cohortlib.sources import Source
 
 Refunds = Literal["net", "signed", "drop"]
 BeforeJoined = Literal["error", "clip", "drop"]
-Progress = Callable[[int, int], object]
-_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_BLOCK = 1 << 15  # rows of a block; with its keys, periods and units it stays in the second-level cache
-_PARTITION = 1 << 13  # rows that a partition should have, for the same reason
-_MOST_PARTITIONS = 1 << 12
 _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before cohorts are counted first
 
 
@@ -77,10 +68,8 @@ class Settings:
         one_of("nulls", self.nulls, ("error", "drop"))
         one_of("complete_only", self.complete_only, (True, False))
         one_of("decimals", self.decimals, range(10))
-        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
-            raise SettingError(f"threads={self.threads!r} is not a number of threads; expected 1 or more, or None")
-        if self.progress is not None and not callable(self.progress):
-            raise SettingError(f"progress={self.progress!r} cannot be called; expected a function of two numbers")
+        workers_for(self.threads)
+        check_progress(self.progress)
         check_zone(self.timezone)
         first, last = self.edges()
         if first is not None and last is not None and first > last:
@@ -99,8 +88,7 @@ class Settings:
     @property
     def workers(self) -> int:
         """Number of threads."""
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.threads or available
+        return workers_for(self.threads)
 
     def edges(self) -> tuple[int | None, int | None]:
         """Give the ordinals that `start` and `end` name."""
@@ -110,28 +98,6 @@ class Settings:
 
 
 # ------------------------------------------------------------------------------------------------------- the parts
-
-
-@dataclass(frozen=True)
-class Partitions:
-    """Rows ordered by partition of users, block by block: see :func:`cohortlib.kernels.scatter`.
-
-    The rows that block b has in partition p stand at ``starts[p, b]`` to ``starts[p + 1, b]``; `sizes` has the number
-    of rows of each partition.
-    """
-
-    starts: Ints
-    sizes: Ints
-    keys: Keys
-    keys2: Keys
-    periods: NDArray[np.int32]
-    units: Ints
-    rows: NDArray[np.uint32]
-
-    @property
-    def count(self) -> int:
-        """Number of partitions."""
-        return self.sizes.size
 
 
 @dataclass(frozen=True)
@@ -354,80 +320,48 @@ def _joined_columns(names: list[str], user: str) -> list[str]:
     return [user, "joined" if "joined" in names else dates[0]]
 
 
-class _Meter:
-    """Count rows on several threads and tell the caller's `progress`; every row is seen twice."""
-
-    def __init__(self, progress: Progress | None, rows: int) -> None:
-        self._progress, self._rows, self._seen, self._lock = progress, rows, 0, Lock()
-
-    def add(self, rows: int) -> None:
-        if self._progress is not None:
-            with self._lock:
-                self._seen += rows
-                self._progress(min(self._seen // 2, self._rows), self._rows)
-
-    def done(self) -> None:
-        # Rows that were left out have not been seen twice.
-        if self._progress is not None:
-            self._progress(self._rows, self._rows)
-
-
-def on_threads(workers: int, work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """Do the work for each item, on threads, and give the results in order."""
-    if workers == 1 or len(items) == 1:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, items))
-
-
 def _partition(
     question: Question,
     table: tuple[Users, Cut] | None,
     amounts: Amounts | None,
     bits: int,
     row: int | None,
-    meter: _Meter,
+    meter: Meter,
 ) -> Partitions:
     """Order a table by partition. Without amounts no row is left out; `row` is the number of the first."""
     settings = question.settings
-    count = len(table[0]) if table else 0
-    blocks = range(0, count, _BLOCK)
-    wide = count if table and table[0].wide else 0
-    starts = np.zeros((len(blocks), (1 << bits) + 1), np.int64)
-    columns = (
-        np.empty(count, np.uint64),
-        np.empty(wide, np.uint64),
-        np.empty(count, np.int32),
-        np.empty(count if amounts else 0, np.int64),
-        np.empty(count if row is not None else 0, np.uint32),
+    wide = table is not None and table[0].wide
+    types = (
+        (np.uint64, True),
+        (np.uint64, wide),
+        (np.int32, True),
+        (np.int64, amounts is not None),
+        (np.uint32, row is not None),
     )
+    if table is None:
+        return Partitions.of(0, bits, 1, lambda first, size: (np.empty(0, np.int32), ()), types)
+    users, cut = table
+    periods_of_days = cut.table(question.origin)
     above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
+    totals: list[int] = []
 
-    def order(users: Users, cut: Cut, periods_of_days: NDArray[np.int32], first: int) -> int:
-        size = min(_BLOCK, count - first)
+    def block(first: int, size: int) -> tuple[NDArray[np.int32], tuple[NDArray[Any], ...]]:
         periods = cut.periods(first, size, periods_of_days)
-        units, total = np.empty(0, np.int64), 0
+        units = rows = np.empty(0, np.int64)
         if amounts is not None:
             units = amounts.units(first, size)
             high, low = kernels.magnitude(units)
-            total = (int(high) << 32) + int(low)
+            totals.append((int(high) << 32) + int(low))
             kernels.leave_out(units, periods, question.span - 1, above)
-        keys, keys2 = users.keys(first, size)
-        kernels.scatter(
-            first, first + (row or 0), keys, keys2, periods, units, bits, starts[first // _BLOCK], *columns,
-        )  # fmt: skip
-        if amounts is not None:
             meter.add(size)
-        return total
+        if row is not None:
+            rows = np.arange(first + row, first + row + size, dtype=np.uint32)
+        return periods, (*users.keys(first, size), periods, units, rows)
 
-    if table is not None:
-        work = partial(order, *table, table[1].table(question.origin))
-        # The first block alone: what the columns prepare on first use is prepared once.
-        total = sum(map(work, blocks[:1])) + sum(on_threads(settings.workers, work, blocks[1:]))
-        if amounts is not None and total >= 2**63:
-            raise amounts.too_large()
-    edges = np.ascontiguousarray(starts.T)
-    return Partitions(edges, (edges[1:] - edges[:-1]).sum(axis=1), *columns)
+    ordered = Partitions.of(len(users), bits, settings.workers, block, types)
+    if amounts is not None and sum(totals) >= 2**63:
+        raise amounts.too_large()
+    return ordered
 
 
 @dataclass(frozen=True)
@@ -438,17 +372,15 @@ class _Netting:
     rows: Partitions
     joined: Partitions
     numbered: bool
-    meter: _Meter
+    meter: Meter
     tallies: list[Ints] = field(default_factory=list)
 
     @classmethod
     def of(cls, question: Question, *, numbered: bool) -> "_Netting":
         rows, joined = question.rows, question.joined
         others = len(joined[0]) if joined else 0
-        if len(rows) + others >= 2**32:
-            raise DataError(f"{len(rows) + others:,} rows are more than one frame holds; expected fewer than 2**32")
-        bits = min(max(1, max(len(rows), others) // _PARTITION), _MOST_PARTITIONS).bit_length() - 1
-        meter = _Meter(question.settings.progress, len(rows))
+        bits = bits_for(len(rows), others)
+        meter = Meter(question.settings.progress, len(rows))
         first, second = (0, len(rows)) if numbered else (None, None)
         table = None if rows.cut is None else (rows.users, rows.cut)
         return cls(
@@ -459,31 +391,28 @@ class _Netting:
             meter,
         )
 
-    def take(self, left: "queue.SimpleQueue[int]") -> Iterator[tuple[int, Activity]]:
-        """Net partitions, one after the other, as long as there are any left; each lasts until the next."""
+    def take(self, parts: Iterator[int]) -> Iterator[tuple[int, Activity]]:
+        """Net partitions, one after the other; each lasts until the next."""
         settings, rows, joined = self.question.settings, self.rows, self.joined
+        keys, keys2, periods, units, numbers = rows.columns
+        joined_keys, joined_keys2, joined_periods, _, joined_numbers = joined.columns
         scratch = kernels.make_scratch(int(max(1, (rows.sizes + joined.sizes).max())), self.question.span)
         tally = np.zeros(7, np.int64)
         self.tallies.append(tally)
-        with suppress(queue.Empty):
-            while True:
-                p = left.get_nowait()
-                users = kernels.activity(
-                    p, rows.starts, rows.keys, rows.keys2, rows.periods, rows.units, rows.rows,
-                    joined.starts, joined.keys, joined.keys2, joined.periods, joined.rows,
-                    self.question.span, settings.refunds == "signed", settings.before_joined == "clip",
-                    tally, scratch,
-                )  # fmt: skip
-                yield p, Activity(*users)
-                self.meter.add(int(rows.sizes[p]))
+        for p in parts:
+            users = kernels.activity(
+                p, rows.starts, keys, keys2, periods, units, numbers,
+                joined.starts, joined_keys, joined_keys2, joined_periods, joined_numbers,
+                self.question.span, settings.refunds == "signed", settings.before_joined == "clip",
+                tally, scratch,
+            )  # fmt: skip
+            yield p, Activity(*users)
+            self.meter.add(int(rows.sizes[p]))
 
     def net(self, work: Callable[[Iterator[tuple[int, Activity]]], _Result], workers: int) -> list[_Result]:
         """Net all partitions, and let each worker do its work on those that it nets."""
         self.tallies.clear()
-        left = queue.SimpleQueue[int]()
-        for p in range(self.rows.count):
-            left.put(p)
-        return on_threads(workers, lambda _: work(self.take(left)), range(min(workers, self.rows.count)))
+        return shared_out(self.rows.count, workers, lambda parts: work(self.take(parts)))
 
     def fold(self, kept: NDArray[np.bool_], workers: int) -> Sums:
         """Add everybody up."""

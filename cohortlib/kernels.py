@@ -5,7 +5,7 @@ spelled out, because numba turns a mix of signed and unsigned into float64 witho
 checked here: the caller's docstring says what must hold.
 
 The way of the rows: ``cut``, ``fixed``, ``mix_integers`` or ``fingerprint_strings`` give each row of a block a
-period, a whole number of money units and a user key; ``scatter`` orders the block by partition of users;
+period, a whole number of money units and a user key; ``order`` and ``gather`` put the block in order of partitions;
 ``activity`` nets one partition to the active amounts of each user; ``histogram`` adds them up.
 """
 
@@ -207,44 +207,34 @@ def leave_out(units, periods, last, above):
 
 
 @njit(nogil=True, cache=True)
-def scatter(
-    first, row, keys, keys2, periods, units, bits, starts, out_keys, out_keys2, out_periods, out_units, out_rows,
-):  # fmt: skip
-    """Write the rows of one block ordered by the top `bits` of their key, stable, from position `first` on.
+def order(first, keys, marks, bits, starts, from_row):
+    """Order the rows of one block by the top `bits` of their key, stable; rows with a mark below 0 are left out.
 
-    Rows of period −1 are left out. Partition p of the block ends up at ``starts[p]`` to ``starts[p + 1]``.
-    `keys2`, `units` and `out_rows` may be empty: then there is none. The first row of the block has the number
-    `row`. The block is ordered in the cache and then written front to back: a scatter straight into fresh memory
-    waits for each line.
+    Row ``from_row[j]`` of the block comes to position ``first + j``, and partition p of the block to positions
+    ``starts[p]`` to ``starts[p + 1]``. Returns the number of rows kept. `from_row` has room for every row.
     """
     shift = _U63 - _U(bits)
     cursor = np.zeros(starts.size, np.int64)
     for i in range(keys.size):
-        if periods[i] >= 0:
+        if marks[i] >= 0:
             cursor[(keys[i] >> _U1) >> shift] += 1
     kept = np.int64(0)
     for p in range(starts.size):
         starts[p] = first + kept
         cursor[p], kept = kept, kept + cursor[p]
-    from_row = np.empty(kept, np.int64)
     for i in range(keys.size):
-        if periods[i] >= 0:
+        if marks[i] >= 0:
             p = (keys[i] >> _U1) >> shift
-            from_row[_U(cursor[p])] = i
+            from_row[_U(cursor[p])] = np.uint32(i)
             cursor[p] += 1
-    for j in range(kept):
-        out_keys[first + j] = keys[_U(from_row[j])]
-    for j in range(kept):
-        out_periods[first + j] = periods[_U(from_row[j])]
-    if units.size > 0:
-        for j in range(kept):
-            out_units[first + j] = units[_U(from_row[j])]
-    if keys2.size > 0:
-        for j in range(kept):
-            out_keys2[first + j] = keys2[_U(from_row[j])]
-    if out_rows.size > 0:
-        for j in range(kept):
-            out_rows[first + j] = np.uint32(row + from_row[j])
+    return kept
+
+
+@njit(nogil=True, cache=True)
+def gather(values, from_row, out):
+    """Write ``values[from_row]`` front to back: to scatter straight into fresh memory is to wait for each line."""
+    for j in range(from_row.size):
+        out[j] = values[_U(from_row[j])]
 
 
 # Inlined before compilation: a call would count the references of each array, on every row.
@@ -272,7 +262,7 @@ def activity(
     p
         The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
     keys, keys2, periods, units, rows
-        What `scatter` wrote, periods in 0 .. span−1; `keys2` and `rows` may be empty.
+        Columns of `Partitions`, periods in 0 .. span−1; `keys2` and `rows` may be empty.
     joined_starts, joined_keys, joined_keys2, joined_periods, joined_rows
         The same for the users whose cohort is given from outside, in periods from 0 without an upper end.
     span

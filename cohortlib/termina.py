@@ -16,15 +16,14 @@ from cohortlib import kernels, metrics
 from cohortlib.cohorts import (
     Activity,
     BeforeJoined,
-    Progress,
     Question,
     Refunds,
     Settings,
     Sums,
     check_size,
-    on_threads,
 )
 from cohortlib.errors import SettingError, listed, one_of
+from cohortlib.partitions import Progress, on_threads
 from cohortlib.periods import Freq
 from cohortlib.schema import Ints, Nulls
 from cohortlib.sources import Source

@@ -18,6 +18,7 @@ ORDER = [
     "kernels",
     "sources",
     "schema",
+    "partitions",
     "cohorts",
     "metrics",
     "termina",

@@ -6,11 +6,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cohortlib import kernels
 from cohortlib.metrics import quotient
+from cohortlib.partitions import BLOCK, Partitions
 from cohortlib.periods import Calendar
 from cohortlib.schema import Cut, Instants, Users
 
@@ -110,16 +112,32 @@ def test_cut_goes_by_the_local_day(unit, zone, seconds):
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(-1, 5), INT64)), st.integers(0, 4))
-def test_scatter_is_a_stable_partition(rows, bits):
+def test_order_is_a_stable_partition(rows, bits):
     keys = np.array([key for key, _, _ in rows], np.uint64)
-    periods = np.array([period for _, period, _ in rows], np.int32)
+    marks = np.array([mark for _, mark, _ in rows], np.int32)
     units = np.array([unit for _, _, unit in rows], np.int64)
-    starts = np.zeros((1 << bits) + 1, np.int64)
-    out = np.zeros(len(rows), np.uint64), np.empty(0, np.uint64), np.zeros(len(rows), np.int32)
-    money, numbers = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint32)
-    kernels.scatter(0, 7, keys, np.empty(0, np.uint64), periods, units, bits, starts, *out, money, numbers)
-    expected = sorted(((key >> (64 - bits), i) for i, (key, period, _) in enumerate(rows) if period >= 0))
-    assert [int(number) - 7 for number in numbers[: len(expected)]] == [i for _, i in expected]
-    assert out[0][: len(expected)].tolist() == [rows[i][0] for _, i in expected]
-    assert money[: len(expected)].tolist() == [rows[i][2] for _, i in expected]
-    assert starts.tolist() == [sum(p < edge for p, _ in expected) for edge in range((1 << bits) + 1)]
+    types = (np.uint64, True), (np.int64, True), (np.uint32, False)
+    table = Partitions.of(len(rows), bits, 1, lambda *_: (marks, (keys, units, units[:0])), types)
+    expected = sorted(((key >> (64 - bits), i) for i, (key, mark, _) in enumerate(rows) if mark >= 0))
+    kept = [i for _, i in expected]
+    assert [column[: len(kept)].tolist() for column in table.columns] == [keys[kept].tolist(), units[kept].tolist(), []]
+    if rows:
+        assert table.starts[:, 0].tolist() == [sum(p < edge for p, _ in expected) for edge in range((1 << bits) + 1)]
+    assert table.sizes.tolist() == [sum(p == part for p, _ in expected) for part in range(1 << bits)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_blocks_follow_one_another(workers):
+    count = 3 * BLOCK + 5
+    keys = np.arange(count, dtype=np.uint64) << np.uint64(61)
+    rows = np.arange(count, dtype=np.uint32)
+    none = np.zeros(count, np.int32)
+
+    def block(first, size):
+        return none[:size], (keys[first : first + size], rows[first : first + size])
+
+    table = Partitions.of(count, 2, workers, block, ((np.uint64, True), (np.uint32, True)))
+    for p in range(4):
+        spans = zip(table.starts[p], table.starts[p + 1], strict=True)
+        found = np.concatenate([table.columns[1][begin:end] for begin, end in spans])
+        assert found.tolist() == [row for row in range(count) if row % 8 // 2 == p]
