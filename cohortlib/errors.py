@@ -58,7 +58,7 @@ def listed(names: Iterable[object], limit: int = 12) -> str:
 def warn(message: str) -> None:
     """Warn with the line outside of this package that led here."""
     package = __name__.partition(".")[0]
-    frame, level = sys._getframe(1), 1
+    frame, level = sys._getframe(1), 2  # 1 is the line below, 2 that of the caller
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, CohortlibWarning, stacklevel=level)
