@@ -5,7 +5,6 @@ produce is added as integers, so the result does not depend on how many there we
 """
 
 import operator
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -20,7 +19,16 @@ from polars.selectors import by_name
 
 from cohortlib import kernels, schema, sources
 from cohortlib.errors import DataError, SchemaError, SettingError, listed, one_of, warn
-from cohortlib.partitions import Meter, Partitions, Progress, bits_for, check_progress, shared_out, workers_for
+from cohortlib.partitions import (
+    Meter,
+    Partitions,
+    Progress,
+    bits_for,
+    check_progress,
+    check_size,
+    shared_out,
+    workers_for,
+)
 from cohortlib.periods import Calendar, Freq, check_zone, span
 from cohortlib.schema import Amounts, Cut, Instants, Ints, Transactions, Users
 from cohortlib.sources import Source
@@ -269,13 +277,6 @@ class Question:
         users = netting.everybody(self.settings.workers)
         netting.end()
         return users
-
-
-def check_size(rows: int, hint: str) -> None:
-    """Refuse a result that cannot be held: more rows than polars counts, or more than the machine has memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**63
-    if rows >= 2**32 - 1 or 100 * rows > memory:
-        raise DataError(f"the table would have {rows:,} rows, more than fit. Hint: {hint}")
 
 
 def _read(source: Source, settings: Settings) -> tuple[Transactions, tuple[Users, Cut] | None]:

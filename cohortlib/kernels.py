@@ -608,7 +608,13 @@ def _long_quotient(a, b, divisor):
 
 
 @njit(nogil=True, cache=True)
-def divide(numerators, divisors, quotients):
-    """Divide integers by integers that are not negative, each rounded once; NaN where the divisor is 0."""
+def divide(numerators, factor, divisors, quotients):
+    """Divide numerator · factor by divisor, each rounded once; NaN where the divisor is 0.
+
+    The factor must not be negative; the least number of all must not stand anywhere.
+    """
     for i in range(numerators.size):
-        quotients[i] = _quotient(numerators[i], np.int64(1), divisors[i])
+        if divisors[i] < 0:
+            quotients[i] = _quotient(-numerators[i], factor, -divisors[i])
+        else:
+            quotients[i] = _quotient(numerators[i], factor, divisors[i])

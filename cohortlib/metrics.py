@@ -13,20 +13,31 @@ from numpy.typing import NDArray
 from cohortlib import kernels
 
 
-def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int) -> pl.Series:
-    """Numerator / divisor.
+def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int, factor: int = 1) -> pl.Series:
+    """Numerator × factor / divisor.
 
     >>> quotient(np.array([1, 2]), np.array([3, 0])).to_list()
     [0.3333333333333333, None]
     """
     result = np.empty(numerators.size)
-    kernels.divide(numerators, np.array(np.broadcast_to(divisors, numerators.shape)), result)
+    divisors = np.array(np.broadcast_to(divisors, numerators.shape), np.int64)
+    kernels.divide(np.ascontiguousarray(numerators), np.int64(factor), divisors, result)
     return pl.Series(result, nan_to_null=True)
+
+
+def relative(values: NDArray[np.int64], first: NDArray[np.int64]) -> pl.Series:
+    """100 × value / the first value, 0 where that is 0."""
+    return quotient(values, first, 100).fill_null(0.0)
 
 
 def money(amount: NDArray[np.int64], scale: int) -> pl.Series:
     """Σ amount."""
     return quotient(amount, scale)
+
+
+def average(amount: NDArray[np.int64], users: NDArray[np.int64], scale: int) -> pl.Series:
+    """Σ amount / users, 0 where there are none."""
+    return quotient(amount, users * scale).fill_null(0.0)
 
 
 def logo_retention(active: NDArray[np.int64], size: NDArray[np.int64]) -> pl.Series:

@@ -147,3 +147,10 @@ def check_progress(progress: object) -> None:
     """Refuse a `progress` that cannot be called."""
     if progress is not None and not callable(progress):
         raise SettingError(f"progress={progress!r} cannot be called; expected a function of two numbers")
+
+
+def check_size(rows: int, hint: str) -> None:
+    """Refuse a result that cannot be held: more rows than polars counts, or more than the machine has memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**63
+    if rows >= 2**32 - 1 or 100 * rows > memory:
+        raise DataError(f"the table would have {rows:,} rows, more than fit. Hint: {hint}")

@@ -69,14 +69,16 @@ class Users:
         )
 
     @classmethod
-    def both(cls, one: "Users", other: "Users") -> tuple["Users", "Users"]:
+    def both(
+        cls, one: "Users", other: "Users", where: tuple[str, str] = ("the transactions", "joined")
+    ) -> tuple["Users", "Users"]:
         """Bring two columns of ids to one type, so that the same user has the same key in both."""
         kinds = one.series.dtype, other.series.dtype
         if kinds[0] == kinds[1] and kinds[0] in (pl.Int64, pl.UInt64, pl.String):
             return one, other
         if one.whole != other.whole and len(one.series) and len(other.series):
             raise SchemaError(
-                f"the users are {kinds[0]} in the transactions ({one.series[0]!r}) and {kinds[1]} in joined "
+                f"the users are {kinds[0]} in {where[0]} ({one.series[0]!r}) and {kinds[1]} in {where[1]} "
                 f"({other.series[0]!r}); expected the same type in both. Hint: cast one of them"
             )
         return cls(one.series.cast(pl.String)), cls(other.series.cast(pl.String))
@@ -116,7 +118,7 @@ class Users:
 
     @cached_property
     def _views(self) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
-        return _string_views(self.series)
+        return string_views(self.series)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _memory(address: int, size: int, dtype: str, owner: object) -> NDArray[Any]:
     return np.asarray(_Region(face, owner))
 
 
-def _string_views(column: pl.Series) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
+def string_views(column: pl.Series) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
     """Give the views of a string column, chunk by chunk, and the memory behind them, without a copy.
 
     The data buffers lie anywhere; one array of bytes spans them all, from the lowest to the highest address, and

@@ -49,7 +49,7 @@ def read(source: Source, wanted: Chooser, *, text: str, number: str | None = Non
             hint = ". Hint: convert the instants to UTC" if "time zone" in str(error) else ""
             raise SchemaError(
                 f"the {type(source).__module__}.{type(source).__qualname__} cannot be read through the Arrow "
-                f"interface: {_first_line(error)}{hint}"
+                f"interface: {first_line(error)}{hint}"
             ) from error
         return frame.select(by_name(*_chosen(frame.columns, wanted)))
     raise SchemaError(
@@ -73,7 +73,7 @@ def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
     try:
         return frame.select(by_name(*_chosen(frame.collect_schema().names(), wanted))).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{what} cannot be read: {_first_line(error)}") from error
+        raise SourceError(f"{what} cannot be read: {first_line(error)}") from error
 
 
 def files(path: str) -> list[str]:
@@ -109,7 +109,7 @@ def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: s
     except pl.exceptions.NoDataError as error:
         raise SourceError(f"{path!r} is empty; expected a CSV file with a header line") from error
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{path!r} cannot be read: {_first_line(error)}") from error
+        raise SourceError(f"{path!r} cannot be read: {first_line(error)}") from error
     types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
     try:
         frame = _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
@@ -136,5 +136,6 @@ def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: s
         raise
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Give the first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -20,10 +20,9 @@ from cohortlib.cohorts import (
     Refunds,
     Settings,
     Sums,
-    check_size,
 )
 from cohortlib.errors import SettingError, listed, one_of
-from cohortlib.partitions import Progress, on_threads
+from cohortlib.partitions import Progress, check_size, on_threads
 from cohortlib.periods import Freq
 from cohortlib.schema import Ints, Nulls
 from cohortlib.sources import Source

@@ -76,7 +76,7 @@ def print_triangle(
     """
     titles = CUSTOMER_TITLES if "user_id" in table.columns else TITLES
     unit = UNITS.get(freq, "periods")
-    print_prose(console, Text(f"{field}: {titles[field]}, by age in {unit}", style="bold"))
+    print_title(console, f"{field}: {titles[field]}, by age in {unit}")
     if table.is_empty():
         print_prose(console, "(no cohorts: no row of the source makes one)")
         return
@@ -86,20 +86,44 @@ def print_triangle(
     )
     shown = rows if limit is None else rows.head(limit)
     grid = triangle(table.join(shown, on=keys, how="semi"), field)
-    ages = _age_columns(grid.drop(keys), shown["last_age"].to_list(), percent=field.endswith("_retention"))
-    names = _name_columns(shown.drop("last_age"))
-    fitting = _fitting(names, ages, console.width)
-    print_columns(console, [*names, *fitting])
-    if fitting != ages:
-        print_prose(console, f"({_missing(fitting, ages)} not shown: {_width([*names, *ages])} columns needed)")
+    write = _percent if field.endswith("_retention") else None
+    print_grid(console, _name_columns(shown), grid.drop(keys), write=write, last=shown["last_age"].to_list())
     if len(shown) < len(rows):
         kind = "customers" if "user_id" in keys else "cohorts"
         print_prose(console, f"(the first {len(shown):,} of {len(rows):,} {kind})")
 
 
+def print_grid(
+    console: Console,
+    names: Sequence[Column],
+    grid: pl.DataFrame,
+    *,
+    write: Callable[[float], str] | None = None,
+    unit: str = "age",
+    last: Sequence[int] | None = None,
+    plain: int = 0,
+) -> None:
+    """Print numbers in columns, shaded, with the names of the lines before them.
+
+    Columns that do not fit the console's width are left out before the last one, and named in a line below. In a line,
+    what comes after its `last` column is blank. The first `plain` lines, which hold totals, have no shade.
+    """
+    cells = _cell_columns(grid, write or _writer(grid), last, plain)
+    fitting = _fitting(names, cells, console.width)
+    print_columns(console, [*names, *fitting])
+    if fitting != cells:
+        missing = _missing(fitting, cells, unit)
+        print_prose(console, f"({missing} not shown: {_width([*names, *cells])} columns needed)")
+
+
 def print_rows(console: Console, rows: pl.DataFrame) -> None:
     """Print a few rows of a table as they are, names above in two lines where they are long."""
-    columns = [
+    print_columns(console, plain_columns(rows))
+
+
+def plain_columns(rows: pl.DataFrame) -> list[Column]:
+    """Write each column of a table as it is."""
+    return [
         Column(
             _header(name),
             [_written(value) for value in rows[name]],
@@ -107,7 +131,6 @@ def print_rows(console: Console, rows: pl.DataFrame) -> None:
         )
         for name in rows.columns
     ]
-    print_columns(console, columns)
 
 
 def print_columns(console: Console, columns: Sequence[Column]) -> None:
@@ -128,6 +151,11 @@ def print_columns(console: Console, columns: Sequence[Column]) -> None:
             line.append(f" {text}" if place else text, _style(shade))
         line.rstrip()
         print_line(console, line)
+
+
+def print_title(console: Console, text: str) -> None:
+    """Print the line above a table."""
+    print_prose(console, Text(text, style="bold"))
 
 
 def print_line(console: Console, line: Text | str = "") -> None:
@@ -172,20 +200,22 @@ def progress_bar(console: Console, delay: float = 0.5) -> Iterator[Callable[[int
             bar.stop()
 
 
-def _age_columns(grid: pl.DataFrame, last_ages: Sequence[int], *, percent: bool) -> list[Column]:
-    """Turn a triangle of numbers into columns of text with their shades."""
-    low, high = _range(grid)
-    write = _writer(grid, percent=percent)
+def _cell_columns(
+    grid: pl.DataFrame, write: Callable[[float], str], last: Sequence[int] | None, plain: int
+) -> list[Column]:
+    """Turn a grid of numbers into columns of text with their shades."""
+    low, high = _range(grid.slice(plain))
     columns: list[Column] = []
     for name in grid.columns:
         cells: list[str] = []
         shades: list[float | None] = []
-        for value, last in zip(grid[name].to_list(), last_ages, strict=True):
-            observed = int(name) <= last
+        for line, value in enumerate(grid[name].to_list()):
+            observed = last is None or int(name) <= last[line]
             cells.append("" if not observed else "-" if value is None else write(value))
-            shades.append(None if value is None else min(max((value - low) / (high - low), 0.0), 1.0))
+            shaded = value is not None and line >= plain
+            shades.append(min(max((value - low) / (high - low), 0.0), 1.0) if shaded else None)
         columns.append(Column([name], cells, shades))
-    # one width for all: but "100" at age 0 need not widen the ages after it, which are narrower
+    # one width for all: but "100" in the first need not widen those after it, which are narrower
     widest = max((column.width for column in columns[1:]), default=0)
     return [replace(column, at_least=widest) for column in columns]
 
@@ -193,20 +223,21 @@ def _age_columns(grid: pl.DataFrame, last_ages: Sequence[int], *, percent: bool)
 def _range(grid: pl.DataFrame) -> tuple[float, float]:
     """Give the values of the lightest and the darkest shade.
 
-    Age 0 is 100 % of everything and would leave the later ages pale: it counts where there is nothing else.
+    The first column is 100 % of everything and would leave the later ones pale: it counts where there is nothing else.
     """
-    later = [name for name in grid.columns if name != "0"]
-    values = (grid.select(later) if later else grid).select(pl.all().cast(pl.Float64))
+    values = grid.select(grid.columns[1:] or grid.columns).select(pl.all().cast(pl.Float64))
     lows = [low for low in values.min().row(0) if low is not None] if values.width else []
     highs = [high for high in values.max().row(0) if high is not None] if values.width else []
     low, high = (min(lows), max(highs)) if lows else (0.0, 1.0)
     return low, (high if high > low else low + 1.0)
 
 
-def _writer(grid: pl.DataFrame, *, percent: bool) -> Callable[[float], str]:
-    """Choose how the numbers of a triangle are written: percent, counts, or amounts with or without cents."""
-    if percent:
-        return lambda value: f"{100 * value:.0f}"
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}"
+
+
+def _writer(grid: pl.DataFrame) -> Callable[[float], str]:
+    """Choose how numbers are written: counts, or amounts with or without cents."""
     if all(dtype.is_integer() for dtype in grid.dtypes):
         return lambda value: f"{value:,}"
     largest = max((abs(value) for column in grid for value in column if value is not None), default=0)
@@ -224,21 +255,21 @@ def _name_columns(rows: pl.DataFrame) -> list[Column]:
     return columns
 
 
-def _fitting(names: Sequence[Column], ages: Sequence[Column], width: int) -> list[Column]:
-    """Keep the ages that fit: the first ones and the last, which holds what the oldest cohort came to."""
-    if _width([*names, *ages]) <= width or len(ages) < 3:
-        return list(ages)
-    gap = Column([ELLIPSIS], [ELLIPSIS if cell else "" for cell in ages[-1].cells])
-    first = len(ages) - 2
-    while first > 1 and _width([*names, *ages[:first], gap, ages[-1]]) > width:
+def _fitting(names: Sequence[Column], cells: Sequence[Column], width: int) -> list[Column]:
+    """Keep the columns that fit: the first ones and the last, which holds what the oldest cohort came to."""
+    if _width([*names, *cells]) <= width or len(cells) < 3:
+        return list(cells)
+    gap = Column([ELLIPSIS], [ELLIPSIS if cell else "" for cell in cells[-1].cells])
+    first = len(cells) - 2
+    while first > 1 and _width([*names, *cells[:first], gap, cells[-1]]) > width:
         first -= 1
-    return [*ages[:first], gap, ages[-1]]
+    return [*cells[:first], gap, cells[-1]]
 
 
-def _missing(fitting: Sequence[Column], ages: Sequence[Column]) -> str:
-    """Name the ages that were left out."""
-    first, last = len(fitting) - 2, len(ages) - 2
-    return f"age {first}" if first == last else f"ages {first} to {last}"
+def _missing(fitting: Sequence[Column], cells: Sequence[Column], unit: str) -> str:
+    """Name the columns that were left out."""
+    first, last = (cells[at].header[0] for at in (len(fitting) - 2, len(cells) - 2))
+    return f"{unit} {first}" if first == last else f"{unit}s {first} to {last}"
 
 
 def _width(columns: Sequence[Column]) -> int:

@@ -23,15 +23,38 @@ ORDER = [
     "metrics",
     "termina",
     "triangles",
+    "adapty.request",
+    "adapty.filters",
+    "adapty.columns",
+    "adapty.tables",
+    "adapty.revenuecat",
+    "adapty.events",
+    "adapty.kernels",
+    "adapty.question",
+    "adapty.rows",
+    "adapty.sums",
+    "adapty.answer",
+    "adapty.compute",
     "terminal",
     "demo",
+    "commands.failures",
+    "commands.delivery",
+    "commands.options",
+    "commands.termina",
+    "commands.adapty",
     "cli",
     "__main__",
 ]
 
 
-def imported(path):
-    """Name the modules of this package that a file imports, anywhere in it."""
+def named(path):
+    """Name a module as its place below the package: "termina", "adapty.request"."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imported(module):
+    """Name the modules of this package that one of them imports, anywhere in it."""
+    path = PACKAGE / f"{module.replace('.', '/')}.py"
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,21 +62,29 @@ def imported(path):
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path.name} has a relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("cohortlib.")} - {"__version__"}
+    parts = [name.split(".")[1:] for name in names if name.startswith("cohortlib.")]
+    return {".".join(part[:n]) for part in parts for n in (1, 2)}
 
 
 def test_every_module_has_its_place():
-    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ORDER)
+    assert {named(path) for path in PACKAGE.rglob("*.py") if path.stem != "__init__"} == set(ORDER)
 
 
 @pytest.mark.parametrize("module", ORDER)
 def test_arrows_point_down(module):
     below = set(ORDER[: ORDER.index(module)])
-    assert imported(PACKAGE / f"{module}.py") & set(ORDER) <= below
+    assert imported(module) & set(ORDER) <= below
 
 
-def test_kernels_know_no_frames():
-    text = (PACKAGE / "kernels.py").read_text(encoding="utf-8")
+def test_vendors_stand_side_by_side():
+    for module in ORDER:
+        if module.startswith("adapty."):
+            assert not imported(module) & {"cohorts", "termina"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("kernels.py")), ids=named)
+def test_kernels_know_no_frames(path):
+    text = path.read_text(encoding="utf-8")
     assert "polars" not in {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import)
                             for alias in node.names}  # fmt: skip
 

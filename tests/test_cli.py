@@ -18,6 +18,8 @@ from polars.testing import assert_frame_equal
 
 import cohortlib
 from cohortlib import __main__, cli, termina
+from cohortlib.commands import delivery, failures
+from cohortlib.commands import termina as commands
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError
 
 # The worked example of the docs: c is active in March only.
@@ -82,7 +84,7 @@ def read(data, kind):
 # --- tables out ---
 
 
-@pytest.mark.parametrize("kind", cli.FORMATS)
+@pytest.mark.parametrize("kind", commands.FORMATS)
 @pytest.mark.parametrize("table", TABLES)
 def test_file(folder, table, kind):
     good("termina", table, "orders.csv", "-o", f"out.{kind}")
@@ -90,7 +92,7 @@ def test_file(folder, table, kind):
     assert sorted(path.name for path in folder.iterdir()) == ["orders.csv", f"out.{kind}"]
 
 
-@pytest.mark.parametrize("kind", cli.FORMATS)
+@pytest.mark.parametrize("kind", commands.FORMATS)
 @pytest.mark.parametrize("table", TABLES)
 def test_standard_output(folder, table, kind):
     result = good("termina", table, "orders.csv", "--format", kind)
@@ -120,7 +122,7 @@ def test_ending_in_capitals(folder):
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_slices_make_one_table(folder, monkeypatch, kind):
     whole = good("termina", "customer-cohorts", "orders.csv", "--format", kind).stdout
-    monkeypatch.setattr(cli, "SLICE", 2)
+    monkeypatch.setattr(commands, "SLICE", 2)
     assert good("termina", "customer-cohorts", "orders.csv", "--format", kind).stdout == whole
 
 
@@ -130,7 +132,7 @@ def test_bytes_that_are_written_in_parts():
             return super().write(bytes(data)[:3])
 
     stream = Reluctant()
-    cli.pour([b"0123456789", b"", b"ab"], stream)
+    delivery.pour([b"0123456789", b"", b"ab"], stream)
     assert stream.getvalue() == b"0123456789ab"
 
 
@@ -208,7 +210,7 @@ def test_options_reach_the_engine(seen):
 
 
 def choices():
-    params = cli.termina.commands["customer-cohorts"].params
+    params = commands.termina.commands["customer-cohorts"].params
     for param in params:
         if isinstance(param.type, click.Choice) and param.name not in ("kind", "show"):
             for value in param.type.choices:
@@ -286,12 +288,14 @@ def test_bad_files(folder, name, text, expected):
     assert expected in failing("termina", "cohorts", name)
 
 
-@pytest.mark.parametrize("args", [["nothing"], ["termina", "nothing"], ["--nothing"], ["demo", "more"]])
+@pytest.mark.parametrize(
+    "args", [["nothing"], ["termina", "nothing"], ["adapty", "nothing"], ["--nothing"], ["demo", "more"]]
+)
 def test_usage(args):
     failing(*args)
 
 
-@pytest.mark.parametrize("args", [[], ["termina"]])
+@pytest.mark.parametrize("args", [[], ["termina"], ["adapty"]])
 def test_nothing_asked_shows_help(args):
     result = run(*args)
     assert result.exit_code == 2
@@ -337,10 +341,23 @@ def test_a_failure_leaves_the_old_file(folder, monkeypatch, error):
     assert sorted(path.name for path in folder.iterdir()) == ["orders.csv", "table.csv"]
 
 
-def test_messages_in_the_words_of_the_command_line():
-    assert cli.in_options("rank_by= needs top_n=") == "--rank-by needs --top-n"
-    assert cli.in_options("Hint: nulls='drop', timezone='Mars Base'") == "Hint: --nulls drop, --timezone 'Mars Base'"
-    assert cli.in_options("column 'x=1' and other='a'") == "column 'x=1' and other='a'"
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("rank_by= needs top_n=", "--rank-by needs --top-n"),
+        ("Hint: nulls='drop', timezone='Mars Base'", "Hint: --nulls drop, --timezone 'Mars Base'"),
+        ("column 'x=1' and other='a'", "column 'x=1' and other='a'"),
+        ("decimals=7 or threads=2: too many", "--decimals 7 or --threads 2: too many"),
+        ("complete_only=True, joined=None", "--complete-only, --joined"),
+        ("source='x' is no option", "source='x' is no option"),
+        ("installs=None: Hint: installs='from_events'", "--installs: Hint: --installs from_events"),
+        ("Hint: restart_per_product=False or predict=True", "Hint: --restart-per-product no or --predict"),
+        ("conventions=Conventions(averages='per_period', as_of=None)", "--averages per_period, --as-of"),
+        ("cl.adapty.Conventions(user_unit='device_id').", "--user-unit device_id."),
+    ],
+)
+def test_messages_in_the_words_of_the_command_line(said, told):
+    assert failures.in_options(said, cli.cli) == told
 
 
 # --- warnings ---
@@ -357,13 +374,13 @@ def test_warnings_are_lines(folder):
 
 def test_other_warnings_are_left_to_python(recwarn):
     warnings.simplefilter("always")
-    with cli.warnings_told():
+    with failures.warnings_told():
         warnings.warn("of another kind", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in recwarn] == ["of another kind"]
 
 
 def test_the_same_warning_twice_is_told_twice(capsys):
-    with cli.warnings_told():
+    with failures.warnings_told():
         for _ in range(2):
             warnings.warn("3 rows dropped", CohortlibWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: 3 rows dropped\n" * 2
@@ -399,7 +416,7 @@ def test_a_device_is_written_to(folder):
 def test_a_full_disk(folder):
     if not Path("/dev/full").exists():
         pytest.skip("no such device here")
-    for kind in cli.FORMATS:
+    for kind in commands.FORMATS:
         line = failing("termina", "cohorts", "orders.csv", "-o", "/dev/full", "--format", kind)
         assert line == "cannot write /dev/full: No space left on device"
     for args in (["termina", "cohorts", "orders.csv"], ["demo"], ["--help"]):
@@ -426,7 +443,17 @@ def test_version():
     assert good("--version").stdout == f"cohortlib {cohortlib.__version__}\n"
 
 
-@pytest.mark.parametrize("args", [["--help"], ["termina", "--help"], ["termina", "cohorts", "-h"], ["--version"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["termina", "--help"],
+        ["termina", "cohorts", "-h"],
+        ["adapty", "--help"],
+        ["adapty", "cohort", "-h"],
+        ["--version"],
+    ],
+)
 def test_help_imports_nothing_heavy(args):
     code = f"""
 import sys

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import click
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from rich.console import Console
 
 import cohortlib as cl
 from cohortlib import cli, demo, terminal
+from cohortlib.commands.termina import deliver
 
 BACKGROUND = re.compile(r"\x1b\[[0-9;]*48;5;(\d+)m")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -322,8 +324,8 @@ def test_a_terminal_gets_data_where_asked(sample):
 
 def test_parquet_is_kept_from_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with pytest.raises(cli.click.UsageError, match=r"-o FILE\.parquet"):
-        cli.deliver(None, "x", {"joined": None}, output="-", kind="parquet", show=(), shown=())
+    with pytest.raises(click.UsageError, match=r"-o FILE\.parquet"):
+        deliver(None, "x", {"joined": None}, output="-", kind="parquet", show=(), shown=())
 
 
 def test_show_in_a_pipe_is_whole(sample):

@@ -1,0 +1,418 @@
+"""The door of Adapty's table: events and installs, from wherever they come, in one set of columns.
+
+Three shapes are read: Adapty's own export (columns by name, or by their webhook names), the webhook's JSON lines,
+and RevenueCat's transactions (see :mod:`cohortlib.adapty.revenuecat`). No row is removed: each has a kind, and those
+that do not count have the kind −1 and are told in the report.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import reduce
+from operator import or_
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+
+from cohortlib.adapty import columns, revenuecat
+from cohortlib.adapty.columns import Column
+from cohortlib.adapty.tables import ATTRIBUTION, Raw, tables
+from cohortlib.errors import DataError, SchemaError, listed, warn
+from cohortlib.sources import Source
+
+KINDS = {
+    "trial_started": 0,
+    "subscription_started": 1,
+    "trial_converted": 2,
+    "subscription_renewed": 3,
+    "non_subscription_purchase": 4,
+    "subscription_refunded": 5,
+    "non_subscription_purchase_refunded": 6,
+    "subscription_initial_purchase": 1,
+}
+_OTHERS = (
+    "access_level_updated", "auto_renew_off", "auto_renew_off_subscription", "auto_renew_on",
+    "auto_renew_on_subscription", "billing_issue_detected", "entered_grace_period", "subscription_cancelled",
+    "subscription_deferred", "subscription_expired", "subscription_paused", "subscription_renewal_cancelled",
+    "subscription_renewal_reactivated", "trial_cancelled", "trial_expired", "trial_renewal_cancelled",
+    "trial_renewal_reactivated",
+)  # fmt: skip
+_OTHER, _UNKNOWN = -1, -2
+_TYPES = pl.Enum([*KINDS, *_OTHERS])
+_KIND_OF_CODE = np.array(
+    [*KINDS.values(), *[_OTHER] * len(_OTHERS), *[_UNKNOWN] * (256 - len(_TYPES.categories))], np.int8
+)
+GRANTED = ("adapty_server_side_product", "adapty_dashboard_product", "adapty_promotion")
+
+MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
+_DEVICE = ("idfv", "android_app_set_id", "android_id", "idfa", "advertising_id")
+_NO_DEVICE = "00000000-0000-0000-0000-000000000000"  # what phones give where the user forbids tracking
+_FAMILY = ("ownership_type", "in_app_ownership_type")
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "event_datetime": ("purchase_date",),
+    "product_id": ("vendor_product_id",),
+    "revenue_usd": ("price_usd",),
+    "install_date": ("profile_install_datetime",),
+    "profile_country": ("profile_county",),
+    "offer_category": ("store_offer_category",),
+    "offer_type": ("store_offer_discount_type",),
+    "offer_id": ("promotional_offer_id",),
+    "attribution_ad_group": ("attribution_adgroup",),
+    "attribution_ad_set": ("attribution_adset",),
+    "device_id": _DEVICE,
+}
+_Reader: TypeAlias = Callable[[pl.Series], Column]
+_READERS: dict[str, _Reader] = {
+    "user": columns.user,
+    "event_datetime": columns.instant,
+    "transaction_id": columns.text,
+    "original_transaction_id": columns.text,
+    "product_id": columns.text,
+    **dict.fromkeys(MONEY, columns.number),
+    "install_date": columns.instant,
+    "subscription_expires_at": columns.instant,
+    "profile_event_id": columns.text,
+    "consecutive_payments": columns.whole,
+    **dict.fromkeys(
+        (
+            "store", "base_plan_id", "store_country", "profile_country", "duration", "offer_category", "offer_type",
+            "offer_id", "attribution_source", *(f"attribution_{name}" for name in ATTRIBUTION),
+        ),
+        columns.text,
+    ),
+}  # fmt: skip
+_REQUIRED = ("event_datetime", "transaction_id", "original_transaction_id", "product_id", *MONEY)
+_ALWAYS = ("install_date", "subscription_expires_at", "profile_event_id")
+_MATTERS = {
+    **dict.fromkeys(MONEY, (1, 6)),
+    **dict.fromkeys(revenuecat.SHARES, (1, 6)),
+    "consecutive_payments": (1, 3),
+}
+"""The kinds of rows in which a column matters, where not in all."""
+_REASONS = ("sandbox", "other_events", "unknown_events", "family_shared", "granted", "upgraded", "nulls")
+
+
+@dataclass(frozen=True)
+class Events:
+    """Every row of the source in canonical columns, the kind of each, and how many do not count, and why."""
+
+    frame: pl.DataFrame
+    kind: pl.Series
+    """Int8: 0 a trial, 1 to 4 payments, 5 and 6 refunds, −1 the row does not count."""
+    report: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is to be read."""
+
+    user_unit: str
+    refund_upgraded: str
+    wanted: frozenset[str]
+
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Give the canonical columns to read, and the names that each may have in the source."""
+        names = ["user", *_REQUIRED, *_ALWAYS, *(name for name in _READERS if name in self.wanted)]
+        return {name: _accepted(self.user_unit if name == "user" else name) for name in dict.fromkeys(names)}
+
+    def required(self) -> dict[str, tuple[str, ...]]:
+        """Give the columns that must be there, and what may stand for each."""
+        return {name: _accepted(name) for name in (self.user_unit, "event_type", "environment", *_REQUIRED)}
+
+    def extras(self) -> tuple[str, ...]:
+        """Name the other columns that decide whether a row counts."""
+        return ("event_type", "environment", *_FAMILY, *(("cancellation_reason",) * (self.refund_upgraded == "zero")))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one table gave."""
+
+    frame: pl.DataFrame
+    kind: pl.Series
+    report: dict[str, int]
+    nulls: dict[str, int]
+
+
+def read_events(
+    source: Source, *, user_unit: str, refund_upgraded: str, nulls: str, wanted: Iterable[str] = ()
+) -> Events:
+    """Read events and tell which rows count.
+
+    Parameters
+    ----------
+    source
+        A frame, an Arrow stream, or the path or glob of CSV, Parquet or JSON lines files.
+    user_unit, refund_upgraded
+        As in the conventions: whose id is the user, and whether a refund for an upgrade is one.
+    nulls
+        ``"error"``, or ``"drop"`` to leave out rows without a user, an instant or their money.
+    wanted
+        The optional columns that somebody needs.
+    """
+    ask = _Ask(user_unit, refund_upgraded, frozenset(wanted))
+    adapty = [*ask.extras(), *(name for names in ask.columns().values() for name in names)]
+    others = revenuecat.names(user_unit)
+
+    def choose(there: list[str], where: str) -> list[str]:
+        foreign = revenuecat.MARK in there
+        _refuse_missing(revenuecat.required(user_unit) if foreign else ask.required(), there, where)
+        return [name for name in dict.fromkeys(others if foreign else adapty) if name in there]
+
+    parts = [
+        _from_revenuecat(raw.frame, ask) if revenuecat.MARK in raw.frame.columns else _from_adapty(raw, ask)
+        for raw in tables(source, choose, dict.fromkeys([*adapty, *others]), loose=MONEY)
+    ]
+    report = {key: sum(part.report[key] for part in parts) for key in ("rows", *_REASONS)}
+    _tell_nulls("the events", [part.nulls for part in parts], report["rows"], report["nulls"], nulls)
+    frame = _stacked([part.frame for part in parts])
+    kind = pl.concat([part.kind for part in parts], rechunk=True).alias("kind")
+    return Events(_settled(frame, kind), kind, report)
+
+
+def read_installs(source: Source, *, user_unit: str, nulls: str) -> pl.DataFrame:
+    """Read installs: a row per user and install, or ready counts per date (columns ``install_date``, ``installs``).
+
+    Beside ``user`` and ``install_date`` (or ``install_date`` and ``installs``) the frame has ``store``, ``country``
+    and what there is of ``attribution_*``.
+    """
+    readers = {
+        "user": _device if user_unit == "device_id" else columns.user,
+        "install_date": columns.instant,
+        "installs": columns.whole,
+        **dict.fromkeys(("store", "country", *(n for n in _READERS if n.startswith("attribution_"))), columns.text),
+    }
+    accepted = {name: _accepted(user_unit if name == "user" else name) for name in readers} | {
+        "country": ("country", "store_country", "profile_country", "profile_county"),
+    }
+    if user_unit in revenuecat.USERS:
+        accepted["user"] += (revenuecat.USERS[user_unit],)
+    accepted["install_date"] += ("first_seen_time",)
+
+    def choose(there: list[str], where: str) -> list[str]:
+        counts = "installs" in there and not any(name in there for name in accepted["user"])
+        who = {"installs": ("installs",)} if counts else {user_unit: accepted["user"]}
+        _refuse_missing({**who, "install_date": accepted["install_date"]}, there, where)
+        unread = accepted["user"] if counts else accepted["installs"]
+        names = (name for some in accepted.values() for name in some)
+        return [name for name in dict.fromkeys(names) if name in there and name not in unread]
+
+    fields = dict.fromkeys(name for some in accepted.values() for name in some)
+    frames = []
+    for raw in tables(source, choose, fields):
+        read = {name: _pick(raw, accepted[name], reader) for name, reader in readers.items()}
+        there = {name: column for name, column in read.items() if column is not None}
+        for column in there.values():
+            column.refuse_unread(pl.repeat(value=True, n=len(column.series), eager=True))
+        frames.append(pl.DataFrame([column.series.alias(name) for name, column in there.items()]))
+    if len({"installs" in frame.columns for frame in frames}) > 1:
+        raise SchemaError(
+            "some files of installs hold users and others ready counts; expected the same kind in all of them"
+        )
+    frame = _stacked(frames)
+    needed: list[str] = [name for name in ("user", "install_date", "installs") if name in frame.columns]
+    lost = reduce(or_, (frame[name].is_null() for name in needed))
+    counts: dict[str, int] = {name: frame[name].null_count() for name in needed if frame[name].null_count()}
+    _tell_nulls("the installs", [counts], len(frame), int(lost.sum()), nulls)
+    frame = frame.filter(~lost) if counts else frame
+    if "installs" in needed and (frame["installs"] < 0).any():
+        raise DataError(f"column 'installs' holds {frame['installs'].min()!r}; expected counts of 0 or more")
+    return frame
+
+
+def _accepted(name: str) -> tuple[str, ...]:
+    return (name, *ALIASES.get(name, ()))
+
+
+def _refuse_missing(required: dict[str, tuple[str, ...]], there: list[str], where: str) -> None:
+    missing = [name for name, accepted in required.items() if not any(one in there for one in accepted)]
+    if not missing:
+        return
+    known = {one for accepted in required.values() for one in accepted}
+    strangers = {name.lower(): name for name in there if name not in known}
+    near = [(name, get_close_matches(name.lower(), strangers, 1)) for name in missing]
+    renamed = ", ".join(f"{strangers[match[0]]!r} to {name!r}" for name, match in near if match)
+    raise SchemaError(
+        f"{'column' if len(missing) == 1 else 'columns'} {listed(missing, 20)} missing from {where}; columns are "
+        f"{listed(there, 60)}. Hint: "
+        + (f"rename {renamed}" if renamed else "name them as Adapty's event export or its webhook does")
+    )
+
+
+def _pick(raw: Raw, accepted: tuple[str, ...], read: _Reader) -> Column | None:
+    """Read one column: by its canonical name where it is there, else by its aliases, which fill each other's nulls.
+
+    Of lines with fields of their own, all names fill each other's nulls.
+    """
+    names = [name for name in accepted if name in raw.frame.columns]
+    if accepted[0] in names and not raw.mixed:
+        names = names[:1]
+    found = [read(raw.frame[name]) for name in names]
+    return reduce(Column.merged, found) if found else None
+
+
+def _device(column: pl.Series) -> Column:
+    """Read an id of a device, of which zeros are none."""
+    if not isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum):
+        return columns.user(column)
+    ids = columns.text(column).series
+    zeros = (ids == _NO_DEVICE).fill_null(value=False)
+    return Column(ids.set(zeros, None) if zeros.any() else ids)
+
+
+def _from_adapty(raw: Raw, ask: _Ask) -> _Part:
+    read = {}
+    for name, accepted in ask.columns().items():
+        reader = _device if name == "user" and ask.user_unit == "device_id" else _READERS[name]
+        column = _pick(raw, accepted, reader)
+        if column is not None:
+            read[name] = column
+    frame = raw.frame
+    code = _codes(frame["event_type"])
+    family = [_is(frame[name], "FAMILY_SHARED") for name in _FAMILY if name in frame.columns]
+    masks = {"family_shared": reduce(or_, family) if family else None, "granted": _granted(read)}
+    if "cancellation_reason" in frame.columns:
+        masks["upgraded"] = (code >= 5) & _is(frame["cancellation_reason"], "upgraded")
+    return _judged(read, code, _is(frame["environment"], "Production"), masks)
+
+
+def _from_revenuecat(raw: pl.DataFrame, ask: _Ask) -> _Part:
+    read, code = revenuecat.payments(raw, ask.user_unit)
+    granted = _is(raw["store"], "promotional") | _granted(read)
+    family = _is(raw["ownership_type"], "FAMILY_SHARED") if "ownership_type" in raw.columns else None
+    part = _judged(read, code, revenuecat.production(raw), {"family_shared": family, "granted": granted})
+    frame, kinds = revenuecat.refunds(raw, part.frame, part.kind)
+    lost = frame["revenue_usd"].is_null()
+    if not lost.any():
+        return replace(part, frame=_stacked([part.frame, frame]), kind=pl.concat([part.kind, kinds]))
+    count = int(lost.sum())
+    return _Part(
+        _stacked([part.frame, frame]),
+        pl.concat([part.kind, kinds.set(lost, -1)]),
+        part.report | {"nulls": part.report["nulls"] + count},
+        part.nulls | {"price_in_usd": count},
+    )
+
+
+def _granted(read: dict[str, Column]) -> pl.Series:
+    return read["product_id"].series.is_in(GRANTED).fill_null(value=False)
+
+
+def _codes(column: pl.Series) -> pl.Series:
+    """Give each event type its kind, or −1 for one without money and −2 for one that nobody knows."""
+    kind = column.dtype
+    if kind == pl.Null:
+        return pl.repeat(_UNKNOWN, len(column), dtype=pl.Int8, eager=True)
+    if not isinstance(kind, pl.String | pl.Categorical | pl.Enum):
+        raise SchemaError(f"column {column.name!r} is {kind}; expected event types as text, such as 'trial_started'")
+    codes = column.cast(_TYPES, strict=False).to_physical()
+    return pl.Series(_KIND_OF_CODE[codes.fill_null(255).to_numpy()])
+
+
+def _is(column: pl.Series, word: str) -> pl.Series:
+    """Tell where a column of few values holds a word, in whatever case."""
+    kind = column.dtype
+    if kind == pl.Null:
+        return pl.repeat(value=False, n=len(column), eager=True)
+    if not isinstance(kind, pl.String | pl.Categorical | pl.Enum):
+        raise SchemaError(f"column {column.name!r} is {kind}; expected text such as {word!r}")
+    exact = column.eq_missing(word) if kind == pl.String else None
+    rest = column if exact is None else column.filter(~exact)
+    spelt = [value for value in rest.unique().drop_nulls().cast(pl.String) if value.lower() == word.lower()]
+    if exact is not None and not spelt:
+        return exact
+    other = column.cast(pl.Enum(spelt), strict=False).is_not_null()
+    return other if exact is None else exact | other
+
+
+def _judged(read: dict[str, Column], code: pl.Series, live: pl.Series, masks: dict[str, pl.Series | None]) -> _Part:
+    """Tell which rows count, and refuse what cannot be read in those."""
+    report = dict.fromkeys(("rows", *_REASONS), 0) | {"rows": len(code), "sandbox": len(code) - int(live.sum())}
+    for reason, mask in {"other_events": code == _OTHER, "unknown_events": code == _UNKNOWN, **masks}.items():
+        if mask is not None and mask.any():
+            report[reason] = int((live & mask).sum())
+            live = live & ~mask
+    for name, column in read.items():
+        if column.bad is not None:
+            column.refuse_unread(live & code.is_between(*_MATTERS.get(name, (0, 6))))
+    nulls: dict[str, int] = {}
+    gone: pl.Series | None = None
+    for name in ("user", "event_datetime", *MONEY):
+        series = read[name].series
+        if series.null_count():
+            lost = live & series.is_null() & (code >= _MATTERS.get(name, (0, 6))[0])
+            if lost.any():
+                nulls[series.name] = int(lost.sum())
+                gone = lost if gone is None else gone | lost
+    if gone is not None:
+        report["nulls"] = int(gone.sum())
+        live = live & ~gone
+    kind = code if live.all() else pl.select(pl.when(live).then(code).otherwise(pl.lit(-1, pl.Int8))).to_series()
+    frame = pl.DataFrame([column.series.alias(name) for name, column in read.items() if name in _READERS])
+    return _Part(frame, kind, report, nulls)
+
+
+def _settled(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
+    """Put 0 where no money counts, and refuse what is no number where it does."""
+    free = kind <= 0
+    if free.any():
+        zero = (pl.when(free).then(pl.lit(0, frame.schema[name])).otherwise(name).alias(name) for name in MONEY)
+        frame = frame.with_columns(*zero)
+    for name in MONEY:
+        money = frame[name]
+        if money.dtype.is_float() and not money.is_finite().all():
+            wild = ~money.is_finite()
+            raise DataError(
+                f"column {name!r} holds NaN or infinity, {int(wild.sum()):,} times in rows that count, first in row "
+                f"{wild.arg_max()}; expected finite numbers. Hint: filter them, or fill_nan(None) with nulls='drop'"
+            )
+    return frame
+
+
+def _tell_nulls(what: str, counts: list[dict[str, int]], rows: int, dropped: int, nulls: str) -> None:
+    """Refuse nulls, or say how many rows were dropped for them."""
+    if not dropped:
+        return
+    names = dict.fromkeys(name for count in counts for name in count)
+    told = ", ".join(f"{sum(count.get(name, 0) for count in counts):,} in column {name!r}" for name in names)
+    if nulls == "error":
+        raise DataError(
+            f"{what} have nulls: {told}, in rows that count; expected none. Hint: nulls='drop' leaves these rows out"
+        )
+    warn(f"{dropped:,} of {rows:,} rows of {what} dropped for nulls: {told}")
+
+
+def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Put frames one under another; what one of them lacks is null there."""
+    if len(frames) == 1:
+        return frames[0]
+    types = {
+        name: _common(name, [frame[name] for frame in frames if name in frame.columns])
+        for name in dict.fromkeys(name for frame in frames for name in frame.columns)
+    }
+    return pl.concat(
+        frame.select(
+            (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
+            for name, kind in types.items()
+        )
+        for frame in frames
+    )
+
+
+def _common(name: str, pieces: list[pl.Series]) -> pl.DataType:
+    """Find the type in which the pieces of one column fit; a piece without a value has no say."""
+    kinds = list(dict.fromkeys(piece.dtype for piece in pieces if piece.null_count() < len(piece)))
+    if len(kinds) <= 1:
+        return kinds[0] if kinds else pieces[0].dtype
+    if all(isinstance(kind, pl.Datetime) for kind in kinds):
+        return columns.UTC
+    if name in MONEY and all(kind.is_integer() for kind in kinds):
+        return pl.Int64()
+    if name in MONEY:
+        return pl.Float64()
+    raise SchemaError(
+        f"column {name!r} is {kinds[0]} in one file and {kinds[1]} in another; expected one type. "
+        "Hint: read the files yourself and cast it"
+    )

@@ -1,0 +1,624 @@
+"""The loops of the Adapty table: one partition of users, from its rows to the cells of its segments.
+
+``settle`` puts the rows of each user in order, finds repeats, chains, the payment of each refund and the ordinal of
+each payment; then ``add_renewals`` or ``add_days`` adds the users to the sums. Rows come from ``Partitions``, and
+what is worked out of them lies in `scratch`, by position k in the order of users: the row of position k is
+``position[k]``.
+"""
+
+import numpy as np
+from numba import njit
+
+from cohortlib.kernels import _code, _mix
+
+NONE = np.int32(-(2**31))  # a day that is not known
+KIND = 7  # the bits of `flags`: what kind of event …
+PASSES, HAS_TRANSACTION, HAS_CHAIN, SEEN, HAS_EVENT = 8, 16, 32, 64, 128  # … and what is known of it
+
+# The planes of the cells, and of the heads.
+REVENUE, PROCEEDS, NET, SUBSCRIBERS, SUBSCRIPTIONS, PAYERS, ACTIVATED, RUNNING = range(8)
+INSTALLS, PAID, CHAINS = range(3)
+# What `settle` counts.
+REPEATS, ORPHANS, UNDATED, UNLISTED, EARLY = range(5)
+
+_U = np.uint64
+_U0, _U1, _U8 = _U(0), _U(1), _U(8)
+_LOW, _U12, _U32, _U63 = _U(0xFFFFFFFF), _U(12), _U(32), _U(63)
+_KIND_SALT, _EVENT_SALT, _PAYMENT_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xA0761D6478BD642F)
+_CHAIN_SALT, _NUMBERING_SALT = _U(0xE7037ED1A0B428DB), _U(0x8EBC6AF09C88C6E3)
+_FAR = np.int64(1) << np.int64(40)
+
+
+@njit(nogil=True, cache=True)
+def _number_users(p, starts, keys, keys2, wide, count, mask, slots, users, users2, codes):
+    """Give the users of a partition the codes 0, 1, 2 … in order of appearance; returns how many there are."""
+    key2 = _U0
+    j = 0
+    for b in range(starts.shape[1]):
+        for i in range(starts[p, b], starts[p + 1, b]):
+            if wide:
+                key2 = keys2[i]
+            code = _code(keys[i], key2, wide, mask, slots, users, users2)
+            if code < 0:
+                slots[-1 - code] = np.int32(count)
+                code = np.int64(count)
+                users[code] = keys[i]
+                if wide:
+                    users2[code] = key2
+                count += 1
+            codes[_U(j)] = np.int32(code)
+            j += 1
+    return count
+
+
+# A dictionary of one user: the value of a key, or ``−1 − place`` where the key is new and could be put.
+@njit(nogil=True, cache=True, inline="always")
+def _look_up(key, mask, values, known):
+    at = key & mask
+    value = np.int64(values[at])
+    while value >= 0 and known[at] != key:
+        at = (at + _U1) & mask
+        value = np.int64(values[at])
+    return value if value >= 0 else -1 - np.int64(at)
+
+
+@njit(nogil=True, cache=True)
+def _text_order(views, memory, bases, a, b):
+    """Compare the texts of two rows byte by byte: −1, 0 or 1."""
+    head_a, tail_a = views[2 * a], views[2 * a + 1]
+    head_b, tail_b = views[2 * b], views[2 * b + 1]
+    length_a, length_b = head_a & _LOW, head_b & _LOW
+    base_a = _U0 if length_a <= _U12 else bases[np.int64(tail_a & _LOW)] + (tail_a >> _U32)
+    base_b = _U0 if length_b <= _U12 else bases[np.int64(tail_b & _LOW)] + (tail_b >> _U32)
+    for i in range(min(length_a, length_b)):
+        k = _U(i)
+        if length_a > _U12:
+            byte_a = _U(memory[base_a + k])
+        else:
+            byte_a = ((head_a >> (_U32 + _U8 * k)) if i < 4 else (tail_a >> (_U8 * (k - _U(4))))) & _U(255)
+        if length_b > _U12:
+            byte_b = _U(memory[base_b + k])
+        else:
+            byte_b = ((head_b >> (_U32 + _U8 * k)) if i < 4 else (tail_b >> (_U8 * (k - _U(4))))) & _U(255)
+        if byte_a != byte_b:
+            return -1 if byte_a < byte_b else 1
+    if length_a == length_b:
+        return 0
+    return -1 if length_a < length_b else 1
+
+
+@njit(nogil=True, cache=True)
+def _precedes(i, j, compared):
+    """Tell whether row i stands before row j of the same instant, by what else the outcome may depend on.
+
+    That is kind, transaction, money, product, filters, number, expiry and chain, in this order; so the order in
+    which the rows came does not matter. `compared` holds the columns; `texts` in it are those of transactions and
+    then of chains, as ``fingerprint_strings`` takes them.
+    """
+    transactions, chains, revenue, proceeds, net, flags, rows, products, numbers, expiries, texts = compared
+    kind_i, kind_j = flags[i] & KIND, flags[j] & KIND
+    if kind_i != kind_j:
+        return kind_i < kind_j
+    named_i, named_j = flags[i] & HAS_TRANSACTION, flags[j] & HAS_TRANSACTION
+    if named_i != named_j:
+        return named_i < named_j
+    if named_i and transactions[i] != transactions[j]:
+        order = _text_order(texts[0], texts[1], texts[2], np.int64(rows[i]), np.int64(rows[j]))
+        if order != 0:
+            return order < 0
+    if revenue[i] != revenue[j]:
+        return revenue[i] < revenue[j]
+    if proceeds[i] != proceeds[j]:
+        return proceeds[i] < proceeds[j]
+    if net[i] != net[j]:
+        return net[i] < net[j]
+    if products.size and products[i] != products[j]:
+        return products[i] < products[j]
+    if flags[i] & PASSES != flags[j] & PASSES:
+        return (flags[i] & PASSES) != 0
+    if numbers.size and numbers[i] != numbers[j]:
+        return numbers[i] < numbers[j]
+    if expiries.size and expiries[i] != expiries[j]:
+        return expiries[i] < expiries[j]
+    if chains[i] != chains[j]:
+        return _text_order(texts[3], texts[4], texts[5], np.int64(rows[i]), np.int64(rows[j])) < 0
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _sort(begin, end, position, spare, instants, compared):
+    """Sort the rows of one user, stable: runs of sixteen by insertion, then merged."""
+    for low in range(begin, end, 16):
+        for k in range(low + 1, min(low + 16, end)):
+            i = position[k]
+            t = instants[i]
+            at = k
+            while at > low:
+                j = position[at - 1]
+                if instants[j] < t or (instants[j] == t and not _precedes(i, j, compared)):
+                    break
+                position[at] = j
+                at -= 1
+            position[at] = i
+    width = 16
+    while width < end - begin:
+        for low in range(begin, end, 2 * width):
+            middle = min(low + width, end)
+            top = min(low + 2 * width, end)
+            a = low
+            b = middle
+            for k in range(low, top):
+                second = a >= middle
+                if a < middle and b < top:
+                    i, j = position[b], position[a]
+                    second = instants[i] < instants[j] or (instants[i] == instants[j] and _precedes(i, j, compared))
+                if second:
+                    spare[k] = position[b]
+                    b += 1
+                else:
+                    spare[k] = position[a]
+                    a += 1
+        for k in range(begin, end):
+            position[k] = spare[k]
+        width *= 2
+
+
+@njit(nogil=True, cache=True)
+def settle(
+    p, starts, keys, keys2, transactions, chains, instants, revenue, proceeds, net, days, flags, rows,
+    first_seen, expiries, products, numbers, events,
+    listed_starts, listed_keys, listed_keys2, listed_days, listed_passes,
+    texts, first_day, segments, as_of, listed, tally, scratch,
+):  # fmt: skip
+    """Work out one partition: segments of its users, repeats, chains, refunds and ordinals.
+
+    Parameters
+    ----------
+    p
+        The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
+    keys, keys2, transactions, chains, instants, revenue, proceeds, net, days, flags, rows
+        Columns of events, as ``cohortlib.adapty.sums`` lays them out. `keys2` may be empty.
+    first_seen, expiries, products, numbers, events
+        Columns that may be empty: install day, day of expiry, product code (given where each product counts by
+        itself), number of the payment (given where the file's is to be taken, from 1), key of the event.
+    listed_starts, listed_keys, listed_keys2, listed_days, listed_passes
+        The same of the table of installs: its days, and whether the row passes the filters.
+    texts
+        Views, memory and bases of all transaction ids and of all chains, as ``fingerprint_strings`` takes them.
+    first_day, segments
+        First day of the frame, and the segment of each of its days.
+    as_of
+        Chains that expire on this day or later are running.
+    listed
+        Whether installs are counted from the table of installs, and not from the events.
+    tally
+        int64[5], added to.
+    scratch
+        What `make_scratch` made for the rows of the partition and its installs.
+
+    Returns
+    -------
+    users, widest, farthest, seen
+        Number of users; the largest ordinal of a member's payment or refund that passes the filters; the same
+        with what is running; number of chains, whose keys are in `seen_chains`.
+    """
+    (slots, users, users2, codes, given, counted, ends, segment, install,
+     position, spare, use, ordinal, chain, target, running, values, known, head, previous, last, last_at,
+     seen_chains, _) = scratch  # fmt: skip
+    wide = keys2.size > 0 or listed_keys2.size > 0
+    most = np.int64(0)
+    for b in range(listed_starts.shape[1]):
+        most += listed_starts[p + 1, b] - listed_starts[p, b]
+    for b in range(starts.shape[1]):
+        most += starts[p + 1, b] - starts[p, b]
+    mask = _U1
+    while mask < _U(2 * most):
+        mask <<= _U1
+    for at in range(mask):
+        slots[at] = -1
+    mask -= _U1
+
+    on_list = _number_users(p, listed_starts, listed_keys, listed_keys2, wide, 0, mask, slots, users, users2, codes)
+    for u in range(on_list):
+        given[u] = NONE
+        counted[u] = False
+    j = 0
+    for b in range(listed_starts.shape[1]):
+        for i in range(listed_starts[p, b], listed_starts[p + 1, b]):
+            at_user = _U(codes[_U(j)])
+            j += 1
+            if given[at_user] == NONE or listed_days[i] < given[at_user]:
+                given[at_user] = listed_days[i]
+            if listed_passes[i] != 0:
+                counted[at_user] = True
+
+    count = _number_users(p, starts, keys, keys2, wide, on_list, mask, slots, users, users2, codes)
+    for u in range(count):
+        ends[u] = 0
+    m = 0
+    for b in range(starts.shape[1]):
+        m += starts[p + 1, b] - starts[p, b]
+    for j in range(m):
+        ends[_U(codes[_U(j)])] += 1
+    place = np.int64(0)
+    for u in range(count):
+        ends[u], place = place, place + ends[u]
+    j = 0
+    for b in range(starts.shape[1]):
+        for i in range(starts[p, b], starts[p + 1, b]):
+            at_user = _U(codes[_U(j)])
+            j += 1
+            position[_U(ends[at_user])] = i
+            ends[at_user] += 1
+
+    compared = (transactions, chains, revenue, proceeds, net, flags, rows, products, numbers, expiries, texts)
+    widest = np.int64(0)
+    farthest = np.int64(0)
+    seen = 0
+    end = np.int64(0)
+    for u in range(count):
+        begin = end
+        end = ends[u]
+        n = end - begin
+
+        in_order = True
+        for k in range(begin + 1, end):
+            i, j = position[_U(k - 1)], position[_U(k)]
+            if instants[i] > instants[j] or (instants[i] == instants[j] and _precedes(j, i, compared)):
+                in_order = False
+                break
+        if not in_order:
+            _sort(begin, end, position, spare, instants, compared)
+
+        # When the user came, and so where the user belongs.
+        day = NONE
+        first_money = NONE
+        seen_here = False
+        for k in range(begin, end):
+            i = position[_U(k)]
+            if first_money == NONE and (flags[i] & KIND) > 0:
+                first_money = days[i]
+            if first_seen.size and first_seen[i] != NONE and (day == NONE or first_seen[i] < day):
+                day = first_seen[i]
+            if flags[i] & SEEN:
+                seen_here = True
+        if day == NONE:
+            day = first_money
+        if u < on_list:
+            day = given[u]
+        else:
+            counted[u] = seen_here and not listed
+            if listed:
+                tally[UNLISTED] += 1
+        install[u] = day
+        segment[u] = -1
+        if day == NONE:
+            tally[UNDATED] += 1
+        elif day >= first_day and day - first_day < segments.size:
+            segment[u] = segments[day - first_day]
+
+        # One dictionary holds the user's repeats, payments, chains and numberings, each under a salt of its own.
+        mask = _U1
+        while mask < _U(10 * n):
+            mask <<= _U1
+        for at in range(mask if n else _U0):
+            values[at] = -1
+        mask -= _U1
+        chain_count = 0
+        for k in range(begin, end):
+            i = position[_U(k)]
+            kind = flags[i] & KIND
+            repeated = False
+            if flags[i] & HAS_TRANSACTION:
+                key = _mix(transactions[i] + _KIND_SALT * _U(kind + 1))
+                found = _look_up(key, mask, values, known)
+                if found < 0:
+                    values[-1 - found], known[-1 - found] = 0, key
+                else:
+                    repeated = True
+            if events.size and flags[i] & HAS_EVENT:
+                key = _mix(events[i] + _EVENT_SALT)
+                found = _look_up(key, mask, values, known)
+                if found < 0:
+                    values[-1 - found], known[-1 - found] = 0, key
+                else:
+                    repeated = True
+            use[k] = not repeated
+            running[k] = False
+            target[k] = -1
+            if repeated:
+                tally[REPEATS] += 1
+                continue
+            # The chain, and the first payment of the transaction.
+            key = _mix(chains[i] + _CHAIN_SALT)
+            found = _look_up(key, mask, values, known) if flags[i] & HAS_CHAIN else np.int64(0)
+            if found < 0 or not flags[i] & HAS_CHAIN:
+                if found < 0:
+                    values[-1 - found], known[-1 - found] = np.int32(chain_count), key
+                    seen_chains[seen] = chains[i]
+                    seen += 1
+                found = np.int64(chain_count)
+                head[chain_count] = -1
+                chain_count += 1
+            chain[k] = np.int32(found)
+            if 1 <= kind <= 4 and flags[i] & HAS_TRANSACTION:
+                key = _mix(transactions[i] + _PAYMENT_SALT)
+                found = _look_up(key, mask, values, known)
+                if found < 0:
+                    values[-1 - found], known[-1 - found] = np.int32(k - begin), key
+
+        # The payment of each refund: `previous` marks with −2 a payment that has one.
+        refunds = 0
+        for k in range(begin, end):
+            previous[k] = -1
+        for k in range(begin, end):
+            i = position[_U(k)]
+            if use[k] and (flags[i] & KIND) >= 5:
+                refunds += 1
+                if flags[i] & HAS_TRANSACTION:
+                    key = _mix(transactions[i] + _PAYMENT_SALT)
+                    found = _look_up(key, mask, values, known)
+                    if found >= 0:
+                        target[k] = np.int32(begin + found)
+                        previous[begin + found] = -2
+        if refunds:
+            for k in range(begin, end):
+                if not use[k]:
+                    continue
+                kind = flags[position[_U(k)]] & KIND
+                if 1 <= kind <= 4:
+                    if previous[k] != -2:
+                        previous[k] = head[chain[k]]
+                        head[chain[k]] = np.int32(k)
+                elif kind >= 5 and target[k] < 0:
+                    t = np.int64(head[chain[k]])
+                    if t >= 0:
+                        target[k] = np.int32(t)
+                        head[chain[k]] = previous[t]
+                        previous[t] = -2
+                    else:
+                        tally[ORPHANS] += 1
+
+        # Ordinals, and what runs on.
+        numberings = chain_count
+        for c in range(chain_count):
+            last[c] = 0
+            last_at[c] = -1
+        for k in range(begin, end):
+            i = position[_U(k)]
+            kind = flags[i] & KIND
+            if not use[k] or kind > 3:
+                ordinal[k] = 1
+                continue
+            c = np.int64(chain[k])
+            if products.size:
+                key = _mix((_U(c) << _U32) + _U(np.uint32(products[i])) + _NUMBERING_SALT)
+                found = _look_up(key, mask, values, known)
+                if found < 0:
+                    values[-1 - found], known[-1 - found] = np.int32(numberings), key
+                    last[numberings] = 0
+                    last_at[numberings] = -1
+                    found = np.int64(numberings)
+                    numberings += 1
+                c = found
+            if kind > 0:
+                last[c] = numbers[i] if numbers.size else last[c] + 1
+            ordinal[k] = last[c]
+            last_at[c] = np.int32(k)
+        if expiries.size:
+            for c in range(numberings):
+                k = np.int64(last_at[c])
+                if k >= 0 and previous[k] != -2:
+                    i = position[_U(k)]
+                    running[k] = (flags[i] & PASSES) != 0 and expiries[i] != NONE and expiries[i] >= as_of
+
+        for k in range(begin, end):
+            if use[k]:
+                i = position[_U(k)]
+                if segment[u] >= 0 and days[i] < day and (flags[i] & KIND) > 0:
+                    tally[EARLY] += 1
+                own = i
+                if target[k] >= 0:
+                    ordinal[k] = ordinal[target[k]]
+                    own = position[_U(target[k])]
+                use[k] = (flags[own] & PASSES) != 0
+                if use[k] and segment[u] >= 0:
+                    if (flags[i] & KIND) > 0:
+                        widest = max(widest, np.int64(ordinal[k]))
+                    if running[k]:
+                        farthest = max(farthest, np.int64(ordinal[k]))
+    return count, widest, max(widest, farthest), seen
+
+
+def make_scratch(rows: int, listed: int) -> tuple[np.ndarray, ...]:
+    """Make the arrays that `settle` works in, for as many rows of events and of installs; each thread needs its own."""
+    everybody = rows + listed
+    dictionary = 1 << (10 * rows - 1).bit_length()
+    return (
+        np.empty(1 << (2 * everybody - 1).bit_length(), np.int32),  # slots
+        np.empty(everybody, np.uint64),  # users
+        np.empty(everybody, np.uint64),  # users2
+        np.empty(max(rows, listed), np.int32),  # codes
+        np.empty(max(listed, 1), np.int32),  # given
+        np.empty(everybody, np.bool_),  # counted
+        np.empty(everybody, np.int64),  # ends
+        np.empty(everybody, np.int32),  # segment
+        np.empty(everybody, np.int32),  # install
+        np.empty(rows, np.int64),  # position
+        np.empty(rows, np.int64),  # spare
+        np.empty(rows, np.bool_),  # use
+        np.empty(rows, np.int32),  # ordinal
+        np.empty(rows, np.int32),  # chain
+        np.empty(rows, np.int32),  # target
+        np.empty(rows, np.bool_),  # running
+        np.empty(dictionary, np.int32),  # values
+        np.empty(dictionary, np.uint64),  # known
+        np.empty(rows, np.int32),  # head
+        np.empty(rows, np.int32),  # previous
+        np.empty(2 * rows, np.int32),  # last
+        np.empty(2 * rows, np.int32),  # last_at
+        np.empty(rows, np.uint64),  # seen_chains
+        np.zeros(rows + 1, np.int64),  # chain_stamps, and the last stamp given
+    )
+
+
+@njit(nogil=True, cache=True)
+def add_renewals(users, revenue, proceeds, net, flags, repeating, stamps, cells, heads, scratch):
+    """Add the users of a settled partition to the sums over (segment, ordinal − 1).
+
+    `cells` has a column more than the farthest ordinal. `repeating` says that a chain may have an ordinal twice.
+    `stamps` is int64, by column, 0 at first, and goes with `scratch`. Subscribers, subscriptions and money are those
+    at the ordinal; payers enter at their first and leave at the first ordinal refunded; activated users enter at 0;
+    running chains stand at their last ordinal.
+    """
+    (_, _, _, _, _, counted, ends, segment, _,
+     position, _, use, ordinal, chain, _, running, values, known, _, _, _, _, _, chain_stamps) = scratch  # fmt: skip
+    stamp = chain_stamps[-1]
+    end = np.int64(0)
+    for u in range(users):
+        begin = end
+        end = ends[u]
+        s = np.int64(segment[u])
+        if s < 0:
+            continue
+        if counted[u]:
+            heads[INSTALLS, s] += 1
+        mask = _U1
+        if repeating and end > begin:
+            while mask < _U(2 * (end - begin)):
+                mask <<= _U1
+            for at in range(mask):
+                values[at] = -1
+        mask -= _U1
+        stamp += 1
+        paid = _FAR
+        refunded = _FAR
+        activated = False
+        for k in range(begin, end):
+            if not use[k]:
+                continue
+            i = position[_U(k)]
+            kind = flags[i] & KIND
+            if running[k]:
+                cells[RUNNING, s, np.int64(ordinal[k])] += 1
+            if kind == 0:
+                activated = True
+                continue
+            column = np.int64(ordinal[k]) - 1
+            if kind > 4:
+                cells[REVENUE, s, column] -= abs(revenue[i])
+                cells[PROCEEDS, s, column] -= abs(proceeds[i])
+                cells[NET, s, column] -= abs(net[i])
+                refunded = min(refunded, column)
+                continue
+            cells[REVENUE, s, column] += revenue[i]
+            cells[PROCEEDS, s, column] += proceeds[i]
+            cells[NET, s, column] += net[i]
+            paid = min(paid, column)
+            if stamps[column] != stamp:
+                stamps[column] = stamp
+                cells[SUBSCRIBERS, s, column] += 1
+            if kind == 4:
+                cells[SUBSCRIPTIONS, s, column] += 1
+                heads[CHAINS, s] += 1
+                continue
+            activated = True
+            c = np.int64(chain[k])
+            if chain_stamps[c] != stamp:
+                chain_stamps[c] = stamp
+                heads[CHAINS, s] += 1
+            if repeating:
+                key = _mix((_U(c) << _U32) + _U(column))
+                found = _look_up(key, mask, values, known)
+                if found >= 0:
+                    continue
+                values[-1 - found], known[-1 - found] = 0, key
+            cells[SUBSCRIPTIONS, s, column] += 1
+        if activated:
+            cells[ACTIVATED, s, 0] += 1
+        if paid < _FAR:
+            heads[PAID, s] += 1
+        if paid < refunded:
+            cells[PAYERS, s, paid] += 1
+            if refunded < _FAR:
+                cells[PAYERS, s, refunded] -= 1
+    chain_stamps[-1] = stamp
+
+
+@njit(nogil=True, cache=True)
+def add_days(users, revenue, proceeds, net, days, flags, columns, cells, heads, scratch):
+    """Add the users of a settled partition to the sums over (segment, age).
+
+    ``columns[a]`` is the first column that counts what happened at age a; older than that is the last column.
+    Everything stands at the column from which on it counts: what is refunded leaves there again.
+    """
+    (_, _, _, _, _, counted, ends, segment, install,
+     position, left, use, _, chain, target, _, _, _, _, _, chain_paid, chain_left, _, _) = scratch  # fmt: skip
+    width = cells.shape[2]
+    end = np.int64(0)
+    for u in range(users):
+        begin = end
+        end = ends[u]
+        s = np.int64(segment[u])
+        if s < 0:
+            continue
+        if counted[u]:
+            heads[INSTALLS, s] += 1
+        for k in range(begin, end):
+            chain_paid[k - begin] = width
+            chain_left[k - begin] = width
+            left[k] = width
+        paid = width
+        refunded = width
+        activated = width
+        chains = np.int64(0)
+        for k in range(begin, end):
+            if not use[k]:
+                continue
+            i = position[_U(k)]
+            kind = flags[i] & KIND
+            age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
+            column = np.int64(columns[age]) if age < columns.size else width - 1
+            c = np.int64(chain[k])
+            if kind <= 3:
+                activated = min(activated, column)
+            if kind > 4:
+                cells[REVENUE, s, column] -= abs(revenue[i])
+                cells[PROCEEDS, s, column] -= abs(proceeds[i])
+                cells[NET, s, column] -= abs(net[i])
+                refunded = min(refunded, column)
+                t = np.int64(target[k])
+                if t >= 0 and (flags[position[_U(t)]] & KIND) == 4:
+                    left[t] = min(left[t], column)
+                else:
+                    c = np.int64(chain[t]) if t >= 0 else c
+                    chain_left[c] = min(np.int64(chain_left[c]), column)
+                    chains = max(chains, c + 1)
+            elif kind > 0:
+                cells[REVENUE, s, column] += revenue[i]
+                cells[PROCEEDS, s, column] += proceeds[i]
+                cells[NET, s, column] += net[i]
+                paid = min(paid, column)
+                if kind < 4:
+                    chain_paid[c] = min(np.int64(chain_paid[c]), column)
+                    chains = max(chains, c + 1)
+        for k in range(begin, end):
+            i = position[_U(k)]
+            if use[k] and (flags[i] & KIND) == 4:
+                age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
+                column = np.int64(columns[age]) if age < columns.size else width - 1
+                if column < left[k]:
+                    cells[SUBSCRIPTIONS, s, column] += 1
+                    if left[k] < width:
+                        cells[SUBSCRIPTIONS, s, left[k]] -= 1
+        for c in range(chains):
+            if chain_paid[c] < chain_left[c]:
+                cells[SUBSCRIPTIONS, s, chain_paid[c]] += 1
+                if chain_left[c] < width:
+                    cells[SUBSCRIPTIONS, s, chain_left[c]] -= 1
+        if paid < refunded:
+            cells[SUBSCRIBERS, s, paid] += 1
+            if refunded < width:
+                cells[SUBSCRIBERS, s, refunded] -= 1
+        if activated < width:
+            cells[ACTIVATED, s, activated] += 1

@@ -1,0 +1,327 @@
+"""Events and installs as the kernels take them: columns of numbers, block by block, ordered by partition of users."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib import kernels as shared
+from cohortlib.adapty import filters, kernels
+from cohortlib.adapty.events import Events
+from cohortlib.adapty.question import Question, Segments
+from cohortlib.errors import DataError, SchemaError
+from cohortlib.partitions import Kind, Meter, Partitions, workers_for
+from cohortlib.periods import Calendar
+from cohortlib.schema import Amounts, Cut, Instants, Ints, Users, string_views
+
+_MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
+_NUMBER = "consecutive_payments"
+_MOST_NUMBER = 1 << 20
+
+
+# ------------------------------------------------------------------------------------------- columns, block by block
+
+
+@dataclass(frozen=True)
+class Days:
+    """A column of instants as local days, `kernels.NONE` where it is null."""
+
+    cut: Cut | None
+    nulls: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, column: pl.Series, zone: str) -> "Days":
+        """Prepare a column that may have nulls."""
+        if column.null_count() == len(column):
+            return cls(None, None)
+        filled, nulls = without_nulls(column, column.min())
+        return cls(Cut.of(Instants.of(filled), zone, Calendar("D")), nulls)
+
+    @cached_property
+    def table(self) -> NDArray[np.int32]:
+        """Give the number of each day, from 1970-01-01 on."""
+        return np.empty(0, np.int32) if self.cut is None else self.cut.table(0)
+
+    def __bool__(self) -> bool:
+        return self.cut is not None
+
+    def __call__(self, first: int, size: int) -> NDArray[np.int32]:
+        """Give `size` rows from `first` on; none where the column has no value at all."""
+        if self.cut is None:
+            return np.empty(0, np.int32)
+        days = self.cut.periods(first, size, self.table)
+        if self.nulls is not None:
+            days[self.nulls[first : first + size]] = kernels.NONE
+        return days
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A column of ids as keys of one word, and which are null."""
+
+    users: Users
+    nulls: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, column: pl.Series) -> "_Texts":
+        filled, nulls = without_nulls(column, "")
+        return cls(Users(filled.rechunk()), nulls)
+
+    def __call__(self, first: int, size: int) -> NDArray[np.uint64]:
+        return self.users.keys(first, size)[0]
+
+    @property
+    def views(self) -> tuple[NDArray[Any], ...]:
+        """Give the text behind the keys, by row."""
+        pieces = string_views(self.users.series)
+        return pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64))
+
+
+def without_nulls(column: pl.Series, value: Any) -> tuple[pl.Series, NDArray[np.bool_] | None]:  # noqa: ANN401
+    """Fill nulls, and mark where they were."""
+    if not column.null_count():
+        return column, None
+    # Without its name, which polars may take for a pattern.
+    plain = column.alias("")
+    return plain.fill_null(value).alias(column.name), plain.is_null().to_numpy()
+
+
+def _bits(column: pl.Series | None) -> NDArray[np.bool_] | None:
+    return None if column is None else column.to_numpy()
+
+
+# ------------------------------------------------------------------------------------------------ events, installs
+
+
+class Columns(NamedTuple):
+    """The columns of events in `Partitions`, in the order in which the kernels take them; some may be empty."""
+
+    keys: NDArray[np.uint64]
+    keys2: NDArray[np.uint64]
+    transactions: NDArray[np.uint64]
+    chains: NDArray[np.uint64]
+    instants: Ints
+    revenue: Ints
+    proceeds: Ints
+    net: Ints
+    days: NDArray[np.int32]
+    flags: NDArray[np.int32]
+    rows: NDArray[np.uint32]
+    first_seen: NDArray[np.int32]
+    expiries: NDArray[np.int32]
+    products: NDArray[np.int32]
+    numbers: NDArray[np.int32]
+    events: NDArray[np.uint64]
+    durations: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The events, column by column, as the kernels take them."""
+
+    question: Question
+    kind: NDArray[np.int8]
+    instants: Instants | None
+    days: Days
+    transactions: _Texts
+    chains: _Texts
+    amounts: tuple[Amounts, ...]
+    users: Users
+    first_seen: Days
+    expiries: Days
+    products: NDArray[np.int32]
+    numbers: NDArray[np.int32]
+    events: _Texts | None
+    durations: NDArray[np.int32]
+    passes: NDArray[np.bool_] | None
+    seen: NDArray[np.bool_] | None
+    """Who counts as an install; None where that is not for the events to say."""
+
+    @classmethod
+    def of(cls, events: Events, users: Users, question: Question, *, installs: bool, durations: bool) -> "Rows":
+        """Prepare the columns of events; `installs` says whether it is they who tell of installs."""
+        frame = events.frame
+        none = Days(None, None)
+        at = frame["event_datetime"]
+        dated = at.null_count() < len(at)
+        if dated:
+            at, _ = without_nulls(at, at.min())
+        chains = frame["original_transaction_id"]
+        if chains.null_count():
+            chains = frame.select(pl.coalesce("original_transaction_id", "transaction_id")).to_series()
+        there = set(frame.columns)
+
+        def days(name: str) -> Days:
+            return Days.of(frame[name], question.timezone) if name in there else none
+
+        seen = None
+        if installs:
+            passing = filters.audience(frame, question.request.filters)
+            seen = np.ones(frame.height, np.bool_) if passing is None else passing.to_numpy()
+        return cls(
+            question,
+            events.kind.to_numpy(),
+            Instants.of(at) if dated else None,
+            Days.of(at, question.timezone),
+            _Texts.of(frame["transaction_id"]),
+            _Texts.of(chains),
+            tuple(Amounts.of(frame[name], question.decimals) for name in _MONEY),
+            users,
+            days("install_date"),
+            days("subscription_expires_at"),
+            _codes(frame["product_id"]) if question.restarts else np.empty(0, np.int32),
+            _numbers(frame) if question.consecutive else np.empty(0, np.int32),
+            _Texts.of(frame["profile_event_id"]) if "profile_event_id" in there else None,
+            _codes(frame["duration"]) if durations and "duration" in there else np.empty(0, np.int32),
+            _bits(filters.transactions(frame, question.request.filters)),
+            seen,
+        )
+
+    def partitions(self, bits: int, last_day: int, meter: Meter, report: dict[str, int]) -> Partitions:
+        """Order the rows that count, up to `last_day`; count in `report` those that are later."""
+        count = 0 if self.instants is None else self.kind.size
+        later: list[int] = []
+        totals: list[list[int]] = []
+        unnumbered: list[int] = []
+
+        def block(first: int, size: int) -> tuple[NDArray[np.int32], tuple[NDArray[Any], ...]]:
+            stop = first + size
+            kind = self.kind[first:stop]
+            days = self.days(first, size)
+            late = (days > last_day) & (kind >= 0)
+            later.append(int(late.sum()))
+            revenue, proceeds, net = units = [amounts.units(first, size) for amounts in self.amounts]
+            totals.append([(int(high) << 32) + int(low) for high, low in map(shared.magnitude, units)])
+            keys, keys2 = self.users.keys(first, size)
+            if self.numbers.size:
+                numbers = self.numbers[first:stop]
+                wrong = (numbers < 1) | (numbers > _MOST_NUMBER)
+                unnumbered.append(int((wrong & (kind >= 1) & (kind <= 3) & ~late).sum()))
+            meter.add(size)
+            return np.where(late, np.int32(-1), kind.astype(np.int32)), Columns(
+                keys=keys,
+                keys2=keys2,
+                transactions=self.transactions(first, size),
+                chains=self.chains(first, size),
+                instants=self._ticks(first, size),
+                revenue=revenue,
+                proceeds=proceeds,
+                net=net,
+                days=days,
+                flags=self._flags(first, stop),
+                rows=np.arange(first, stop, dtype=np.uint32),
+                first_seen=self.first_seen(first, size),
+                expiries=self.expiries(first, size),
+                products=self.products[first:stop],
+                numbers=self.numbers[first:stop],
+                events=np.empty(0, np.uint64) if self.events is None else self.events(first, size),
+                durations=self.durations[first:stop],
+            )
+
+        word, money, short = (np.uint64, True), (np.int64, True), (np.int32, True)
+        types: dict[str, Kind] = {
+            "keys": word, "keys2": (np.uint64, self.users.wide), "transactions": word, "chains": word,
+            "instants": (np.int64, True), "revenue": money, "proceeds": money, "net": money,
+            "days": short, "flags": short, "rows": (np.uint32, True),
+            "first_seen": (np.int32, bool(self.first_seen)), "expiries": (np.int32, bool(self.expiries)),
+            "products": (np.int32, bool(self.products.size)), "numbers": (np.int32, bool(self.numbers.size)),
+            "events": (np.uint64, self.events is not None), "durations": (np.int32, bool(self.durations.size)),
+        }  # fmt: skip
+        ordered = Partitions.of(
+            count,
+            bits,
+            workers_for(self.question.threads),
+            block,
+            [types[name] for name in Columns._fields],
+        )
+        for amounts, sums in zip(self.amounts, zip(*totals, strict=True), strict=False):
+            if sum(sums) >= 2**63:
+                raise amounts.too_large()
+        if sum(unnumbered):
+            raise DataError(
+                f"column {_NUMBER!r} is null, below 1 or above {_MOST_NUMBER:,} in {sum(unnumbered):,} payments of "
+                "subscriptions; expected the number of the payment, 1 first. Hint: period_number='ordinal' counts the "
+                "payments itself"
+            )
+        report["after_to"] = sum(later)
+        return ordered
+
+    def _ticks(self, first: int, size: int) -> Ints:
+        return np.empty(0, np.int64) if self.instants is None else self.instants.ticks(first, size)
+
+    def _flags(self, first: int, stop: int) -> NDArray[np.int32]:
+        flags = self.kind[first:stop].astype(np.int32)
+        for flag, there in (
+            (kernels.PASSES, True if self.passes is None else self.passes[first:stop]),
+            (kernels.SEEN, False if self.seen is None else self.seen[first:stop]),
+            (kernels.HAS_TRANSACTION, _there(self.transactions, first, stop)),
+            (kernels.HAS_CHAIN, _there(self.chains, first, stop)),
+            (kernels.HAS_EVENT, self.events is not None and _there(self.events, first, stop)),
+        ):
+            flags |= np.where(there, np.int32(flag), np.int32(0))
+        return flags
+
+
+def _there(texts: _Texts, first: int, stop: int) -> NDArray[np.bool_] | bool:
+    return True if texts.nulls is None else ~texts.nulls[first:stop]
+
+
+def _codes(column: pl.Series) -> NDArray[np.int32]:
+    """Give texts numbers in their order, from 1; 0 is null."""
+    names = column.alias("").cast(pl.String)
+    kinds = pl.Enum(names.drop_nulls().unique().sort())
+    return (names.cast(kinds).to_physical().cast(pl.Int32) + 1).fill_null(0).to_numpy()
+
+
+def _numbers(frame: pl.DataFrame) -> NDArray[np.int32]:
+    """Take the numbers that the file gives to payments, 0 where it gives none that could be one."""
+    if _NUMBER not in frame.columns:
+        raise SchemaError(
+            f"column {_NUMBER!r} is not in the events; period_number='consecutive' needs it. "
+            "Hint: period_number='ordinal' counts the payments of each chain"
+        )
+    numbers = frame[_NUMBER].alias("").fill_null(0)
+    return numbers.clip(0, _MOST_NUMBER + 1).cast(pl.Int32).to_numpy()
+
+
+@dataclass(frozen=True)
+class Installs:
+    """Who installed, and when: a table of users, ready counts by date, or what the events say."""
+
+    frame: pl.DataFrame | None
+
+    @property
+    def users(self) -> pl.Series | None:
+        """The users, where they are told one by one."""
+        return self.frame["user"] if self.frame is not None and "user" in self.frame.columns else None
+
+    def counts(self, segments: Segments, question: Question) -> Ints:
+        """Add up ready counts, where there are any."""
+        total = np.zeros(len(segments), np.int64)
+        if self.frame is None or self.users is not None:
+            return total
+        passing = filters.installs(self.frame, question.request.filters)
+        frame = self.frame if passing is None else self.frame.filter(passing)
+        days = Days.of(frame["install_date"], question.timezone)(0, frame.height)
+        inside = (days >= segments.first) & (days <= segments.last)
+        np.add.at(total, segments.of_day[days[inside] - segments.first], frame["installs"].to_numpy()[inside])
+        return total
+
+    def partitions(self, users: Users | None, bits: int, question: Question) -> Partitions:
+        """Order the table of users."""
+        types = ((np.uint64, True), (np.uint64, users is not None and users.wide), (np.int32, True), (np.int32, True))
+        if self.frame is None or users is None or not len(users):
+            return Partitions.of(0, bits, 1, lambda first, size: (np.empty(0, np.int32), ()), types)
+        days = Days.of(self.frame["install_date"], question.timezone)
+        passes = _bits(filters.installs(self.frame, question.request.filters))
+
+        def block(first: int, size: int) -> tuple[NDArray[np.int32], tuple[NDArray[Any], ...]]:
+            passing = np.ones(size, np.int32)
+            if passes is not None:
+                passing = passes[first : first + size].astype(np.int32)
+            return passing, (*users.keys(first, size), days(first, size), passing)
+
+        return Partitions.of(len(users), bits, workers_for(question.threads), block, types)

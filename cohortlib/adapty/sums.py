@@ -1,0 +1,231 @@
+"""The engine of the Adapty table: from events and installs to sums over (segment, column).
+
+Rows are ordered by partition of users as in the Termina tables, and each partition is settled by itself. Money and
+counts are whole numbers, so the sums of disjoint users add, and neither the order of rows nor the threads matter.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cohortlib.adapty import kernels
+from cohortlib.adapty.events import Events
+from cohortlib.adapty.question import Question
+from cohortlib.adapty.rows import Columns, Installs, Rows, without_nulls
+from cohortlib.errors import warn
+from cohortlib.partitions import Meter, Partitions, bits_for, check_size, shared_out, workers_for
+from cohortlib.schema import Ints, Users
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over (segment, column), whole numbers: tables of disjoint users add.
+
+    ``cells[plane, segment, column]`` and ``heads[plane, segment]``, with the planes that
+    :mod:`cohortlib.adapty.kernels` names. Of the columns, `columns` are to be shown; the rest serve the totals.
+    """
+
+    columns: int
+    cells: Ints
+    heads: Ints
+
+    def __add__(self, other: "Sums") -> "Sums":
+        width = max(self.cells.shape[2], other.cells.shape[2])
+        return Sums(
+            max(self.columns, other.columns),
+            _widened(self.cells, width) + _widened(other.cells, width),
+            self.heads + other.heads,
+        )
+
+    def with_total(self) -> "Sums":
+        """Put the sum of all segments before them."""
+        return Sums(
+            self.columns,
+            np.concatenate([self.cells.sum(axis=1, keepdims=True), self.cells], axis=1),
+            np.concatenate([self.heads.sum(axis=1, keepdims=True), self.heads], axis=1),
+        )
+
+
+_COARSER = "a coarser period_unit, or a shorter date"
+
+
+def _widened(cells: Ints, width: int) -> Ints:
+    return cells if width == cells.shape[2] else np.pad(cells, ((0, 0), (0, 0), (0, width - cells.shape[2])))
+
+
+class Settled(NamedTuple):
+    """What `kernels.settle` returns: counts, and the largest ordinals."""
+
+    users: int
+    widest: int
+    farthest: int
+    chains: int
+
+
+class Adder(Protocol):
+    """What a worker does with each partition once it is settled."""
+
+    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
+        """Add the users of a partition."""
+
+
+Added = TypeVar("Added", bound=Adder)
+
+
+class _Summing(Adder, Protocol):
+    def sums(self) -> Sums:
+        """Give what has been added."""
+
+
+class _Renewals:
+    """Add up payments by ordinal."""
+
+    def __init__(self, question: Question) -> None:
+        self._repeating = question.restarts or question.consecutive
+        self._columns, self._stamps = 0, np.zeros(1, np.int64)
+        self._cells, self._heads = _zeros(len(question.segments), 1)
+
+    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
+        _, segments, width = self._cells.shape
+        if settled.farthest >= width:
+            width = max(settled.farthest + 1, 2 * width)
+            check_size(segments * width, _COARSER)
+            self._cells, self._stamps = _widened(self._cells, width), np.zeros(width, np.int64)
+        self._columns = max(self._columns, settled.widest)
+        kernels.add_renewals(
+            settled.users, columns.revenue, columns.proceeds, columns.net, columns.flags,
+            self._repeating, self._stamps, self._cells, self._heads, scratch,
+        )  # fmt: skip
+
+    def sums(self) -> Sums:
+        return Sums(self._columns, self._cells, self._heads)
+
+
+class _Days:
+    """Add up what happened by days since the install; the last column has no end."""
+
+    def __init__(self, question: Question) -> None:
+        days = question.request.renewal_days
+        self._columns, self._column_of_age = len(days), column_of_age(days)
+        self._cells, self._heads = _zeros(len(question.segments), len(days) + 1)
+
+    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
+        kernels.add_days(
+            settled.users, columns.revenue, columns.proceeds, columns.net, columns.days, columns.flags,
+            self._column_of_age, self._cells, self._heads, scratch,
+        )  # fmt: skip
+
+    def sums(self) -> Sums:
+        return Sums(self._columns, self._cells, self._heads)
+
+
+def _zeros(segments: int, width: int) -> tuple[Ints, Ints]:
+    check_size(segments * width, _COARSER)
+    return np.zeros((8, segments, width), np.int64), np.zeros((3, segments), np.int64)
+
+
+def column_of_age(days: Sequence[int]) -> NDArray[np.int32]:
+    """Give the first of some days, as its place among them, that counts an age: for ages up to the last day."""
+    return np.searchsorted(np.array(days), np.arange(days[-1] + 1)).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Events and installs, ordered by partition, ready to be settled."""
+
+    question: Question
+    rows: Partitions
+    listed: Partitions
+    is_list: bool
+    texts: tuple[NDArray[Any], ...]
+    report: dict[str, int]
+    meter: Meter
+
+    @classmethod
+    def of(cls, events: Events, installs: Installs, question: Question, *, durations: bool = False) -> "Ledger":
+        """Order the rows of all users; with the durations of products where they are asked for."""
+        users, listed_users = Users.of(events.frame["user"]), None
+        filled, _ = without_nulls(users.series, "" if users.wide else 0)
+        users = Users(filled, users.whole)
+        if installs.users is not None:
+            users, listed_users = Users.both(users, Users.of(installs.users), ("the events", "installs"))
+        report = dict(events.report)
+        rows = Rows.of(events, users, question, installs=installs.frame is None, durations=durations)
+        bits = bits_for(len(users), len(listed_users or ()))
+        meter = Meter(question.progress, len(users))
+        return cls(
+            question,
+            rows.partitions(bits, question.segments.last, meter, report),
+            installs.partitions(listed_users, bits, question),
+            listed_users is not None,
+            (*rows.transactions.views, *rows.chains.views),
+            report,
+            meter,
+        )
+
+    def settle(self, make: Callable[[Question], Added]) -> list[Added]:
+        """Settle all partitions; each worker makes what adds them up. Count in `report` what was met."""
+        tallies: list[Ints] = []
+        chains: list[NDArray[np.uint64]] = []
+
+        def work(parts: Iterator[int]) -> Added:
+            adder, tally, segments = make(self.question), np.zeros(5, np.int64), self.question.segments
+            tallies.append(tally)
+            scratch = kernels.make_scratch(int(max(1, self.rows.sizes.max())), int(self.listed.sizes.max()))
+            *_, seen_chains, _ = scratch
+            columns = Columns(*self.rows.columns)
+            for p in parts:
+                settled = Settled(*kernels.settle(
+                    p, self.rows.starts, *columns[:-1], self.listed.starts, *self.listed.columns, self.texts,
+                    segments.first, segments.of_day, self.question.as_of, self.is_list, tally, scratch,
+                ))  # fmt: skip
+                chains.append(seen_chains[: settled.chains].copy())
+                adder.add(columns, settled, scratch)
+                self.meter.add(int(self.rows.sizes[p]))
+            return adder
+
+        added = shared_out(self.rows.count, workers_for(self.question.threads), work)
+        self.meter.done()
+        repeats, orphans, undated, unlisted, early = np.sum(tallies, axis=0).tolist()
+        self.report.update({
+            "duplicates": repeats,
+            "refunds_without_payment": orphans,
+            "without_install": undated,
+            "not_in_installs": unlisted,
+            "before_install": early,
+            "shared_chains": _repeated(np.concatenate(chains)),
+        })  # fmt: skip
+        return added
+
+
+def _repeated(keys: NDArray[np.uint64]) -> int:
+    """Count the keys that stand more than once."""
+    keys.sort()
+    again = keys[1:] == keys[:-1]
+    return int(again.sum() - (again[1:] & again[:-1]).sum())
+
+
+def add_up(events: Events, installs: Installs, question: Question) -> tuple[Sums, dict[str, int]]:
+    """Add up all users; give also what of the rows was left out or is worth knowing, by count."""
+    ledger = Ledger.of(events, installs, question)
+    make: Callable[[Question], _Summing] = _Renewals if question.request.period_type == "renewals" else _Days
+    sums = reduce(add, (adder.sums() for adder in ledger.settle(make)))
+    sums.heads[kernels.INSTALLS] += installs.counts(question.segments, question)
+    return sums, ledger.report
+
+
+def tell(report: dict[str, int]) -> None:
+    """Warn of what a user should look into."""
+    for name, text in (
+        ("refunds_without_payment", "refunds have no payment in the events: they count in period 1"),
+        ("shared_chains", "chains (original_transaction_id) have several users: each counts its own part as a chain"),
+        ("not_in_installs", "users of the events are not in installs: their money counts, they do not"),
+        ("without_install", "users have no install date and no money: they are in no cohort"),
+    ):
+        if report[name]:
+            warn(f"{report[name]:,} {text}")

@@ -1,0 +1,224 @@
+"""The commands of Termina's tables: one option per setting, and triangles for a person."""
+
+# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cohortlib.commands.delivery import a_person_looks, computed, ending, put, rows_shown, writing
+from cohortlib.commands.options import DECIMALS, THREADS, TIMEZONE, WEEKDAYS, Decorated, choice, decorated, source
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMATS = ("csv", "json", "parquet")
+LOGO_AND_LTV = ("logo_retention", "ltv")
+SLICE = 100_000
+
+SETTINGS = (
+    source("source", "SOURCE"),
+    click.option("--user", default="user_id", show_default=True, metavar="COLUMN", help="Who paid."),
+    click.option("--timestamp", default="timestamp", show_default=True, metavar="COLUMN", help="When."),
+    click.option("--amount", default="amount", show_default=True, metavar="COLUMN", help="How much."),
+    choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year."),
+    TIMEZONE,
+    choice("--week-start", WEEKDAYS, "monday", "First day of a week, for --freq W.", "WEEKDAY"),
+    choice(
+        "--refunds",
+        ("net", "signed", "drop"),
+        "net",
+        "Periods of a user that net to 0 or less: count as 0, keep their sign, or drop rows <= 0 first.",
+    ),
+    click.option(
+        "--joined",
+        metavar="COLUMN|FILE",
+        help="Date each user joined, which makes the cohort: a column of SOURCE, or a file of user and date.",
+    ),
+    choice(
+        "--before-joined",
+        ("error", "clip", "drop"),
+        "error",
+        "Activity before that date: an error, counted at age 0, or dropped.",
+    ),
+    click.option("--start", metavar="DATE", help="First cohort to keep: 2026, 2026Q1, 2026-01 or 2026-01-31."),
+    click.option("--end", metavar="DATE", help="Last period to count, in the same forms."),
+    click.option("--complete-only", is_flag=True, help="Leave out the last period if the data end inside it."),
+    choice("--nulls", ("error", "drop"), "error", "Rows without a user, a time or an amount."),
+    DECIMALS,
+    THREADS,
+)
+
+OUTPUT = (
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the table to FILE (.csv, .json or .parquet by its ending); - is standard output.",
+    ),
+    click.option(
+        "--format",
+        "kind",
+        type=click.Choice(FORMATS),
+        help="Write as this, whatever the ending.  [default for standard output: csv]",
+    ),
+)
+
+
+def settings_options(command: Decorated) -> Decorated:
+    """Add SOURCE and every setting that all tables take."""
+    return decorated(command, SETTINGS)
+
+
+def output_options(fields: Sequence[str], shown: Sequence[str]) -> Callable[[Decorated], Decorated]:
+    """Add where the table goes, and which fields can be shown instead; `shown` are those of the default."""
+    show = click.option(
+        "--show",
+        type=click.Choice(fields),
+        multiple=True,
+        help="Print triangles of these fields instead of the table (may be repeated).  "
+        f"[default in a terminal without -o: {', '.join(shown)}]",
+    )
+    return lambda command: decorated(command, (*OUTPUT, show))
+
+
+@click.group(no_args_is_help=True)
+def termina() -> None:
+    """Tables in the fields, names and order of Termina's API."""
+
+
+@termina.command(short_help="One row per cohort and age.")
+@settings_options
+@output_options(("logo_retention", "ltv", "amount", "amount_retention", "active_users"), LOGO_AND_LTV)
+def cohorts(
+    source: str,
+    output: str | None,
+    kind: str | None,
+    show: tuple[str, ...],
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Make one row per cohort and age from the transactions in SOURCE.
+
+    SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+
+    The table is written to -o, or as CSV to standard output. In a terminal, without -o, its logo retention
+    and ltv are printed as triangles instead (--show chooses others).
+
+    \b
+    Examples:
+      cohortlib termina cohorts orders.csv --user customer --timestamp paid_at --amount usd
+      cohortlib termina cohorts 'orders/*.parquet' --freq Q -o cohorts.csv
+      cohortlib termina cohorts orders.parquet --format json | jq '.[0]'
+      cohortlib termina cohorts orders.csv --show amount_retention | less -S
+    """
+    from cohortlib import termina as tables
+
+    deliver(tables.cohorts, source, settings, output=output, kind=kind, show=show, shown=LOGO_AND_LTV)
+
+
+@termina.command(short_help="One row per customer and age.")
+@settings_options
+@choice(
+    "--basis",
+    ("single_customer", "cohort_total", "cohort_mean"),
+    "single_customer",
+    "What a customer is set against: itself, its cohort's total, or its cohort's mean.",
+)
+@choice("--rows", ("dense", "active"), "dense", "Every age, or only those in which the customer was active.")
+@click.option("--top-n", type=click.IntRange(min=1), metavar="N", help="Keep the N best customers.")
+@click.option(
+    "--rank-by",
+    metavar="COLUMN",
+    help="What is best: ltv, acv, cohort_size_amount or active_periods.  [default: acv + ltv]",
+)
+@output_options(("amount", "ltv", "logo_retention", "amount_retention"), ("amount",))
+def customer_cohorts(
+    source: str,
+    output: str | None,
+    kind: str | None,
+    show: tuple[str, ...],
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Make one row per customer and age from the transactions in SOURCE.
+
+    SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+
+    The table is written to -o, or as CSV to standard output. In a terminal, without -o, the amounts of
+    the first customers are printed by age instead (--show chooses other fields).
+
+    \b
+    Examples:
+      cohortlib termina customer-cohorts orders.csv --user customer --top-n 25
+      cohortlib termina customer-cohorts 'orders/*.parquet' --basis cohort_total -o customers.parquet
+      cohortlib termina customer-cohorts orders.csv --rows active --format json > customers.json
+    """
+    from cohortlib import termina as tables
+
+    deliver(tables.customer_cohorts, source, settings, output=output, kind=kind, show=show, shown=("amount",))
+
+
+def deliver(
+    compute: "Callable[..., pl.DataFrame]",
+    source: str,
+    settings: dict[str, Any],
+    *,
+    output: str | None,
+    kind: str | None,
+    show: Sequence[str],
+    shown: Sequence[str],
+) -> None:
+    """Compute a table and write it; print triangles of it where that is asked for or a person is looking."""
+    if show and (output or kind):
+        raise click.UsageError("--show prints triangles: it goes with neither -o nor --format")
+    if show or (a_person_looks() and output is None and kind is None):
+        table = computed(compute, source, **settings)
+        with writing("to standard output"):
+            print_fields(table, show or shown, freq=settings["freq"], limit=rows_shown())
+        return
+    written_as = kind or kind_of(output)
+    if written_as == "parquet" and output in (None, "-") and a_person_looks():
+        raise click.UsageError("Parquet is no text for a terminal. Hint: -o FILE.parquet")
+
+    def make() -> Iterable[bytes]:
+        return encoded(computed(compute, source, **settings), written_as)
+
+    put(make, output, [source, settings["joined"]])
+
+
+def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, limit: int | None) -> None:
+    """Print one triangle per field on standard output."""
+    from cohortlib.terminal import console_for_output, print_line, print_triangle
+
+    console = console_for_output()
+    for index, field in enumerate(fields):
+        if index:
+            print_line(console)
+        print_triangle(console, table, field, freq=freq, limit=limit)
+
+
+def kind_of(output: str | None) -> str:
+    """Tell the kind of a file by its ending."""
+    if output is None or output == "-":
+        return "csv"
+    if ending(output) not in FORMATS:
+        raise click.UsageError(f"-o {output}: the ending is none of .csv, .json, .parquet. Hint: --format csv")
+    return ending(output)
+
+
+def encoded(table: "pl.DataFrame", kind: str) -> Iterator[bytes]:
+    """Give a table as bytes, text by slices, so that it is never in memory a second time."""
+    if kind == "parquet":
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        yield buffer.getvalue()
+        return
+    for start in range(0, max(len(table), 1), SLICE):
+        part = table.slice(start, SLICE)
+        if kind == "csv":
+            yield part.write_csv(include_header=start == 0).encode()
+        else:
+            yield (b"," if start else b"[") + part.write_json().encode()[1:-1]
+    if kind == "json":
+        yield b"]\n"
