@@ -33,6 +33,7 @@ ORDER = [
     "adapty.question",
     "adapty.rows",
     "adapty.sums",
+    "adapty.forecast",
     "adapty.answer",
     "adapty.compute",
     "terminal",

@@ -13,6 +13,7 @@ import polars as pl
 
 from cohortlib import metrics
 from cohortlib.adapty import kernels
+from cohortlib.adapty.forecast import Prediction
 from cohortlib.adapty.question import Question, Segments
 from cohortlib.adapty.request import Conventions, Request
 from cohortlib.adapty.sums import Sums
@@ -38,7 +39,7 @@ class Answer:
     ----------
     segments
         One row for each segment, the total first: the fields of the API but for `values`. Money and averages are
-        Float64, counts Int64, dates text.
+        Float64, counts Int64, dates text. Where a prediction was asked for, `predict_reason` says why there is none.
     values
         One row for each segment and period, under segment_start_date and type: the fields of the API.
     report
@@ -74,7 +75,7 @@ class Answer:
         return {
             "data": [
                 segment | {"values": cells[i * width : (i + 1) * width]}
-                for i, segment in enumerate(self.segments.to_dicts())
+                for i, segment in enumerate(self.segments.drop("predict_reason", strict=False).to_dicts())
             ]
         }
 
@@ -96,7 +97,7 @@ class Answer:
         cells = shown(self.values, self.request).to_numpy().reshape(self.segments.height, width)
         stem = "day" if self.request.period_type == "days" else "period"
         periods = self.values["period"].head(width).to_list()
-        totals = self.segments.drop("predict")
+        totals = self.segments.drop("predict", "predict_reason", strict=False)
         if self.segments["predict"].null_count() < self.segments.height:
             prediction = self.segments.select(pl.col("predict").struct.unnest()).rename(lambda name: f"predict_{name}")
             totals = totals.hstack(prediction)
@@ -127,14 +128,16 @@ def field(request: Request) -> str:
     return f"{name}_usd" if name in MONEY else name
 
 
-def compose(sums: Sums, question: Question, report: dict[str, int]) -> Answer:
-    """Work out every field of the answer from the sums."""
+def compose(
+    sums: Sums, question: Question, report: dict[str, int], predictions: list[Prediction] | None = None
+) -> Answer:
+    """Work out every field of the answer from the sums, and put predictions beside them."""
     segments = question.segments
     whole = sums.with_total()
     days = question.request.period_type == "days"
     table = (_days if days else _renewals)(whole, question)
     return Answer(
-        _segments(whole, table, segments, question),
+        _segments(table, segments, question).hstack(_predictions(predictions, len(segments) + 1, question)),
         _values(table, segments, question),
         report,
         question.request,
@@ -214,7 +217,19 @@ def _days(sums: Sums, question: Question) -> _Table:
     )
 
 
-def _segments(sums: Sums, table: _Table, segments: Segments, question: Question) -> pl.DataFrame:
+def _predictions(predictions: list[Prediction] | None, count: int, question: Question) -> list[pl.Series]:
+    if predictions is None:
+        return [pl.Series("predict", [None] * count, dtype=_PREDICT)]
+    months = question.request.prediction_months
+    told = [
+        None if one.reason else {"revenue_usd": one.revenue, "ltv_usd": one.revenue / one.payers, "months": months}
+        for one in predictions
+    ]
+    reasons = [one.reason for one in predictions]
+    return [pl.Series("predict", told, dtype=_PREDICT), pl.Series("predict_reason", reasons, dtype=pl.String)]
+
+
+def _segments(table: _Table, segments: Segments, question: Question) -> pl.DataFrame:
     scale = 10**question.decimals
     divisors = {"arpu": table.installs, "arppu": table.total_payers, "arpas": table.total_activated}
     starts = _starts(segments)
@@ -233,7 +248,7 @@ def _segments(sums: Sums, table: _Table, segments: Segments, question: Question)
         for family, names in AVERAGES.items()
         for name, money in zip(names, MONEY, strict=True)
     }
-    return pl.DataFrame(columns | {"predict": pl.Series([None] * count, dtype=_PREDICT)})
+    return pl.DataFrame(columns)
 
 
 def _values(table: _Table, segments: Segments, question: Question) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cohortlib.adapty import answer, sums
+from cohortlib.adapty import answer, forecast, sums
 from cohortlib.adapty.events import read_events, read_installs
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.request import Conventions, Request
@@ -49,7 +49,7 @@ def cohort(
     conventions
         What the API's documents leave open; see :class:`Conventions`.
     predict
-        Whether to work out `predict` of each segment.
+        Whether to work out `predict` of each segment, by :mod:`cohortlib.adapty.forecast`.
     nulls
         ``"error"``, or ``"drop"`` to leave out (and count) rows without a user, an instant or an amount.
     decimals
@@ -113,10 +113,11 @@ def cohort(
     question = Question(Request.of(request), conventions, timezone, decimals, threads, progress)
     read = read_events(
         events, user_unit=conventions.user_unit, refund_upgraded=conventions.refund_upgraded, nulls=nulls,
-        wanted=question.wanted(),
+        wanted=question.wanted() | ({"duration"} if predict else set()),
     )  # fmt: skip
     from_events = isinstance(installs, str) and installs == "from_events"
     who = Installs(None if from_events else read_installs(installs, user_unit=conventions.user_unit, nulls=nulls))
     total, report = sums.add_up(read, who, question)
     sums.tell(report)
-    return answer.compose(total, question, report)
+    predictions = forecast.predict(read, who, question) if predict else None
+    return answer.compose(total, question, report, predictions)

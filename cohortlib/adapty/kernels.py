@@ -622,3 +622,51 @@ def add_days(users, revenue, proceeds, net, days, flags, columns, cells, heads, 
                 cells[SUBSCRIBERS, s, refunded] -= 1
         if activated < width:
             cells[ACTIVATED, s, activated] += 1
+
+
+@njit(nogil=True, cache=True)
+def add_ladder(users, revenue, days, flags, expiries, durations, columns, money, payers, paid, trial, scratch):
+    """Add the users of a settled partition to the sums over (duration, segment, age) that a forecast grows from.
+
+    Ages are as in `add_days`. `money` takes revenue, refunds at their own age under the duration of their payment;
+    `payers` takes users at their first payment of the duration, refunded or not; `paid`, by segment, users who paid
+    at all; ``trial[0]`` becomes the longest trial of a member, in days. `durations` may be empty: then all are 0.
+    """
+    (_, _, _, _, _, _, ends, segment, install,
+     position, _, use, _, _, target, _, _, _, _, _, _, _, _, _) = scratch  # fmt: skip
+    width = money.shape[2]
+    first = np.empty(money.shape[0], np.int64)
+    end = np.int64(0)
+    for u in range(users):
+        begin = end
+        end = ends[u]
+        s = np.int64(segment[u])
+        if s < 0:
+            continue
+        for d in range(first.size):
+            first[d] = width
+        for k in range(begin, end):
+            if not use[k]:
+                continue
+            i = position[_U(k)]
+            kind = flags[i] & KIND
+            if kind == 0:
+                if expiries.size and expiries[i] != NONE:
+                    trial[0] = max(trial[0], np.int64(expiries[i]) - np.int64(days[i]))
+                continue
+            own = i if target[k] < 0 else position[_U(target[k])]
+            d = np.int64(durations[own]) if durations.size else np.int64(0)
+            age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
+            column = np.int64(columns[age]) if age < columns.size else width - 1
+            if kind > 4:
+                money[d, s, column] -= abs(revenue[i])
+            else:
+                money[d, s, column] += revenue[i]
+                first[d] = min(first[d], column)
+        some = False
+        for d in range(first.size):
+            if first[d] < width:
+                payers[d, s, first[d]] += 1
+                some = True
+        if some:
+            paid[s] += 1

@@ -1,0 +1,161 @@
+"""The chain ladder: what a cohort's revenue and payers will have grown to, from how older cohorts grew.
+
+Between two fixed ages, revenue and payers of each product duration grow as those of the older cohorts did: the
+coefficient is the sum over those cohorts at the later age divided by their sum at the earlier. A cohort's own figures
+at the last fixed age that it has reached are multiplied by the coefficients up to the horizon, and summed over
+durations.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib.adapty import kernels
+from cohortlib.adapty.events import Events
+from cohortlib.adapty.question import Question
+from cohortlib.adapty.rows import Columns, Installs
+from cohortlib.adapty.sums import Ledger, Settled, column_of_age
+from cohortlib.partitions import check_size
+from cohortlib.schema import Ints
+
+AGES = (7, 14, 28, 61, 90, 183, 274, 365, 548, 730)
+HORIZONS = {3: 90, 6: 183, 9: 274, 12: 365, 18: 548, 24: 730}
+UNITS = ("week", "month")
+PAYERS = 30
+COHORTS = 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Revenue and payers of a segment at the horizon; or the reason why they are not known."""
+
+    revenue: float = 0.0
+    payers: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Revenue and payers by (duration, segment, age), cumulative over ages, and payers by segment.
+
+    The last column has no end. `last_days` are the last days on which the segments had installs, `starts` their
+    first.
+    """
+
+    revenue: Ints
+    payers: Ints
+    paid: Ints
+    trial: int
+    starts: Ints
+    last_days: Ints
+
+    @classmethod
+    def of(cls, events: Events, installs: Installs, question: Question) -> "Ladder":
+        """Add up the users of all segments of a frame."""
+        ledger = Ledger.of(events, installs, question, durations=True)
+        codes = Columns(*ledger.rows.columns).durations
+        # Codes of rows that are left out stand nowhere, so the number of kinds is that of all events.
+        kinds = 1 + (events.frame["duration"].n_unique() if codes.size else 0)
+        rungs = ledger.settle(lambda question: _Rungs(question, kinds))
+        money, payers, paid = reduce(lambda one, other: [*map(add, one, other)], (rung.sums for rung in rungs))
+        segments = question.segments
+        return cls(
+            np.cumsum(money, axis=2),
+            np.cumsum(payers, axis=2),
+            paid,
+            max(int(rung.trial[0]) for rung in rungs),
+            segments.starts,
+            segments.ends,
+        )
+
+
+class _Rungs:
+    """What a worker adds up."""
+
+    def __init__(self, question: Question, kinds: int) -> None:
+        shape = (kinds, len(question.segments), len(AGES) + 1)
+        check_size(int(np.prod(shape)), "a shorter date")
+        self.sums = [np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape[1], np.int64)]
+        self.trial = np.zeros(1, np.int64)
+        self._column_of_age = column_of_age(AGES)
+
+    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
+        kernels.add_ladder(
+            settled.users, columns.revenue, columns.days, columns.flags, columns.expiries, columns.durations,
+            self._column_of_age, *self.sums, self.trial, scratch,
+        )  # fmt: skip
+
+
+def predict(events: Events, installs: Installs, question: Question) -> list[Prediction]:
+    """Predict each segment of a frame, the total first."""
+    count = len(question.segments)
+    if question.request.period_unit not in UNITS:
+        return [Prediction(reason="only cohorts of weeks and months are predicted")] * (count + 1)
+    question = replace(question, progress=None)
+    first, to = question.request.date
+    whole = replace(question.request, date=(min(first, _earliest(events, installs, first)), to))
+    own = Ladder.of(events, installs, question)
+    history = Ladder.of(events, installs, replace(question, request=whole))
+    singles = [_predicted(own, history, segment, question) for segment in range(count)]
+    missing = sum(single.reason is not None for single in singles)
+    total = Prediction(sum(one.revenue for one in singles), sum(one.payers for one in singles))
+    if missing:
+        total = Prediction(reason=f"{missing:,} of {count:,} segments have no prediction")
+    return [total, *singles]
+
+
+def _earliest(events: Events, installs: Installs, first: date) -> date:
+    """Give a day before which no user can have come."""
+    columns = [events.frame[name] for name in ("event_datetime", "install_date") if name in events.frame.columns]
+    if installs.users is not None and installs.frame is not None:
+        columns.append(installs.frame["install_date"])
+    days = [least for column in columns if (least := column.cast(pl.Date).min()) is not None]
+    # The local day may be the one before.
+    return min([first, *(day - timedelta(1) for day in days if isinstance(day, date) and day > date.min)])
+
+
+def _predicted(own: Ladder, history: Ladder, segment: int, question: Question) -> Prediction:
+    """Predict one segment, or say why not."""
+    horizon = HORIZONS[question.request.prediction_months]
+    edge = min(question.as_of, question.segments.last)
+    age = edge - int(own.last_days[segment])
+    trial = max(own.trial, history.trial)
+    payers = int(own.paid[segment])
+    if payers < PAYERS:
+        return Prediction(reason=f"{payers:,} payers; a prediction needs {PAYERS}")
+    if age < max(trial, AGES[0]):
+        wait = max(trial, AGES[0])
+        return Prediction(reason=f"{age:,} days since the last install; a prediction needs {wait:,}, the longest trial")
+    if age >= horizon:
+        return Prediction(reason=f"{age:,} days since the last install: the horizon of {horizon} days is past")
+    reached = max(column for column, day in enumerate(AGES) if day <= age)
+    ages = edge - history.last_days
+    large = (history.paid >= PAYERS) & (history.starts < own.starts[segment])
+    revenue = own.revenue[:, segment, reached].astype(float)
+    users = own.payers[:, segment, reached].astype(float)
+    for column in range(reached, AGES.index(horizon)):
+        older = large & (ages >= AGES[column + 1])
+        if older.sum() < COHORTS:
+            return Prediction(
+                reason=f"{older.sum()} older cohorts with {PAYERS} payers have reached day {AGES[column + 1]}; "
+                f"a prediction needs {COHORTS}"
+            )
+        revenue *= _growth(history.revenue[:, older, column : column + 2].sum(axis=1))
+        users *= _growth(history.payers[:, older, column : column + 2].sum(axis=1))
+    if users.sum() == 0:
+        return Prediction(reason=f"nobody had paid by day {AGES[reached]}")
+    return Prediction(float(revenue.sum()) / 10**question.decimals, float(users.sum()))
+
+
+def _growth(sums: Ints) -> NDArray[np.float64]:
+    """Divide the later by the earlier sum of each duration; where the earlier is not above 0, those of all together."""
+    together = sums.sum(axis=0)
+    pooled = together[1] / together[0] if together[0] > 0 else 1.0
+    earlier = sums[:, 0].astype(float)
+    return np.where(earlier > 0, sums[:, 1] / np.where(earlier > 0, earlier, 1.0), pooled)
