@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -85,11 +84,8 @@ class _Rungs:
         self.trial = np.zeros(1, np.int64)
         self._column_of_age = column_of_age(AGES)
 
-    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
-        kernels.add_ladder(
-            settled.users, columns.revenue, columns.days, columns.flags, columns.expiries, columns.durations,
-            self._column_of_age, *self.sums, self.trial, scratch,
-        )  # fmt: skip
+    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
+        kernels.add_ladder(settled.users, columns, self._column_of_age, *self.sums, self.trial, scratch)
 
 
 def predict(events: Events, installs: Installs, question: Question) -> list[Prediction]:

@@ -1,10 +1,13 @@
 """The loops of the Adapty table: one partition of users, from its rows to the cells of its segments.
 
-``settle`` puts the rows of each user in order, finds repeats, chains, the payment of each refund and the ordinal of
-each payment; then ``add_renewals`` or ``add_days`` adds the users to the sums. Rows come from ``Partitions``, and
-what is worked out of them lies in `scratch`, by position k in the order of users: the row of position k is
-``position[k]``.
+``arrange`` puts the rows of each user in order, ``link`` finds repeats, chains and the payment of each refund,
+``number`` the ordinal of each payment; then ``add_renewals`` or ``add_days`` adds the users to the sums. Rows come
+from ``Partitions``, as the columns that ``cohortlib.adapty.rows`` names; what is worked out of them lies in
+`Scratch`, by position k in the order of users: the row of position k is ``position[k]``, and the positions of user u
+end before ``ends[u]``. One kernel for all would take four times as long to compile.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,14 +21,14 @@ PASSES, HAS_TRANSACTION, HAS_CHAIN, SEEN, HAS_EVENT = 8, 16, 32, 64, 128  # … 
 # The planes of the cells, and of the heads.
 REVENUE, PROCEEDS, NET, SUBSCRIBERS, SUBSCRIPTIONS, PAYERS, ACTIVATED, RUNNING = range(8)
 INSTALLS, PAID, CHAINS = range(3)
-# What `settle` counts.
+# What is counted on the way.
 REPEATS, ORPHANS, UNDATED, UNLISTED, EARLY = range(5)
 
 _U = np.uint64
 _U0, _U1, _U8 = _U(0), _U(1), _U(8)
 _LOW, _U12, _U32, _U63 = _U(0xFFFFFFFF), _U(12), _U(32), _U(63)
-_KIND_SALT, _EVENT_SALT, _PAYMENT_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xA0761D6478BD642F)
-_CHAIN_SALT, _NUMBERING_SALT = _U(0xE7037ED1A0B428DB), _U(0x8EBC6AF09C88C6E3)
+_KIND_SALT, _EVENT_SALT, _CHAIN_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xE7037ED1A0B428DB)
+_NUMBERING_SALT, _ORDINAL_SALT = _U(0x8EBC6AF09C88C6E3), _U(0xA0761D6478BD642F)
 _FAR = np.int64(1) << np.int64(40)
 
 
@@ -163,54 +166,112 @@ def _sort(begin, end, position, spare, instants, compared):
         width *= 2
 
 
+class Scratch(NamedTuple):
+    """The arrays that the kernels work in, and hand on to each other; each thread needs its own."""
+
+    slots: np.ndarray
+    users: np.ndarray
+    users2: np.ndarray
+    codes: np.ndarray
+    given: np.ndarray
+    counted: np.ndarray  # by user: whether an install
+    ends: np.ndarray  # by user: where the positions end
+    segment: np.ndarray  # by user: −1 for whom the frame does not hold
+    install: np.ndarray  # by user: day, or NONE
+    position: np.ndarray  # by position, as all that follow: the row
+    spare: np.ndarray
+    use: np.ndarray  # whether the row counts: no repeat, and passes the filters
+    ordinal: np.ndarray
+    chain: np.ndarray  # 0, 1, 2 … within the user
+    target: np.ndarray  # the position of a refund's payment, or −1
+    fresh: np.ndarray  # whether the chain has the ordinal for the first time
+    running: np.ndarray  # whether the chain runs on from this row
+    values: np.ndarray
+    known: np.ndarray
+    head: np.ndarray
+    previous: np.ndarray  # −2 for a payment that is refunded
+    last: np.ndarray
+    last_at: np.ndarray
+    seen_chains: np.ndarray
+    stamps: np.ndarray  # by chain, and in the end the last stamp given
+
+    @classmethod
+    def of(cls, rows: int, listed: int) -> "Scratch":
+        """Make arrays for partitions of up to so many rows of events and of installs."""
+        everybody = rows + listed
+        dictionary = 1 << (8 * rows - 1).bit_length()
+        return cls(
+            slots=np.empty(1 << (2 * everybody - 1).bit_length(), np.int32),
+            users=np.empty(everybody, np.uint64),
+            users2=np.empty(everybody, np.uint64),
+            codes=np.empty(everybody, np.int32),
+            given=np.empty(everybody, np.int32),
+            counted=np.empty(everybody, np.bool_),
+            ends=np.empty(everybody, np.int64),
+            segment=np.empty(everybody, np.int32),
+            install=np.empty(everybody, np.int32),
+            position=np.empty(rows, np.int64),
+            spare=np.empty(rows, np.int64),
+            use=np.empty(rows, np.bool_),
+            ordinal=np.empty(rows, np.int32),
+            chain=np.empty(rows, np.int32),
+            target=np.empty(rows, np.int32),
+            fresh=np.empty(rows, np.bool_),
+            running=np.empty(rows, np.bool_),
+            values=np.empty(dictionary, np.int32),
+            known=np.empty(dictionary, np.uint64),
+            head=np.empty(rows, np.int32),
+            previous=np.empty(rows, np.int32),
+            last=np.empty(2 * rows, np.int32),
+            last_at=np.empty(2 * rows, np.int32),
+            seen_chains=np.empty(rows, np.uint64),
+            stamps=np.zeros(rows + 1, np.int64),
+        )
+
+
 @njit(nogil=True, cache=True)
-def settle(
-    p, starts, keys, keys2, transactions, chains, instants, revenue, proceeds, net, days, flags, rows,
-    first_seen, expiries, products, numbers, events,
-    listed_starts, listed_keys, listed_keys2, listed_days, listed_passes,
-    texts, first_day, segments, as_of, listed, tally, scratch,
-):  # fmt: skip
-    """Work out one partition: segments of its users, repeats, chains, refunds and ordinals.
+def arrange(p, starts, columns, texts, listed_starts, listed, is_list, first_day, segments, tally, scratch):
+    """Bring the rows of each user together and in order, and find the segment of each.
 
     Parameters
     ----------
     p
         The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
-    keys, keys2, transactions, chains, instants, revenue, proceeds, net, days, flags, rows
-        Columns of events, as ``cohortlib.adapty.sums`` lays them out. `keys2` may be empty.
-    first_seen, expiries, products, numbers, events
-        Columns that may be empty: install day, day of expiry, product code (given where each product counts by
-        itself), number of the payment (given where the file's is to be taken, from 1), key of the event.
-    listed_starts, listed_keys, listed_keys2, listed_days, listed_passes
-        The same of the table of installs: its days, and whether the row passes the filters.
+    columns
+        The columns of events.
     texts
-        Views, memory and bases of all transaction ids and of all chains, as ``fingerprint_strings`` takes them.
+        Views, memory and bases of all transaction ids and then of all chains, as ``fingerprint_strings`` takes them.
+    listed_starts, listed
+        The same of the table of installs: keys, days, and whether the row passes the filters.
+    is_list
+        Whether installs are counted from that table, and not from the events.
     first_day, segments
         First day of the frame, and the segment of each of its days.
-    as_of
-        Chains that expire on this day or later are running.
-    listed
-        Whether installs are counted from the table of installs, and not from the events.
     tally
         int64[5], added to.
     scratch
-        What `make_scratch` made for the rows of the partition and its installs.
+        `Scratch` for the rows of the partition and its installs.
 
     Returns
     -------
-    users, widest, farthest, seen
-        Number of users; the largest ordinal of a member's payment or refund that passes the filters; the same
-        with what is running; number of chains, whose keys are in `seen_chains`.
+    users
+        How many there are.
     """
-    (slots, users, users2, codes, given, counted, ends, segment, install,
-     position, spare, use, ordinal, chain, target, running, values, known, head, previous, last, last_at,
-     seen_chains, _) = scratch  # fmt: skip
-    wide = keys2.size > 0 or listed_keys2.size > 0
-    most = np.int64(0)
+    keys, keys2, instants, days, flags, first_seen = (
+        columns.keys, columns.keys2, columns.instants, columns.days, columns.flags, columns.first_seen,
+    )  # fmt: skip
+    slots, users, users2, codes, given, counted, ends, position = (
+        scratch.slots, scratch.users, scratch.users2, scratch.codes, scratch.given, scratch.counted, scratch.ends,
+        scratch.position,
+    )  # fmt: skip
+    listed_days, listed_passes = listed.days, listed.passes
+    wide = keys2.size > 0 or listed.keys2.size > 0
+    m = np.int64(0)
+    for b in range(starts.shape[1]):
+        m += starts[p + 1, b] - starts[p, b]
+    most = m
     for b in range(listed_starts.shape[1]):
         most += listed_starts[p + 1, b] - listed_starts[p, b]
-    for b in range(starts.shape[1]):
-        most += starts[p + 1, b] - starts[p, b]
     mask = _U1
     while mask < _U(2 * most):
         mask <<= _U1
@@ -218,7 +279,7 @@ def settle(
         slots[at] = -1
     mask -= _U1
 
-    on_list = _number_users(p, listed_starts, listed_keys, listed_keys2, wide, 0, mask, slots, users, users2, codes)
+    on_list = _number_users(p, listed_starts, listed.keys, listed.keys2, wide, 0, mask, slots, users, users2, codes)
     for u in range(on_list):
         given[u] = NONE
         counted[u] = False
@@ -235,9 +296,6 @@ def settle(
     count = _number_users(p, starts, keys, keys2, wide, on_list, mask, slots, users, users2, codes)
     for u in range(count):
         ends[u] = 0
-    m = 0
-    for b in range(starts.shape[1]):
-        m += starts[p + 1, b] - starts[p, b]
     for j in range(m):
         ends[_U(codes[_U(j)])] += 1
     place = np.int64(0)
@@ -251,16 +309,14 @@ def settle(
             position[_U(ends[at_user])] = i
             ends[at_user] += 1
 
-    compared = (transactions, chains, revenue, proceeds, net, flags, rows, products, numbers, expiries, texts)
-    widest = np.int64(0)
-    farthest = np.int64(0)
-    seen = 0
+    compared = (
+        columns.transactions, columns.chains, columns.revenue, columns.proceeds, columns.net, flags, columns.rows,
+        columns.products, columns.numbers, columns.expiries, texts,
+    )  # fmt: skip
     end = np.int64(0)
     for u in range(count):
         begin = end
         end = ends[u]
-        n = end - begin
-
         in_order = True
         for k in range(begin + 1, end):
             i, j = position[_U(k - 1)], position[_U(k)]
@@ -268,12 +324,11 @@ def settle(
                 in_order = False
                 break
         if not in_order:
-            _sort(begin, end, position, spare, instants, compared)
+            _sort(begin, end, position, scratch.spare, instants, compared)
 
-        # When the user came, and so where the user belongs.
         day = NONE
         first_money = NONE
-        seen_here = False
+        seen = False
         for k in range(begin, end):
             i = position[_U(k)]
             if first_money == NONE and (flags[i] & KIND) > 0:
@@ -281,87 +336,105 @@ def settle(
             if first_seen.size and first_seen[i] != NONE and (day == NONE or first_seen[i] < day):
                 day = first_seen[i]
             if flags[i] & SEEN:
-                seen_here = True
+                seen = True
         if day == NONE:
             day = first_money
         if u < on_list:
             day = given[u]
         else:
-            counted[u] = seen_here and not listed
-            if listed:
+            counted[u] = seen and not is_list
+            if is_list:
                 tally[UNLISTED] += 1
-        install[u] = day
-        segment[u] = -1
+        scratch.install[u] = day
+        scratch.segment[u] = -1
         if day == NONE:
             tally[UNDATED] += 1
         elif day >= first_day and day - first_day < segments.size:
-            segment[u] = segments[day - first_day]
+            scratch.segment[u] = segments[day - first_day]
+    return count
 
-        # One dictionary holds the user's repeats, payments, chains and numberings, each under a salt of its own.
+
+@njit(nogil=True, cache=True)
+def link(count, columns, tally, scratch):
+    """Find the repeats and the chains of each user, and the payment that each refund names.
+
+    Returns the number of chains that have a name; their keys are in `seen_chains`.
+    """
+    transactions, chains, flags, events = columns.transactions, columns.chains, columns.flags, columns.events
+    ends, position, use, chain, target, previous = (
+        scratch.ends, scratch.position, scratch.use, scratch.chain, scratch.target, scratch.previous,
+    )  # fmt: skip
+    values, known, head, seen_chains = scratch.values, scratch.known, scratch.head, scratch.seen_chains
+    seen = 0
+    end = np.int64(0)
+    for u in range(count):
+        begin = end
+        end = ends[u]
+        if begin == end:
+            continue
+        # One dictionary holds what the user has had, each kind of key under a salt of its own.
         mask = _U1
-        while mask < _U(10 * n):
+        while mask < _U(4 * (end - begin)):
             mask <<= _U1
-        for at in range(mask if n else _U0):
+        for at in range(mask):
             values[at] = -1
         mask -= _U1
         chain_count = 0
         for k in range(begin, end):
             i = position[_U(k)]
             kind = flags[i] & KIND
-            repeated = False
-            if flags[i] & HAS_TRANSACTION:
-                key = _mix(transactions[i] + _KIND_SALT * _U(kind + 1))
-                found = _look_up(key, mask, values, known)
-                if found < 0:
-                    values[-1 - found], known[-1 - found] = 0, key
-                else:
-                    repeated = True
-            if events.size and flags[i] & HAS_EVENT:
-                key = _mix(events[i] + _EVENT_SALT)
-                found = _look_up(key, mask, values, known)
-                if found < 0:
-                    values[-1 - found], known[-1 - found] = 0, key
-                else:
-                    repeated = True
-            use[k] = not repeated
-            running[k] = False
             target[k] = -1
+            previous[k] = -1
+            repeated = False
+            for name in range(2):
+                key = transactions[i] + _KIND_SALT * _U(kind + 1)
+                there = (flags[i] & HAS_TRANSACTION) != 0
+                if name == 1:
+                    there = events.size > 0 and (flags[i] & HAS_EVENT) != 0
+                    if there:
+                        key = events[i] + _EVENT_SALT
+                if there:
+                    key = _mix(key)
+                    found = _look_up(key, mask, values, known)
+                    if found < 0:
+                        values[-1 - found], known[-1 - found] = np.int32(k - begin), key
+                    else:
+                        repeated = True
+            use[k] = not repeated
             if repeated:
                 tally[REPEATS] += 1
                 continue
-            # The chain, and the first payment of the transaction.
-            key = _mix(chains[i] + _CHAIN_SALT)
-            found = _look_up(key, mask, values, known) if flags[i] & HAS_CHAIN else np.int64(0)
-            if found < 0 or not flags[i] & HAS_CHAIN:
+            found = np.int64(chain_count)
+            if flags[i] & HAS_CHAIN:
+                key = _mix(chains[i] + _CHAIN_SALT)
+                found = _look_up(key, mask, values, known)
                 if found < 0:
                     values[-1 - found], known[-1 - found] = np.int32(chain_count), key
                     seen_chains[seen] = chains[i]
                     seen += 1
-                found = np.int64(chain_count)
+                    found = np.int64(chain_count)
+            if found == chain_count:
                 head[chain_count] = -1
                 chain_count += 1
             chain[k] = np.int32(found)
-            if 1 <= kind <= 4 and flags[i] & HAS_TRANSACTION:
-                key = _mix(transactions[i] + _PAYMENT_SALT)
-                found = _look_up(key, mask, values, known)
-                if found < 0:
-                    values[-1 - found], known[-1 - found] = np.int32(k - begin), key
 
-        # The payment of each refund: `previous` marks with −2 a payment that has one.
-        refunds = 0
-        for k in range(begin, end):
-            previous[k] = -1
+        # Refunds of a payment by its transaction, of whatever kind: the first of them.
+        refunds = False
         for k in range(begin, end):
             i = position[_U(k)]
             if use[k] and (flags[i] & KIND) >= 5:
-                refunds += 1
+                refunds = True
                 if flags[i] & HAS_TRANSACTION:
-                    key = _mix(transactions[i] + _PAYMENT_SALT)
-                    found = _look_up(key, mask, values, known)
-                    if found >= 0:
-                        target[k] = np.int32(begin + found)
-                        previous[begin + found] = -2
+                    first = end
+                    for kind in range(1, 5):
+                        found = _look_up(_mix(transactions[i] + _KIND_SALT * _U(kind + 1)), mask, values, known)
+                        if found >= 0 and use[begin + found]:
+                            first = min(first, begin + found)
+                    if first < end:
+                        target[k] = np.int32(first)
+                        previous[first] = -2
         if refunds:
+            # All others: the latest payment before them in the chain that has none yet.
             for k in range(begin, end):
                 if not use[k]:
                     continue
@@ -378,33 +451,73 @@ def settle(
                         previous[t] = -2
                     else:
                         tally[ORPHANS] += 1
+    return seen
 
-        # Ordinals, and what runs on.
-        numberings = chain_count
-        for c in range(chain_count):
+
+@njit(nogil=True, cache=True)
+def number(count, columns, as_of, tally, scratch):
+    """Find the ordinal of each payment, what is running on the day `as_of`, and what passes the filters.
+
+    Where `columns` has products each product of a chain is counted by itself; where it has numbers, they are taken.
+
+    Returns the largest ordinal of a member's payment or refund that passes, and the same with what is running.
+    """
+    days, flags, products, numbers, expiries = (
+        columns.days, columns.flags, columns.products, columns.numbers, columns.expiries,
+    )  # fmt: skip
+    ends, position, use, ordinal, chain, target = (
+        scratch.ends, scratch.position, scratch.use, scratch.ordinal, scratch.chain, scratch.target,
+    )  # fmt: skip
+    fresh, running, values, known, last, last_at, previous = (
+        scratch.fresh, scratch.running, scratch.values, scratch.known, scratch.last, scratch.last_at, scratch.previous,
+    )  # fmt: skip
+    repeating = products.size > 0 or numbers.size > 0
+    widest = np.int64(0)
+    farthest = np.int64(0)
+    end = np.int64(0)
+    for u in range(count):
+        begin = end
+        end = ends[u]
+        member = scratch.segment[u] >= 0
+        mask = _U1
+        if repeating:
+            while mask < _U(4 * (end - begin)):
+                mask <<= _U1
+            for at in range(mask):
+                values[at] = -1
+        mask -= _U1
+        for c in range(end - begin):
             last[c] = 0
             last_at[c] = -1
+        numberings = end - begin
         for k in range(begin, end):
             i = position[_U(k)]
             kind = flags[i] & KIND
+            running[k] = False
+            fresh[k] = True
+            ordinal[k] = 1
             if not use[k] or kind > 3:
-                ordinal[k] = 1
                 continue
             c = np.int64(chain[k])
+            at = c
             if products.size:
-                key = _mix((_U(c) << _U32) + _U(np.uint32(products[i])) + _NUMBERING_SALT)
+                key = _mix((_U(c) << _U32) + _U(products[i]) + _NUMBERING_SALT)
+                at = _look_up(key, mask, values, known)
+                if at < 0:
+                    values[-1 - at], known[-1 - at] = np.int32(numberings), key
+                    at = numberings
+                    last[at] = 0
+                    numberings += 1
+            if kind > 0:
+                last[at] = numbers[i] if numbers.size else last[at] + 1
+            ordinal[k] = last[at]
+            last_at[at] = np.int32(k)
+            if repeating and flags[i] & PASSES and kind > 0:
+                key = _mix((_U(c) << _U32) + _U(last[at]) + _ORDINAL_SALT)
                 found = _look_up(key, mask, values, known)
                 if found < 0:
-                    values[-1 - found], known[-1 - found] = np.int32(numberings), key
-                    last[numberings] = 0
-                    last_at[numberings] = -1
-                    found = np.int64(numberings)
-                    numberings += 1
-                c = found
-            if kind > 0:
-                last[c] = numbers[i] if numbers.size else last[c] + 1
-            ordinal[k] = last[c]
-            last_at[c] = np.int32(k)
+                    values[-1 - found], known[-1 - found] = 0, key
+                fresh[k] = found < 0
         if expiries.size:
             for c in range(numberings):
                 k = np.int64(last_at[c])
@@ -415,67 +528,37 @@ def settle(
         for k in range(begin, end):
             if use[k]:
                 i = position[_U(k)]
-                if segment[u] >= 0 and days[i] < day and (flags[i] & KIND) > 0:
-                    tally[EARLY] += 1
                 own = i
                 if target[k] >= 0:
                     ordinal[k] = ordinal[target[k]]
                     own = position[_U(target[k])]
                 use[k] = (flags[own] & PASSES) != 0
-                if use[k] and segment[u] >= 0:
+                if member and (flags[i] & KIND) > 0 and days[i] < scratch.install[u]:
+                    tally[EARLY] += 1
+                if member and use[k]:
                     if (flags[i] & KIND) > 0:
                         widest = max(widest, np.int64(ordinal[k]))
                     if running[k]:
                         farthest = max(farthest, np.int64(ordinal[k]))
-    return count, widest, max(widest, farthest), seen
-
-
-def make_scratch(rows: int, listed: int) -> tuple[np.ndarray, ...]:
-    """Make the arrays that `settle` works in, for as many rows of events and of installs; each thread needs its own."""
-    everybody = rows + listed
-    dictionary = 1 << (10 * rows - 1).bit_length()
-    return (
-        np.empty(1 << (2 * everybody - 1).bit_length(), np.int32),  # slots
-        np.empty(everybody, np.uint64),  # users
-        np.empty(everybody, np.uint64),  # users2
-        np.empty(max(rows, listed), np.int32),  # codes
-        np.empty(max(listed, 1), np.int32),  # given
-        np.empty(everybody, np.bool_),  # counted
-        np.empty(everybody, np.int64),  # ends
-        np.empty(everybody, np.int32),  # segment
-        np.empty(everybody, np.int32),  # install
-        np.empty(rows, np.int64),  # position
-        np.empty(rows, np.int64),  # spare
-        np.empty(rows, np.bool_),  # use
-        np.empty(rows, np.int32),  # ordinal
-        np.empty(rows, np.int32),  # chain
-        np.empty(rows, np.int32),  # target
-        np.empty(rows, np.bool_),  # running
-        np.empty(dictionary, np.int32),  # values
-        np.empty(dictionary, np.uint64),  # known
-        np.empty(rows, np.int32),  # head
-        np.empty(rows, np.int32),  # previous
-        np.empty(2 * rows, np.int32),  # last
-        np.empty(2 * rows, np.int32),  # last_at
-        np.empty(rows, np.uint64),  # seen_chains
-        np.zeros(rows + 1, np.int64),  # chain_stamps, and the last stamp given
-    )
+    return widest, max(widest, farthest)
 
 
 @njit(nogil=True, cache=True)
-def add_renewals(users, revenue, proceeds, net, flags, repeating, stamps, cells, heads, scratch):
+def add_renewals(count, columns, stamps, cells, heads, scratch):
     """Add the users of a settled partition to the sums over (segment, ordinal − 1).
 
-    `cells` has a column more than the farthest ordinal. `repeating` says that a chain may have an ordinal twice.
-    `stamps` is int64, by column, 0 at first, and goes with `scratch`. Subscribers, subscriptions and money are those
-    at the ordinal; payers enter at their first and leave at the first ordinal refunded; activated users enter at 0;
-    running chains stand at their last ordinal.
+    `cells` has a column more than the farthest ordinal. `stamps` is int64, by column, 0 at first, and goes with
+    `scratch`. Subscribers, subscriptions and money are those at the ordinal; payers enter at their first and leave at
+    the first ordinal refunded; activated users enter at 0; running chains stand at their last ordinal.
     """
-    (_, _, _, _, _, counted, ends, segment, _,
-     position, _, use, ordinal, chain, _, running, values, known, _, _, _, _, _, chain_stamps) = scratch  # fmt: skip
+    revenue, proceeds, net, flags = columns.revenue, columns.proceeds, columns.net, columns.flags
+    counted, ends, segment, position, use, ordinal, chain = (
+        scratch.counted, scratch.ends, scratch.segment, scratch.position, scratch.use, scratch.ordinal, scratch.chain,
+    )  # fmt: skip
+    fresh, running, chain_stamps = scratch.fresh, scratch.running, scratch.stamps
     stamp = chain_stamps[-1]
     end = np.int64(0)
-    for u in range(users):
+    for u in range(count):
         begin = end
         end = ends[u]
         s = np.int64(segment[u])
@@ -483,13 +566,6 @@ def add_renewals(users, revenue, proceeds, net, flags, repeating, stamps, cells,
             continue
         if counted[u]:
             heads[INSTALLS, s] += 1
-        mask = _U1
-        if repeating and end > begin:
-            while mask < _U(2 * (end - begin)):
-                mask <<= _U1
-            for at in range(mask):
-                values[at] = -1
-        mask -= _U1
         stamp += 1
         paid = _FAR
         refunded = _FAR
@@ -527,13 +603,8 @@ def add_renewals(users, revenue, proceeds, net, flags, repeating, stamps, cells,
             if chain_stamps[c] != stamp:
                 chain_stamps[c] = stamp
                 heads[CHAINS, s] += 1
-            if repeating:
-                key = _mix((_U(c) << _U32) + _U(column))
-                found = _look_up(key, mask, values, known)
-                if found >= 0:
-                    continue
-                values[-1 - found], known[-1 - found] = 0, key
-            cells[SUBSCRIPTIONS, s, column] += 1
+            if fresh[k]:
+                cells[SUBSCRIPTIONS, s, column] += 1
         if activated:
             cells[ACTIVATED, s, 0] += 1
         if paid < _FAR:
@@ -546,17 +617,21 @@ def add_renewals(users, revenue, proceeds, net, flags, repeating, stamps, cells,
 
 
 @njit(nogil=True, cache=True)
-def add_days(users, revenue, proceeds, net, days, flags, columns, cells, heads, scratch):
+def add_days(count, columns, column_of_age, cells, heads, scratch):
     """Add the users of a settled partition to the sums over (segment, age).
 
-    ``columns[a]`` is the first column that counts what happened at age a; older than that is the last column.
+    ``column_of_age[a]`` is the first column that counts what happened at age a; older than that is the last column.
     Everything stands at the column from which on it counts: what is refunded leaves there again.
     """
-    (_, _, _, _, _, counted, ends, segment, install,
-     position, left, use, _, chain, target, _, _, _, _, _, chain_paid, chain_left, _, _) = scratch  # fmt: skip
+    revenue, proceeds, net, days, flags = columns.revenue, columns.proceeds, columns.net, columns.days, columns.flags
+    counted, ends, segment, install, position, use, chain, target = (
+        scratch.counted, scratch.ends, scratch.segment, scratch.install, scratch.position, scratch.use, scratch.chain,
+        scratch.target,
+    )  # fmt: skip
+    left, chain_paid, chain_left = scratch.spare, scratch.last, scratch.last_at
     width = cells.shape[2]
     end = np.int64(0)
-    for u in range(users):
+    for u in range(count):
         begin = end
         end = ends[u]
         s = np.int64(segment[u])
@@ -578,7 +653,7 @@ def add_days(users, revenue, proceeds, net, days, flags, columns, cells, heads, 
             i = position[_U(k)]
             kind = flags[i] & KIND
             age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
-            column = np.int64(columns[age]) if age < columns.size else width - 1
+            column = np.int64(column_of_age[age]) if age < column_of_age.size else width - 1
             c = np.int64(chain[k])
             if kind <= 3:
                 activated = min(activated, column)
@@ -606,7 +681,7 @@ def add_days(users, revenue, proceeds, net, days, flags, columns, cells, heads, 
             i = position[_U(k)]
             if use[k] and (flags[i] & KIND) == 4:
                 age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
-                column = np.int64(columns[age]) if age < columns.size else width - 1
+                column = np.int64(column_of_age[age]) if age < column_of_age.size else width - 1
                 if column < left[k]:
                     cells[SUBSCRIPTIONS, s, column] += 1
                     if left[k] < width:
@@ -625,19 +700,23 @@ def add_days(users, revenue, proceeds, net, days, flags, columns, cells, heads, 
 
 
 @njit(nogil=True, cache=True)
-def add_ladder(users, revenue, days, flags, expiries, durations, columns, money, payers, paid, trial, scratch):
+def add_ladder(count, columns, column_of_age, money, payers, paid, trial, scratch):
     """Add the users of a settled partition to the sums over (duration, segment, age) that a forecast grows from.
 
     Ages are as in `add_days`. `money` takes revenue, refunds at their own age under the duration of their payment;
     `payers` takes users at their first payment of the duration, refunded or not; `paid`, by segment, users who paid
-    at all; ``trial[0]`` becomes the longest trial of a member, in days. `durations` may be empty: then all are 0.
+    at all; ``trial[0]`` becomes the longest trial of a member, in days. Without durations all are 0.
     """
-    (_, _, _, _, _, _, ends, segment, install,
-     position, _, use, _, _, target, _, _, _, _, _, _, _, _, _) = scratch  # fmt: skip
+    revenue, days, flags, expiries, durations = (
+        columns.revenue, columns.days, columns.flags, columns.expiries, columns.durations,
+    )  # fmt: skip
+    ends, segment, install, position, use, target = (
+        scratch.ends, scratch.segment, scratch.install, scratch.position, scratch.use, scratch.target,
+    )  # fmt: skip
     width = money.shape[2]
     first = np.empty(money.shape[0], np.int64)
     end = np.int64(0)
-    for u in range(users):
+    for u in range(count):
         begin = end
         end = ends[u]
         s = np.int64(segment[u])
@@ -657,7 +736,7 @@ def add_ladder(users, revenue, days, flags, expiries, durations, columns, money,
             own = i if target[k] < 0 else position[_U(target[k])]
             d = np.int64(durations[own]) if durations.size else np.int64(0)
             age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
-            column = np.int64(columns[age]) if age < columns.size else width - 1
+            column = np.int64(column_of_age[age]) if age < column_of_age.size else width - 1
             if kind > 4:
                 money[d, s, column] -= abs(revenue[i])
             else:

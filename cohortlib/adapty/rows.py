@@ -97,7 +97,7 @@ def _bits(column: pl.Series | None) -> NDArray[np.bool_] | None:
 
 
 class Columns(NamedTuple):
-    """The columns of events in `Partitions`, in the order in which the kernels take them; some may be empty."""
+    """The columns of events in `Partitions`; some may be empty."""
 
     keys: NDArray[np.uint64]
     keys2: NDArray[np.uint64]
@@ -116,6 +116,15 @@ class Columns(NamedTuple):
     numbers: NDArray[np.int32]
     events: NDArray[np.uint64]
     durations: NDArray[np.int32]
+
+
+class Listed(NamedTuple):
+    """The columns of installs in `Partitions`."""
+
+    keys: NDArray[np.uint64]
+    keys2: NDArray[np.uint64]
+    days: NDArray[np.int32]
+    passes: NDArray[np.int32]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cohortlib.adapty import kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.rows import Columns, Installs, Rows, without_nulls
+from cohortlib.adapty.rows import Columns, Installs, Listed, Rows, without_nulls
 from cohortlib.errors import warn
 from cohortlib.partitions import Meter, Partitions, bits_for, check_size, shared_out, workers_for
 from cohortlib.schema import Ints, Users
@@ -59,18 +59,17 @@ def _widened(cells: Ints, width: int) -> Ints:
 
 
 class Settled(NamedTuple):
-    """What `kernels.settle` returns: counts, and the largest ordinals."""
+    """Number of users of a partition, largest ordinal to show, and the largest of all."""
 
     users: int
     widest: int
     farthest: int
-    chains: int
 
 
 class Adder(Protocol):
     """What a worker does with each partition once it is settled."""
 
-    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
+    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
         """Add the users of a partition."""
 
 
@@ -86,21 +85,17 @@ class _Renewals:
     """Add up payments by ordinal."""
 
     def __init__(self, question: Question) -> None:
-        self._repeating = question.restarts or question.consecutive
         self._columns, self._stamps = 0, np.zeros(1, np.int64)
         self._cells, self._heads = _zeros(len(question.segments), 1)
 
-    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
+    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
         _, segments, width = self._cells.shape
         if settled.farthest >= width:
             width = max(settled.farthest + 1, 2 * width)
             check_size(segments * width, _COARSER)
             self._cells, self._stamps = _widened(self._cells, width), np.zeros(width, np.int64)
         self._columns = max(self._columns, settled.widest)
-        kernels.add_renewals(
-            settled.users, columns.revenue, columns.proceeds, columns.net, columns.flags,
-            self._repeating, self._stamps, self._cells, self._heads, scratch,
-        )  # fmt: skip
+        kernels.add_renewals(settled.users, columns, self._stamps, self._cells, self._heads, scratch)
 
     def sums(self) -> Sums:
         return Sums(self._columns, self._cells, self._heads)
@@ -114,11 +109,8 @@ class _Days:
         self._columns, self._column_of_age = len(days), column_of_age(days)
         self._cells, self._heads = _zeros(len(question.segments), len(days) + 1)
 
-    def add(self, columns: Columns, settled: Settled, scratch: tuple[NDArray[Any], ...]) -> None:
-        kernels.add_days(
-            settled.users, columns.revenue, columns.proceeds, columns.net, columns.days, columns.flags,
-            self._column_of_age, self._cells, self._heads, scratch,
-        )  # fmt: skip
+    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
+        kernels.add_days(settled.users, columns, self._column_of_age, self._cells, self._heads, scratch)
 
     def sums(self) -> Sums:
         return Sums(self._columns, self._cells, self._heads)
@@ -176,16 +168,17 @@ class Ledger:
         def work(parts: Iterator[int]) -> Added:
             adder, tally, segments = make(self.question), np.zeros(5, np.int64), self.question.segments
             tallies.append(tally)
-            scratch = kernels.make_scratch(int(max(1, self.rows.sizes.max())), int(self.listed.sizes.max()))
-            *_, seen_chains, _ = scratch
-            columns = Columns(*self.rows.columns)
+            scratch = kernels.Scratch.of(int(max(1, self.rows.sizes.max())), int(self.listed.sizes.max()))
+            columns, listed = Columns(*self.rows.columns), Listed(*self.listed.columns)
             for p in parts:
-                settled = Settled(*kernels.settle(
-                    p, self.rows.starts, *columns[:-1], self.listed.starts, *self.listed.columns, self.texts,
-                    segments.first, segments.of_day, self.question.as_of, self.is_list, tally, scratch,
-                ))  # fmt: skip
-                chains.append(seen_chains[: settled.chains].copy())
-                adder.add(columns, settled, scratch)
+                users = kernels.arrange(
+                    p, self.rows.starts, columns, self.texts, self.listed.starts, listed, self.is_list,
+                    segments.first, segments.of_day, tally, scratch,
+                )  # fmt: skip
+                named = kernels.link(users, columns, tally, scratch)
+                chains.append(scratch.seen_chains[:named].copy())
+                widest, farthest = kernels.number(users, columns, self.question.as_of, tally, scratch)
+                adder.add(columns, Settled(users, widest, farthest), scratch)
                 self.meter.add(int(self.rows.sizes[p]))
             return adder
 
