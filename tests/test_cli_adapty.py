@@ -401,7 +401,7 @@ def test_warnings_are_lines(folder):
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
     assert lines[0] == "warning: filters.compare_date is ignored: cohorts have no comparison of periods"
-    assert lines[1].startswith("warning: 1 users of the events are not in installs")
+    assert lines[1].startswith("warning: users of the events who are not in installs: 1;")
     assert lines[2:] == [LEFT_OUT.strip()]
 
 

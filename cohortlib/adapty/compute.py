@@ -72,7 +72,7 @@ def cohort(
 
     Notes
     -----
-    The rules are those of Adapty's documents; docs/definitions.md tells them one by one.
+    The rules are those of Adapty's documents; docs/adapty.md tells them one by one.
 
     Examples
     --------

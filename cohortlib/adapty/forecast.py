@@ -99,11 +99,7 @@ def predict(events: Events, installs: Installs, question: Question) -> list[Pred
     own = Ladder.of(events, installs, question)
     history = Ladder.of(events, installs, replace(question, request=whole))
     singles = [_predicted(own, history, segment, question) for segment in range(count)]
-    missing = sum(single.reason is not None for single in singles)
-    total = Prediction(sum(one.revenue for one in singles), sum(one.payers for one in singles))
-    if missing:
-        total = Prediction(reason=f"{missing:,} of {count:,} segments have no prediction")
-    return [total, *singles]
+    return [Prediction(reason="the total is no cohort of a week or a month"), *singles]
 
 
 def _earliest(events: Events, installs: Installs, first: date) -> date:

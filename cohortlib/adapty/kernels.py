@@ -94,11 +94,11 @@ def _text_order(views, memory, bases, a, b):
 def _precedes(i, j, compared):
     """Tell whether row i stands before row j of the same instant, by what else the outcome may depend on.
 
-    That is kind, transaction, money, product, filters, number, expiry and chain, in this order; so the order in
-    which the rows came does not matter. `compared` holds the columns; `texts` in it are those of transactions and
-    then of chains, as ``fingerprint_strings`` takes them.
+    That is kind, transaction, money, product, filters, number, expiry, duration and chain, in this order; so the
+    order in which the rows came does not matter. `compared` holds the columns; `texts` in it are those of transactions
+    and then of chains, as ``fingerprint_strings`` takes them.
     """
-    transactions, chains, revenue, proceeds, net, flags, rows, products, numbers, expiries, texts = compared
+    transactions, chains, revenue, proceeds, net, flags, rows, products, numbers, expiries, durations, texts = compared
     kind_i, kind_j = flags[i] & KIND, flags[j] & KIND
     if kind_i != kind_j:
         return kind_i < kind_j
@@ -123,6 +123,8 @@ def _precedes(i, j, compared):
         return numbers[i] < numbers[j]
     if expiries.size and expiries[i] != expiries[j]:
         return expiries[i] < expiries[j]
+    if durations.size and durations[i] != durations[j]:
+        return durations[i] < durations[j]
     if chains[i] != chains[j]:
         return _text_order(texts[3], texts[4], texts[5], np.int64(rows[i]), np.int64(rows[j])) < 0
     return False
@@ -311,7 +313,7 @@ def arrange(p, starts, columns, texts, listed_starts, listed, is_list, first_day
 
     compared = (
         columns.transactions, columns.chains, columns.revenue, columns.proceeds, columns.net, flags, columns.rows,
-        columns.products, columns.numbers, columns.expiries, texts,
+        columns.products, columns.numbers, columns.expiries, columns.durations, texts,
     )  # fmt: skip
     end = np.int64(0)
     for u in range(count):

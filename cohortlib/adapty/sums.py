@@ -215,10 +215,10 @@ def add_up(events: Events, installs: Installs, question: Question) -> tuple[Sums
 def tell(report: dict[str, int]) -> None:
     """Warn of what a user should look into."""
     for name, text in (
-        ("refunds_without_payment", "refunds have no payment in the events: they count in period 1"),
-        ("shared_chains", "chains (original_transaction_id) have several users: each counts its own part as a chain"),
-        ("not_in_installs", "users of the events are not in installs: their money counts, they do not"),
-        ("without_install", "users have no install date and no money: they are in no cohort"),
+        ("refunds_without_payment", "refunds without a payment in the events: {}; they count in period 1"),
+        ("shared_chains", "chains (original_transaction_id) of several users: {}; each user's part counts as a chain"),
+        ("not_in_installs", "users of the events who are not in installs: {}; their money counts, they do not"),
+        ("without_install", "users without an install date and without money: {}; they are in no cohort"),
     ):
         if report[name]:
-            warn(f"{report[name]:,} {text}")
+            warn(text.format(f"{report[name]:,}"))

@@ -14,7 +14,7 @@ import click
 from cohortlib.adapty.request import CHOICES, Conventions, Format, Request, read_day
 from cohortlib.commands.delivery import a_person_looks, computed, ending, put, rows_shown, writing
 from cohortlib.commands.failures import Failure, warnings_told
-from cohortlib.commands.options import DECIMALS, THREADS, TIMEZONE, choice, decorated, source
+from cohortlib.commands.options import DECIMALS, THREADS, choice, decorated, source, timezone
 
 if TYPE_CHECKING:
     from cohortlib.adapty import Answer
@@ -68,7 +68,7 @@ OPTIONS = (
         help="Installs: a file of profile_id and install_date, or of install_date and installs (counts); from_events "
         "counts only the users seen in EVENTS.",
     ),
-    TIMEZONE,
+    timezone("are UTC"),
     _convention("user_unit", "Who a user is."),
     _convention("refund_upgraded", "A refund for going over to another product: counts for nothing, or as any other."),
     _convention("period_number", "Column of a payment: its ordinal in its chain, or the file's consecutive_payments."),

@@ -46,13 +46,17 @@ def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
     return click.argument(name, nargs=-1, required=True, metavar=metavar, callback=one)
 
 
-TIMEZONE = click.option(
-    "--timezone",
-    default="UTC",
-    show_default=True,
-    metavar="ZONE",
-    help="IANA zone whose calendar counts, for instants that have a zone.",
-)
+def timezone(naive: str) -> Callable[[Decorated], Decorated]:
+    """Add --timezone, and say what becomes of times without a zone."""
+    return click.option(
+        "--timezone",
+        default="UTC",
+        show_default=True,
+        metavar="ZONE",
+        help=f"IANA zone whose calendar counts. Dates stand as they are, and times without a zone {naive}.",
+    )
+
+
 DECIMALS = click.option(
     "--decimals",
     type=click.IntRange(0, 9),

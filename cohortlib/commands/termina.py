@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cohortlib.commands.delivery import a_person_looks, computed, ending, put, rows_shown, writing
-from cohortlib.commands.options import DECIMALS, THREADS, TIMEZONE, WEEKDAYS, Decorated, choice, decorated, source
+from cohortlib.commands.options import DECIMALS, THREADS, WEEKDAYS, Decorated, choice, decorated, source, timezone
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,7 @@ SETTINGS = (
     click.option("--timestamp", default="timestamp", show_default=True, metavar="COLUMN", help="When."),
     click.option("--amount", default="amount", show_default=True, metavar="COLUMN", help="How much."),
     choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year."),
-    TIMEZONE,
+    timezone("too"),
     choice("--week-start", WEEKDAYS, "monday", "First day of a week, for --freq W.", "WEEKDAY"),
     choice(
         "--refunds",
