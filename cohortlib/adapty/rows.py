@@ -1,6 +1,7 @@
 """Events and installs as the kernels take them: columns of numbers, block by block, ordered by partition of users."""
 
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,11 +15,12 @@ from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question, Segments
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.partitions import Kind, Meter, Partitions, workers_for
-from cohortlib.periods import Calendar
+from cohortlib.periods import Calendar, epoch_day
 from cohortlib.schema import Amounts, Cut, Instants, Ints, Users, string_views
 
 _MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
 _NUMBER = "consecutive_payments"
+_LAST = date(9999, 12, 30)
 _MOST_NUMBER = 1 << 20
 
 
@@ -164,7 +166,7 @@ class Rows:
         there = set(frame.columns)
 
         def days(name: str) -> Days:
-            return Days.of(frame[name], question.timezone) if name in there else none
+            return Days.of(_before_the_end(frame[name]), question.timezone) if name in there else none
 
         seen = None
         if installs:
@@ -274,6 +276,13 @@ class Rows:
         return flags
 
 
+def _before_the_end(column: pl.Series) -> pl.Series:
+    """Take what lies at the end of the calendar, where no zone may push it over, for the last day but one."""
+    latest = column.alias("").to_physical().max()
+    end = epoch_day(_LAST) * Instants.of(column).day
+    return column.clip(upper_bound=_LAST) if isinstance(latest, int) and latest > end else column
+
+
 def _there(texts: _Texts, first: int, stop: int) -> NDArray[np.bool_] | bool:
     return True if texts.nulls is None else ~texts.nulls[first:stop]
 
@@ -314,6 +323,12 @@ class Installs:
             return total
         passing = filters.installs(self.frame, question.request.filters)
         frame = self.frame if passing is None else self.frame.filter(passing)
+        everybody, most = sum(frame["installs"].to_list()), 2**63 // 10**question.decimals
+        if everybody >= most:
+            raise DataError(
+                f"column 'installs' adds up to {everybody:,}; expected fewer than {most:,}, the range of 64-bit "
+                f"integers with decimals={question.decimals}"
+            )
         days = Days.of(frame["install_date"], question.timezone)(0, frame.height)
         inside = (days >= segments.first) & (days <= segments.last)
         np.add.at(total, segments.of_day[days[inside] - segments.first], frame["installs"].to_numpy()[inside])
