@@ -12,7 +12,6 @@ costs nothing and is the same rule for amounts in whole cents.
 """
 
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -20,8 +19,7 @@ import pandas as pd
 import polars as pl
 from polars import col
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from benchmarks.measure import OURS, Contender, same_table
 
 HALF_A_CENT = 0.005
 COUNTS = ("cohort", "period", "cohort_size", "active_users")
@@ -37,13 +35,6 @@ FIELDS = (
     "amount_retention",
     "ltv",
 )
-
-
-class Contender(NamedTuple):
-    """An engine's answer; `prepare` brings the polars frame into the engine's own shape and is not timed."""
-
-    run: "Callable[[Any, int], Any]"
-    prepare: "Callable[[pl.DataFrame], Any]" = lambda frame: frame
 
 
 def ours(frame: pl.DataFrame, threads: int) -> pl.DataFrame:
@@ -152,15 +143,16 @@ order by cohort, period
 
 def duck(frame: pl.DataFrame, threads: int) -> pl.DataFrame:
     rows = frame.to_arrow(compat_level=pl.CompatLevel.newest())  # noqa: F841  found by its name in the query
-    return _connection(threads).sql(DUCKDB).pl()
+    return connection(threads).sql(DUCKDB).pl()
 
 
 @cache
-def _connection(threads: int) -> duckdb.DuckDBPyConnection:
+def connection(threads: int) -> duckdb.DuckDBPyConnection:
     """Connect once: a fresh connection for each call would cost DuckDB milliseconds."""
-    connection = duckdb.connect()
-    connection.execute(f"set threads = {threads}")
-    return connection
+    made = duckdb.connect()
+    made.execute(f"set threads = {threads}")
+    made.execute("set enable_progress_bar = false")
+    return made
 
 
 # pandas: one integer key of factorized user and month beats groupby(["user_id", month]) by a little for
@@ -197,13 +189,12 @@ def in_pandas(frame: pd.DataFrame, threads: int) -> pd.DataFrame:
 
 
 COHORTS = {
-    "cohortlib": Contender(ours),
+    OURS: Contender(ours),
     "polars, streaming": Contender(partial(polars, engine="streaming")),
     "polars, in memory": Contender(partial(polars, engine="in-memory")),
     "DuckDB": Contender(duck),
     "pandas": Contender(in_pandas, pl.DataFrame.to_pandas),
 }
-OURS = "cohortlib"
 
 
 def compare(answer: pl.DataFrame | pd.DataFrame, other: pl.DataFrame | pd.DataFrame, *, rel: float = 1e-9) -> None:
@@ -213,15 +204,7 @@ def compare(answer: pl.DataFrame | pd.DataFrame, other: pl.DataFrame | pd.DataFr
     Labels, ages and counts must be equal; money and ratios may differ by `rel` of their size, since peers sum
     floats in any order.
     """
-    left, right = _plain(answer), _plain(other)
-    assert left.shape == right.shape, f"{left.shape} is not {right.shape}"
-    for name in COUNTS:
-        wrong = int((left[name] != right[name]).sum())
-        assert left[name].null_count() == right[name].null_count() == wrong == 0, f"{name}: {wrong} cells differ"
-    for name in MONEY:
-        a, b = left[name].to_numpy(), right[name].to_numpy()
-        worst = np.max(np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), 1e-300), initial=0.0)
-        assert worst <= rel, f"{name}: differs by {worst:.1e} of its size"
+    same_table(_plain(answer), _plain(other), COUNTS, MONEY, rel=rel)
 
 
 def _plain(answer: pl.DataFrame | pd.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 START = np.datetime64("2023-01-01", "us")
 END = np.datetime64("2026-01-01", "us")
@@ -50,7 +51,7 @@ def transactions(rows: int, ids: str = "int", *, seed: int = 0, shuffled: bool =
     order = rng.permutation(rows) if shuffled else np.argsort(instant, kind="stable")
     return pl.DataFrame(
         {
-            "user_id": _own_bytes(_ids(joined, ids, rng).gather(rank[order])),
+            "user_id": own_bytes(_ids(joined, ids, rng).gather(rank[order])),
             "timestamp": START + instant[order].astype("timedelta64[us]"),
             "amount": cents[order] / 100,
         }
@@ -67,20 +68,30 @@ def _ids(joined: np.ndarray, kind: str, rng: np.random.Generator) -> pl.Series:
     if kind == "sparse":
         return pl.Series(rng.integers(0, 2**63 - 1, users, dtype=np.int64))
     if kind == "uuid":
-        return pl.Series(_uuids(rng.integers(0, 256, (users, 16), dtype=np.uint8)))
+        return texts(uuids(rng.integers(0, 256, (users, 16), dtype=np.uint8)))
     raise ValueError(f"ids {kind!r} is none of {', '.join(map(repr, IDS))}")
 
 
-def _uuids(octets: np.ndarray) -> list[str]:
-    """Write 16 random octets a row as the text of a version 4 UUID."""
+def uuids(octets: np.ndarray) -> np.ndarray:
+    """Write 16 random octets a row as the 36 characters of a version 4 UUID."""
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80
-    text = octets.tobytes().hex()
-    words = (text[at : at + 32] for at in range(0, len(text), 32))
-    return [f"{word[:8]}-{word[8:12]}-{word[12:16]}-{word[16:20]}-{word[20:]}" for word in words]
+    digits = np.frombuffer(octets.tobytes().hex().encode(), np.uint8).reshape(-1, 32)
+    characters = np.full((len(octets), 36), ord("-"), np.uint8)
+    for at, first, last in ((0, 0, 8), (9, 8, 12), (14, 12, 16), (19, 16, 20), (24, 20, 32)):
+        characters[:, at : at + last - first] = digits[:, first:last]
+    return characters
 
 
-def _own_bytes(column: pl.Series) -> pl.Series:
+def texts(characters: np.ndarray) -> pl.Series:
+    """Read each row of a matrix of ASCII characters as one text; the matrix becomes the column's own bytes."""
+    rows, width = characters.shape
+    offsets = np.arange(rows + 1, dtype=np.int64) * width
+    own = np.ascontiguousarray(characters)
+    return pl.Series(pa.LargeStringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(own)))
+
+
+def own_bytes(column: pl.Series) -> pl.Series:
     """
     Give every row of a text column its own bytes, as in a frame read from a file.
 

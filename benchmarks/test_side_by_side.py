@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.contenders import COHORTS, OURS, compare
+from benchmarks.contenders import COHORTS, compare
 from benchmarks.data import transactions
+from benchmarks.measure import OURS
 
 
 @pytest.fixture(scope="module", params=["int", "uuid"])
