@@ -173,7 +173,13 @@ def _example(column: pl.Series) -> str:
 
 
 def _spread(column: pl.Series) -> str:
-    low, high = _range(column)
+    plain = column.alias("")
+    if plain.dtype.is_temporal():
+        # Python has no dates before the year 1.
+        plain = plain.gather([plain.arg_min() or 0, plain.arg_max() or 0]).cast(pl.String)
+        low, high = plain
+    else:
+        low, high = _range(plain)
     return f"column {column.name!r} runs from {low} to {high}"
 
 

@@ -467,8 +467,7 @@ def segment(start, kind, title, sums, values, one):
 
 REPORT = (
     "rows", "sandbox", "other_events", "unknown_events", "family_shared", "granted", "upgraded", "nulls", "after_to",
-    "duplicates",
-    "shared_chains", "refunds_without_payment", "without_install", "not_in_installs", "before_install",
+    "duplicates", "shared_chains", "refunds_without_payment", "without_install", "not_in_installs", "before_install",
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ ENOUGH = 30  # payers
 SEVERAL = 2  # older cohorts
 
 # Why there is no prediction, each with the number that goes with it.
-UNIT, FEW, YOUNG, PAST, OLDER, NOBODY, TOTAL = "unit", "few", "young", "past", "older", "nobody", "total"
+UNIT, FEW, YOUNG, PAST, OLDER, TOTAL = "unit", "few", "young", "past", "older", "total"
 
 
 def order(row):
@@ -52,7 +52,7 @@ def stories(events, filters, installs, *, timezone, to, decimals):
             unit="profile_id", refund_upgraded="zero", timezone=timezone, nulls="error", decimals=decimals,
         )  # fmt: skip
         for row in rows:
-            row.duration = text(event, "duration")
+            row.duration = lowered(text(event, "duration"))
             if row.chain[1] == "row":
                 row.chain = (row.user, "row", at)
             if row.day <= to:
@@ -89,8 +89,13 @@ def grown_to(users, duration, age):
     return revenue, payers
 
 
-def ever_paid(users):
-    return sum(any(is_payment(row) for row in rows) for _, rows in users)
+def lowered(name):
+    return None if name is None else name.lower()
+
+
+def paid_by(users, age):
+    """Count the users who have paid up to an age."""
+    return sum(any(is_payment(row) and age_of(row, came) <= age for row in rows) for came, rows in users)
 
 
 def coefficient(sum_of, duration, durations, younger, older):
@@ -132,7 +137,7 @@ def predictions(events, request, *, installs, timezone="UTC", as_of=None, week_s
         (row.expires - row.day).days
         for _, rows in everybody
         for row in rows
-        if row.kind == 0 and row.expires is not None
+        if row.kind == 0 and row.expires is not None and (row.expires - row.day).days <= 92
     ]
 
     @cache
@@ -144,18 +149,23 @@ def predictions(events, request, *, installs, timezone="UTC", as_of=None, week_s
 
     def one(segment):
         users, age = mine[segment], over_since(segment)
-        if ever_paid(users) < ENOUGH:
-            return FEW, ever_paid(users)
-        if age < max([FIXED[0], *trials]):
+        start = max((fixed for fixed in FIXED if fixed <= age), default=-1)
+        if start < max([FIXED[0], *trials]):
             return YOUNG, age
         if age >= horizon:
             return PAST, age
-        large = [cohort for cohort in cohorts if cohort < segment and ever_paid(cohorts[cohort]) >= ENOUGH]
-        start = max(fixed for fixed in FIXED if fixed <= age)
+        if paid_by(users, start) < ENOUGH:
+            return FEW, paid_by(users, start)
+        before = [cohort for cohort in cohorts if cohort < segment]
         sums = {duration: [*map(Fraction, grown_to(users, duration, start))] for duration in durations}
         steps = [fixed for fixed in FIXED if start <= fixed <= horizon]
         for younger, older in pairwise(steps):
-            those = [cohort for cohort in large if over_since(cohort) >= older]
+            those = [
+                one
+                for one in before
+                if over_since(one) >= older
+                and paid_by(cohorts[one], max(fixed for fixed in FIXED if fixed <= over_since(one))) >= ENOUGH
+            ]
             if len(those) < SEVERAL:
                 return OLDER, len(those)
             for which in (0, 1):
@@ -165,8 +175,6 @@ def predictions(events, request, *, installs, timezone="UTC", as_of=None, week_s
 
                 for duration in durations:
                     sums[duration][which] *= coefficient(sum_of, duration, durations, younger, older)
-        if sum(payers for _, payers in sums.values()) == 0:
-            return NOBODY, start
         return tuple(sum(column) for column in zip(*sums.values(), strict=True))
 
     # The total spans many cohorts, so it is none; and its last day is `to`, so its window is never over.

@@ -380,6 +380,26 @@ def test_refunds_that_name_their_payment_come_first():
     assert column(found, "revenue_usd") == [0.5, 1.75]
 
 
+def test_a_refund_of_a_transaction_of_two_kinds_is_of_the_first():
+    rows = [paid("2026-01-05", 1.0, "1", name="trial_converted"), paid("2026-02-05", 2.0, "1")]
+    assert column(year([*rows, refund("2026-03-01", 1.0, "1")])[0], "revenue_usd") == [0.0, 2.0]
+
+
+def test_a_chains_latest_payment_may_be_a_purchase():
+    rows = [paid("2026-01-05", 1.0, "1"), paid("2026-02-05", 2.0, "2")]
+    rows.append(paid("2026-02-20", 4.0, "3", name="non_subscription_purchase"))
+    found, _ = year([*rows, refund("2026-03-01", 4.0)])
+    assert column(found, "revenue_usd") == [1.0, 2.0]
+    assert column(year([*rows, refund("2026-03-01", 4.0)], days=[55, 60])[0], "subscriptions") == [2, 1]
+
+
+def test_a_refund_without_payment_takes_its_chain_out():
+    started = paid("2026-02-05", 1.0, "1")
+    early = refund("2026-01-05", 1.0, "x")  # before any payment of its chain
+    assert column(year([early, started], days=[4, 60])[0], "subscriptions") == [0, 0]
+    assert column(year([early, started, refund("2026-02-06", 1.0, "1")], days=[40])[0], "subscriptions") == [0]
+
+
 def test_a_refund_without_payment_is_of_period_one_and_reported():
     found, report = year([paid("2026-02-05", 10.0, "1", "D"), refund("2026-03-01", 3.0, "x")])
     assert column(found, "revenue_usd") == [7.0]
@@ -443,16 +463,16 @@ def test_chains_are_known_by_their_first_transaction():
 
 def test_rows_of_one_instant_are_ordered_by_kind_and_transaction():
     rows = [
-        paid("2026-01-05", 8.0, "c", name="subscription_renewed"),
+        paid("2026-01-05", 4.0, "c", name="subscription_renewed"),
         paid("2026-01-05", 2.0, "b", name="subscription_started"),
-        paid("2026-01-05", 4.0, "a", name="subscription_renewed"),
+        paid("2026-01-05", 8.0, "a", name="subscription_renewed"),
         paid("2026-01-05", 1.0, None, name="subscription_started"),
     ]
-    assert column(year(rows)[0], "revenue_usd") == [1.0, 2.0, 4.0, 8.0]
+    assert column(year(rows)[0], "revenue_usd") == [1.0, 2.0, 8.0, 4.0]
 
 
 def test_of_rows_alike_the_one_that_passes_counts():
-    both = [paid("2026-01-05", 1.0, "1", store=store) for store in ("play_store", "app_store")]
+    both = [paid("2026-01-05", 1.0, "1", store=store, product_id=store) for store in ("play_store", "app_store")]
     for rows in (both, both[::-1]):
         for store in ("play_store", "app_store"):
             found, report = year(rows, filters={"store": [store]})
@@ -570,6 +590,20 @@ def test_installs_from_events_are_the_users_seen():
             happened("w", "trial_started", "2026-01-02", None, "3", "W")]  # fmt: skip
     found, report = year(rows, "from_events")
     assert (found["total_installs"], report["without_install"], report["not_in_installs"]) == (2, 1, 0)
+
+
+def test_filters_on_installs_from_events():
+    rows = [paid("2026-01-05", 1.0, "1", store="app_store"), paid("2026-01-05", 1.0, "2", user="v", store="play_store")]
+    assert year(rows, "from_events", filters={"store": ["app_store"]})[0]["total_installs"] == 1
+    assert year(rows, "from_events", filters={"store_product_id": ["yearly"]})[0]["total_installs"] == 2
+
+
+def test_filters_on_ready_counts():
+    told = (("app_store", 3), ("play_store", 4), (None, 50))
+    counts = [{"install_date": date(2026, 1, 5), "installs": number, "store": store} for store, number in told]
+    rows = [paid("2026-01-05", 1.0, "1", store="app_store")]
+    assert year(rows, counts, filters={"store": ["app_store"]})[0]["total_installs"] == 3
+    assert year(rows, counts, filters={"store_product_id": ["yearly"]})[0]["total_installs"] == 57
 
 
 def test_any_row_of_the_installs_may_pass_the_filters():
@@ -807,9 +841,11 @@ def test_renewals_may_grow_while_a_chain_runs():
     # The last row must pass, not only some row; each product of a chain runs by itself where it counts by itself.
     stores = [paid("2026-04-05", 1.0, "1", subscription_expires_at=later), paid("2026-05-05", 1.0, "2", store="other")]
     stores[0]["store"] = "store"
-    found, _ = year([*stores, *[paid(f"2026-0{at}-01", 1.0, f"v{at}", "V", store="store") for at in (1, 2, 3)]],
-                    filters={"store": ["store"]})  # fmt: skip
-    assert column(found, "currently_active_period") == [False] * 3
+    long = [paid(f"2026-0{at}-01", 1.0, f"v{at}", "V", store="store") for at in (1, 2, 3)]
+    for expires in (None, later):
+        stores[1]["subscription_expires_at"] = expires
+        found, _ = year([*stores, *long], filters={"store": ["store"]})
+        assert column(found, "currently_active_period") == [False] * 3
     products = [two[0], paid("2026-05-05", 1.0, "2", product_id="yearly")]
     assert running(*products) == [False] * 3
     assert running(*products, restart_per_product=True) == [False, True, True]
@@ -838,6 +874,8 @@ def test_rows_that_do_not_count_are_counted():
     expected = {"rows": 9, "sandbox": 2, "granted": 1, "other_events": 1, "unknown_events": 1, "nulls": 1}
     expected |= {"family_shared": 1}
     assert {name: count for name, count in report.items() if count} == expected
+    nobody = [*rows[:1], paid("2026-01-05", 2.0, "2", user=None)]
+    assert year(nobody, nulls="drop")[1]["nulls"] == 1
     with pytest.raises(cl.errors.DataError, match="usd"):
         cl.adapty.cohort(framed(rows), YEAR, installs=framed(ONE))
 
@@ -864,3 +902,17 @@ def test_no_events():
         answer = cl.adapty.cohort(frame, request, installs=framed(installs))
         assert_same(answer.to_dict(), expected)
         assert {name: answer.report.get(name) for name in report} == report
+
+
+def test_dates_before_the_calendar_are_told():
+    long_ago = pl.Series([-800_000], dtype=pl.Int32).cast(pl.Date)  # a year that Python's dates do not have
+    events = framed([paid("2026-01-05", 1.0, "1")])
+    for name in ("install_date", "event_datetime", "subscription_expires_at"):
+        with pytest.raises(cl.errors.DataError, match=rf"{name}.*-0221.*years 1 to 9999"):
+            cl.adapty.cohort(events.with_columns(long_ago.alias(name)), YEAR, installs="from_events")
+
+
+def test_expiries_at_the_end_of_the_calendar_are_far_away():
+    rows = [paid("2026-01-05", 1.0, "1", subscription_expires_at="9999-12-31T23:59:59Z")]
+    answer = cl.adapty.cohort(framed(rows), YEAR, installs="from_events", timezone="Asia/Tokyo")
+    assert answer.segments["total_revenue_usd"][0] == 1.0

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
-from naive_forecast import FEW, FIXED, HORIZON, NOBODY, OLDER, PAST, TOTAL, UNIT, YOUNG
+from naive_forecast import FEW, FIXED, HORIZON, OLDER, PAST, TOTAL, UNIT, YOUNG
 from strategies import quietly, seldom
 
 import cohortlib as cl
@@ -22,11 +22,10 @@ import cohortlib as cl
 # What the reasons say, so much of it that no two are taken for each other.
 TOLD = {
     UNIT: "only cohorts of weeks and months",
-    FEW: " payers; a prediction needs 30",
+    FEW: " payers by day ",
     YOUNG: " days since the last install; a prediction needs ",
-    PAST: " is past",
+    PAST: " is reached",
     OLDER: " older cohorts with 30 payers ",
-    NOBODY: "nobody had paid by day ",
     TOTAL: "the total ",
 }
 
@@ -398,6 +397,20 @@ def test_where_nothing_was_there_is_nothing_to_grow_from():
     assert predicted(history + NEW, asked(14)) == close(230 * 325 / 200 + annual, 24 + 8 * 60 / 40)
 
 
+@pytest.mark.parametrize("taken", [5.0, 0.0])
+def test_from_nothing_or_less_nothing_grows_by_itself(taken):
+    # By day 14 the older ones have lost by weekly, or made nothing: all durations together tell, or none does.
+    weekly = [(0, -taken, WEEKLY), (20, 40.0, WEEKLY)]
+    lost = lived(OLD, 30, *weekly) + lived(LESS_OLD, 30, *weekly)
+    annual = lived(OLD, 10, (0, 60.0, ANNUAL), name="z")
+    before, after = 600 - 60 * taken, 600 + 60 * (40 - taken)
+    own = lived(OWN, 30, (0, 10.0, WEEKLY))
+    # Nobody has paid by day 14 in the one case, everybody (nothing) in the other.
+    payers = 30 * 70 / 10 if taken else 30
+    assert predicted(lost + annual + own, asked(14)) == close(300 * after / before, payers)
+    assert predicted(lost + own, asked(14)) == close(300, 30)
+
+
 def test_a_payer_of_two_durations_is_two():
     twice = lived(OWN, 30, (0, 10.0, WEEKLY), (1, 60.0, ANNUAL))
     assert predicted(HISTORY + twice, asked(28)) == close(300 * 325 / 200 + 1800, 60)
@@ -407,6 +420,11 @@ def test_revenue_is_gross():
     taken = [row | {"proceeds_usd": 1.0, "net_revenue_usd": 0.5} for row in HISTORY + NEW]
     net = asked(28) | {"accounting_type": "net_revenue", "period_type": "days"}
     assert predicted(taken, net) == close(270 * 325 / 200 + 480, 32)
+
+
+@pytest.mark.parametrize("decimals", [0, 2, 9])
+def test_the_unit_of_money_does_not_matter(decimals):
+    assert predicted(HISTORY + NEW, asked(14), decimals=decimals) == close(230 * 325 / 200 + 480 * 2, 40)
 
 
 def test_filters_narrow_the_past_too():
@@ -439,7 +457,8 @@ def test_too_few_payers():
     # A payment after `to` is none.
     late = lived(OWN, 1, (40, 10.0, WEEKLY), name="l")
     assert predicted(HISTORY + few + late, asked(28)) == (FEW, 29)
-    assert predicted(HISTORY + few + late, asked(40)) == close(290 * 325 / 200, 29)
+    assert predicted(HISTORY + few + late, asked(40)) == (FEW, 29)  # what is read is day 28
+    assert predicted(HISTORY + few + late, asked(40), as_of=OWN + timedelta(34)) == (FEW, 29)
 
 
 def test_too_young():
@@ -471,6 +490,7 @@ def test_too_few_older_cohorts():
     # On 2026-01-25 the week of 2025-01-13 is 371 days old, that of 2025-01-06 378.
     assert predicted(HISTORY + NEW, asked(14, 12)) == close(230 * 325 / 200 + 480 * 2, 40)
     assert predicted(HISTORY + NEW, asked(7, 12)) == (OLDER, 1)  # 364 and 371 days
+    assert predicted(HISTORY + NEW, asked(8, 12)) == close(230 * 325 / 200 + 480 * 2, 40)  # 365 and 372
     assert predicted(HISTORY + NEW, asked(14, 18)) == (OLDER, 0)
 
 
@@ -490,7 +510,7 @@ def test_a_step_takes_the_older_cohorts_that_have_reached_it():
 
 def test_nobody_had_paid_by_then():
     late = lived(OWN, 30, (10, 10.0, WEEKLY))
-    assert predicted(HISTORY + late, asked(13)) == (NOBODY, 7)
+    assert predicted(HISTORY + late, asked(13)) == (FEW, 0)
     assert predicted(HISTORY + late, asked(14)) == close(300 * 325 / 200, 30)
 
 
@@ -576,7 +596,8 @@ def test_no_events_no_prediction():
     nothing = framed(HISTORY).clear()
     segments = ask(nothing, asked(14), "from_events").segments
     assert segments["predict"].null_count() == segments.height
-    assert [(word(reason), number(reason)) for reason in segments["predict_reason"][1:]] == [(FEW, 0)] * 3
+    reasons = [(word(reason), number(reason)) for reason in segments["predict_reason"][1:]]
+    assert reasons == [(FEW, 0), (FEW, 0), (YOUNG, 0)]
 
 
 # --- three years of an app ---------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Revenue and payers by (duration, segment, age), cumulative over ages, and payers by segment.
+    """Revenue and payers by (duration, segment, age), and payers of any duration by (segment, age), cumulative.
 
     The last column has no end. `last_days` are the last days on which the segments had installs, `starts` their
     first.
@@ -51,7 +51,6 @@ class Ladder:
     payers: Ints
     paid: Ints
     trial: int
-    starts: Ints
     last_days: Ints
 
     @classmethod
@@ -63,14 +62,12 @@ class Ladder:
         kinds = 1 + (events.frame["duration"].n_unique() if codes.size else 0)
         rungs = ledger.settle(lambda question: _Rungs(question, kinds))
         money, payers, paid = reduce(lambda one, other: [*map(add, one, other)], (rung.sums for rung in rungs))
-        segments = question.segments
         return cls(
             np.cumsum(money, axis=2),
             np.cumsum(payers, axis=2),
-            paid,
+            np.cumsum(paid, axis=1),
             max(int(rung.trial[0]) for rung in rungs),
-            segments.starts,
-            segments.ends,
+            question.segments.ends,
         )
 
 
@@ -80,7 +77,7 @@ class _Rungs:
     def __init__(self, question: Question, kinds: int) -> None:
         shape = (kinds, len(question.segments), len(AGES) + 1)
         check_size(int(np.prod(shape)), "a shorter date")
-        self.sums = [np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape[1], np.int64)]
+        self.sums = [np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape[1:], np.int64)]
         self.trial = np.zeros(1, np.int64)
         self._column_of_age = column_of_age(AGES)
 
@@ -117,22 +114,24 @@ def _predicted(own: Ladder, history: Ladder, segment: int, question: Question) -
     horizon = HORIZONS[question.request.prediction_months]
     edge = min(question.as_of, question.segments.last)
     age = edge - int(own.last_days[segment])
-    trial = max(own.trial, history.trial)
-    payers = int(own.paid[segment])
-    if payers < PAYERS:
-        return Prediction(reason=f"{payers:,} payers; a prediction needs {PAYERS}")
-    if age < max(trial, AGES[0]):
-        wait = max(trial, AGES[0])
-        return Prediction(reason=f"{age:,} days since the last install; a prediction needs {wait:,}, the longest trial")
+    wait = max(own.trial, history.trial, AGES[0])
+    reached = sum(day <= age for day in AGES) - 1
+    if reached < 0 or AGES[reached] < wait:
+        wait = next(day for day in AGES if day >= wait)
+        return Prediction(reason=f"{age:,} days since the last install; a prediction needs {wait}, trials being over")
     if age >= horizon:
-        return Prediction(reason=f"{age:,} days since the last install: the horizon of {horizon} days is past")
-    reached = max(column for column, day in enumerate(AGES) if day <= age)
+        return Prediction(reason=f"{age:,} days since the last install: the horizon of {horizon} days is reached")
+    payers = int(own.paid[segment, reached])
+    if payers < PAYERS:
+        return Prediction(reason=f"{payers:,} payers by day {AGES[reached]}; a prediction needs {PAYERS}")
     ages = edge - history.last_days
-    large = (history.paid >= PAYERS) & (history.starts < own.starts[segment])
+    rungs = np.searchsorted(AGES, ages, side="right") - 1
+    large = (rungs >= 0) & (history.paid[np.arange(ages.size), rungs] >= PAYERS)
     revenue = own.revenue[:, segment, reached].astype(float)
     users = own.payers[:, segment, reached].astype(float)
     for column in range(reached, AGES.index(horizon)):
-        older = large & (ages >= AGES[column + 1])
+        # What is old enough is older than the segment itself.
+        older = large & (rungs > column)
         if older.sum() < COHORTS:
             return Prediction(
                 reason=f"{older.sum()} older cohorts with {PAYERS} payers have reached day {AGES[column + 1]}; "
@@ -140,8 +139,6 @@ def _predicted(own: Ladder, history: Ladder, segment: int, question: Question) -
             )
         revenue *= _growth(history.revenue[:, older, column : column + 2].sum(axis=1))
         users *= _growth(history.payers[:, older, column : column + 2].sum(axis=1))
-    if users.sum() == 0:
-        return Prediction(reason=f"nobody had paid by day {AGES[reached]}")
     return Prediction(float(revenue.sum()) / 10**question.decimals, float(users.sum()))
 
 

@@ -29,6 +29,7 @@ _U0, _U1, _U8 = _U(0), _U(1), _U(8)
 _LOW, _U12, _U32, _U63 = _U(0xFFFFFFFF), _U(12), _U(32), _U(63)
 _KIND_SALT, _EVENT_SALT, _CHAIN_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xE7037ED1A0B428DB)
 _NUMBERING_SALT, _ORDINAL_SALT = _U(0x8EBC6AF09C88C6E3), _U(0xA0761D6478BD642F)
+LONGEST_TRIAL = 92  # days; what is longer is taken for a wrong date
 _FAR = np.int64(1) << np.int64(40)
 
 
@@ -706,8 +707,8 @@ def add_ladder(count, columns, column_of_age, money, payers, paid, trial, scratc
     """Add the users of a settled partition to the sums over (duration, segment, age) that a forecast grows from.
 
     Ages are as in `add_days`. `money` takes revenue, refunds at their own age under the duration of their payment;
-    `payers` takes users at their first payment of the duration, refunded or not; `paid`, by segment, users who paid
-    at all; ``trial[0]`` becomes the longest trial of a member, in days. Without durations all are 0.
+    `payers` takes users at their first payment of the duration, refunded or not; `paid`, by segment and age, at their
+    first of all; ``trial[0]`` becomes the longest trial of a member, in days. Without durations all are 0.
     """
     revenue, days, flags, expiries, durations = (
         columns.revenue, columns.days, columns.flags, columns.expiries, columns.durations,
@@ -733,7 +734,9 @@ def add_ladder(count, columns, column_of_age, money, payers, paid, trial, scratc
             kind = flags[i] & KIND
             if kind == 0:
                 if expiries.size and expiries[i] != NONE:
-                    trial[0] = max(trial[0], np.int64(expiries[i]) - np.int64(days[i]))
+                    length = np.int64(expiries[i]) - np.int64(days[i])
+                    if length <= LONGEST_TRIAL:
+                        trial[0] = max(trial[0], length)
                 continue
             own = i if target[k] < 0 else position[_U(target[k])]
             d = np.int64(durations[own]) if durations.size else np.int64(0)
@@ -744,10 +747,10 @@ def add_ladder(count, columns, column_of_age, money, payers, paid, trial, scratc
             else:
                 money[d, s, column] += revenue[i]
                 first[d] = min(first[d], column)
-        some = False
+        soonest = width
         for d in range(first.size):
             if first[d] < width:
                 payers[d, s, first[d]] += 1
-                some = True
-        if some:
-            paid[s] += 1
+                soonest = min(soonest, first[d])
+        if soonest < width:
+            paid[s, soonest] += 1

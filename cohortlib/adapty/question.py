@@ -1,6 +1,7 @@
 """What is asked of the rows: the request, what it leaves open, and the segments that follow from both."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Question:
     threads: int | None
     progress: Progress | None
 
-    @property
+    @cached_property
     def segments(self) -> Segments:
         """The segments of the table."""
         return Segments.of(self.request, self.conventions.week_start)

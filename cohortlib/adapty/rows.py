@@ -39,7 +39,7 @@ class Days:
         """Prepare a column that may have nulls."""
         if column.null_count() == len(column):
             return cls(None, None)
-        filled, nulls = without_nulls(column, column.min())
+        filled, nulls = without_nulls(column)
         return cls(Cut.of(Instants.of(filled), zone, Calendar("D")), nulls)
 
     @cached_property
@@ -69,7 +69,7 @@ class _Texts:
 
     @classmethod
     def of(cls, column: pl.Series) -> "_Texts":
-        filled, nulls = without_nulls(column, "")
+        filled, nulls = without_nulls(column)
         return cls(Users(filled.rechunk()), nulls)
 
     def __call__(self, first: int, size: int) -> NDArray[np.uint64]:
@@ -82,13 +82,14 @@ class _Texts:
         return pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64))
 
 
-def without_nulls(column: pl.Series, value: Any) -> tuple[pl.Series, NDArray[np.bool_] | None]:  # noqa: ANN401
-    """Fill nulls, and mark where they were."""
+def without_nulls(column: pl.Series) -> tuple[pl.Series, NDArray[np.bool_] | None]:
+    """Fill nulls with a value that stands there anyway, or that is empty, and mark where they were."""
     if not column.null_count():
         return column, None
     # Without its name, which polars may take for a pattern.
     plain = column.alias("")
-    return plain.fill_null(value).alias(column.name), plain.is_null().to_numpy()
+    filled = plain.fill_null("") if plain.dtype == pl.String else plain.fill_null(strategy="min")
+    return filled.alias(column.name), plain.is_null().to_numpy()
 
 
 def _bits(column: pl.Series | None) -> NDArray[np.bool_] | None:
@@ -159,7 +160,7 @@ class Rows:
         at = frame["event_datetime"]
         dated = at.null_count() < len(at)
         if dated:
-            at, _ = without_nulls(at, at.min())
+            at, _ = without_nulls(at)
         chains = frame["original_transaction_id"]
         if chains.null_count():
             chains = frame.select(pl.coalesce("original_transaction_id", "transaction_id")).to_series()
@@ -186,7 +187,9 @@ class Rows:
             _codes(frame["product_id"]) if question.restarts else np.empty(0, np.int32),
             _numbers(frame) if question.consecutive else np.empty(0, np.int32),
             _Texts.of(frame["profile_event_id"]) if "profile_event_id" in there else None,
-            _codes(frame["duration"]) if durations and "duration" in there else np.empty(0, np.int32),
+            _codes(frame["duration"].str.to_lowercase())
+            if durations and "duration" in there
+            else np.empty(0, np.int32),
             _bits(filters.transactions(frame, question.request.filters)),
             seen,
         )
@@ -292,6 +295,11 @@ def _codes(column: pl.Series) -> NDArray[np.int32]:
     names = column.alias("").cast(pl.String)
     kinds = pl.Enum(names.drop_nulls().unique().sort())
     return (names.cast(kinds).to_physical().cast(pl.Int32) + 1).fill_null(0).to_numpy()
+
+
+def _durations(frame: pl.DataFrame) -> NDArray[np.int32]:
+    """Give durations numbers, in whatever case they are written."""
+    return _codes(frame["duration"].str.to_lowercase()) if "duration" in frame.columns else np.empty(0, np.int32)
 
 
 def _numbers(frame: pl.DataFrame) -> NDArray[np.int32]:

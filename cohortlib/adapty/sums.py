@@ -142,7 +142,7 @@ class Ledger:
     def of(cls, events: Events, installs: Installs, question: Question, *, durations: bool = False) -> "Ledger":
         """Order the rows of all users; with the durations of products where they are asked for."""
         users, listed_users = Users.of(events.frame["user"]), None
-        filled, _ = without_nulls(users.series, "" if users.wide else 0)
+        filled, _ = without_nulls(users.series)
         users = Users(filled, users.whole)
         if installs.users is not None:
             users, listed_users = Users.both(users, Users.of(installs.users), ("the events", "installs"))
