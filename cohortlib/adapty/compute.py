@@ -113,7 +113,7 @@ def cohort(
     question = Question(Request.of(request), conventions, timezone, decimals, threads, progress)
     read = read_events(
         events, user_unit=conventions.user_unit, refund_upgraded=conventions.refund_upgraded, nulls=nulls,
-        wanted=question.wanted() | ({"duration"} if predict else set()),
+        wanted=question.wanted() | ({"duration"} if predict else set()), threads=threads,
     )  # fmt: skip
     from_events = isinstance(installs, str) and installs == "from_events"
     who = Installs(None if from_events else read_installs(installs, user_unit=conventions.user_unit, nulls=nulls))

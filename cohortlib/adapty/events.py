@@ -19,6 +19,7 @@ from cohortlib.adapty import columns, revenuecat
 from cohortlib.adapty.columns import Column
 from cohortlib.adapty.tables import ATTRIBUTION, Raw, tables
 from cohortlib.errors import DataError, SchemaError, listed, warn
+from cohortlib.partitions import on_threads, workers_for
 from cohortlib.sources import Source
 
 KINDS = {
@@ -111,6 +112,7 @@ class _Ask:
     user_unit: str
     refund_upgraded: str
     wanted: frozenset[str]
+    workers: int
 
     def columns(self) -> dict[str, tuple[str, ...]]:
         """Give the canonical columns to read, and the names that each may have in the source."""
@@ -137,7 +139,13 @@ class _Part:
 
 
 def read_events(
-    source: Source, *, user_unit: str, refund_upgraded: str, nulls: str, wanted: Iterable[str] = ()
+    source: Source,
+    *,
+    user_unit: str,
+    refund_upgraded: str,
+    nulls: str,
+    wanted: Iterable[str] = (),
+    threads: int | None = None,
 ) -> Events:
     """Read events and tell which rows count.
 
@@ -151,8 +159,10 @@ def read_events(
         ``"error"``, or ``"drop"`` to leave out rows without a user, an instant or their money.
     wanted
         The optional columns that somebody needs.
+    threads
+        Number of threads, by default all.
     """
-    ask = _Ask(user_unit, refund_upgraded, frozenset(wanted))
+    ask = _Ask(user_unit, refund_upgraded, frozenset(wanted), workers_for(threads))
     adapty = [*ask.extras(), *(name for names in ask.columns().values() for name in names)]
     others = revenuecat.names(user_unit)
 
@@ -263,18 +273,21 @@ def _device(column: pl.Series) -> Column:
 
 
 def _from_adapty(raw: Raw, ask: _Ask) -> _Part:
-    read = {}
-    for name, accepted in ask.columns().items():
-        reader = _device if name == "user" and ask.user_unit == "device_id" else _READERS[name]
-        column = _pick(raw, accepted, reader)
-        if column is not None:
-            read[name] = column
+    def pick(named: tuple[str, tuple[str, ...]]) -> Column | None:
+        name, accepted = named
+        return _pick(raw, accepted, _device if name == "user" and ask.user_unit == "device_id" else _READERS[name])
+
+    names = ask.columns()
+    picked = zip(names, on_threads(ask.workers, pick, list(names.items())), strict=True)
+    read = {name: column for name, column in picked if column is not None}
     frame = raw.frame
     code = _codes(frame["event_type"])
     family = [_is(frame[name], "FAMILY_SHARED") for name in _FAMILY if name in frame.columns]
     masks = {"family_shared": reduce(or_, family) if family else None, "granted": _granted(read)}
     if "cancellation_reason" in frame.columns:
-        masks["upgraded"] = (code >= 5) & _is(frame["cancellation_reason"], "upgraded")
+        refunds = (code >= 5).arg_true()
+        upgraded = _is(frame["cancellation_reason"].gather(refunds), "upgraded")
+        masks["upgraded"] = pl.repeat(value=False, n=len(code), eager=True).scatter(refunds.filter(upgraded), True)
     return _judged(read, code, _is(frame["environment"], "Production"), masks)
 
 

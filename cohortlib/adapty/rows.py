@@ -14,7 +14,7 @@ from cohortlib.adapty import filters, kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question, Segments
 from cohortlib.errors import DataError, SchemaError
-from cohortlib.partitions import Kind, Meter, Partitions, workers_for
+from cohortlib.partitions import Kind, Meter, Partitions, on_threads, workers_for
 from cohortlib.periods import Calendar, epoch_day
 from cohortlib.schema import Amounts, Cut, Instants, Ints, Users, string_views
 
@@ -69,8 +69,8 @@ class _Texts:
 
     @classmethod
     def of(cls, column: pl.Series) -> "_Texts":
-        filled, nulls = without_nulls(column)
-        return cls(Users(filled.rechunk()), nulls)
+        nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
+        return cls(Users(column.rechunk()), nulls)
 
     def __call__(self, first: int, size: int) -> NDArray[np.uint64]:
         return self.users.keys(first, size)[0]
@@ -83,13 +83,12 @@ class _Texts:
 
 
 def without_nulls(column: pl.Series) -> tuple[pl.Series, NDArray[np.bool_] | None]:
-    """Fill nulls with a value that stands there anyway, or that is empty, and mark where they were."""
+    """Fill nulls of numbers with a value that stands there anyway, and mark where they were."""
     if not column.null_count():
         return column, None
     # Without its name, which polars may take for a pattern.
     plain = column.alias("")
-    filled = plain.fill_null("") if plain.dtype == pl.String else plain.fill_null(strategy="min")
-    return filled.alias(column.name), plain.is_null().to_numpy()
+    return plain.fill_null(strategy="min").alias(column.name), plain.is_null().to_numpy()
 
 
 def _bits(column: pl.Series | None) -> NDArray[np.bool_] | None:
@@ -166,9 +165,16 @@ class Rows:
             chains = frame.select(pl.coalesce("original_transaction_id", "transaction_id")).to_series()
         there = set(frame.columns)
 
-        def days(name: str) -> Days:
-            return Days.of(_before_the_end(frame[name]), question.timezone) if name in there else none
+        def days(column: pl.Series | None) -> Days:
+            return none if column is None else Days.of(_before_the_end(column), question.timezone)
 
+        instants = [
+            at,
+            *(frame[name] if name in there else None for name in ("install_date", "subscription_expires_at")),
+        ]
+        came, first_seen, expiries = on_threads(workers_for(question.threads), days, instants)
+        ids = [frame["transaction_id"], chains]
+        transactions, chained = on_threads(workers_for(question.threads), _Texts.of, ids)
         seen = None
         if installs:
             passing = filters.audience(frame, question.request.filters)
@@ -177,19 +183,17 @@ class Rows:
             question,
             events.kind.to_numpy(),
             Instants.of(at) if dated else None,
-            Days.of(at, question.timezone),
-            _Texts.of(frame["transaction_id"]),
-            _Texts.of(chains),
+            came,
+            transactions,
+            chained,
             tuple(Amounts.of(frame[name], question.decimals) for name in _MONEY),
             users,
-            days("install_date"),
-            days("subscription_expires_at"),
+            first_seen,
+            expiries,
             _codes(frame["product_id"]) if question.restarts else np.empty(0, np.int32),
             _numbers(frame) if question.consecutive else np.empty(0, np.int32),
             _Texts.of(frame["profile_event_id"]) if "profile_event_id" in there else None,
-            _codes(frame["duration"].str.to_lowercase())
-            if durations and "duration" in there
-            else np.empty(0, np.int32),
+            _durations(frame) if durations else np.empty(0, np.int32),
             _bits(filters.transactions(frame, question.request.filters)),
             seen,
         )

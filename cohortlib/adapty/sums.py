@@ -5,7 +5,7 @@ counts are whole numbers, so the sums of disjoint users add, and neither the ord
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cohortlib.adapty import kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.rows import Columns, Installs, Listed, Rows, without_nulls
+from cohortlib.adapty.rows import Columns, Installs, Listed, Rows
 from cohortlib.errors import warn
 from cohortlib.partitions import Meter, Partitions, bits_for, check_size, shared_out, workers_for
 from cohortlib.schema import Ints, Users
@@ -142,8 +142,9 @@ class Ledger:
     def of(cls, events: Events, installs: Installs, question: Question, *, durations: bool = False) -> "Ledger":
         """Order the rows of all users; with the durations of products where they are asked for."""
         users, listed_users = Users.of(events.frame["user"]), None
-        filled, _ = without_nulls(users.series)
-        users = Users(filled, users.whole)
+        if not users.wide:
+            # Only rows that do not count have no user.
+            users = replace(users, series=users.series.alias("").fill_null(0).alias(users.series.name))
         if installs.users is not None:
             users, listed_users = Users.both(users, Users.of(installs.users), ("the events", "installs"))
         report = dict(events.report)
