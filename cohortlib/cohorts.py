@@ -340,7 +340,7 @@ def _partition(
         (np.uint32, row is not None),
     )
     if table is None:
-        return Partitions.of(0, bits, 1, lambda first, size: (np.empty(0, np.int32), ()), types)
+        return Partitions.empty(bits, types)
     users, cut = table
     periods_of_days = cut.table(question.origin)
     above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
@@ -351,8 +351,7 @@ def _partition(
         units = rows = np.empty(0, np.int64)
         if amounts is not None:
             units = amounts.units(first, size)
-            high, low = kernels.magnitude(units)
-            totals.append((int(high) << 32) + int(low))
+            totals.append(schema.magnitude(units))
             kernels.leave_out(units, periods, question.span - 1, above)
             meter.add(size)
         if row is not None:

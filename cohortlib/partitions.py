@@ -81,6 +81,11 @@ class Partitions:
         edges = np.ascontiguousarray(starts.T)
         return cls(edges, (edges[1:] - edges[:-1]).sum(axis=1), columns)
 
+    @classmethod
+    def empty(cls, bits: int, types: Sequence[Kind]) -> "Partitions":
+        """Order no rows."""
+        return cls.of(0, bits, 1, lambda first, size: (np.empty(0, np.int32), ()), types)
+
     @property
     def count(self) -> int:
         """Number of partitions."""

@@ -166,6 +166,12 @@ def string_views(column: pl.Series) -> list[tuple[Keys, NDArray[np.uint8], Keys]
     return pieces
 
 
+def magnitude(units: Ints) -> int:
+    """Sum |units|, exactly."""
+    high, low = kernels.magnitude(units)
+    return (int(high) << 32) + int(low)
+
+
 def _range(column: pl.Series) -> tuple[Any, Any]:
     """Give the least and the greatest value, or twice None."""
     return column.min(), column.max()

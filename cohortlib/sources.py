@@ -23,6 +23,9 @@ class ArrowStream(Protocol):
 Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
 Chooser: TypeAlias = Callable[[list[str]], list[str]]
 
+PARQUET = (".parquet", ".pq")
+CSV = (".csv", ".csv.gz", ".csv.zst")
+
 
 def read(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> pl.DataFrame:
     """Read some columns of a source.
@@ -84,15 +87,20 @@ def files(path: str) -> list[str]:
         return []
 
 
-def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+def named_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
+    """List the files that a path or glob names, of which there must be one, and their bare names in small letters."""
     found = files(path)
     if not found:
         what = "no file matches" if glob.has_magic(path) else "there is no file"
-        raise SourceError(f"{what} {path!r}; expected the path or glob of Parquet or CSV files")
-    names = [Path(file).name.lower() for file in found]
-    if all(name.endswith((".parquet", ".pq")) for name in names):
+        raise SourceError(f"{what} {path!r}; expected the path or glob of {kinds}")
+    return found, [Path(file).name.lower() for file in found]
+
+
+def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+    found, names = named_files(path, "Parquet or CSV files")
+    if all(name.endswith(PARQUET) for name in names):
         return _collect(pl.scan_parquet(found, glob=False), wanted, repr(path))
-    if all(name.endswith((".csv", ".csv.gz", ".csv.zst")) for name in names):
+    if all(name.endswith(CSV) for name in names):
         return _read_csv(path, found, wanted, text, number)
     raise SourceError(
         f"{path!r} is neither Parquet nor CSV by its name; expected names that all end in .parquet, or all in .csv "

@@ -43,8 +43,7 @@ class Prediction:
 class Ladder:
     """Revenue and payers by (duration, segment, age), and payers of any duration by (segment, age), cumulative.
 
-    The last column has no end. `last_days` are the last days on which the segments had installs, `starts` their
-    first.
+    The last column has no end. `last_days` are the last days on which the segments may have had installs.
     """
 
     revenue: Ints

@@ -619,6 +619,13 @@ def add_renewals(count, columns, stamps, cells, heads, scratch):
     chain_stamps[-1] = stamp
 
 
+# The column of an age in days, which is never below 0; the last where it is beyond all that have one.
+@njit(nogil=True, cache=True, inline="always")
+def _column(day, install, column_of_age, width):
+    age = max(np.int64(day) - np.int64(install), np.int64(0))
+    return np.int64(column_of_age[age]) if age < column_of_age.size else np.int64(width - 1)
+
+
 @njit(nogil=True, cache=True)
 def add_days(count, columns, column_of_age, cells, heads, scratch):
     """Add the users of a settled partition to the sums over (segment, age).
@@ -655,8 +662,7 @@ def add_days(count, columns, column_of_age, cells, heads, scratch):
                 continue
             i = position[_U(k)]
             kind = flags[i] & KIND
-            age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
-            column = np.int64(column_of_age[age]) if age < column_of_age.size else width - 1
+            column = _column(days[i], install[u], column_of_age, width)
             c = np.int64(chain[k])
             if kind <= 3:
                 activated = min(activated, column)
@@ -683,8 +689,7 @@ def add_days(count, columns, column_of_age, cells, heads, scratch):
         for k in range(begin, end):
             i = position[_U(k)]
             if use[k] and (flags[i] & KIND) == 4:
-                age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
-                column = np.int64(column_of_age[age]) if age < column_of_age.size else width - 1
+                column = _column(days[i], install[u], column_of_age, width)
                 if column < left[k]:
                     cells[SUBSCRIPTIONS, s, column] += 1
                     if left[k] < width:
@@ -740,8 +745,7 @@ def add_ladder(count, columns, column_of_age, money, payers, paid, trial, scratc
                 continue
             own = i if target[k] < 0 else position[_U(target[k])]
             d = np.int64(durations[own]) if durations.size else np.int64(0)
-            age = max(np.int64(days[i]) - np.int64(install[u]), np.int64(0))
-            column = np.int64(column_of_age[age]) if age < column_of_age.size else width - 1
+            column = _column(days[i], install[u], column_of_age, width)
             if kind > 4:
                 money[d, s, column] -= abs(revenue[i])
             else:

@@ -9,14 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib import kernels as shared
 from cohortlib.adapty import filters, kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question, Segments
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.partitions import Kind, Meter, Partitions, on_threads, workers_for
 from cohortlib.periods import Calendar, epoch_day
-from cohortlib.schema import Amounts, Cut, Instants, Ints, Users, string_views
+from cohortlib.schema import Amounts, Cut, Instants, Ints, Users, magnitude, string_views
 
 _MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
 _NUMBER = "consecutive_payments"
@@ -212,7 +211,7 @@ class Rows:
             late = (days > last_day) & (kind >= 0)
             later.append(int(late.sum()))
             revenue, proceeds, net = units = [amounts.units(first, size) for amounts in self.amounts]
-            totals.append([(int(high) << 32) + int(low) for high, low in map(shared.magnitude, units)])
+            totals.append([*map(magnitude, units)])
             keys, keys2 = self.users.keys(first, size)
             if self.numbers.size:
                 numbers = self.numbers[first:stop]
@@ -350,7 +349,7 @@ class Installs:
         """Order the table of users."""
         types = ((np.uint64, True), (np.uint64, users is not None and users.wide), (np.int32, True), (np.int32, True))
         if self.frame is None or users is None or not len(users):
-            return Partitions.of(0, bits, 1, lambda first, size: (np.empty(0, np.int32), ()), types)
+            return Partitions.empty(bits, types)
         days = Days.of(self.frame["install_date"], question.timezone)
         passes = _bits(filters.installs(self.frame, question.request.filters))
 

@@ -1,6 +1,5 @@
 """From whatever the user holds to frames of raw columns: each file by itself, for their headers may differ."""
 
-import glob
 import gzip
 import json
 from collections.abc import Callable, Collection
@@ -48,14 +47,10 @@ def tables(source: Source, choose: Choose, fields: Collection[str], loose: Colle
     if not isinstance(source, str | Path):
         return [Raw(sources.read(source, lambda there: choose(there, "the table"), text=""))]
     path = str(source)
-    found = sources.files(path)
-    if not found:
-        what = "no file matches" if glob.has_magic(path) else "there is no file"
-        raise SourceError(f"{what} {path!r}; expected the path or glob of CSV, Parquet or JSON lines files")
-    names = [Path(file).name.lower() for file in found]
-    if all(name.endswith((".parquet", ".pq")) for name in names):
+    found, names = sources.named_files(path, "CSV, Parquet or JSON lines files")
+    if all(name.endswith(sources.PARQUET) for name in names):
         return [Raw(_collected(pl.scan_parquet(file, glob=False), choose, file)) for file in found]
-    if all(name.endswith((".csv", ".csv.gz", ".csv.zst")) for name in names):
+    if all(name.endswith(sources.CSV) for name in names):
         return [Raw(_collected(pl.scan_csv(file, glob=False, infer_schema=False), choose, file)) for file in found]
     if all(name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson")) for name in names):
         return [Raw(_lines(path, found, choose, fields, loose), mixed=True)]
