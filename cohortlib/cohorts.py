@@ -5,7 +5,8 @@ produce is added as integers, so the result does not depend on how many there we
 """
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import reduce
@@ -19,17 +20,9 @@ from polars.selectors import by_name
 
 from cohortlib import kernels, schema, sources
 from cohortlib.errors import DataError, SchemaError, SettingError, listed, one_of, warn
-from cohortlib.partitions import (
-    Meter,
-    Partitions,
-    Progress,
-    bits_for,
-    check_progress,
-    check_size,
-    shared_out,
-    workers_for,
-)
+from cohortlib.partitions import Meter, Progress, bits_for, check_progress, check_size, shared_out, workers_for
 from cohortlib.periods import Calendar, Freq, check_zone, span
+from cohortlib.records import Batch, Filing, Records
 from cohortlib.schema import Amounts, Cut, Instants, Ints, Transactions, Users
 from cohortlib.sources import Source
 
@@ -37,6 +30,8 @@ Refunds = Literal["net", "signed", "drop"]
 BeforeJoined = Literal["error", "clip", "drop"]
 _Result = TypeVar("_Result")
 
+_GROUP = 1 << 15  # rows that a worker nets at a time
+_SHORT = 1 << 22  # sums of users by periods that may lie side by side
 _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before cohorts are counted first
 
 
@@ -87,6 +82,11 @@ class Settings:
     def calendar(self) -> Calendar:
         """How days become periods."""
         return Calendar(self.freq, self.week_start)
+
+    @property
+    def roles(self) -> list[str]:
+        """The columns of users, instants and amounts."""
+        return [self.user, self.timestamp, self.amount]
 
     @property
     def scale(self) -> int:
@@ -210,46 +210,97 @@ class Sums:
 
 @dataclass(frozen=True)
 class Question:
-    """The rows of all users beside the grid in which they are to be placed.
+    """The records of all users beside the grid in which they are to be placed.
 
     The periods of the grid count from the ordinal `origin`; the last, the right edge, is ``origin + span − 1``.
-    Cohorts before the period `first` are left out. Where there is nothing to place, `span` is 0.
+    Cohorts before the period `first` are left out. Where there is nothing to place, `records` is None and `span` is 0.
+    `users` are the users of each row that was filed, where the source was read as a whole.
     """
 
     settings: Settings
-    rows: Transactions
-    joined: tuple[Users, Cut] | None
-    origin: int
-    span: int
-    first: int
+    meter: Meter
+    users: list[Users]
+    records: Records | None
+    origin: int = 0
+    span: int = 0
+    first: int = 0
 
     @classmethod
-    def of(cls, source: Source, settings: Settings) -> "Question":
-        """Read a source and lay out the grid."""
+    def of(cls, source: Source, settings: Settings, *, whole: bool) -> "Question":
+        """Read a source and lay out the grid; unless the `whole` is asked for, batch by batch where that can be."""
+        if not whole and settings.joined is None:
+            stream = sources.stream(source, lambda _: settings.roles, text=settings.user, number=settings.amount)
+            if Users.alike(stream.schema[settings.user]):
+                # What is wrong is better told of the whole table.
+                with suppress(DataError):
+                    return cls._of_batches(stream, settings)
+            source = stream.source
         rows, joined = _read(source, settings)
+        rows.dropped.tell("the table")
+        users = [rows.users] if joined is None else [joined.users, rows.users]
+        question = cls._filed(settings, [rows], len(rows.users), joined, wide=rows.users.wide)
+        return replace(question, users=users)
+
+    @classmethod
+    def _of_batches(cls, stream: sources.Stream, settings: Settings) -> "Question":
+        dropped = schema.Dropped()
+
+        def batches() -> Iterator[Transactions]:
+            nonlocal dropped
+            for frame in stream.batches:
+                rows = _transactions(frame, settings)
+                dropped += rows.dropped
+                yield rows
+
+        wide = stream.schema[settings.user] == pl.String
+        question = cls._filed(settings, batches(), stream.rows, None, wide=wide)
+        dropped.tell("the table")
+        return question
+
+    @classmethod
+    def _filed(
+        cls, settings: Settings, tables: Iterable[Transactions], rows: int, joined: Batch | None, *, wide: bool
+    ) -> "Question":
+        """File the rows of all tables, then lay out the grid."""
+        amounts: list[Amounts] = []
+        ends: list[int] = []
+
+        def batches() -> Iterator[Batch]:
+            for table in tables:
+                amounts[:] = [table.amounts]
+                if table.last_day is not None:
+                    ends.append(table.last_day)
+                if table.cut is not None:
+                    yield Batch(table.users, table.cut, table.amounts)
+
+        others = len(joined.users) if joined else 0
+        meter = Meter(settings.progress, rows)
+        filing = Filing(rows + others, bits_for(rows, others), settings.workers, wide=wide)
+        if joined is not None:
+            filing.add([joined])
+        filing.add(batches(), meter)
+        records = filing.records()
+        if filing.total >= 2**63:
+            raise amounts[0].too_large()
+
         calendar = settings.calendar
         start, last = settings.edges()
         # The periods of the last day of all rows and of the day after.
-        told, after = (
-            (None, None) if rows.last_day is None else calendar.ordinals(rows.last_day + np.arange(2)).tolist()
-        )
+        told, after = calendar.ordinals(max(ends) + np.arange(2)).tolist() if ends else (None, None)
         last = told if last is None else last
-        cuts = [cut for cut in (rows.cut, joined and joined[1]) if cut is not None]
-        if last is None or not cuts:
-            return cls(settings, rows, joined, 0, 0, 0)
+        if last is None or records is None:
+            return cls(settings, meter, [], None)
         if settings.complete_only and told == after == last:
             last -= 1
         # Where all rows lie after the right edge the grid has that one period, and the rows are checked all the same.
-        origin = min(last, *(int(cut.ordinals[0]) for cut in cuts))
+        origin = min(last, int(calendar.ordinals(np.array([records.first]))[0]))
         first = 0 if start is None else max(0, start - origin)
-        return cls(settings, rows, joined, origin, last - origin + 1, first)
+        return cls(settings, meter, [], records, origin, last - origin + 1, first)
 
-    @property
-    def texts(self) -> Users:
-        """The users of all rows, as `Activity.row` counts them."""
-        if self.joined is None:
-            return self.rows.users
-        return Users(pl.concat([self.rows.users.series, self.joined[0].series.alias(self.rows.users.series.name)]))
+    def text(self, rows: NDArray[np.uint32]) -> pl.Series:
+        """Give the users of some rows, as they were filed, as text."""
+        series = [users.series for users in self.users]
+        return Users(pl.concat([part.alias("") for part in series]) if len(series) > 1 else series[0]).text(rows)
 
     def labels(self) -> pl.Series:
         """Name the periods of the grid."""
@@ -260,7 +311,7 @@ class Question:
         """Add up everybody."""
         kept = np.arange(self.span) >= self.first
         workers = self.settings.workers
-        netting = _Netting.of(self, numbered=False)
+        netting = _Netting.of(self)
         cells = 8 * self.span * (self.span + 1)
         if cells * workers > _SUMS_BYTES:
             # Too many cells to have them all: count the cohorts first, and make cells for those that exist.
@@ -273,27 +324,30 @@ class Question:
 
     def activity(self) -> Activity:
         """Give everybody one by one, cohorts before `first` too."""
-        netting = _Netting.of(self, numbered=True)
+        netting = _Netting.of(self)
         users = netting.everybody(self.settings.workers)
         netting.end()
         return users
 
 
-def _read(source: Source, settings: Settings) -> tuple[Transactions, tuple[Users, Cut] | None]:
+def _transactions(frame: pl.DataFrame, settings: Settings) -> Transactions:
+    return schema.transactions(
+        frame, *settings.roles,
+        nulls=settings.nulls, decimals=settings.decimals, zone=settings.timezone, calendar=settings.calendar,
+    )  # fmt: skip
+
+
+def _read(source: Source, settings: Settings) -> tuple[Transactions, Batch | None]:
     """Read the transactions and, where it is asked for, the table of joined users."""
-    roles = [settings.user, settings.timestamp, settings.amount]
     joined = settings.joined
     there: list[str] = []
 
     def wanted(names: list[str]) -> list[str]:
         there.extend(names)
-        return [*roles, joined] if isinstance(joined, str) and joined in names else roles
+        return [*settings.roles, joined] if isinstance(joined, str) and joined in names else settings.roles
 
     frame = sources.read(source, wanted, text=settings.user, number=settings.amount)
-    rows = schema.transactions(
-        frame, *roles,
-        nulls=settings.nulls, decimals=settings.decimals, zone=settings.timezone, calendar=settings.calendar,
-    )  # fmt: skip
+    rows = _transactions(frame, settings)
     if joined is None:
         return rows, None
     if isinstance(joined, str) and joined in there:
@@ -304,11 +358,12 @@ def _read(source: Source, settings: Settings) -> tuple[Transactions, tuple[Users
         if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
             raise SchemaError(f"joined={joined!r} is neither a table nor the name of a column")
         table = sources.read(joined, lambda names: _joined_columns(names, settings.user), text=settings.user)
-    table = schema.without_nulls(table, settings.nulls, "the joined table")
+    table, dropped = schema.without_nulls(table, settings.nulls, "the joined table")
+    dropped.tell("the joined table")
     users, others = Users.both(rows.users, Users.of(table[settings.user]))
     instants = Instants.of(table[table.columns[-1]])
     cut = Cut.of(instants, settings.timezone, settings.calendar)
-    return replace(rows, users=users), None if cut is None else (others, cut)
+    return replace(rows, users=users), None if cut is None else Batch(others, cut, None)
 
 
 def _joined_columns(names: list[str], user: str) -> list[str]:
@@ -321,98 +376,68 @@ def _joined_columns(names: list[str], user: str) -> list[str]:
     return [user, "joined" if "joined" in names else dates[0]]
 
 
-def _partition(
-    question: Question,
-    table: tuple[Users, Cut] | None,
-    amounts: Amounts | None,
-    bits: int,
-    row: int | None,
-    meter: Meter,
-) -> Partitions:
-    """Order a table by partition. Without amounts no row is left out; `row` is the number of the first."""
-    settings = question.settings
-    wide = table is not None and table[0].wide
-    types = (
-        (np.uint64, True),
-        (np.uint64, wide),
-        (np.int32, True),
-        (np.int64, amounts is not None),
-        (np.uint32, row is not None),
-    )
-    if table is None:
-        return Partitions.empty(bits, types)
-    users, cut = table
-    periods_of_days = cut.table(question.origin)
-    above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
-    totals: list[int] = []
-
-    def block(first: int, size: int) -> tuple[NDArray[np.int32], tuple[NDArray[Any], ...]]:
-        periods = cut.periods(first, size, periods_of_days)
-        units = rows = np.empty(0, np.int64)
-        if amounts is not None:
-            units = amounts.units(first, size)
-            totals.append(schema.magnitude(units))
-            kernels.leave_out(units, periods, question.span - 1, above)
-            meter.add(size)
-        if row is not None:
-            rows = np.arange(first + row, first + row + size, dtype=np.uint32)
-        return periods, (*users.keys(first, size), periods, units, rows)
-
-    ordered = Partitions.of(len(users), bits, settings.workers, block, types)
-    if amounts is not None and sum(totals) >= 2**63:
-        raise amounts.too_large()
-    return ordered
-
-
 @dataclass(frozen=True)
 class _Netting:
-    """Both tables, ordered by partition, ready to be netted."""
+    """Records ready to be netted, a group of partitions at a time."""
 
     question: Question
-    rows: Partitions
-    joined: Partitions
-    numbered: bool
-    meter: Meter
+    records: Records
+    groups: list[tuple[int, int]]
+    table: NDArray[np.int32]
+    """The period of each day from the first on."""
     tallies: list[Ints] = field(default_factory=list)
 
     @classmethod
-    def of(cls, question: Question, *, numbered: bool) -> "_Netting":
-        rows, joined = question.rows, question.joined
-        others = len(joined[0]) if joined else 0
-        bits = bits_for(len(rows), others)
-        meter = Meter(question.settings.progress, len(rows))
-        first, second = (0, len(rows)) if numbered else (None, None)
-        table = None if rows.cut is None else (rows.users, rows.cut)
-        return cls(
-            question,
-            _partition(question, table, rows.amounts, bits, first, meter),
-            _partition(question, joined, None, bits, second, meter),
-            numbered,
-            meter,
-        )
+    def of(cls, question: Question) -> "_Netting":
+        """Prepare the netting of a question that has records."""
+        records = question.records
+        if records is None:
+            raise ValueError("there are no records")
+        days = np.arange(records.first, records.last + 1, dtype=np.int64)
+        table = (question.settings.calendar.ordinals(days) - question.origin).astype(np.int32)
+        return cls(question, records, records.groups(_GROUP), table)
 
-    def take(self, parts: Iterator[int]) -> Iterator[tuple[int, Activity]]:
-        """Net partitions, one after the other; each lasts until the next."""
-        settings, rows, joined = self.question.settings, self.rows, self.joined
-        keys, keys2, periods, units, numbers = rows.columns
-        joined_keys, joined_keys2, joined_periods, _, joined_numbers = joined.columns
-        scratch = kernels.make_scratch(int(max(1, (rows.sizes + joined.sizes).max())), self.question.span)
+    def take(self, groups: Iterator[int]) -> Iterator[tuple[int, Activity]]:
+        """Net groups, one after the other; each lasts until the next."""
+        settings, records, span = self.question.settings, self.records, self.question.span
+        above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
+        most = max(int(records.sizes[part:end].sum()) for part, end in self.groups)
+        rows = int(records.sizes.max())
+        short = span <= 64 and most * span <= _SHORT
+        slots = np.empty(1 << (2 * rows).bit_length(), np.int32)
+        codes, row_periods, row_units = np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(rows, np.int64)
+        users, users2 = np.empty(most, np.uint64), np.empty(most, np.uint64)
+        row, given, ends = np.empty(most, np.uint32), np.empty(most, np.int32), np.empty(most, np.int64)
+        periods, units = np.empty(most, np.int32), np.empty(most, np.int64)
+        sums = np.zeros(most * span if short else span, np.int64)
+        words = np.zeros(most if short else span // 64 + 1, np.uint64)
+        cohort, start = np.empty(most, np.int32), np.empty(most + 1, np.int64)
+        period, active, amount = np.empty(most, np.int32), np.empty(most, np.bool_), np.empty(most, np.int64)
         tally = np.zeros(7, np.int64)
         self.tallies.append(tally)
-        for p in parts:
-            users = kernels.activity(
-                p, rows.starts, keys, keys2, periods, units, numbers,
-                joined.starts, joined_keys, joined_keys2, joined_periods, joined_numbers,
-                self.question.span, settings.refunds == "signed", settings.before_joined == "clip",
-                tally, scratch,
+        for group in groups:
+            part, end = self.groups[group]
+            count = kernels.bring_together(
+                part, end, records.edges, records.pages, records.counts, records.words, records.wide,
+                self.table, records.first, span, span - 1, above, short,
+                slots, codes, row_periods, row_units,
+                users, users2, row, given, ends, periods, units, sums, words, tally,
             )  # fmt: skip
-            yield p, Activity(*users)
-            self.meter.add(int(rows.sizes[p]))
+            kept, cells = kernels.net(
+                count, row, given, ends, periods, units,
+                span, short, settings.refunds == "signed", settings.before_joined == "clip", tally, sums, words,
+                cohort, start, period, active, amount,
+            )  # fmt: skip
+            yield (
+                group,
+                Activity(cohort[:kept], row[:kept], start[: kept + 1], period[:cells], active[:cells], amount[:cells]),
+            )
+            self.question.meter.add(int(records.sizes[part:end].sum()))
 
     def net(self, work: Callable[[Iterator[tuple[int, Activity]]], _Result], workers: int) -> list[_Result]:
-        """Net all partitions, and let each worker do its work on those that it nets."""
+        """Net all groups, and let each worker do its work on those that it nets."""
         self.tallies.clear()
-        return shared_out(self.rows.count, workers, lambda parts: work(self.take(parts)))
+        return shared_out(len(self.groups), workers, lambda groups: work(self.take(groups)))
 
     def fold(self, kept: NDArray[np.bool_], workers: int) -> Sums:
         """Add everybody up."""
@@ -429,28 +454,23 @@ class _Netting:
         """Put everybody one after the other."""
 
         def work(netted: Iterator[tuple[int, Activity]]) -> dict[int, Activity]:
-            return {p: users.copy() for p, users in netted}
+            return {group: users.copy() for group, users in netted}
 
         parts: dict[int, Activity] = reduce(operator.or_, self.net(work, workers))
-        return Activity.chained([parts[p] for p in sorted(parts)])
+        return Activity.chained([parts[group] for group in sorted(parts)])
 
     def end(self) -> None:
-        """End, once all partitions are netted: say what of the joined table did not fit."""
+        """End, once all groups are netted: say what of the joined table did not fit."""
         if self.question.settings.joined is not None:
             self._tell()
-        self.meter.done()
+        self.question.meter.done()
 
     def _tell(self) -> None:
         settings = self.question.settings
         early, late, twice, unlisted, known = np.sum(self.tallies, axis=0)[:5].tolist()
         if twice or (early and settings.before_joined == "error"):
-            if not self.numbered:
-                # Only now is a row worth its memory: do it again, to name a user.
-                again = _Netting.of(replace(self.question, settings=replace(settings, progress=None)), numbered=True)
-                again.fold(np.zeros(self.question.span, np.bool_), 1)
-                return again.end()
             row = min(tally[6 if twice else 5] for tally in self.tallies if tally[6 if twice else 5]) - 1
-            user = self.question.texts.text(np.array([row], np.uint32))[0]
+            user = self.question.text(np.array([row], np.uint32))[0]
             if twice:
                 raise DataError(
                     f"joined gives users more than one period, in {twice:,} rows, among them user {user!r}; expected "

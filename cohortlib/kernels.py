@@ -4,21 +4,34 @@ Every kernel releases the GIL and is compiled once, for one signature, and cache
 spelled out, because numba turns a mix of signed and unsigned into float64 without a word. Indices are not
 checked here: the caller's docstring says what must hold.
 
-The way of the rows: ``cut``, ``fixed``, ``mix_integers`` or ``fingerprint_strings`` give each row of a block a
-period, a whole number of money units and a user key; ``order`` and ``gather`` put the block in order of partitions;
-``activity`` nets one partition to the active amounts of each user; ``histogram`` adds them up.
+The way of the rows: ``local_days``, ``fixed``, ``mix_integers`` or ``fingerprint_strings`` give each row of a block a
+day, a whole number of money units and a user key; ``deal`` makes records of them, in pages of one partition each;
+``bring_together`` brings the records of each user together; ``net`` nets them to the active amount of each period;
+``histogram`` adds those up. Each call works on so many rows that handing the GIL over is nothing beside it.
 """
 
 import math
+from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import lower_builtin, type_callable
+from numba.np.arrayobj import make_array
 
 _U = np.uint64
 _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (_U(i) for i in range(9))
 _U12, _U16, _U24, _U27, _U30, _U31, _U32, _U40 = _U(12), _U(16), _U(24), _U(27), _U(30), _U(31), _U(32), _U(40)
 _U48, _U54, _U56, _U58, _U63, _U64, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
+
+# A record is three words, or four where the key of a user takes two: the key, the units, the tag, the second key. The
+# tag has the lower 24 bits of the local day, then this flag, and the number of the row in its upper half.
+JOINED = _U(1 << 24)
+_DAY = _U((1 << 24) - 1)
+PAGE = 32  # records
+_PAGE = _U(PAGE)
 
 _DE_BRUIJN = _U(0x03F79D71B4CB0A89)
 _BIT = np.zeros(64, np.int64)
@@ -38,74 +51,114 @@ def _mix(x):
 @njit(nogil=True, cache=True)
 def mix_integers(ids, secret, keys):
     """Spread integer ids over 64 bits, one to one."""
-    veil = secret[0] | (secret[1] << _U32)
+    veil = secret[0]
     for i in range(ids.size):
         keys[i] = _mix(_U(ids[i]) ^ veil)
 
 
-@njit(nogil=True, cache=True)
-def _word(memory, at, count):
-    """Read `count` (1 to 8) bytes as a little-endian number."""
-    if count == _U8:
-        return (
-            _U(memory[at])
-            | (_U(memory[at + _U1]) << _U8)
-            | (_U(memory[at + _U2]) << _U16)
-            | (_U(memory[at + _U3]) << _U24)
-            | (_U(memory[at + _U4]) << _U32)
-            | (_U(memory[at + _U5]) << _U40)
-            | (_U(memory[at + _U6]) << _U48)
-            | (_U(memory[at + _U7]) << _U56)
-        )
-    word = _U0
-    for i in range(count):
-        word |= _U(memory[at + _U(i)]) << (_U8 * _U(i))
-    return word
+def _high(a: Any, b: Any) -> np.uint64:
+    """Give the upper half of a product of two 64-bit numbers, for which the machine has an instruction."""
+    return _U((int(a) * int(b)) >> 64)
 
 
-@njit(nogil=True, cache=True)
-def _absorb(sums, word, secret, at):
-    """Add a word to four sums, each with a secret of its own (NH, as in UMAC, its keys shifted by two a sum)."""
-    low = word & _LOW
-    high = word >> _U32
+@type_callable(_high)
+def _high_type(context: Any) -> Any:
+    return lambda a, b: types.uint64
+
+
+@lower_builtin(_high, types.uint64, types.uint64)
+def _high_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    wide = ir.IntType(128)
+    a, b = (builder.zext(argument, wide) for argument in arguments)
+    return builder.trunc(builder.lshr(builder.mul(a, b), ir.Constant(wide, 64)), ir.IntType(64))
+
+
+def _prefetch(array: Any, at: Any) -> None:
+    """Ask for the line of an array's entry, which need not be there, and do not wait for it."""
+
+
+@type_callable(_prefetch)
+def _prefetch_type(context: Any) -> Any:
+    return lambda array, at: types.void
+
+
+@lower_builtin(_prefetch, types.Array, types.uint64)
+def _prefetch_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    data = make_array(signature.args[0])(context, builder, arguments[0]).data
+    number = ir.IntType(32)
+    place = builder.bitcast(builder.gep(data, [arguments[1]]), cgutils.voidptr_t)
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    # To read, into the first-level cache, data.
+    builder.call(prefetch, [place, number(0), number(3), number(1)])
+    return context.get_dummy_value()
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _word(memory, at):
+    """Read eight bytes as a little-endian number: one load, once compiled."""
+    return (
+        _U(memory[at])
+        | (_U(memory[at + _U1]) << _U8)
+        | (_U(memory[at + _U2]) << _U16)
+        | (_U(memory[at + _U3]) << _U24)
+        | (_U(memory[at + _U4]) << _U32)
+        | (_U(memory[at + _U5]) << _U40)
+        | (_U(memory[at + _U6]) << _U48)
+        | (_U(memory[at + _U7]) << _U56)
+    )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _absorb(sums, one, two, secret, at):
+    """Add two words to two sums of 128 bits, each under a secret of its own (NH, as in UMAC)."""
     a, b, c, d = sums
-    a += ((low + secret[at]) & _LOW) * ((high + secret[at + _U1]) & _LOW)
-    b += ((low + secret[at + _U2]) & _LOW) * ((high + secret[at + _U3]) & _LOW)
-    c += ((low + secret[at + _U4]) & _LOW) * ((high + secret[at + _U5]) & _LOW)
-    d += ((low + secret[at + _U6]) & _LOW) * ((high + secret[at + _U7]) & _LOW)
+    x = one + secret[at]
+    y = two + secret[at + _U1]
+    low = x * y
+    b += low
+    a += _high(x, y) + _U(b < low)
+    x = one + secret[at + _U2]
+    y = two + secret[at + _U3]
+    low = x * y
+    d += low
+    c += _high(x, y) + _U(d < low)
     return a, b, c, d
 
 
 @njit(nogil=True, cache=True)
 def fingerprint_strings(views, memory, bases, secret, keys, keys2):
-    """Reduce strings to 128 bits under a secret of 72 random numbers below 2**32.
+    """Reduce strings to 128 bits under a secret of 34 random words.
 
     `views` holds the Arrow string views, two words each; `memory` spans every data buffer, and buffer k starts at
     ``memory[bases[k]]``. For whoever does not know the secret, two different strings of up to 256 bytes meet with a
     chance of about 2**-128, whatever the strings; longer ones are taken in pieces of 256 bytes.
     """
-    for i in range(keys.size):
-        head, tail = views[2 * i], views[2 * i + 1]
+    for i in range(_U(keys.size)):
+        head, tail = views[_U2 * i], views[_U2 * i + _U1]
         length = head & _LOW
-        sums = (length * _M1, length * _M2, length, ~length)
+        sums = (_U0, length, _U0, ~length)
         if length <= _U12:
-            sums = _absorb(sums, (head >> _U32) | (tail << _U32), secret, _U0)
-            sums = _absorb(sums, tail >> _U32, secret, _U2)
+            sums = _absorb(sums, (head >> _U32) | (tail << _U32), tail >> _U32, secret, _U0)
         else:
-            at = bases[np.int64(tail & _LOW)] + (tail >> _U32)
-            left = length
+            begin = bases[tail & _LOW] + (tail >> _U32)
+            # The last word overlaps the one before, which tells as much: the length is known.
+            last = length - _U8
             place = _U0
-            while left > _U0:
-                count = min(left, _U8)
-                sums = _absorb(sums, _word(memory, at, count), secret, place)
-                at += count
-                left -= count
+            at = _U0
+            while at < length:
+                one = _word(memory, begin + min(at, last))
+                two = _U0
+                if at + _U8 < length:
+                    two = _word(memory, begin + min(at + _U8, last))
+                sums = _absorb(sums, one, two, secret, place)
+                at += _U16
                 place += _U2
-                if place == _U64:
+                if place == _U32:
                     place = _U0
                     sums = (_mix(sums[0]), _mix(sums[1]), _mix(sums[2]), _mix(sums[3]))
-        keys[i] = _mix(sums[0] + _mix(sums[1]))
-        keys2[i] = _mix(sums[2] + _mix(sums[3] + _M1))
+        keys[i] = _mix(sums[0] * _M1 + sums[1])
+        keys2[i] = sums[2] * _M2 + sums[3]
 
 
 @njit(nogil=True, cache=True)
@@ -173,12 +226,11 @@ def magnitude(units):
 
 
 @njit(nogil=True, cache=True)
-def cut(instants, starts, shifts, origin, halvings, odd, table, periods):
-    """Cut instants to periods: shift to local time, to the day, then look the day up.
+def local_days(instants, starts, shifts, origin, halvings, odd, first, days):
+    """Cut instants to days: shift to local time, then count days from `first`.
 
     `starts` are the instants from which each of `shifts` holds, the first at or below all instants. A day has
-    ``odd * 2**halvings`` ticks, ``table[k]`` is the period of the k-th day after the tick `origin` of a
-    midnight, and covers every local day.
+    ``odd * 2**halvings`` ticks, and the day `first` begins at the tick `origin`, at or below all local times.
     """
     k = 0
     last = starts.size - 1
@@ -195,15 +247,7 @@ def cut(instants, starts, shifts, origin, halvings, odd, table, periods):
                     above = middle
         # Without its factors of two a tick count is below 2**53, so the division of floats cannot round up.
         ticks = (t + shifts[k] - origin) >> halvings
-        periods[i] = table[np.int64(np.float64(ticks) / odd)]
-
-
-@njit(nogil=True, cache=True)
-def leave_out(units, periods, last, above):
-    """Mark as −1 the periods of rows later than `last`, and of rows whose amount is not greater than `above`."""
-    for i in range(units.size):
-        if periods[i] > last or units[i] <= above:
-            periods[i] = -1
+        days[i] = first + np.int64(np.float64(ticks) / odd)
 
 
 @njit(nogil=True, cache=True)
@@ -237,175 +281,242 @@ def gather(values, from_row, out):
         out[j] = values[_U(from_row[j])]
 
 
-# Inlined before compilation: a call would count the references of each array, on every row.
-@njit(nogil=True, cache=True, inline="always")
-def _code(key, key2, wide, mask, slots, users, users2):
-    """Look a user up in the open-addressing table: the code, or ``−1 − slot`` of the free place for a new one."""
-    at = key & mask
-    code = np.int64(slots[at])
-    while code >= 0 and not (users[_U(code)] == key and (not wide or users2[_U(code)] == key2)):
-        at = (at + _U1) & mask
-        code = np.int64(slots[at])
-    return code if code >= 0 else -1 - np.int64(at)
+@njit(nogil=True, cache=True)
+def deal(row, at, keys, keys2, units, days, flag, bits, desk, filled, page, end, owners, records):
+    """Make records of rows, and deal them to pages of `PAGE` records, each of one partition.
+
+    The partition is told by the top `bits` of the key. `desk` has an open page for each partition, with ``filled[p]``
+    records; a full one is copied to the next page of `records`, from `page` to before `end`, and ``owners[page]`` tells
+    its partition. So memory is written front to back, which is the fastest way.
+
+    Row `at` of the block is the first that is dealt, and row 0 has the number `row`. Returns where it ended, as there
+    were no rows or no pages left: the next row, the next page; and the sums of the high and the low 32 bits of |units|.
+    """
+    width = _U3 + _U(keys2.size > 0)
+    shift = _U63 - _U(bits)
+    high = _U0
+    low = _U0
+    at = _U(at)
+    page = _U(page)
+    while at < _U(keys.size) and page < _U(end):
+        key = keys[at]
+        p = (key >> _U1) >> shift
+        count = _U(filled[p])
+        place = (p * _PAGE + count) * width
+        x = units[at]
+        desk[place] = key
+        desk[place + _U1] = _U(x)
+        desk[place + _U2] = (_U(days[at]) & _DAY) | flag | ((_U(row) + at) << _U32)
+        if width > _U3:
+            desk[place + _U3] = keys2[at]
+        magnitude = _U(x) if x >= 0 else _U0 - _U(x)
+        high += magnitude >> _U32
+        low += magnitude & _LOW
+        count += _U1
+        if count == _PAGE:
+            count = _U0
+            to = page * _PAGE * width
+            place = p * _PAGE * width
+            for i in range(_PAGE * width):
+                records[to + i] = desk[place + i]
+            owners[page] = np.int16(p)
+            page += _U1
+        filled[p] = np.uint8(count)
+        at += _U1
+    return np.int64(at), np.int64(page), high, low
 
 
 @njit(nogil=True, cache=True)
-def activity(
-    p, starts, keys, keys2, periods, units, rows,
-    joined_starts, joined_keys, joined_keys2, joined_periods, joined_rows,
-    span, signed, clip, tally, scratch,
+def bring_together(
+    part, end, edges, pages, counts, records, wide, table, origin, span, last, above, short,
+    slots, codes, row_periods, row_units, users, users2, row, given, ends, periods, units, sums, words, tally,
 ):  # fmt: skip
-    """Net one partition: for every user the active amount of every period, in order.
+    """Bring the rows of each user together, for some partitions.
 
     Parameters
     ----------
-    p
-        The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
-    keys, keys2, periods, units, rows
-        Columns of `Partitions`, periods in 0 .. span−1; `keys2` and `rows` may be empty.
-    joined_starts, joined_keys, joined_keys2, joined_periods, joined_rows
-        The same for the users whose cohort is given from outside, in periods from 0 without an upper end.
+    part, end
+        The partitions from `part` to before `end`.
+    edges, pages, counts, records, wide
+        Of `Records`: partition p has the pages ``pages[edges[p]]`` to ``pages[edges[p + 1]]``, the first of them those
+        of joined users; page k has ``counts[k]`` records.
+    table, origin, span
+        ``table[day - origin]`` is the period of a day, from 0 on; there are `span` periods, and later ones.
+    last, above
+        Rows later than the period `last` are left out, and those whose units are not greater than `above`.
+    short
+        Add each row to the sums of its user at once, for spans up to 64. Else put the rows of each user side by side.
+    slots
+        Room for a hash table: 2 ** n entries, at least twice as many as a partition has rows.
+    codes, row_periods, row_units
+        Room for the rows of one partition, unless `short`.
+    users, users2, row, given, ends
+        Written for each user: the key, the least number of a row, the cohort given from outside (or −1), and where the
+        user's rows end.
+    periods, units
+        Written for each row, user after user, unless `short`; there is room for the rows of all partitions.
+    sums, words
+        If `short`, zeros: added to, for each user, are the units of every period and the bits of the periods with rows.
+    tally
+        int64[7], see `net`. Added to: [2], rows that give a user another cohort; [6] is one more than the least row of
+        such a user, or 0.
+
+    Returns
+    -------
+    int
+        The number of users.
+    """
+    width = _U3 + _U(wide)
+    count = _U0
+    filled = np.int64(0)
+    key2 = _U0
+    for p in range(part, end):
+        rows = np.int64(0)
+        for j in range(edges[p], edges[p + 1]):
+            rows += counts[pages[j]]
+        mask = _U1
+        while mask < _U(2 * rows):
+            mask <<= _U1
+        for at in range(mask):
+            slots[at] = -1
+        mask -= _U1
+
+        # Users become codes 0, 1, 2 … in order of appearance; those given a cohort come first.
+        begin = count
+        kept = _U0
+        for j in range(edges[p], edges[p + 1]):
+            page = _U(pages[j])
+            # The page after the next is far from here: without asking ahead, its first lines would be waited for.
+            ahead = _U(pages[min(j + 2, pages.size - 1)]) * _PAGE * width
+            for at in range(_U0, _PAGE * width, _U8):
+                _prefetch(records, ahead + at)
+            for i in range(page * _PAGE, page * _PAGE + _U(counts[page])):
+                at = i * width
+                tag = records[at + _U2]
+                t = table[(tag - _U(origin)) & _DAY]
+                own = tag & JOINED == _U0
+                money = np.int64(records[at + _U1])
+                if own and (t > last or money <= above):
+                    continue
+                key = records[at]
+                if wide:
+                    key2 = records[at + _U3]
+                slot = key & mask
+                code = slots[slot]
+                while code >= 0 and not (users[_U(code)] == key and (not wide or users2[_U(code)] == key2)):
+                    slot = (slot + _U1) & mask
+                    code = slots[slot]
+                number = np.uint32(tag >> _U32)
+                if code < 0:
+                    code = np.int32(count)
+                    slots[slot] = code
+                    users[count] = key
+                    if wide:
+                        users2[count] = key2
+                    row[count] = number
+                    given[count] = np.int32(-1) if own else t
+                    ends[count] = 0
+                    count += _U1
+                elif not own and given[_U(code)] != t:
+                    tally[2] += 1
+                    if tally[6] == 0 or row[_U(code)] < tally[6]:
+                        tally[6] = np.int64(row[_U(code)]) + 1
+                if own and short:
+                    sums[_U(code) * _U(span) + _U(t)] += money
+                    words[_U(code)] |= _U1 << _U(t)
+                elif own:
+                    codes[kept] = code
+                    row_periods[kept] = t
+                    row_units[kept] = money
+                    ends[_U(code)] += 1
+                    kept += _U1
+
+        if not short:
+            # A counting sort, within the partition and so in the cache.
+            for u in range(begin, count):
+                ends[u], filled = filled, filled + ends[u]
+            for j in range(kept):
+                u = _U(codes[j])
+                at = _U(ends[u])
+                ends[u] += 1
+                periods[at] = row_periods[j]
+                units[at] = row_units[j]
+    return np.int64(count)
+
+
+@njit(nogil=True, cache=True)
+def net(
+    count, row, given, ends, periods, units, span, short, signed, clip, tally, sums, words,
+    cohort, start, period, active, amount,
+):  # fmt: skip
+    """Net the rows of each user: the active amount of every period, in order.
+
+    Parameters
+    ----------
+    count, row, given, ends, periods, units, short
+        What `bring_together` gave. `row` is written again, for the users that have a cohort.
     span
-        Number of periods.
+        Number of periods; those of the rows are below.
     signed
         Keep nets that are not positive, after the start of the cohort, as inactive cells.
     clip
         Add active amounts before a given cohort to its first period; else they are left out.
     tally
-        int64[7], added to: users active before their given cohort, users whose given cohort is at or after
-        `span`, rows that give a user another cohort, active users whose cohort is not given, users given one. The
-        last two are one more than the least row of a user of the first kind, and of the third, or 0.
-    scratch
-        What `make_scratch` made for at least as many rows as the partition has, joined ones included.
+        int64[7], added to: [0] users active before their given cohort, [1] users whose given cohort is at or after
+        `span`, [3] active users whose cohort is not given, [4] users given one. [5] is one more than the least row of a
+        user of the first kind, or 0.
+    sums, words
+        If `short`, what `bring_together` gave. Else zeros for every period, and one for every 64 of them. All zero
+        again at the end.
+    cohort, start, period, active, amount
+        Written: a cohort's period for each user that has one; the cells of user u stand at ``start[u]`` to
+        ``start[u + 1]``, sorted by period: at most one active one a period, and (only if `signed`) at most one that is
+        not. A user of n rows has at most n cells: clipping joins cells and never makes one.
 
     Returns
     -------
-    cohort, row, start, period, active, amount
-        A cohort's period and a row number for each user that has one; the cells of user u stand at ``start[u]``
-        to ``start[u + 1]``, sorted by period: at most one active one a period, and (only if `signed`) at most one
-        that is not. They lie in `scratch`, and last until its next use.
+    users, cells
+        The number of either.
     """
-    (slots, users, users2, first_row, given, codes, ends, own_period, own_units, net, words,
-     cohort, row, start, period, active, amount) = scratch  # fmt: skip
-    wide = keys2.size > 0 or joined_keys2.size > 0
-    numbered = rows.size > 0 or joined_rows.size > 0
-
-    most = np.int64(0)
-    for b in range(joined_starts.shape[1]):
-        most += joined_starts[p + 1, b] - joined_starts[p, b]
-    for b in range(starts.shape[1]):
-        most += starts[p + 1, b] - starts[p, b]
-
-    # Users become codes 0, 1, 2 … in order of appearance; those given a cohort come first.
-    mask = _U1
-    while mask < _U(2 * most):
-        mask <<= _U1
-    for at in range(mask):
-        slots[at] = -1
-    mask -= _U1
-    count = 0
-    key2 = _U0
-    for b in range(joined_starts.shape[1]):
-        for i in range(joined_starts[p, b], joined_starts[p + 1, b]):
-            if wide:
-                key2 = joined_keys2[i]
-            code = _code(joined_keys[i], key2, wide, mask, slots, users, users2)
-            if code < 0:
-                slots[-1 - code] = np.int32(count)
-                users[count] = joined_keys[i]
-                if wide:
-                    users2[count] = key2
-                if numbered:
-                    first_row[count] = joined_rows[i]
-                given[count] = joined_periods[i]
-                ends[count] = 0
-                count += 1
-            elif given[code] != joined_periods[i]:
-                tally[2] += 1
-                if numbered and (tally[6] == 0 or first_row[code] < tally[6]):
-                    tally[6] = np.int64(first_row[code]) + 1
-    known = count
-    tally[4] += known
-
-    # Where the periods fit one word and all users by all periods fit `net`, a row is added there at once. Else
-    # the rows of a user are first brought together (a counting sort, within the partition and so in the cache).
-    short = span <= 64 and most * span <= net.size
-    j = 0
-    for b in range(starts.shape[1]):
-        for i in range(starts[p, b], starts[p + 1, b]):
-            if wide:
-                key2 = keys2[i]
-            code = _code(keys[i], key2, wide, mask, slots, users, users2)
-            if code < 0:
-                slots[-1 - code] = np.int32(count)
-                code = np.int64(count)
-                users[code] = keys[i]
-                if wide:
-                    users2[code] = key2
-                if numbered:
-                    first_row[code] = rows[i]
-                ends[code] = 0
-                count += 1
-            if short:
-                t = np.int64(periods[i])
-                net[_U(code * span + t)] += units[i]
-                words[_U(code)] |= _U1 << _U(t)
-            else:
-                codes[_U(j)] = np.int32(code)
-                ends[_U(code)] += 1
-                j += 1
-    if not short:
-        place = np.int64(0)
-        for u in range(count):
-            ends[u], place = place, place + ends[u]
-        j = 0
-        for b in range(starts.shape[1]):
-            for i in range(starts[p, b], starts[p + 1, b]):
-                u = _U(codes[_U(j)])
-                j += 1
-                at = _U(ends[u])
-                ends[u] += 1
-                own_period[at] = periods[i]
-                own_units[at] = units[i]
-
-    # A user of n rows has at most n cells: clipping joins cells and never makes one.
-    kept = 0
-    k = np.int64(0)
-    begin = np.int64(0)
-    for u in range(count):
-        base = np.int64(0)
-        shelf = np.int64(0)
-        low = np.int64(0)
-        high = np.int64(0)
+    kept = _U0
+    k = _U0
+    begin = _U0
+    for u in range(_U(count)):
+        base = _U0
+        first = _U0
+        last = _U0
         if short:
-            base = u * span
-            shelf = np.int64(u)
+            base = u * _U(span)
+            first = u
+            last = u
         else:
-            low = np.int64(span)
-            high = np.int64(-1)
-            for at in range(begin, ends[u]):
-                t = np.int64(own_period[_U(at)])
-                net[_U(t)] += own_units[_U(at)]
-                words[_U(t >> 6)] |= _U1 << _U(t & 63)
-                low = min(low, t)
-                high = max(high, t)
-            begin = ends[u]
-            low >>= 6
-            high >>= 6
-        origin = np.int64(given[u]) if u < known else np.int64(-1)
+            first = _U(span)
+            for at in range(begin, _U(ends[u])):
+                t = _U(periods[at])
+                sums[t] += units[at]
+                words[t >> _U6] |= _U1 << (t & _U63)
+                first = min(first, t)
+                last = max(last, t)
+            begin = _U(ends[u])
+            first >>= _U6
+            last >>= _U6
+        shelf = first if short else _U0
+        origin = given[u]
         own = origin < 0
+        if not own:
+            tally[4] += 1
         opened = k
         pending = np.int64(0)
         early = False
-        for w in range(low, high + 1):
-            bits = words[_U(shelf + w)]
-            words[_U(shelf + w)] = _U0
+        for w in range(first, last + _U1):
+            bits = words[w]
+            words[w] = _U0
             while bits != _U0:
                 lowest = bits & (_U0 - bits)
                 bits ^= lowest
-                t = (w << 6) + _BIT[(lowest * _DE_BRUIJN) >> _U58]
-                value = net[_U(base + t)]
-                net[_U(base + t)] = 0
+                t = np.int32(((w - shelf) << _U6) + _U(_BIT[(lowest * _DE_BRUIJN) >> _U58]))
+                value = sums[base + _U(t)]
+                sums[base + _U(t)] = 0
                 if own and value > 0:
                     own = False
                     origin = t
@@ -419,58 +530,33 @@ def activity(
                     continue
                 if pending > 0 and clip:
                     period[k], active[k], amount[k] = origin, True, pending
-                    k += 1
-                    pending = 0
+                    k += _U1
+                    pending = np.int64(0)
                     if t == origin and value > 0:
-                        amount[k - 1] += value
+                        amount[k - _U1] += value
                         continue
                 if value > 0 or (signed and value < 0):
-                    period[_U(k)] = np.int32(t)
-                    active[_U(k)] = value > 0
-                    amount[_U(k)] = value
-                    k += 1
+                    period[k] = t
+                    active[k] = value > 0
+                    amount[k] = value
+                    k += _U1
         if early:
             tally[0] += 1
-            if numbered and (tally[5] == 0 or first_row[u] < tally[5]):
-                tally[5] = np.int64(first_row[u]) + 1
+            if tally[5] == 0 or row[u] < tally[5]:
+                tally[5] = np.int64(row[u]) + 1
         if origin >= span:
             tally[1] += 1
             k = opened
         elif origin >= 0:
             if pending > 0 and clip:
                 period[k], active[k], amount[k] = origin, True, pending
-                k += 1
-            cohort[kept] = np.int32(origin)
-            start[kept] = opened
-            if numbered:
-                row[kept] = first_row[u]
-            kept += 1
-    start[kept] = k
-    return cohort[:kept], row[: kept if numbered else 0], start[: kept + 1], period[:k], active[:k], amount[:k]
-
-
-def make_scratch(rows: int, span: int) -> tuple[np.ndarray, ...]:
-    """Make the arrays that `activity` works in, for partitions of up to `rows` rows; each thread needs its own."""
-    short = min(rows * min(span, 64), 1 << 22)
-    return (
-        np.empty(1 << (2 * rows - 1).bit_length(), np.int32),
-        np.empty(rows, np.uint64),
-        np.empty(rows, np.uint64),
-        np.empty(rows, np.uint32),
-        np.empty(rows, np.int32),
-        np.empty(rows, np.int32),
-        np.empty(rows + 1, np.int64),
-        np.empty(rows, np.int32),
-        np.empty(rows, np.int64),
-        np.zeros(max(span, short), np.int64),
-        np.zeros(max((span + 63) // 64, rows), np.uint64),
-        np.empty(rows, np.int32),
-        np.empty(rows, np.uint32),
-        np.empty(rows + 1, np.int64),
-        np.empty(rows, np.int32),
-        np.empty(rows, np.bool_),
-        np.empty(rows, np.int64),
-    )
+                k += _U1
+            cohort[kept] = origin
+            start[kept] = np.int64(opened)
+            row[kept] = row[u]
+            kept += _U1
+    start[kept] = np.int64(k)
+    return np.int64(kept), np.int64(k)
 
 
 @njit(nogil=True, cache=True)
@@ -605,16 +691,3 @@ def _long_quotient(a, b, divisor):
         sticky = _U1
     result = math.ldexp(np.float64(np.int64(quotient | sticky)), exponent)
     return result if a >= 0 else -result
-
-
-@njit(nogil=True, cache=True)
-def divide(numerators, factor, divisors, quotients):
-    """Divide numerator · factor by divisor, each rounded once; NaN where the divisor is 0.
-
-    The factor must not be negative; the least number of all must not stand anywhere.
-    """
-    for i in range(numerators.size):
-        if divisors[i] < 0:
-            quotients[i] = _quotient(-numerators[i], factor, -divisors[i])
-        else:
-            quotients[i] = _quotient(numerators[i], factor, divisors[i])

@@ -10,8 +10,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib import kernels
-
 
 def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int, factor: int = 1) -> pl.Series:
     """Numerator × factor / divisor.
@@ -19,10 +17,15 @@ def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int, f
     >>> quotient(np.array([1, 2]), np.array([3, 0])).to_list()
     [0.3333333333333333, None]
     """
-    result = np.empty(numerators.size)
-    divisors = np.array(np.broadcast_to(divisors, numerators.shape), np.int64)
-    kernels.divide(np.ascontiguousarray(numerators), np.int64(factor), divisors, result)
-    return pl.Series(result, nan_to_null=True)
+    divisors = np.broadcast_to(divisors, numerators.shape)
+    products = numerators.astype(np.float64) * factor
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = products / divisors + 0.0  # 0 over a negative number is 0, not -0
+    # Integers up to 2**53 are floats too, and their quotient is rounded once; Python divides the others.
+    long = np.maximum(np.abs(products), np.abs(divisors.astype(np.float64))) >= 2.0**53
+    for i in np.flatnonzero(long & (divisors != 0)):
+        result[i] = int(numerators[i]) * factor / int(divisors[i])
+    return pl.Series(np.where(divisors == 0, np.nan, result), nan_to_null=True)
 
 
 def relative(values: NDArray[np.int64], first: NDArray[np.int64]) -> pl.Series:

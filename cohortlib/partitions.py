@@ -6,8 +6,9 @@ then each partition is worked on by itself; both on threads, over pieces that do
 
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
@@ -107,12 +108,24 @@ def workers_for(threads: int | None) -> int:
     return threads or available
 
 
+def in_turn(workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Do the work for each item, on threads, and give the results in order; few items are asked for ahead."""
+    if workers == 1:
+        yield from map(work, items)
+        return
+    pending: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > 4 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
 def on_threads(workers: int, work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
     """Do the work for each item, on threads, and give the results in order."""
-    if workers == 1 or len(items) == 1:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, items))
+    return list(in_turn(1 if len(items) == 1 else workers, work, items))
 
 
 def shared_out(count: int, workers: int, work: Callable[[Iterator[int]], _Result]) -> list[_Result]:

@@ -4,7 +4,8 @@ Columns are named here and nowhere further in. Inside there are users, instants 
 """
 
 import os
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -22,7 +23,7 @@ Keys: TypeAlias = NDArray[np.uint64]
 Nulls = Literal["error", "drop"]
 
 # The keys of users are drawn anew in each process: nobody can choose ids that meet, or that crowd together.
-SECRET = np.frombuffer(os.urandom(4 * 72), np.uint32).astype(np.uint64)
+SECRET = np.frombuffer(os.urandom(8 * 34), np.uint64)
 
 _TICKS = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _LIMIT = 2**63
@@ -85,6 +86,11 @@ class Users:
 
     def __len__(self) -> int:
         return len(self.series)
+
+    @staticmethod
+    def alike(kind: pl.DataType) -> bool:
+        """Whether any part of such a column has the keys that the whole column has."""
+        return kind == pl.String or (kind.is_integer() and kind not in (pl.Int128, pl.UInt128))
 
     @property
     def wide(self) -> bool:
@@ -248,17 +254,15 @@ class Instants:
 
 @dataclass(frozen=True)
 class Cut:
-    """How the instants of one column become periods, and local days.
+    """How the instants of one column become local days.
 
-    `days` are the first and the last local day (since 1970-01-01) of the column. `ordinals` holds, for each local
-    day from the first on, the ordinal of its period.
+    No row lies before the first of `days` (local, since 1970-01-01), and the last row lies on the last.
     """
 
     instants: Instants
     starts: Ints
     shifts: Ints
     days: tuple[int, int]
-    ordinals: Ints
 
     @classmethod
     def of(cls, instants: Instants, zone: str, calendar: Calendar) -> "Cut | None":
@@ -290,23 +294,18 @@ class Cut:
             if stop - 1 + shift > end:
                 _, latest = _range(ticks.filter((ticks >= start) & (ticks < stop)))
                 end = max(end, end if latest is None else int(latest) + int(shift))
-        ordinals = calendar.ordinals(np.arange(first, last + 1, dtype=np.int64))
-        return cls(instants, starts, shifts, (first, end // instants.day), ordinals)
+        return cls(instants, starts, shifts, (first, end // instants.day))
 
-    def table(self, origin: int) -> NDArray[np.int32]:
-        """Give the period of each local day from the first on, counted from the ordinal `origin`."""
-        return (self.ordinals - origin).astype(np.int32)
-
-    def periods(self, first: int, count: int, table: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Cut `count` rows from `first` on to periods, by a `table` of this cut."""
-        periods = np.empty(count, np.int32)
+    def local_days(self, first: int, count: int) -> NDArray[np.int32]:
+        """Cut `count` rows from `first` on to local days since 1970-01-01."""
+        days = np.empty(count, np.int32)
         day = self.instants.day
         halvings = (day & -day).bit_length() - 1
-        kernels.cut(
+        kernels.local_days(
             self.instants.ticks(first, count), self.starts, self.shifts,
-            self.days[0] * day, halvings, float(day >> halvings), table, periods,
+            self.days[0] * day, halvings, float(day >> halvings), self.days[0], days,
         )  # fmt: skip
-        return periods
+        return days
 
 
 @dataclass(frozen=True)
@@ -377,6 +376,23 @@ class Amounts:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """How many rows there were, how many were dropped, and the nulls of each column; the parts of a table add."""
+
+    rows: int = 0
+    count: int = 0
+    nulls: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Dropped") -> "Dropped":
+        return Dropped(self.rows + other.rows, self.count + other.count, self.nulls + other.nulls)
+
+    def tell(self, what: str) -> None:
+        """Warn of the rows that were dropped."""
+        if self.count:
+            warn(f"{self.count:,} of {self.rows:,} rows of {what} dropped for nulls: {_told(self.nulls)}")
+
+
+@dataclass(frozen=True)
 class Transactions:
     """The three columns, checked, without nulls; and the last day of any row, kept or not."""
 
@@ -385,24 +401,25 @@ class Transactions:
     cut: Cut | None
     last_day: int | None
     """Local day of the last row of all."""
-
-    def __len__(self) -> int:
-        return len(self.users)
+    dropped: Dropped
 
 
-def without_nulls(frame: pl.DataFrame, nulls: Nulls, what: str) -> pl.DataFrame:
-    """Refuse rows with a null, or drop them and say how many."""
-    counts = {name: frame[name].null_count() for name in frame.columns if frame[name].null_count()}
+def without_nulls(frame: pl.DataFrame, nulls: Nulls, what: str) -> tuple[pl.DataFrame, Dropped]:
+    """Refuse rows with a null, or drop them and count."""
+    counts = Counter({name: frame[name].null_count() for name in frame.columns if frame[name].null_count()})
     if not counts:
-        return frame
-    told = ", ".join(f"{count:,} in column {name!r}" for name, count in counts.items())
+        return frame, Dropped(len(frame), 0, counts)
     if nulls == "error":
         raise DataError(
-            f"{what} has nulls: {told}, of {len(frame):,} rows; expected none. Hint: nulls='drop' leaves these rows out"
+            f"{what} has nulls: {_told(counts)}, of {len(frame):,} rows; expected none. Hint: nulls='drop' leaves "
+            "these rows out"
         )
     kept = frame.drop_nulls()
-    warn(f"{len(frame) - len(kept):,} of {len(frame):,} rows of {what} dropped for nulls: {told}")
-    return kept
+    return kept, Dropped(len(frame), len(frame) - len(kept), counts)
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} in column {name!r}" for name, count in counts.items())
 
 
 def transactions(
@@ -415,7 +432,7 @@ def transactions(
     Instants.of(frame[timestamp])
     Amounts.of(frame[amount].head(0), decimals)
     everything = Cut.of(Instants.of(frame[timestamp].alias("").drop_nulls().alias(timestamp)), zone, calendar)
-    kept = without_nulls(frame.select(by_name(user, timestamp, amount)), nulls, "the table")
+    kept, dropped = without_nulls(frame.select(by_name(user, timestamp, amount)), nulls, "the table")
     cut = everything
     if everything is not None and len(kept) < len(frame):
         cut = Cut.of(Instants.of(kept[timestamp]), zone, calendar)
@@ -424,4 +441,5 @@ def transactions(
         Amounts.of(kept[amount], decimals),
         cut,
         everything.days[1] if everything is not None else None,
+        dropped,
     )

@@ -1,11 +1,12 @@
 """From whatever the user holds to a frame of the columns wanted: files, frames, Arrow streams."""
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import polars as pl
 from polars.selectors import by_name, temporal
@@ -24,6 +25,7 @@ Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
 Chooser: TypeAlias = Callable[[list[str]], list[str]]
 
 PARQUET = (".parquet", ".pq")
+_SLICE = 1 << 20  # rows
 CSV = (".csv", ".csv.gz", ".csv.zst")
 
 
@@ -61,6 +63,48 @@ def read(source: Source, wanted: Chooser, *, text: str, number: str | None = Non
     )
 
 
+class Stream(NamedTuple):
+    """A table that comes in batches, in any order.
+
+    `schema` has the types of its columns, `rows` is the number of its rows; `source` can be read once more.
+    """
+
+    source: Source
+    schema: pl.Schema
+    rows: int
+    batches: Iterator[pl.DataFrame]
+
+
+def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> Stream:
+    """Read some columns batch by batch: Parquet as it is decoded, anything else once it is read.
+
+    The parameters are those of :func:`read`.
+    """
+    if isinstance(source, str | Path):
+        found, names = named_files(str(source), "Parquet or CSV files")
+        if all(name.endswith(PARQUET) for name in names):
+            with _unreadable(repr(str(source))):
+                lazy = pl.scan_parquet(found, glob=False)
+                lazy = lazy.select(by_name(*_chosen(lazy.collect_schema().names(), wanted)))
+                rows = lazy.select(pl.len()).collect().item()
+                return Stream(source, lazy.collect_schema(), rows, _batches(lazy, repr(str(source))))
+    frame = read(source, wanted, text=text, number=number)
+    return Stream(frame, frame.schema, frame.height, frame.iter_slices(_SLICE))
+
+
+def _batches(frame: pl.LazyFrame, what: str) -> Iterator[pl.DataFrame]:
+    with _unreadable(what):
+        yield from frame.collect_batches(maintain_order=False)
+
+
+@contextmanager
+def _unreadable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SourceError(f"{what} cannot be read: {first_line(error)}") from error
+
+
 def _chosen(there: list[str], wanted: Chooser) -> list[str]:
     """Choose columns, each once, and say which is missing."""
     columns = list(dict.fromkeys(wanted(there)))
@@ -73,10 +117,8 @@ def _chosen(there: list[str], wanted: Chooser) -> list[str]:
 
 
 def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
-    try:
+    with _unreadable(what):
         return frame.select(by_name(*_chosen(frame.collect_schema().names(), wanted))).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{what} cannot be read: {first_line(error)}") from error
 
 
 def files(path: str) -> list[str]:

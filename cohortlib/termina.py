@@ -167,7 +167,7 @@ def cohorts(
         refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
     )  # fmt: skip
-    question = Question.of(transactions, settings)
+    question = Question.of(transactions, settings, whole=False)
     if not question.span:
         return pl.DataFrame(schema=_COHORTS)
     sums = question.sums()
@@ -284,7 +284,7 @@ def customer_cohorts(
         raise SettingError(f"top_n={top_n!r} is not a number of customers; expected 1 or more, or None for all")
     if rank_by is not None and top_n is None:
         raise SettingError("rank_by= has no effect without top_n=; expected both, or neither")
-    question = Question.of(transactions, settings)
+    question = Question.of(transactions, settings, whole=True)
     if not question.span:
         return pl.DataFrame(schema=_CUSTOMERS)
     everybody = _Customers.of(question, basis)
@@ -327,7 +327,7 @@ class _Customers:
             )
             if basis == "cohort_mean":
                 factor = sums.size[users.cohort]
-        text = question.texts.text(users.row)
+        text = question.text(users.row)
         return cls(question, users, text, total, recent, active, factor, divisor, offsets, means)
 
     def ranked(self, among: NDArray[np.bool_] | None = None) -> Ints:

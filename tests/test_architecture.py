@@ -19,6 +19,7 @@ ORDER = [
     "sources",
     "schema",
     "partitions",
+    "records",
     "cohorts",
     "metrics",
     "termina",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from cohortlib.kernels import _code, _mix
+from cohortlib.kernels import _mix
 
 NONE = np.int32(-(2**31))  # a day that is not known
 KIND = 7  # the bits of `flags`: what kind of event …
@@ -31,6 +31,18 @@ _KIND_SALT, _EVENT_SALT, _CHAIN_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82
 _NUMBERING_SALT, _ORDINAL_SALT = _U(0x8EBC6AF09C88C6E3), _U(0xA0761D6478BD642F)
 LONGEST_TRIAL = 92  # days; what is longer is taken for a wrong date
 _FAR = np.int64(1) << np.int64(40)
+
+
+# Inlined before compilation: a call would count the references of each array, on every row.
+@njit(nogil=True, cache=True, inline="always")
+def _code(key, key2, wide, mask, slots, users, users2):
+    """Look a user up in the open-addressing table: the code, or ``−1 − slot`` of the free place for a new one."""
+    at = key & mask
+    code = np.int64(slots[at])
+    while code >= 0 and not (users[np.uint64(code)] == key and (not wide or users2[np.uint64(code)] == key2)):
+        at = (at + np.uint64(1)) & mask
+        code = np.int64(slots[at])
+    return code if code >= 0 else -1 - np.int64(at)
 
 
 @njit(nogil=True, cache=True)

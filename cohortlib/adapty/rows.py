@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,11 +40,6 @@ class Days:
         filled, nulls = without_nulls(column)
         return cls(Cut.of(Instants.of(filled), zone, Calendar("D")), nulls)
 
-    @cached_property
-    def table(self) -> NDArray[np.int32]:
-        """Give the number of each day, from 1970-01-01 on."""
-        return np.empty(0, np.int32) if self.cut is None else self.cut.table(0)
-
     def __bool__(self) -> bool:
         return self.cut is not None
 
@@ -53,7 +47,7 @@ class Days:
         """Give `size` rows from `first` on; none where the column has no value at all."""
         if self.cut is None:
             return np.empty(0, np.int32)
-        days = self.cut.periods(first, size, self.table)
+        days = self.cut.local_days(first, size)
         if self.nulls is not None:
             days[self.nulls[first : first + size]] = kernels.NONE
         return days

@@ -1,0 +1,197 @@
+"""Records: every row once, in its partition; and Parquet batch by batch, as good as the whole table."""
+
+import math
+from collections import Counter
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+import cohortlib as cl
+from cohortlib import records, sources
+from cohortlib.errors import CohortlibWarning, DataError
+from cohortlib.kernels import JOINED, PAGE
+from cohortlib.periods import Calendar
+from cohortlib.records import Batch, Filing
+from cohortlib.schema import Amounts, Cut, Instants, Users
+
+ROW = st.tuples(st.integers(0, 40), st.integers(-300_000, 1_000_000), st.integers(-(2**52), 2**52))
+DAY_MASK = (1 << 24) - 1
+
+
+def batch(rows, *, text, joined=False):
+    users, days, units = zip(*rows, strict=True)
+    ids = [f"a user of the name {user:020}" for user in users] if text else list(users)
+    instants = Instants.of(pl.Series(days, dtype=pl.Int32).cast(pl.Date))
+    cut = Cut.of(instants, "UTC", Calendar("D"))
+    return Batch(Users.of(pl.Series(ids)), cut, None if joined else Amounts.of(pl.Series(units, dtype=pl.Int64), 0))
+
+
+@given(
+    st.lists(st.lists(ROW, min_size=1, max_size=200), min_size=1, max_size=4),
+    st.lists(ROW, max_size=60),
+    st.integers(0, 4),
+    st.booleans(),
+    st.integers(1, 3),
+)
+def test_every_row_is_filed_once(tables, joined, bits, text, workers):
+    filing = Filing(sum(map(len, tables)) + len(joined), bits, workers, wide=text)
+    others = [batch(joined, text=text, joined=True)] if joined else []
+    batches = [batch(rows, text=text) for rows in tables]
+    filing.add(others)
+    filing.add(batches)
+    filed = filing.records()
+
+    words = filed.words.reshape(-1, 4 if text else 3)
+    found = Counter()
+    for p in range(1 << bits):
+        pages = filed.pages[filed.edges[p] : filed.edges[p + 1]]
+        here = [words[page * PAGE + i] for page in pages for i in range(filed.counts[page])]
+        assert len(here) == filed.sizes[p]
+        flags = [bool(word[2] & JOINED) for word in here]
+        assert flags == sorted(flags, reverse=True)
+        for word in here:
+            assert int(word[0]) >> (64 - bits) == p
+            found[tuple(word.tolist())] += 1
+
+    expected = Counter()
+    row = 0
+    for part, flag in [(part, JOINED) for part in others] + [(part, 0) for part in batches]:
+        keys, keys2 = part.users.keys(0, len(part.users))
+        units = [0] * len(keys) if part.amounts is None else part.amounts.series.to_list()
+        for i, day in enumerate(part.cut.instants.series.to_physical()):
+            tag = (day & DAY_MASK) | int(flag) | (row + i << 32)
+            expected[(int(keys[i]), units[i] % 2**64, tag, *([int(keys2[i])] if text else []))] += 1
+            assert filed.first <= day <= filed.last
+        row += len(keys)
+    assert found == expected
+    assert filing.total == sum(abs(units) for rows in tables for _, _, units in rows)
+
+
+def test_blocks_and_extents_follow_one_another(monkeypatch):
+    monkeypatch.setattr(records, "_BLOCK", 100)
+    monkeypatch.setattr(records, "_EXTENT", 2)
+    rows = [(user, user % 7, user) for user in range(5000)]
+    filing = Filing(len(rows), 3, 2, wide=False)
+    filing.add([batch(rows[:1234], text=False), batch(rows[1234:], text=False)])
+    filed = filing.records()
+    found = [
+        int(filed.words[(page * PAGE + i) * 3 + 2]) >> 32 for page in filed.pages for i in range(filed.counts[page])
+    ]
+    assert sorted(found) == list(range(5000))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_groups_hold_every_partition_once(size):
+    sizes = np.array([0, 5, 90, 0, 0, 3, 200, 1, 1, 1, 0])
+    filed = records.Records(*[np.empty(0)] * 4, False, sizes, 0, 0)
+    groups = filed.groups(size)
+    assert [p for part, end in groups for p in range(part, end)] == list(range(11))
+    assert all(end - part == 1 or sizes[part : end - 1].sum() < size for part, end in groups)
+
+
+def test_nothing_filed():
+    filing = Filing(0, 0, 1, wide=False)
+    filing.add([])
+    assert filing.records() is None
+
+
+# ------------------------------------------------------------------------------------------ Parquet, batch by batch
+
+
+def table(rows=3000):
+    days = [date(2024, 1, 1) + timedelta(days=i * 37 % 700) for i in range(rows)]
+    return pl.DataFrame(
+        {
+            "user_id": [f"{i * 31 % 400:036}" for i in range(rows)],
+            "timestamp": days,
+            "amount": [i % 90 - 5.5 for i in range(rows)],
+        }
+    )
+
+
+@pytest.fixture
+def streamed(tmp_path, monkeypatch):
+    """Write a frame with many row groups, and hand over its path; reading it as a whole is forbidden."""
+
+    def write(frame, *, whole=False):
+        path = tmp_path / "rows.parquet"
+        frame.write_parquet(path, row_group_size=100)
+        if not whole:
+            monkeypatch.setattr(sources, "read", None)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("freq", ["D", "M"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"user_id": pl.col("user_id").cast(pl.Int32)},
+        {"user_id": pl.col("user_id").cast(pl.UInt64) + 2**63},
+        {"amount": pl.col("amount").cast(pl.Int16)},
+        {"timestamp": pl.col("timestamp").cast(pl.Datetime("ms", "UTC")) - pl.duration(minutes=10)},
+    ],
+    ids=str,
+)
+def test_a_file_is_the_frame(change, freq, streamed):
+    frame = table().with_columns(**change)
+    settings = {"freq": freq, "timezone": "Europe/Berlin"}
+    expected = cl.termina.cohorts(frame, **settings)
+    assert_frame_equal(cl.termina.cohorts(streamed(frame), **settings), expected, check_exact=True)
+
+
+def test_nulls_are_counted_over_all_batches(streamed):
+    frame = table().with_columns(
+        user_id=pl.when(pl.int_range(pl.len()) % 500 == 3).then(None).otherwise("user_id"),
+        amount=pl.when(pl.int_range(pl.len()) % 700 == 3).then(None).otherwise("amount"),
+    )
+    with pytest.warns(
+        CohortlibWarning, match="10 of 3,000 rows of the table dropped for nulls: 6 in column 'user_id', 5 in"
+    ):
+        expected = cl.termina.cohorts(frame, nulls="drop")
+    path = streamed(frame)
+    with pytest.warns(
+        CohortlibWarning, match="10 of 3,000 rows of the table dropped for nulls: 6 in column 'user_id', 5 in"
+    ):
+        assert_frame_equal(cl.termina.cohorts(path, nulls="drop"), expected, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amount": pl.when(pl.int_range(pl.len()) > 2900).then(math.nan).otherwise("amount")},
+        {"user_id": pl.when(pl.int_range(pl.len()) > 2900).then(None).otherwise("user_id")},
+        {"amount": pl.col("amount") * 1e9},
+        {
+            "timestamp": pl.when(pl.int_range(pl.len()) > 2900)
+            .then(pl.date(1, 1, 1).dt.offset_by("-1d"))
+            .otherwise("timestamp")
+        },
+    ],
+    ids=["NaN", "null", "sum", "year 0"],
+)
+def test_what_is_wrong_is_told_of_the_whole_table(change, streamed):
+    frame = table().with_columns(**change)
+    with pytest.raises(DataError) as whole:
+        cl.termina.cohorts(frame)
+    with pytest.raises(DataError) as parts:
+        cl.termina.cohorts(streamed(frame, whole=True))
+    assert str(parts.value) == str(whole.value)
+
+
+def test_ids_of_128_bits_are_read_as_a_whole(streamed):
+    big = (
+        pl.when(pl.int_range(pl.len()) > 2900)
+        .then(pl.lit(2**70, dtype=pl.Int128))
+        .otherwise(pl.lit(5, dtype=pl.Int128))
+    )
+    frame = table().with_columns(user_id=big, amount=1.0)
+    assert cl.termina.cohorts(streamed(frame, whole=True))["cohort_size"].unique().to_list() == [2]
+    assert cl.termina.cohorts(streamed(frame, whole=True)).equals(cl.termina.cohorts(frame))
