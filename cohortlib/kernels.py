@@ -23,7 +23,8 @@ from numba.np.arrayobj import make_array
 _U = np.uint64
 _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (_U(i) for i in range(9))
-_U12, _U16, _U24, _U27, _U30, _U31, _U32, _U40 = _U(12), _U(16), _U(24), _U(27), _U(30), _U(31), _U(32), _U(40)
+_U9, _U12, _U16, _U24, _U27, _U30, _U31, _U32, _U40 = (_U(i) for i in (9, 12, 16, 24, 27, 30, 31, 32, 40))
+_U255, _PAGE = _U(255), _U((1 << 30) - 1)
 _U48, _U54, _U56, _U58, _U63, _U64, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
 
 # A record is three words, or four where the key of a user takes two: the key, the units, the tag, the second key. The
@@ -599,42 +600,139 @@ def customer_sums(cohort, start, period, active, amount, since, first, total, re
 
 
 @njit(nogil=True, cache=True)
+def gather_text(rows, first, words, memory, bases, places, views, store, at):
+    """Copy strings: view ``places[j]`` becomes that of row ``rows[j] - first``, with its own copy of long text.
+
+    `words`, `memory` and `bases` are as for `fingerprint_strings`. Long text is written to `store` from `at` on, one
+    after the other, and buffer b begins at byte ``b << 30`` of the store. Returns the end of what is written.
+    """
+    at = _U(at)
+    for j in range(rows.size):
+        i = _U2 * (_U(rows[j]) - _U(first))
+        head, tail = words[i], words[i + _U1]
+        length = head & _LOW
+        if length > _U12:
+            source = bases[np.int64(tail & _LOW)] + (tail >> _U32)
+            for k in range(length):
+                store[at + _U(k)] = memory[source + _U(k)]
+            tail = (at >> _U30) | ((at & _PAGE) << _U32)
+            at += length
+        views[_U2 * _U(places[j])], views[_U2 * _U(places[j]) + _U1] = head, tail
+    return at
+
+
+@njit(nogil=True, cache=True)
+def letters(which, views, store, begin, count, keys):
+    """Put `count` letters of some strings, from letter `begin` on, below what stands in their keys.
+
+    A letter takes nine bits, its byte + 1, or 0 after the end of the text; so keys are in the order of the texts.
+    """
+    for j in range(which.size):
+        i = _U2 * _U(which[j])
+        head, tail = views[i], views[i + _U1]
+        length = head & _LOW
+        key = keys[j]
+        for k in range(_U(begin), _U(begin) + _U(count)):
+            key <<= _U9
+            if k < length:
+                if k < _U4:
+                    byte = head >> (_U32 + _U8 * k)
+                elif length <= _U12:
+                    byte = tail >> (_U8 * (k - _U4))
+                else:
+                    byte = _U(store[((tail & _LOW) << _U30) + (tail >> _U32) + k])
+                key |= (byte & _U255) + _U1
+        keys[j] = key
+
+
+@njit(nogil=True, cache=True)
 def lay_out(
-    users, places, cohort, start, period, active, amount, dense, span, scale,
-    factor, divisor, offsets, means, ages, logo, money, retention, ltv,
+    users, places, counts, cohort, start, period, active, amount, dense, scale,
+    factor, divisor, offsets, means, labels, names,
+    cohorts, ids, ages, size, logo, money, retention, ltv,
 ):  # fmt: skip
     """Write the ages of some users, one user after the other in the order of `users`.
 
-    User ``users[i]`` fills the positions from ``places[i]`` on: every age up to the last period, or (not `dense`)
-    the active ones. Published are amount / scale, amount · factor[u] / divisor[u], and as ltv the user's own
-    cumulative amount / scale; or, unless `means` is empty, the cohort's ``means[offsets[cohort] + age]``.
+    User ``users[i]`` fills ``counts[i]`` rows from ``places[i]`` on: as many ages from 0 on, or (not `dense`) the
+    active ones, as many as there are. Published are the views of the cohort's label and of the user's name, the age,
+    ``divisor[u]`` / scale, 1.0 where the user is active, amount / scale, amount · factor[u] / divisor[u], and as ltv
+    the user's own cumulative amount / scale (unless `means` is empty: the cohort's ``means[offsets[cohort] + age]``).
     """
+    # Users lie anywhere: touched one after the other, with no work between, they come to the cache many at a time.
+    touched = np.int64(0)
+    for i in range(users.size):
+        u = _U(users[i])
+        k = _U(start[u])
+        touched += cohort[u] + factor[u] + divisor[u] + np.int64(names[_U2 * u])
+        if k < _U(start[u + _U1]):
+            touched += period[k] + amount[k] + np.int64(active[k])
+
     own = means.size == 0
     for i in range(users.size):
-        u = users[i]
-        k = start[u]
-        stop = start[u + 1]
-        at = places[i]
-        cumulative = np.int64(0)
+        u = _U(users[i])
+        at = _U(places[i])
+        end = at + _U(counts[i])
         c = np.int64(cohort[u])
-        last = span
-        if not dense:
-            last = np.int64(period[stop - 1]) + 1 if stop > k else c
-        for t in range(c, last):
-            value = np.int64(0)
-            here = False
-            while k < stop and period[k] == t:
+        label, label2 = labels[2 * c], labels[2 * c + 1]
+        name, name2 = names[_U2 * u], names[_U2 * u + _U1]
+        above, below = factor[u], divisor[u]
+        own_size = _quotient(below, np.int64(1), scale)
+        for row in range(at, end):
+            cohorts[_U2 * row], cohorts[_U2 * row + _U1] = label, label2
+        for row in range(at, end):
+            ids[_U2 * row], ids[_U2 * row + _U1] = name, name2
+        for row in range(at, end):
+            size[row] = own_size
+        if dense:
+            # First as if there were no cell.
+            nothing = _quotient(np.int64(0), above, below)
+            for row in range(at, end):
+                ages[row] = row - at
+            for row in range(at, end):
+                logo[row] = 0.0
+            for row in range(at, end):
+                money[row] = 0.0
+            for row in range(at, end):
+                retention[row] = nothing
+            if not own:
+                for row in range(at, end):
+                    ltv[row] = means[_U(offsets[c]) + (row - at)]
+        k = _U(start[u])
+        stop = _U(start[u + _U1])
+        cumulative = np.int64(0)
+        running = 0.0
+        row = at
+        done = at
+        while k < stop:
+            age = period[k] - c
+            value = amount[k]
+            here = active[k]
+            k += _U1
+            if k < stop and period[k] == age + c:  # of two cells of a period the second is not active
                 value += amount[k]
-                here = here or active[k]
-                k += 1
+                k += _U1
             cumulative += value
-            if dense or here:
-                ages[at] = t - c
-                logo[at] = 1.0 if here else 0.0
-                money[at] = _quotient(value, np.int64(1), scale)
-                retention[at] = _quotient(value, factor[u], divisor[u])
-                ltv[at] = _quotient(cumulative, np.int64(1), scale) if own else means[offsets[c] + t - c]
-                at += 1
+            if dense:
+                row = at + _U(age)
+            elif not here:
+                continue
+            ages[row] = age
+            logo[row] = 1.0 if here else 0.0
+            money[row] = _quotient(value, np.int64(1), scale)
+            retention[row] = _quotient(value, above, below)
+            if own:
+                for before in range(done, row):
+                    ltv[before] = running
+                running = _quotient(cumulative, np.int64(1), scale)
+                ltv[row] = running
+            else:
+                ltv[row] = means[offsets[c] + age]
+            row += _U1
+            done = row
+        if own:
+            for row in range(done, end):
+                ltv[row] = running
+    return touched
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

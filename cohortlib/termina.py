@@ -4,33 +4,22 @@ The definitions are those of Termina's published schema and SDK; what these leav
 ``docs/definitions.md`` for the formulas.
 """
 
-from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from pathlib import Path
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from cohortlib import kernels, metrics
-from cohortlib.cohorts import (
-    Activity,
-    BeforeJoined,
-    Question,
-    Refunds,
-    Settings,
-    Sums,
-)
-from cohortlib.errors import SettingError, listed, one_of
-from cohortlib.partitions import Progress, check_size, on_threads
+from cohortlib import metrics
+from cohortlib.cohorts import BeforeJoined, Question, Refunds, Settings
+from cohortlib.customers import COLUMNS, Basis, Customers, Rows
+from cohortlib.errors import SettingError, one_of
+from cohortlib.partitions import Progress
 from cohortlib.periods import Freq
-from cohortlib.schema import Ints, Nulls
+from cohortlib.schema import Nulls
+from cohortlib.sinks import replacing, write_parquet
 from cohortlib.sources import Source
 
-__all__ = ["cohorts", "customer_cohorts"]
-
-Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
-Rows = Literal["dense", "active"]
+__all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
 
 _COHORTS = {
     "cohort": pl.String,
@@ -43,17 +32,6 @@ _COHORTS = {
     "amount_retention": pl.Float64,
     "ltv": pl.Float64,
 }
-_CUSTOMERS = {
-    "cohort": pl.String,
-    "user_id": pl.String,
-    "period": pl.Int64,
-    "cohort_size_amount": pl.Float64,
-    "logo_retention": pl.Float64,
-    "amount": pl.Float64,
-    "amount_retention": pl.Float64,
-    "ltv": pl.Float64,
-}
-_PIECE = 1 << 12  # customers that one thread writes at a time
 
 
 def cohorts(
@@ -278,149 +256,96 @@ def customer_cohorts(
         refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
     )  # fmt: skip
+    _check(basis, rows, top_n, rank_by)
+    question = Question.of(transactions, settings, whole=True)
+    if not question.span:
+        return pl.DataFrame(schema=COLUMNS)
+    everybody = Customers.of(question, basis)
+    return everybody.written(everybody.chosen(top_n, rank_by), dense=rows == "dense")
+
+
+def sink_customer_cohorts(
+    transactions: Source,
+    path: str | Path,
+    *,
+    user: str = "user_id",
+    timestamp: str = "timestamp",
+    amount: str = "amount",
+    freq: Freq = "M",
+    basis: Basis = "single_customer",
+    rows: Rows = "dense",
+    top_n: int | None = None,
+    rank_by: str | pl.Expr | None = None,
+    timezone: str = "UTC",
+    week_start: str = "monday",
+    refunds: Refunds = "net",
+    joined: Source | None = None,
+    before_joined: BeforeJoined = "error",
+    start: str | date | datetime | None = None,
+    end: str | date | datetime | None = None,
+    complete_only: bool = False,
+    nulls: Nulls = "error",
+    decimals: int = 6,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the customer table to a Parquet file, without ever holding all of it.
+
+    The rows are those of :func:`customer_cohorts`, in the same order. The file is put in its place once it is
+    complete: until then, and where anything fails, what was there before stays.
+
+    Parameters
+    ----------
+    transactions
+        As for :func:`cohorts`.
+    path
+        The file to write, in a folder that exists.
+    user, timestamp, amount, freq, basis, rows, top_n, rank_by, timezone, week_start, refunds, joined, before_joined, \
+    start, end, complete_only, nulls, decimals, threads, progress
+        As for :func:`customer_cohorts`.
+
+    Raises
+    ------
+    SettingError, SourceError, SchemaError, DataError
+        As for :func:`cohorts`.
+    OSError
+        Where the file cannot be written.
+
+    Examples
+    --------
+    >>> import cohortlib as cl
+    >>> import polars as pl
+    >>> from datetime import date
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> days = [date(2026, 1, 5), date(2026, 2, 10)]
+    >>> rows = pl.DataFrame({"user_id": ["a", "a"], "timestamp": days, "amount": [100, 80]})
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "customers.parquet"
+    ...     cl.termina.sink_customer_cohorts(rows, file)
+    ...     pl.read_parquet(file).select("user_id", "period", "ltv").rows()
+    [('a', 0, 100.0), ('a', 1, 180.0)]
+    """
+    settings = Settings(
+        user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
+        refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
+        complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
+    )  # fmt: skip
+    _check(basis, rows, top_n, rank_by)
+    with replacing(Path(path)) as stream:
+        question = Question.of(transactions, settings, whole=True)
+        if not question.span:
+            pl.DataFrame(schema=COLUMNS).write_parquet(stream)
+            return
+        everybody = Customers.of(question, basis)
+        write_parquet(everybody.pieces(everybody.chosen(top_n, rank_by), dense=rows == "dense"), COLUMNS, stream)
+
+
+def _check(basis: Basis, rows: Rows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
+    """Refuse what the customer table cannot be asked for."""
     one_of("basis", basis, ("single_customer", "cohort_total", "cohort_mean"))
     one_of("rows", rows, ("dense", "active"))
     if top_n is not None and (type(top_n) is not int or top_n < 1):
         raise SettingError(f"top_n={top_n!r} is not a number of customers; expected 1 or more, or None for all")
     if rank_by is not None and top_n is None:
         raise SettingError("rank_by= has no effect without top_n=; expected both, or neither")
-    question = Question.of(transactions, settings, whole=True)
-    if not question.span:
-        return pl.DataFrame(schema=_CUSTOMERS)
-    everybody = _Customers.of(question, basis)
-    chosen = everybody.ranked() if top_n is None else everybody.top(top_n, rank_by)
-    return everybody.written(chosen, dense=rows == "dense")
-
-
-@dataclass(frozen=True)
-class _Customers:
-    """All customers, the sums of each, and what each is measured against."""
-
-    question: Question
-    users: Activity
-    text: pl.Series
-    total: Ints
-    recent: Ints
-    active: Ints
-    factor: Ints
-    divisor: Ints
-    offsets: Ints
-    means: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, question: Question, basis: Basis) -> "_Customers":
-        users = question.activity()
-        calendar, scale = question.settings.calendar, question.settings.scale
-        since = calendar.trailing_year(question.origin + question.span - 1) - question.origin
-        first, total, recent, active = (np.empty(users.cohort.size, np.int64) for _ in range(4))
-        kernels.customer_sums(*users.cells, since, first, total, recent, active)
-        factor, divisor = np.ones(users.cohort.size, np.int64), first
-        offsets, means = np.empty(0, np.int64), np.empty(0)
-        if basis != "single_customer":
-            sums = Sums.zero(question.span, np.bincount(users.cohort, minlength=question.span) > 0)
-            sums.add(users)
-            divisor = sums.first_amount[users.cohort]
-            cohort, _, at = sums.grid(0)
-            offsets, means = (
-                sums.offsets,
-                metrics.ltv(sums.cumulative()[at], sums.size[cohort], scale).to_numpy(writable=True),
-            )
-            if basis == "cohort_mean":
-                factor = sums.size[users.cohort]
-        text = question.text(users.row)
-        return cls(question, users, text, total, recent, active, factor, divisor, offsets, means)
-
-    def ranked(self, among: NDArray[np.bool_] | None = None) -> Ints:
-        """Give the customers in the order of the table, those of cohorts before the first shown left out."""
-        shown = self.users.cohort >= self.question.first
-        chosen = np.flatnonzero(shown if among is None else shown & among)
-        frame = pl.DataFrame(
-            {
-                "customer": chosen,
-                "cohort": self.users.cohort[chosen],
-                "first": metrics.money(self.divisor[chosen], self.question.settings.scale),
-                "user_id": self.text.gather(chosen),
-            }
-        )
-        order = frame.sort("cohort", "first", "user_id", descending=[False, True, False])["customer"]
-        return order.to_numpy(writable=True)
-
-    def top(self, count: int, rank_by: str | pl.Expr | None) -> Ints:
-        """Give the `count` customers that rank highest, in the order of the table."""
-        scale = self.question.settings.scale
-        # By user, so that an expression that looks at the order of rows (a rank, say) sees always the same.
-        customers = self.text.arg_sort().to_numpy()
-        total, recent = self.total[customers], self.recent[customers]
-        summary = pl.DataFrame(
-            {
-                "cohort": self.question.labels().gather(self.users.cohort[customers]),
-                "user_id": self.text.gather(customers),
-                "cohort_size_amount": metrics.money(self.divisor[customers], scale),
-                "ltv": metrics.money(total, scale),
-                "acv": metrics.money(recent, scale),
-                "active_periods": self.active[customers],
-            }
-        )
-        if isinstance(rank_by, str):
-            if rank_by not in summary.columns:
-                raise SettingError(
-                    f"rank_by={rank_by!r} is not in the summary of customers; columns are {listed(summary.columns)}"
-                )
-            score = summary[rank_by]
-        elif rank_by is None:
-            # The sum of two sums may leave 64 bits.
-            score = pl.Series(total).cast(pl.Int128) + pl.Series(recent).cast(pl.Int128)
-        else:
-            try:
-                scores = summary.select(rank_by)
-            except Exception as error:
-                raise SettingError(f"rank_by= cannot be computed on the summary of customers: {error}") from error
-            score = scores.to_series()
-            if scores.width > 1:
-                raise SettingError(f"rank_by={rank_by} gives {scores.width} columns; expected one")
-            if len(score) != len(summary):
-                raise SettingError(f"rank_by={rank_by} gives {len(score)} values for {len(summary)} customers")
-        ranking = pl.DataFrame({"score": score, "user_id": summary["user_id"], "customer": customers})
-        ranking = ranking.filter(pl.Series(self.users.cohort[customers] >= self.question.first))
-        best = ranking.sort("score", "user_id", descending=[True, False], nulls_last=True)["customer"].head(
-            min(count, len(ranking))
-        )
-        among = np.zeros(len(summary), np.bool_)
-        among[best.to_numpy()] = True
-        return self.ranked(among)
-
-    def written(self, chosen: Ints, *, dense: bool) -> pl.DataFrame:
-        """Write the table of some customers, in their order."""
-        span, settings = self.question.span, self.question.settings
-        cohort = self.users.cohort[chosen]
-        ages = span - cohort.astype(np.int64) if dense else self.active[chosen]
-        ends = np.cumsum(ages)
-        count = int(ends[-1]) if ends.size else 0
-        check_size(count, "rows='active', a coarser freq, or top_n=")
-        age = np.empty(count, np.int64)
-        columns = [np.empty(count) for _ in range(4)]
-
-        def write(first: int) -> None:
-            piece = slice(first, first + _PIECE)
-            kernels.lay_out(
-                chosen[piece], (ends - ages)[piece], *self.users.cells, dense, span, settings.scale,
-                self.factor, self.divisor, self.offsets, self.means, age, *columns,
-            )  # fmt: skip
-
-        on_threads(settings.workers, write, range(0, chosen.size, _PIECE))
-        logo, money, retention, ltv = columns
-        return pl.DataFrame(
-            {
-                "cohort": self.question.labels().gather(np.repeat(cohort, ages)),
-                "user_id": self.text.gather(np.repeat(chosen, ages)),
-                "period": age,
-                "cohort_size_amount": metrics.money(self.divisor[chosen], settings.scale).gather(
-                    np.repeat(np.arange(chosen.size), ages)
-                ),
-                "logo_retention": logo,
-                "amount": money,
-                "amount_retention": pl.Series(retention, nan_to_null=bool((self.divisor == 0).any())),
-                "ltv": ltv,
-            },
-            schema=_CUSTOMERS,
-        )

@@ -1,8 +1,6 @@
 """Where a result goes: to a file that is put in its place at once, or to standard output."""
 
 import glob
-import secrets
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,8 +49,12 @@ def put(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequen
         with writing("to standard output"):
             pour(make(), sys.stdout.buffer)
     else:
-        with writing(output), replacing(Path(output), sources) as stream:
-            pour(make(), stream)
+        from cohortlib.sinks import replacing
+
+        with writing(output):
+            refuse_own_source(output, sources)
+            with replacing(Path(output)) as stream:
+                pour(make(), stream)
 
 
 def pour(pieces: Iterable[bytes], stream: IO[bytes]) -> None:
@@ -75,28 +77,9 @@ def writing(where: str) -> Iterator[None]:
         raise Failure(f"cannot write {where}: {error.strerror or error}") from error
 
 
-@contextmanager
-def replacing(path: Path, sources: Sequence[str | None]) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` and put it in its place at the end, so that nobody reads half a file."""
-    _refuse_own_source(path, sources)
-    if path.exists() and not path.is_file():  # a device or a pipe has no place to be put in
-        with path.open("wb") as stream:
-            yield stream
-        return
-    path = path.resolve()  # behind a link, the file it names is the one to replace
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with partial.open("xb") as stream:
-            yield stream
-        if path.exists():
-            shutil.copymode(path, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _refuse_own_source(path: Path, sources: Sequence[str | None]) -> None:
+def refuse_own_source(output: str, sources: Sequence[str | None]) -> None:
     """Refuse to write over a file that the table is made from."""
+    path = Path(output)
     if not path.is_file():
         return
     for source in filter(None, sources):

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cohortlib.commands.delivery import a_person_looks, computed, ending, put, rows_shown, writing
+from cohortlib.commands.delivery import (
+    a_person_looks,
+    computed,
+    ending,
+    put,
+    refuse_own_source,
+    rows_shown,
+    writing,
+)
 from cohortlib.commands.options import DECIMALS, THREADS, WEEKDAYS, Decorated, choice, decorated, source, timezone
 
 if TYPE_CHECKING:
@@ -156,7 +164,10 @@ def customer_cohorts(
     """
     from cohortlib import termina as tables
 
-    deliver(tables.customer_cohorts, source, settings, output=output, kind=kind, show=show, shown=("amount",))
+    deliver(
+        tables.customer_cohorts, source, settings,
+        output=output, kind=kind, show=show, shown=("amount",), sink=tables.sink_customer_cohorts,
+    )  # fmt: skip
 
 
 def deliver(
@@ -168,8 +179,12 @@ def deliver(
     kind: str | None,
     show: Sequence[str],
     shown: Sequence[str],
+    sink: Callable[..., None] | None = None,
 ) -> None:
-    """Compute a table and write it; print triangles of it where that is asked for or a person is looking."""
+    """Compute a table and write it; print triangles of it where that is asked for or a person is looking.
+
+    Where there is a `sink` for the table, it writes the Parquet files.
+    """
     if show and (output or kind):
         raise click.UsageError("--show prints triangles: it goes with neither -o nor --format")
     if show or (a_person_looks() and output is None and kind is None):
@@ -181,10 +196,17 @@ def deliver(
     if written_as == "parquet" and output in (None, "-") and a_person_looks():
         raise click.UsageError("Parquet is no text for a terminal. Hint: -o FILE.parquet")
 
+    sources = [source, settings["joined"]]
+    if sink is not None and written_as == "parquet" and output is not None and output != "-":
+        with writing(output):
+            refuse_own_source(output, sources)
+            computed(sink, source, output, **settings)
+        return
+
     def make() -> Iterable[bytes]:
         return encoded(computed(compute, source, **settings), written_as)
 
-    put(make, output, [source, settings["joined"]])
+    put(make, output, sources)
 
 
 def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, limit: int | None) -> None:
