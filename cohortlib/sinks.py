@@ -1,5 +1,7 @@
 """Where a table goes: to a file that is put in its place at once."""
 
+import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -36,4 +38,11 @@ def write_parquet(pieces: Iterable[pl.DataFrame], schema: dict[str, type[pl.Data
     def frames(*_: object) -> Iterator[pl.DataFrame]:
         yield from pieces
 
-    register_io_source(frames, schema=pl.Schema(schema)).sink_parquet(stream)
+    try:
+        register_io_source(frames, schema=pl.Schema(schema)).sink_parquet(stream)
+    except pl.exceptions.ComputeError as error:
+        # A full disk is a failed computation to polars, and only its words tell.
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error

@@ -100,6 +100,26 @@ def test_standard_output(folder, table, kind):
     assert good("termina", table, "orders.csv", "--format", kind, "-o", "-").stdout_bytes == result.stdout_bytes
 
 
+def test_a_parquet_file_of_customers_is_written_piece_by_piece(folder, monkeypatch):
+    monkeypatch.setattr(termina, "customer_cohorts", raising(AssertionError("the table is never whole")))
+    good("termina", "customer-cohorts", "orders.csv", "-o", "table", "--format", "parquet", "--top-n", "2")
+    monkeypatch.undo()
+    assert_frame_equal(pl.read_parquet(folder / "table"), termina.customer_cohorts(orders(), top_n=2))
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["orders.csv", "-o", "nowhere/x.parquet"], "cannot write nowhere/x.parquet: No such file or directory"),
+        (["orders.csv", "-o", "orders.csv", "--format", "parquet"], "it is a file of the source orders.csv"),
+        (["orders.csv", "-o", "x.parquet", "--top-n", "2", "--rank-by", "age"], "--rank-by age"),
+    ],
+)
+def test_a_parquet_file_of_customers_that_is_refused(folder, args, expected):
+    assert expected in failing("termina", "customer-cohorts", *args)
+    assert [path.name for path in folder.iterdir()] == ["orders.csv"]
+
+
 def test_csv_is_the_default(folder):
     text = good("termina", "cohorts", "orders.csv").stdout
     assert text == good("termina", "cohorts", "orders.csv", "-o", "-").stdout
@@ -417,8 +437,9 @@ def test_a_full_disk(folder):
     if not Path("/dev/full").exists():
         pytest.skip("no such device here")
     for kind in commands.FORMATS:
-        line = failing("termina", "cohorts", "orders.csv", "-o", "/dev/full", "--format", kind)
-        assert line == "cannot write /dev/full: No space left on device"
+        for table in TABLES:
+            line = failing("termina", table, "orders.csv", "-o", "/dev/full", "--format", kind)
+            assert line == "cannot write /dev/full: No space left on device"
     for args in (["termina", "cohorts", "orders.csv"], ["demo"], ["--help"]):
         with Path("/dev/full").open("wb") as full:
             command = [sys.executable, "-m", "cohortlib", *args]

@@ -1,5 +1,6 @@
 """Termina's two cohort tables: the worked example, the judge's opinion of drawn rows, rules one by one."""
 
+import inspect
 import warnings
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -10,9 +11,11 @@ import polars as pl
 import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 from strategies import cases, customer_settings, exactly, instants, quietly
 
 import cohortlib as cl
+from cohortlib import customers
 from cohortlib.periods import Calendar
 
 EPOCH = date(1970, 1, 1).toordinal()
@@ -225,6 +228,94 @@ def test_online_retail_is_the_judges(shared, settings):
     data = pl.read_parquet(shared / "online_retail.parquet").select("user_id", "timestamp", "amount").head(60_000)
     settings = settings | {"nulls": "drop"}
     assert_same(quietly(cl.termina.cohorts, data, **settings), naive.cohorts(data.rows(), **settings), COHORTS)
+
+
+# --- straight to Parquet -----------------------------------------------------------------------------------
+
+
+def sunk(folder, transactions, **settings):
+    """Write the customer table to a file, and read it."""
+    path = folder / "customers.parquet"
+    quietly(cl.termina.sink_customer_cohorts, transactions, path, **settings)
+    assert [file.name for file in folder.iterdir()] == [path.name]
+    return pl.read_parquet(path)
+
+
+SUNK = pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rows": "active", "refunds": "signed", "basis": "cohort_mean", "freq": "W"},
+        {"top_n": 3},
+        {"start": "2026-01", "end": "2026-01"},
+        {"start": "2027"},
+        {"joined": pl.DataFrame({"user_id": [7, 99], "joined": [date(2025, 12, 1), date(2026, 2, 1)]})},
+    ],
+)
+
+
+@SUNK
+@pytest.mark.parametrize("piece", [1, 40, 1 << 19])
+def test_the_file_has_the_rows_of_the_table(tmp_path, monkeypatch, settings, piece):
+    rows = pl.DataFrame(
+        [(i % 101, date(2026, 1, 1) + timedelta(days=i % 150), (i * i) % 97 - 10.0) for i in range(1000)],
+        schema=["user_id", "timestamp", "amount"],
+        orient="row",
+    )
+    monkeypatch.setattr(customers, "_PIECE", piece)
+    settings = {"before_joined": "drop"} | settings
+    for ids in (pl.Int64, pl.String):
+        one = rows.with_columns(pl.col("user_id").cast(ids))
+        more = {name: value.cast({"user_id": ids}) if name == "joined" else value for name, value in settings.items()}
+        assert_frame_equal(
+            sunk(tmp_path, one, **more), quietly(cl.termina.customer_cohorts, one, **more), check_exact=True
+        )
+
+
+def test_a_file_of_nobody(tmp_path):
+    empty = frame([], user_id=pl.Int64, timestamp=pl.Date, amount=pl.Float64)
+    for rows in (empty, frame([("a", date(2026, 1, 1), 0.0)])):
+        assert_same(sunk(tmp_path, rows), [], CUSTOMERS)
+
+
+def test_both_customer_calls_take_the_same_settings():
+    one, other = (
+        inspect.signature(call).parameters for call in (cl.termina.customer_cohorts, cl.termina.sink_customer_cohorts)
+    )
+    assert [parameter for name, parameter in other.items() if name != "path"] == list(one.values())
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), MemoryError(), KeyboardInterrupt()])
+def test_an_interrupted_file_leaves_the_old_one(tmp_path, monkeypatch, error):
+    written = []
+
+    def fail(self, *args, **settings):
+        written.append(1)
+        if len(written) == 3:
+            raise error
+        return lay_out(self, *args, **settings)
+
+    lay_out = customers.Customers._lay_out
+    monkeypatch.setattr(customers.Customers, "_lay_out", fail)
+    monkeypatch.setattr(customers, "_PIECE", 1)
+    rows = frame([(user, date(2026, 1, 1), 1.0) for user in range(9)])
+    path = tmp_path / "customers.parquet"
+    path.write_text("old")
+    with pytest.raises(type(error)):
+        cl.termina.sink_customer_cohorts(rows, path)
+    assert len(written) == 3
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "old"
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    rows = frame(EXAMPLE)
+    for path, error in ((tmp_path / "nowhere" / "x.parquet", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(error):
+            cl.termina.sink_customer_cohorts(rows, path)
+    with pytest.raises(cl.errors.SchemaError):
+        cl.termina.sink_customer_cohorts(rows.drop("amount"), str(tmp_path / "x.parquet"))
+    assert not list(tmp_path.iterdir())
 
 
 # --- the judge's own calendar, by hand ---------------------------------------------------------------------
