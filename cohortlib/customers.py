@@ -58,7 +58,15 @@ class Customers:
         calendar, scale = question.settings.calendar, question.settings.scale
         since = calendar.trailing_year(question.origin + question.span - 1) - question.origin
         first, total, recent, active = (np.empty(users.cohort.size, np.int64) for _ in range(4))
-        kernels.customer_sums(*users.cells, since, first, total, recent, active)
+        names: list[Texts] = []
+
+        def name() -> None:
+            names.append(Texts.of(question.texts.series, users.row))
+
+        def add() -> None:
+            kernels.customer_sums(*users.cells, since, first, total, recent, active)
+
+        on_threads(question.settings.workers, lambda work: work(), (name, add))
         factor, divisor = np.ones(users.cohort.size, np.int64), first
         offsets, means = np.empty(0, np.int64), np.empty(0)
         if basis != "single_customer":
@@ -72,9 +80,8 @@ class Customers:
             )
             if basis == "cohort_mean":
                 factor = sums.size[users.cohort]
-        names = Texts.of(question.texts.series, users.row)
         sizes = metrics.money(divisor, scale).to_numpy(writable=True)
-        return cls(question, users, names, total, recent, active, factor, divisor, sizes, offsets, means)
+        return cls(question, users, names[0], total, recent, active, factor, divisor, sizes, offsets, means)
 
     @cached_property
     def text(self) -> pl.Series:

@@ -25,11 +25,11 @@ class Texts:
     @classmethod
     def of(cls, column: pl.Series, rows: NDArray[np.uint32]) -> "Texts":
         """Take some rows of a column, as text."""
-        if column.dtype != pl.String:
-            column, rows = column.gather(rows).cast(pl.String), np.arange(rows.size, dtype=np.uint32)
         # Front to back, chunk by chunk.
         places = np.argsort(rows)
         rows = rows[places]
+        if column.dtype != pl.String:
+            column, rows = column.gather(rows).cast(pl.String), np.arange(rows.size, dtype=np.uint32)
         chunks = string_views(column)
         edges = np.cumsum([0] + [words.size // 2 for words, _, _ in chunks])
         cuts = np.searchsorted(rows, edges)
