@@ -115,7 +115,8 @@ class Customers:
         """Give the `count` customers that rank highest, in the order of the table."""
         scale = self.question.settings.scale
         # By user, so that an expression that looks at the order of rows (a rank, say) sees always the same.
-        customers = self.text.arg_sort().to_numpy()
+        customers = np.arange(self.users.cohort.size)
+        self.names.sort(customers, customers == 0)
         total, recent = self.total[customers], self.recent[customers]
         summary = pl.DataFrame(
             {
@@ -146,11 +147,11 @@ class Customers:
                 raise SettingError(f"rank_by={rank_by} gives {scores.width} columns; expected one")
             if len(score) != len(summary):
                 raise SettingError(f"rank_by={rank_by} gives {len(score)} values for {len(summary)} customers")
-        ranking = pl.DataFrame({"score": score, "user_id": summary["user_id"], "customer": customers})
+        ranking = pl.DataFrame({"score": score, "customer": customers})
         ranking = ranking.filter(pl.Series(self.users.cohort[customers] >= self.question.first))
-        best = ranking.sort("score", "user_id", descending=[True, False], nulls_last=True)["customer"].head(
-            min(count, len(ranking))
-        )
+        # Customers of one score stay in the order of their texts.
+        ranking = ranking.sort("score", descending=True, nulls_last=True, maintain_order=True)
+        best = ranking["customer"].head(min(count, len(ranking)))
         among = np.zeros(len(summary), np.bool_)
         among[best.to_numpy()] = True
         return self.ranked(among)
