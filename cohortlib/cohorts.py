@@ -297,10 +297,11 @@ class Question:
         first = 0 if start is None else max(0, start - origin)
         return cls(settings, meter, [], records, origin, last - origin + 1, first)
 
-    def text(self, rows: NDArray[np.uint32]) -> pl.Series:
-        """Give the users of some rows, as they were filed, as text."""
-        series = [users.series for users in self.users]
-        return Users(pl.concat([part.alias("") for part in series]) if len(series) > 1 else series[0]).text(rows)
+    @property
+    def texts(self) -> pl.Series:
+        """The users of all rows, in the order in which they were filed."""
+        series = [users.series.alias("") for users in self.users]
+        return pl.concat(series) if len(series) > 1 else series[0]
 
     def labels(self) -> pl.Series:
         """Name the periods of the grid."""
@@ -470,7 +471,7 @@ class _Netting:
         early, late, twice, unlisted, known = np.sum(self.tallies, axis=0)[:5].tolist()
         if twice or (early and settings.before_joined == "error"):
             row = min(tally[6 if twice else 5] for tally in self.tallies if tally[6 if twice else 5]) - 1
-            user = self.question.text(np.array([row], np.uint32))[0]
+            user = Users(self.question.texts).text(np.array([row], np.uint32))[0]
             if twice:
                 raise DataError(
                     f"joined gives users more than one period, in {twice:,} rows, among them user {user!r}; expected "

@@ -61,7 +61,7 @@ class Customers:
         names: list[Texts] = []
 
         def name() -> None:
-            names.append(Texts.of(question.texts.series, users.row))
+            names.append(Texts.of(question.texts, users.row))
 
         def add() -> None:
             kernels.customer_sums(*users.cells, since, first, total, recent, active)

@@ -24,7 +24,7 @@ _U = np.uint64
 _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (_U(i) for i in range(9))
 _U9, _U12, _U16, _U24, _U27, _U30, _U31, _U32, _U40 = (_U(i) for i in (9, 12, 16, 24, 27, 30, 31, 32, 40))
-_U255, _PAGE = _U(255), _U((1 << 30) - 1)
+_U255, _IN_BUFFER = _U(255), _U((1 << 30) - 1)
 _U48, _U54, _U56, _U58, _U63, _U64, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
 
 # A record is three words, or four where the key of a user takes two: the key, the units, the tag, the second key. The
@@ -615,7 +615,7 @@ def gather_text(rows, first, words, memory, bases, places, views, store, at):
             source = bases[np.int64(tail & _LOW)] + (tail >> _U32)
             for k in range(length):
                 store[at + _U(k)] = memory[source + _U(k)]
-            tail = (at >> _U30) | ((at & _PAGE) << _U32)
+            tail = (at >> _U30) | ((at & _IN_BUFFER) << _U32)
             at += length
         views[_U2 * _U(places[j])], views[_U2 * _U(places[j]) + _U1] = head, tail
     return at

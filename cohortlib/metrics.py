@@ -20,12 +20,13 @@ def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int, f
     divisors = np.broadcast_to(divisors, numerators.shape)
     products = numerators.astype(np.float64) * factor
     with np.errstate(divide="ignore", invalid="ignore"):
-        result = products / divisors + 0.0  # 0 over a negative number is 0, not -0
+        result = products / divisors
     # Integers up to 2**53 are floats too, and their quotient is rounded once; Python divides the others.
     long = np.maximum(np.abs(products), np.abs(divisors.astype(np.float64))) >= 2.0**53
     for i in np.flatnonzero(long & (divisors != 0)):
         result[i] = int(numerators[i]) * factor / int(divisors[i])
-    return pl.Series(np.where(divisors == 0, np.nan, result), nan_to_null=True)
+    # 0 over a negative number is 0, not -0.
+    return pl.Series(np.where(divisors == 0, np.nan, result + 0.0), nan_to_null=True)
 
 
 def relative(values: NDArray[np.int64], first: NDArray[np.int64]) -> pl.Series:
