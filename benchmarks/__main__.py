@@ -1,44 +1,200 @@
 """
-Print the side-by-side table: `python -m benchmarks --rows 1e6 1e7 --ids int uuid --threads 2 --repeat 5`.
+Print the tables of docs/benchmarks.md: `python -m benchmarks --rows 1e6 1e7 5e7 --threads 2 > tables.md`.
 
-Run it from the root of the repository, with nothing else running. Adapty's cohort table has a table of its own:
-`python -m benchmarks.adapty`.
+Run it from the root of the repository, with nothing else running. Every switch narrows what is measured.
 """
 
 import argparse
+import gc
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.measure import cells, conditions, count, line, measure
+if TYPE_CHECKING:
+    from benchmarks.inputs import Shape
+    from benchmarks.measure import Timed
+
+ASKED = ("cohorts", "cohorts-daily", "customer-cohorts", "adapty-renewals", "adapty-days")
+PARTS = ("identity", "speed", "shapes", "memory", "cold-start")
+TINY = 1000
+MODERATE = 10_000_000  # rows at most, of the parts that ask one size only, and for those out of the race
+SIZE_OF_IDENTITY = 300_000
 
 
 def main() -> None:
     options = _options()
     # polars reads it once, on import, so everything that imports polars waits until here.
     os.environ["POLARS_MAX_THREADS"] = str(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        suite = Suite(options, Path(folder))
+        for part in options.parts:
+            getattr(suite, part.replace("-", "_"))()
 
-    from benchmarks.contenders import COHORTS, compare
-    from benchmarks.data import transactions
+    from benchmarks import tables
 
-    print(line("rows", "ids", *COHORTS, "ours is faster by"))
-    print(line(*["---:", "---", *["---:"] * len(COHORTS), "---:"]))
-    for rows in options.rows:
-        for ids in options.ids:
-            frame = transactions(rows, ids, shuffled=options.shuffled)
-            seconds = measure(frame, COHORTS, compare, options.threads, options.repeat)
-            print(line(f"{rows:,}", ids, *cells(seconds)), flush=True)
-    print()
-    order = "in random order" if options.shuffled else "in order of time"
-    print(conditions(options, order, ("polars", "duckdb", "pandas")))
+    print(f"\n{tables.conditions(options.threads)}")
+
+
+class Suite:
+    """One run: each part prints its tables; generated data lie in a folder."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options = options
+        self.folder = folder
+        self.one_size = min(max(options.rows), MODERATE)
+
+    def identity(self) -> None:
+        """Check that ours is the same to the bit."""
+        from benchmarks import identity, tables
+
+        rows = min(SIZE_OF_IDENTITY, self.one_size)
+        tables.heading(f"Bit for bit the same, {rows:,} rows", "question", "ids", "the same under", texts=3)
+        for question in self.options.questions:
+            for ids in self.options.ids:
+                tried = identity.check(question, self._given(question, _shape(rows, ids), "memory"))
+                threads = ", ".join(map(str, identity.THREADS))
+                print(tables.line(question, ids, f"{'; '.join(tried)}; each on {threads} threads"), flush=True)
+
+    def speed(self) -> None:
+        """Time every question on every size, kind of ids and source; then print the growth."""
+        from benchmarks import plan, tables
+        from benchmarks.questions import QUESTIONS
+
+        growth = []
+        for question in self.options.questions:
+            columns = ("ids", "source", "rows", *QUESTIONS[question].contenders, "ours is faster by", "rounds")
+            tables.heading(question, *columns, texts=2)
+            reasons = []
+            for ids, source in self._inputs():
+                before, grown, names = None, [], list(QUESTIONS[question].contenders)
+                for rows in self.options.rows:
+                    reason = plan.too_large(question, _shape(rows, ids), source)
+                    if reason:
+                        reasons.append(reason)
+                        continue
+                    if rows > MODERATE and before:
+                        names = plan.still_running(before)
+                    before = self._timed(question, _shape(rows, ids), source, names)
+                    grown.append(before.seconds["cohortlib"] / rows * 1e6)
+                    print(tables.line(ids, source, f"{rows:,}", *tables.seconds(before, columns[3:-2])), flush=True)
+                grown += [None] * (len(self.options.rows) - len(grown))
+                growth.append((question, ids, source, *("—" if each is None else f"{each:.3f} s" for each in grown)))
+            print("".join(f"\nLeft out: {reason}" for reason in reasons))
+        if len(self.options.rows) > 1:
+            sizes = [f"of {rows:,}" for rows in self.options.rows]
+            tables.heading(
+                "Growth: seconds of cohortlib for a million rows", "question", "ids", "source", *sizes, texts=3
+            )
+            for cells in growth:
+                print(tables.line(*cells), flush=True)
+
+    def shapes(self) -> None:
+        """Time the cohorts table on shuffled rows, and with more and fewer rows for each user."""
+        from benchmarks import tables
+        from benchmarks.inputs import Shape
+        from benchmarks.questions import QUESTIONS
+
+        question = "cohorts"
+        names = QUESTIONS[question].contenders
+        title = f"Shapes: {question}, {self.one_size:,} rows"
+        tables.heading(title, "rows per user", "order", "ids", "source", *names, "ours is faster by", "rounds", texts=4)
+        for rows_per_user, shuffled in ((10, True), (20, False), (1.2, False)):
+            for ids, source in self._inputs():
+                shape = Shape(self.one_size, ids, rows_per_user, shuffled)
+                timed = self._timed(question, shape, source, names)
+                order = "shuffled" if shuffled else "time"
+                print(tables.line(rows_per_user, order, ids, source, *tables.seconds(timed, names)), flush=True)
+
+    def memory(self) -> None:
+        """Print the peak of each contender beyond its input."""
+        from benchmarks import memory, tables
+        from benchmarks.questions import QUESTIONS
+
+        for question in self.options.questions:
+            names = QUESTIONS[question].contenders
+            title = f"Peak memory beyond the input: {question}, {self.one_size:,} rows"
+            tables.heading(title, "ids", "source", *names, texts=2)
+            for ids, source in self._inputs():
+                folder, tiny = (self._made(question, _shape(rows, ids)) for rows in (self.one_size, TINY))
+                peaks = [
+                    memory.beyond_input(question, name, ids, source, self.options.threads, folder, tiny)
+                    for name in names
+                ]
+                print(tables.line(ids, source, *map(tables.megabytes, peaks)), flush=True)
+
+    def cold_start(self) -> None:
+        """Print the seconds to the first result."""
+        from benchmarks import cold_start, tables
+
+        title = f"Cold start: seconds to the first result of {TINY:,} rows, beyond `import polars`"
+        tables.heading(title, "question", "ids", "first ever", "in a later process", texts=2)
+        for question in self.options.questions:
+            for ids in self.options.ids:
+                first = cold_start.measure(question, self._made(question, _shape(TINY, ids)), self.options.repeat)
+                print(tables.line(question, ids, f"{first.ever:.2f} s", f"{first.later:.2f} s"), flush=True)
+
+    def _inputs(self) -> Iterator[tuple[str, str]]:
+        for ids in self.options.ids:
+            for source in self.options.sources:
+                yield ids, source
+
+    def _timed(self, question: str, shape: "Shape", source: str, names: "list[str]") -> "Timed":
+        from benchmarks.measure import measure
+        from benchmarks.questions import QUESTIONS
+
+        options = self.options
+        tiny = self._given(question, shape._replace(rows=TINY), source)
+        given = self._given(question, shape, source)
+        timed = measure(QUESTIONS[question], names, given, tiny, options.threads, options.repeat, options.seconds)
+        del given
+        gc.collect()
+        return timed
+
+    def _given(self, question: str, shape: "Shape", source: str) -> object:
+        from benchmarks.inputs import load
+        from benchmarks.questions import kind
+
+        return load(kind(question), shape.ids, self._made(question, shape), source)
+
+    def _made(self, question: str, shape: "Shape") -> Path:
+        """Write a table where it is not there yet."""
+        from benchmarks.inputs import write
+        from benchmarks.questions import kind
+
+        made = self.folder / "_".join(map(str, (kind(question), *shape)))
+        if not made.exists():
+            made.mkdir()
+            print(f"making {made.name}", file=sys.stderr)
+            write(kind(question), shape, made)
+        return made
+
+
+def _shape(rows: int, ids: str) -> "Shape":
+    from benchmarks.inputs import Shape
+
+    return Shape(rows, ids)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rows", nargs="+", type=count, default=[1_000_000], help="like 1e6 1e7")
-    parser.add_argument("--ids", nargs="+", default=["int", "uuid"], choices=["int", "sparse", "uuid"])
+    many = {"nargs": "+", "metavar": "NAME"}
+    parser.add_argument("--parts", default=PARTS, choices=PARTS, help=", ".join(PARTS), **many)
+    parser.add_argument("--questions", default=ASKED, choices=ASKED, help=", ".join(ASKED), **many)
+    parser.add_argument("--ids", default=("int", "uuid"), choices=("int", "uuid"), help="int, uuid", **many)
+    sources = ("memory", "parquet")
+    parser.add_argument("--sources", default=sources, choices=sources, help="memory, parquet", **many)
+    parser.add_argument("--rows", nargs="+", type=_count, default=[1_000_000], help="like 1e6 1e7, the smallest first")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all; pandas has one")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds")
-    parser.add_argument("--shuffled", action="store_true", help="rows in random order instead of order of time")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, and processes of the cold start")
+    parser.add_argument("--seconds", type=float, default=60, help="no further round of a case begins after so long")
     return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    return int(float(text))
 
 
 if __name__ == "__main__":

@@ -1,89 +1,62 @@
-"""
-Print how long the first result takes in a new process: `python -m benchmarks.cold_start`.
+"""How long a first result takes: ever, after an install, and in a later process; beyond `import polars`."""
 
-Twice: with an empty numba cache, as right after installing, and in a later process that finds it filled.
-"""
-
-import argparse
 import subprocess
 import sys
 import tempfile
 from os import environ
 from pathlib import Path
 from statistics import median
-from time import time
+from time import perf_counter
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+ONLY_POLARS = "import polars"
 
-# Handed over: the moment the process was started, the rows, the kind of ids.
-CHILD = """
-import sys
-from time import perf_counter, time
-from benchmarks.data import transactions
-
-frame = transactions(int(sys.argv[2]), sys.argv[3])
-start = perf_counter()
-import cohortlib as cl
-
-imported = perf_counter()
-cl.termina.cohorts(frame)
-print(time() - float(sys.argv[1]), imported - start, perf_counter() - imported)
+# Parquet, which any user's process would read, so that no module of the benchmarks is imported. A tiny history brings
+# up a warning, as it should.
+TERMINA = "import polars, cohortlib; cohortlib.termina.{call}(polars.read_parquet({path!r}){settings})"
+ADAPTY = """
+import warnings, polars, cohortlib
+warnings.simplefilter("ignore")
+events, installs = (polars.read_parquet({folder!r} + name) for name in ("/events.parquet", "/installs.parquet"))
+request = {{
+    "filters": {{"date": ["2023-01-01", "2025-12-31"]}}, "period_unit": "month", "period_type": {period_type!r}
+}}
+cohortlib.adapty.cohort(events, request, installs=installs)
 """
 
 
 class First(NamedTuple):
-    """Seconds up to the first result: from the start of the process, and what two parts of it took."""
+    """Seconds to the first result beyond those of a process that only imports polars."""
 
-    process: float
-    importing: float
-    call: float
-
-
-def first_result(rows: int, ids: str, cache: str) -> First:
-    """Start a process whose numba cache is the folder `cache`, and wait for its first cohorts table."""
-    arguments = [sys.executable, "-c", CHILD, str(time()), str(rows), ids]
-    done = subprocess.run(  # noqa: S603  the arguments are ours
-        arguments,
-        cwd=ROOT,
-        env={**environ, "NUMBA_CACHE_DIR": cache},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return First(*map(float, done.stdout.split()))
+    ever: float
+    later: float
 
 
-def measure(rows: int, ids: str, repeat: int) -> tuple[First, First]:
-    """Return the medians of the first process with an empty cache, and of the process that follows it."""
-    ever, later = [], []
+def measure(question: str, folder: Path, repeat: int) -> First:
+    """Return the medians of the first process with an empty numba cache, and of the process that follows it."""
+    code = program(question, folder)
+    ever, later, polars = [], [], []
     for _ in range(repeat):
         with tempfile.TemporaryDirectory() as cache:
-            ever.append(first_result(rows, ids, cache))
-            later.append(first_result(rows, ids, cache))
-    return _medians(ever), _medians(later)
+            polars.append(_process(ONLY_POLARS, cache))
+            ever.append(_process(code, cache))
+            later.append(_process(code, cache))
+    return First(median(ever) - median(polars), median(later) - median(polars))
 
 
-def _medians(runs: list[First]) -> First:
-    return First(*map(median, zip(*runs, strict=True)))
+def program(question: str, folder: Path) -> str:
+    """Write the program that asks a question about the tables in a folder."""
+    if question.startswith("adapty"):
+        return ADAPTY.format(folder=str(folder), period_type=question.removeprefix("adapty-"))
+    call = "customer_cohorts" if question == "customer-cohorts" else "cohorts"
+    settings = ", freq='D'" if question == "cohorts-daily" else ""
+    return TERMINA.format(call=call, path=str(folder / "transactions.parquet"), settings=settings)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description=__doc__)
-    parser.add_argument("--rows", type=lambda text: int(float(text)), default=1000)
-    parser.add_argument("--ids", nargs="+", default=["int", "uuid"], choices=["int", "sparse", "uuid"])
-    parser.add_argument("--repeat", type=int, default=3)
-    options = parser.parse_args()
-
-    print("| ids | cache | process start to first result | import cohortlib | first call |")
-    print("| --- | --- | ---: | ---: | ---: |")
-    for ids in options.ids:
-        for cache, first in zip(("empty", "filled"), measure(options.rows, ids, options.repeat), strict=True):
-            print(
-                f"| {ids} | {cache} | " + " | ".join(f"{seconds:.2f} s" for seconds in first) + " |",
-                flush=True,
-            )
-
-
-if __name__ == "__main__":
-    main()
+def _process(code: str, cache: str) -> float:
+    start = perf_counter()
+    subprocess.run(  # noqa: S603  the program is ours
+        [sys.executable, "-c", code], cwd=ROOT, env={**environ, "NUMBA_CACHE_DIR": cache}, check=True
+    )
+    return perf_counter() - start

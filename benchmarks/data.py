@@ -1,19 +1,37 @@
 """Transactions made from a seed: the same seed gives the same frame."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 START = np.datetime64("2023-01-01", "us")
 END = np.datetime64("2026-01-01", "us")
-ROWS_PER_USER = 10
 REFUNDS = 0.04
-IDS = ("int", "sparse", "uuid")
+IDS = ("int", "uuid")
 
 
-def transactions(rows: int, ids: str = "int", *, seed: int = 0, shuffled: bool = False) -> pl.DataFrame:
+class Transactions(NamedTuple):
+    """What is asked about; `packable`, which the analyst knows: ids are whole numbers from 0 to 2**47."""
+
+    rows: "pl.DataFrame | Path | pd.DataFrame"
+    packable: bool
+
+    def in_pandas(self) -> "Transactions":
+        """Convert a frame, which is done before the clock starts; a file is read while it runs."""
+        return self if isinstance(self.rows, Path) else self._replace(rows=self.rows.to_pandas())
+
+
+def transactions(
+    rows: int, ids: str = "int", *, seed: int = 0, shuffled: bool = False, rows_per_user: float = 10
+) -> pl.DataFrame:
     """
-    Make `rows` transactions of about `rows / 10` users over the three years 2023 to 2025.
+    Make `rows` transactions of about `rows / rows_per_user` users over the three years 2023 to 2025.
 
     A few users make most of the rows (the share of the user at rank r falls like r to the power of −2/3),
     three in ten are there from the first day and the others join at any time, and everybody buys most
@@ -24,12 +42,13 @@ def transactions(rows: int, ids: str = "int", *, seed: int = 0, shuffled: bool =
     rows
         How many rows.
     ids
-        "int": a serial number in the order of joining, with gaps; "sparse": any 63-bit number;
-        "uuid": text of 36 characters.
+        "int": a serial number in the order of joining, with gaps; "uuid": text of 36 characters.
     seed
         The seed of the generator.
     shuffled
         Put the rows in random order instead of the order of time.
+    rows_per_user
+        Rows for each user who has any, on average; above 1.
 
     Returns
     -------
@@ -38,24 +57,44 @@ def transactions(rows: int, ids: str = "int", *, seed: int = 0, shuffled: bool =
         whole cents).
     """
     rng = np.random.default_rng(seed)
-    users = max(rows // ROWS_PER_USER, 1)
     span = int((END - START).astype(np.int64))
 
-    rank = (users * rng.random(rows) ** 3).astype(np.int64)
+    user, users = _numbered((_ranks(rows, rows_per_user) * rng.random(rows) ** 3).astype(np.int64))
     joined = np.where(rng.random(users) < 0.3, 0.0, rng.random(users)) * span
-    since = joined[rank]
-    instant = (since + (span - since) * rng.random(rows) ** 2).astype(np.int64)
-    cents = np.ceil(np.exp(rng.normal(7.0, 1.0, rows)))
-    cents = np.where(rng.random(rows) < REFUNDS, -cents, cents)
-
+    instant = joined[user]
+    instant = (instant + (span - instant) * rng.random(rows) ** 2).astype(np.int64)
     order = rng.permutation(rows) if shuffled else np.argsort(instant, kind="stable")
+    instant, user = instant[order], user[order]
+    del order
+    cents = np.ceil(np.exp(rng.normal(7.0, 1.0, rows)))
+    cents[rng.random(rows) < REFUNDS] *= -1
     return pl.DataFrame(
         {
-            "user_id": own_bytes(_ids(joined, ids, rng).gather(rank[order])),
-            "timestamp": START + instant[order].astype("timedelta64[us]"),
-            "amount": cents[order] / 100,
+            "user_id": own_bytes(_ids(joined, ids, rng).gather(user)),
+            "timestamp": START + instant.astype("timedelta64[us]"),
+            "amount": cents / 100,
         }
     )
+
+
+def _ranks(rows: int, rows_per_user: float) -> int:
+    """Find how many users to draw from so that those who are drawn have so many rows each."""
+    rank = (np.arange(100_000) + 0.5) / 100_000
+    density = rank ** (-2 / 3) / 3
+    low, high = 1e-3, 2 * rows_per_user  # rows for each user to draw from
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        drawn = np.mean(1 - np.exp(-middle * density)) / middle
+        low, high = (low, middle) if drawn < 1 / rows_per_user else (middle, high)
+    return max(int(rows / low), 1)
+
+
+def _numbered(rank: np.ndarray) -> tuple[np.ndarray, int]:
+    """Give numbers to the users who are drawn, by rank, and count them."""
+    drawn = np.zeros(rank.max(initial=0) + 1, np.bool_)
+    drawn[rank] = True
+    number = np.cumsum(drawn) - 1
+    return number[rank], int(number[-1]) + 1
 
 
 def _ids(joined: np.ndarray, kind: str, rng: np.random.Generator) -> pl.Series:
@@ -65,8 +104,6 @@ def _ids(joined: np.ndarray, kind: str, rng: np.random.Generator) -> pl.Series:
         serial = np.empty(users, np.int64)
         serial[np.argsort(joined, kind="stable")] = 1000 + np.cumsum(rng.integers(1, 4, users))
         return pl.Series(serial)
-    if kind == "sparse":
-        return pl.Series(rng.integers(0, 2**63 - 1, users, dtype=np.int64))
     if kind == "uuid":
         return texts(uuids(rng.integers(0, 256, (users, 16), dtype=np.uint8)))
     raise ValueError(f"ids {kind!r} is none of {', '.join(map(repr, IDS))}")

@@ -1,40 +1,18 @@
-"""The whole call of every contender for Adapty's cohort table, timed by pytest-benchmark, its answer compared first."""
+"""Every contender for Adapty's cohort table answers the worked example of the definitions."""
 
 from datetime import UTC, date, datetime
 
 import polars as pl
 import pytest
 
-from benchmarks.adapty_contenders import COHORT, EPOCH, Given, compare, given
-from benchmarks.measure import OURS
-
-TABLES = [(period_type, name) for period_type, contenders in COHORT.items() for name in contenders]
+from benchmarks.adapty_rules import EPOCH, History
+from benchmarks.questions import QUESTIONS
 
 
-@pytest.fixture(scope="module", params=["int", "uuid"])
-def asked(request, rows):
-    return given(rows, request.param)
-
-
-@pytest.fixture(scope="module")
-def our_answers(asked, threads):
-    return {period_type: contenders[OURS].run(asked, threads) for period_type, contenders in COHORT.items()}
-
-
-@pytest.mark.parametrize(("period_type", "name"), TABLES)
-def test_cohort(benchmark, period_type, name, asked, our_answers, threads):
-    contender = COHORT[period_type][name]
-    compare(our_answers[period_type], contender.run(asked, threads))
-
-    ids = asked.events.schema["profile_id"]
-    benchmark.group = f"Adapty {period_type}, {asked.events.height:,} events, profile_id {ids}"
-    benchmark(contender.run, asked, threads)
-
-
-@pytest.mark.parametrize("name", COHORT["renewals"])
+@pytest.mark.parametrize("name", QUESTIONS["adapty-renewals"].contenders)
 def test_worked_example(name, threads):
     """Section 3.9 of the definitions: February, and March's first column."""
-    renewals = COHORT["renewals"][name].run(EXAMPLE, threads).filter(type="single")
+    renewals = QUESTIONS["adapty-renewals"].contenders[name].run(EXAMPLE, threads).filter(type="single")
     fields = ("period", "installs", "revenue_usd", "subscribers", "subscriptions", "arppu_usd", "arpas_usd")
     assert renewals.select(fields).rows()[:4] == [
         (1, 3, 10.0, 2, 2, 10.0, 5.0),
@@ -42,7 +20,7 @@ def test_worked_example(name, threads):
         (3, 3, 10.0, 1, 1, 0.0, 10.0),
         (1, 1, 65.0, 1, 2, 65.0, 65.0),
     ]
-    days = COHORT["days"][name].run(EXAMPLE, threads)
+    days = QUESTIONS["adapty-days"].contenders[name].run(EXAMPLE, threads)
     days = days.filter(pl.col("period").is_in([0, 7, 31, 61]), type="single", segment_start_date="2026-02-01")
     assert days.select("revenue_usd", "subscribers", "subscriptions").rows() == [
         (10.0, 1, 1),
@@ -52,7 +30,7 @@ def test_worked_example(name, threads):
     ]
 
 
-def _example() -> Given:
+def _example() -> History:
     rows = [
         ("u1", "A", "a0", "trial_started", (2, 3), 0.0),
         ("u1", "A", "a1", "trial_converted", (2, 10), 10.0),
@@ -83,7 +61,7 @@ def _example() -> Given:
         {"profile_id": list(installed), "install_date": [_noon(*day) for day in installed.values()]},
         schema_overrides={"install_date": instant},
     )
-    return Given(events, installs, (date(2026, 2, 1) - EPOCH).days, (date(2026, 6, 30) - EPOCH).days)
+    return History(events, installs, (date(2026, 2, 1) - EPOCH).days, (date(2026, 6, 30) - EPOCH).days)
 
 
 def _noon(month: int, day: int) -> datetime:

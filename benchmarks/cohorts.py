@@ -1,0 +1,304 @@
+"""
+Termina's cohorts table, by months and by days, from every engine.
+
+The question is section 2.2 of the definitions with the default settings: sum the amounts of each user and period, keep
+the sums above zero, take a user's first such period as the cohort, count and sum by cohort and age, fill the grid up to
+the last period that has a row of any kind, and work out the ratios and the ltv.
+
+Every peer answers with the fastest of the forms that were tried for it; the comments name the others, with rough times
+for 10,000,000 rows by months, two threads. Peers sum floats, so a sum that ought to be 0 may come out as 3e-17: they
+ask for more than half a cent, which costs nothing and is the same rule for amounts in whole cents.
+
+Where integer ids leave room for it, user and period are packed into one key, user * 65536 + period. A narrower key,
+user * 64 + period, is no faster: it is one 64-bit integer either way.
+"""
+
+from functools import partial
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+from polars import col
+
+from benchmarks import engines
+from benchmarks.data import Transactions
+from benchmarks.measure import OURS, Contender, Question, same_table
+
+HALF_A_CENT = 0.005
+WIDTH = 65536
+COUNTS = ("cohort", "period", "cohort_size", "active_users")
+MONEY = ("cohort_size_amount", "logo_retention", "amount", "amount_retention", "ltv")
+FIELDS = (
+    "cohort",
+    "period",
+    "cohort_size",
+    "cohort_size_amount",
+    "active_users",
+    "logo_retention",
+    "amount",
+    "amount_retention",
+    "ltv",
+)
+
+
+class Calendar(NamedTuple):
+    """How an engine counts the periods of `timestamp` and writes the label of the period `cohort`."""
+
+    period: object
+    label: object
+
+
+def ours(given: Transactions, threads: int, *, freq: str) -> pl.DataFrame:
+    import cohortlib as cl
+
+    return cl.termina.cohorts(given.rows, freq=freq, threads=threads)
+
+
+# --- polars ---------------------------------------------------------------------------------------------------
+# Months as Int16 (years * 12 + months) are a little faster than dt.truncate("1mo") or Int32, and a lot faster than
+# text. Two keys instead of the packed one: a tenth slower. Text ids cast to Categorical first cost more than they gain.
+# The first period of a user: `over` on the streaming engine; lists per user, exploded again, in memory. A join with a
+# second group_by was not clearly faster on either.
+
+POLARS = {
+    "M": Calendar(
+        (col.timestamp.dt.year() * 12 + col.timestamp.dt.month() - 1).cast(pl.Int16),
+        pl.date(col.cohort // 12, col.cohort % 12 + 1, 1).dt.strftime("%Y-%m"),
+    ),
+    "D": Calendar(
+        col.timestamp.dt.epoch("d").cast(pl.Int16),
+        col.cohort.cast(pl.Int32).cast(pl.Date).dt.strftime("%Y-%m-%d"),
+    ),
+}
+
+
+def polars(given: Transactions, threads: int, *, freq: str, engine: str) -> pl.DataFrame:
+    del threads
+    rows, calendar = engines.scan(given.rows), POLARS[freq]
+    active = polars_net(rows, calendar.period, packable=given.packable).filter(col.amount > HALF_A_CENT)
+    if engine == "streaming":
+        active = active.with_columns(cohort=col.slot.min().over("user_id"))
+    else:
+        active = active.group_by("user_id").agg("slot", "amount", cohort=col.slot.min()).explode("slot", "amount")
+    cells = active.group_by("cohort", period=(col.slot - col.cohort).cast(pl.Int64)).agg(
+        active_users=pl.len().cast(pl.Int64), amount=col.amount.sum()
+    )
+    last = rows.select(col.timestamp.max()).select(last=calendar.period)
+    sizes = cells.filter(period=0).select("cohort", cohort_size="active_users", cohort_size_amount="amount")
+    grid = sizes.join(last, how="cross").with_columns(period=pl.int_ranges(col.last - col.cohort + 1))
+    return (
+        grid.explode("period")
+        .join(cells, on=["cohort", "period"], how="left")
+        .with_columns(col.active_users.fill_null(0), col.amount.fill_null(0.0))
+        .sort("cohort", "period")
+        .select(
+            calendar.label.alias("cohort"),
+            "period",
+            "cohort_size",
+            "cohort_size_amount",
+            "active_users",
+            (col.active_users / col.cohort_size).alias("logo_retention"),
+            "amount",
+            (col.amount / col.cohort_size_amount).alias("amount_retention"),
+            (col.amount.cum_sum().over("cohort") / col.cohort_size).alias("ltv"),
+        )
+        .collect(engine=engine)
+    )
+
+
+def polars_net(rows: pl.LazyFrame, period: pl.Expr, *, packable: bool) -> pl.LazyFrame:
+    """Sum the amounts of each user and period `slot`."""
+    if not packable:
+        return rows.group_by("user_id", slot=period).agg(col.amount.sum())
+    net = rows.group_by(key=col.user_id * WIDTH + period).agg(col.amount.sum())
+    return net.select("amount", user_id=col.key // WIDTH, slot=(col.key % WIDTH).cast(pl.Int16))
+
+
+# --- DuckDB ---------------------------------------------------------------------------------------------------
+# The first month joined back is faster than min() over (partition by user), which sorts, and than lists per user
+# unnested again. date_trunc, datediff and year * 12 + month are alike within the noise, and so is
+# preserve_insertion_order.
+
+DUCKDB_CALENDARS = {
+    "M": Calendar(
+        "(year(timestamp) * 12 + month(timestamp) - 1)::int",
+        "strftime(make_date(cohort // 12, cohort % 12 + 1, 1), '%Y-%m')",
+    ),
+    "D": Calendar("epoch_us(timestamp) // 86400000000", "strftime(date '1970-01-01' + cohort::int, '%Y-%m-%d')"),
+}
+
+DUCKDB_NET = {
+    False: "select user_id, $period as slot, sum(amount) as amount from transactions group by all",
+    True: """
+        select key // 65536 as user_id, key % 65536 as slot, amount
+        from (select user_id * 65536 + $period as key, sum(amount) as amount from transactions group by all)
+    """,
+}
+
+DUCKDB = """
+with net as ($net),
+active as (select * from net where amount > 0.005),
+first as (select user_id, min(slot) as cohort from active group by user_id),
+cells as (
+    select cohort, slot - cohort as period, count(*) as active_users, sum(amount) as amount
+    from active join first using (user_id) group by all
+),
+grid as (
+    select cohort, active_users as cohort_size, amount as cohort_size_amount,
+        unnest(range((select max(slot) from net) - cohort + 1)) as period
+    from cells where period = 0
+)
+select
+    $label as cohort,
+    period,
+    cohort_size,
+    cohort_size_amount,
+    coalesce(active_users, 0) as active_users,
+    coalesce(active_users, 0) / cohort_size as logo_retention,
+    coalesce(amount, 0) as amount,
+    coalesce(amount, 0) / cohort_size_amount as amount_retention,
+    sum(coalesce(amount, 0)) over (partition by cohort order by period) / cohort_size as ltv
+from grid left join cells using (cohort, period)
+order by grid.cohort, period
+"""
+
+
+def duck(given: Transactions, threads: int, *, freq: str) -> pl.DataFrame:
+    calendar = DUCKDB_CALENDARS[freq]
+    net = Template(DUCKDB_NET[given.packable]).substitute(calendar._asdict())
+    query = Template(DUCKDB).substitute(net=net, label=calendar.label)
+    return engines.duck(query, threads, transactions=given.rows)
+
+
+# --- ClickHouse -----------------------------------------------------------------------------------------------
+# Arrays for each user, joined again, on the packed key: 1.6 s, on two keys 1.9 s. What else was tried, int ids:
+# - The first month joined back 3.7 s or more, min() over (partition by user) 5.3 s.
+# - One array of (month, amount) pairs instead of two arrays: 2.9 s.
+# - One grouping by user alone, with sumResample(0, 36, 1)(amount, month) 2.1 s; with sumMap over a minute.
+# UUID ids take 3.0 s; as toUUID(user_id) or sipHash128(user_id) 3.9 s, as fixed strings 3.3 s, as numbers given to the
+# users in a grouping before 3.1 s. With cityHash64(user_id) 2.4 s, but two texts may meet in one hash.
+# A common table that is named twice is computed twice, so the grid is arrays too, of `ages` places for each cohort.
+
+CLICKHOUSE_CALENDARS = {
+    "M": Calendar(
+        "toRelativeMonthNum(timestamp)", "formatDateTime(addMonths(toDate('1970-01-01'), start - 23641), '%Y-%m')"
+    ),
+    "D": Calendar("toRelativeDayNum(timestamp)", "toString(toDate(start))"),
+}
+
+CLICKHOUSE_NET = {
+    False: """
+        select user_id as user, toUInt16($period) as slot, sum(amount) as net
+        from {rows} group by user, slot having net > 0.005
+    """,
+    True: """
+        select bitShiftRight(key, 16) as user, toUInt16(bitAnd(key, 65535)) as slot, net
+        from (select user_id * 65536 + $period as key, sum(amount) as net from {rows} group by key having net > 0.005)
+    """,
+}
+
+CLICKHOUSE = """
+with
+    (select $period from (select max(timestamp) as timestamp from {rows})) as last,
+    users as (
+        select groupArray(slot) as slots, groupArray(net) as nets, arrayMin(slots) as start from ($net) group by user
+    ),
+    cohorts as (
+        select start, last - start + 1 as length,
+            arraySlice(countResample(0, $ages, 1)(slot - start), 1, length) as counts,
+            arraySlice(sumResample(0, $ages, 1)(net, slot - start), 1, length) as sums
+        from users array join slots as slot, nets as net group by start
+    )
+select
+    $label as cohort,
+    age::Int64 as period,
+    counts[1] as cohort_size,
+    sums[1] as cohort_size_amount,
+    active as active_users,
+    active / counts[1] as logo_retention,
+    sold as amount,
+    sold / sums[1] as amount_retention,
+    total / counts[1] as ltv
+from cohorts array join range(length::UInt32) as age, counts as active, sums as sold, arrayCumSum(sums) as total
+order by start, age
+"""
+AGES = {"M": 36, "D": 1096}
+
+
+def house(given: Transactions, threads: int, *, freq: str) -> pa.Table:
+    calendar = CLICKHOUSE_CALENDARS[freq]
+    net = Template(CLICKHOUSE_NET[given.packable]).substitute(calendar._asdict())
+    query = Template(CLICKHOUSE).substitute(net=net, ages=AGES[freq], **calendar._asdict())
+    return engines.clickhouse(query, threads, given.rows)
+
+
+# --- pandas ---------------------------------------------------------------------------------------------------
+# One integer key of factorized user and month beats groupby(["user_id", month]) by a little for integer ids and by half
+# for text; transform("min") beats a Series mapped back and drop_duplicates after a sort.
+
+
+def in_pandas(given: Transactions, threads: int, *, freq: str) -> pd.DataFrame:
+    """Answer with pandas, which has one thread."""
+    del threads
+    net, _, last = pandas_net(given.rows, freq)
+    active = net[net["amount"] > HALF_A_CENT].copy()
+    active["cohort"] = active.groupby("user", sort=False)["slot"].transform("min")
+    active["period"] = active["slot"] - active["cohort"]
+    cells = active.groupby(["cohort", "period"])["amount"].agg(active_users="count", amount="sum")
+
+    cohorts = cells.index.unique("cohort").to_numpy()
+    ages = [np.arange(last - cohort + 1) for cohort in cohorts]
+    grid = [np.repeat(cohorts, [len(age) for age in ages]), np.concatenate(ages)]
+    table = cells.reindex(pd.MultiIndex.from_arrays(grid, names=["cohort", "period"]), fill_value=0)
+    by_cohort = table.groupby("cohort")
+    table["cohort_size"] = by_cohort["active_users"].transform("first")
+    table["cohort_size_amount"] = by_cohort["amount"].transform("first")
+    table["logo_retention"] = table["active_users"] / table["cohort_size"]
+    table["amount_retention"] = table["amount"] / table["cohort_size_amount"]
+    table["ltv"] = by_cohort["amount"].cumsum() / table["cohort_size"]
+    labels = cohorts.astype(f"datetime64[{freq}]").astype(str)
+    table = table.reset_index()
+    table["cohort"] = np.repeat(labels, [len(age) for age in ages])
+    return table[list(FIELDS)]
+
+
+def pandas_net(rows: Path | pd.DataFrame, freq: str) -> tuple[pd.DataFrame, pd.Index, int]:
+    """Sum the amounts of each numbered user and period `slot`; return also the ids by number and the last period."""
+    frame = engines.read_pandas(rows, ["user_id", "timestamp", "amount"])
+    slot = frame["timestamp"].to_numpy().astype(f"datetime64[{freq}]").astype(np.int64)
+    number, ids = pd.factorize(frame["user_id"])
+    net = frame["amount"].groupby(number * np.int64(WIDTH) + slot, sort=False).sum()
+    user, within = np.divmod(net.index.to_numpy(), WIDTH)
+    return pd.DataFrame({"user": user, "slot": within, "amount": net.to_numpy()}), ids, slot.max()
+
+
+# --- the question ---------------------------------------------------------------------------------------------
+
+
+def compare(answer: object, other: object, *, rel: float = 1e-9) -> None:
+    """
+    Raise AssertionError unless two answers are the same table.
+
+    Labels, ages and counts must be equal; money and ratios may differ by `rel` of their size, since peers sum floats in
+    any order.
+    """
+    same_table(answer, other, COUNTS, MONEY, rel=rel)
+
+
+def question(freq: str) -> Question:
+    """Put the question by months ("M") or by days ("D") to all."""
+    return Question(
+        {
+            OURS: Contender(partial(ours, freq=freq)),
+            "polars, streaming": Contender(partial(polars, freq=freq, engine="streaming")),
+            "polars, in memory": Contender(partial(polars, freq=freq, engine="in-memory")),
+            "DuckDB": Contender(partial(duck, freq=freq)),
+            "ClickHouse": Contender(partial(house, freq=freq)),
+            "pandas": Contender(partial(in_pandas, freq=freq), lambda given: given.in_pandas()),
+        },
+        compare,
+    )
