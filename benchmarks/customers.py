@@ -94,7 +94,7 @@ def polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
 # by age and unnested: 2.9 s, and not in order.
 
 DUCKDB = """
-with net as ($net),
+with net as (select user_id, $period as slot, sum(amount) as amount from transactions group by all),
 active as materialized (select user_id, slot, round(amount, 2) as amount from net where amount > 0.005),
 customers as materialized (
     select *, $label as label, row_number() over (order by cohort, first desc, text) as rank
@@ -122,9 +122,7 @@ order by rank, period
 
 
 def duck(given: Transactions, threads: int) -> pl.DataFrame:
-    calendar = cohorts.DUCKDB_CALENDARS["M"]
-    net = Template(cohorts.DUCKDB_NET[given.packable]).substitute(calendar._asdict())
-    query = Template(DUCKDB).substitute(net=net, label=calendar.label)
+    query = Template(DUCKDB).substitute(cohorts.DUCKDB_CALENDARS["M"]._asdict())
     return engines.duck(query, threads, transactions=given.rows)
 
 
