@@ -120,8 +120,8 @@ def polars_net(rows: pl.LazyFrame, period: pl.Expr, *, packable: bool) -> pl.Laz
 
 # --- DuckDB ---------------------------------------------------------------------------------------------------
 # The first month joined back is faster than min() over (partition by user), which sorts, and than lists per user
-# unnested again. One packed key is no faster than two (3.5 s of processor time against 3.3 s). date_trunc, datediff and year * 12 + month are alike within the noise, and so is
-# preserve_insertion_order.
+# unnested again. One packed key is no faster than two (3.5 s of processor time against 3.3 s). date_trunc, datediff and
+# year * 12 + month are alike within the noise, and so is preserve_insertion_order.
 
 DUCKDB_CALENDARS = {
     "M": Calendar(
