@@ -95,7 +95,7 @@ class Suite:
                 print(tables.line(*cells), flush=True)
 
     def shapes(self) -> None:
-        """Time the cohorts table on shuffled rows, and with more and fewer rows for each user, from one kind of input."""
+        """Time the cohorts table of one input on shuffled rows, and with more and fewer rows for each user."""
         from benchmarks import tables
         from benchmarks.inputs import Shape
         from benchmarks.questions import QUESTIONS
