@@ -56,9 +56,9 @@ class Ladder:
     def of(cls, events: Events, installs: Installs, question: Question) -> "Ladder":
         """Add up the users of all segments of a frame."""
         ledger = Ledger.of(events, installs, question, durations=True)
-        codes = Columns(*ledger.rows.columns).durations
+        extras = Columns(*ledger.rows.columns).extras
         # Codes of rows that are left out stand nowhere, so the number of kinds is that of all events.
-        kinds = 1 + (events.frame["duration"].n_unique() if codes.size else 0)
+        kinds = 1 + (events.frame["duration"].n_unique() if extras.size else 0)
         rungs = ledger.settle(lambda question: _Rungs(question, kinds))
         money, payers, paid = reduce(lambda one, other: [*map(add, one, other)], (rung.sums for rung in rungs))
         return cls(
@@ -81,7 +81,9 @@ class _Rungs:
         self._column_of_age = column_of_age(AGES)
 
     def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
-        kernels.add_ladder(settled.users, columns, self._column_of_age, *self.sums, self.trial, scratch)
+        kernels.add_ladder(
+            settled.users, columns.rows, columns.extras, self._column_of_age, *self.sums, self.trial, scratch
+        )
 
 
 def predict(events: Events, installs: Installs, question: Question) -> list[Prediction]:

@@ -1,10 +1,11 @@
 """The loops of the Adapty table: one partition of users, from its rows to the cells of its segments.
 
-``arrange`` puts the rows of each user in order, ``link`` finds repeats, chains and the payment of each refund,
-``number`` the ordinal of each payment; then ``add_renewals`` or ``add_days`` adds the users to the sums. Rows come
-from ``Partitions``, as the columns that ``cohortlib.adapty.rows`` names; what is worked out of them lies in
-`Scratch`, by position k in the order of users: the row of position k is ``position[k]``, and the positions of user u
-end before ``ends[u]``. One kernel for all would take four times as long to compile.
+``name_users`` finds the users, ``arrange`` brings the rows of each together, and ``sort`` puts those in order that did
+not come so; ``link`` finds repeats, chains and the payment of each refund, ``number`` the ordinal of each payment; then
+``add_renewals`` or ``add_days`` adds the users to the sums. A row is one record, as wide as a cache line; what is
+worked out of the rows lies in `Scratch`, by position k in the order of users: the row of position k is
+``position[k]``, and the positions of user u end before ``users[u].end``. One kernel for all would take four times as
+long to compile, and so would an array for each field: a record is one argument.
 """
 
 from typing import NamedTuple
@@ -12,11 +13,48 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from cohortlib.kernels import _mix
-
 NONE = np.int32(-(2**31))  # a day that is not known
 KIND = 7  # the bits of `flags`: what kind of event …
 PASSES, HAS_TRANSACTION, HAS_CHAIN, SEEN, HAS_EVENT = 8, 16, 32, 64, 128  # … and what is known of it
+
+ROW = np.dtype([
+    ("transaction", np.uint64), ("chain", np.uint64), ("instant", np.int64),
+    ("revenue", np.int64), ("proceeds", np.int64), ("net", np.int64),
+    ("day", np.int32), ("first_seen", np.int32), ("expiry", np.int32), ("flags", np.int32),
+])  # fmt: skip
+"""A row of events: keys of ids, money in whole units, days or NONE."""
+EXTRA = np.dtype(
+    [("event", np.uint64), ("product", np.int32), ("number", np.int32), ("duration", np.int32)], align=True
+)
+"""What few questions need of a row: the key of its own id, codes of product and duration, the number it is given."""
+_USER = np.dtype(
+    [
+        ("key", np.uint64),
+        ("key2", np.uint64),
+        ("end", np.int64),  # of the positions
+        ("latest", np.int64),  # instant of the row that came last
+        ("install", np.int32),  # day, or NONE
+        ("segment", np.int32),  # −1 for whom the frame does not hold
+        ("counted", np.bool_),  # whether an install
+        ("listed", np.bool_),  # whether installs tell of the user
+        ("mixed", np.bool_),  # whether the rows have to be sorted
+    ],
+    align=True,
+)
+_PLACE = np.dtype(
+    [
+        ("ordinal", np.int32),
+        ("chain", np.int32),  # 0, 1, 2 … within the user
+        ("target", np.int32),  # the position of a refund's payment, or −1
+        ("previous", np.int32),  # the payment before it in the chain; −2 for a payment that is refunded
+        ("left", np.int32),  # the column at which a payment is refunded
+        ("use", np.bool_),  # whether the row counts: no repeat, and passes the filters
+        ("fresh", np.bool_),  # whether the chain has the ordinal for the first time
+        ("running", np.bool_),  # whether the chain runs on from this row
+    ],
+    align=True,
+)
+_ENTRY = np.dtype([("key", np.uint64), ("value", np.int32)], align=True)
 
 # The planes of the cells, and of the heads.
 REVENUE, PROCEEDS, NET, SUBSCRIBERS, SUBSCRIPTIONS, PAYERS, ACTIVATED, RUNNING = range(8)
@@ -25,186 +63,28 @@ INSTALLS, PAID, CHAINS = range(3)
 REPEATS, ORPHANS, UNDATED, UNLISTED, EARLY = range(5)
 
 _U = np.uint64
-_U0, _U1, _U8 = _U(0), _U(1), _U(8)
-_LOW, _U12, _U32, _U63 = _U(0xFFFFFFFF), _U(12), _U(32), _U(63)
+_U0, _U1, _U2, _U4, _U8, _U12, _U32, _U64 = (_U(i) for i in (0, 1, 2, 4, 8, 12, 32, 64))
+_LOW, _BYTE = _U(0xFFFFFFFF), _U(255)
+_M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _KIND_SALT, _EVENT_SALT, _CHAIN_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xE7037ED1A0B428DB)
 _NUMBERING_SALT, _ORDINAL_SALT = _U(0x8EBC6AF09C88C6E3), _U(0xA0761D6478BD642F)
 LONGEST_TRIAL = 92  # days; what is longer is taken for a wrong date
 _FAR = np.int64(1) << np.int64(40)
-
-
-# Inlined before compilation: a call would count the references of each array, on every row.
-@njit(nogil=True, cache=True, inline="always")
-def _code(key, key2, wide, mask, slots, users, users2):
-    """Look a user up in the open-addressing table: the code, or ``−1 − slot`` of the free place for a new one."""
-    at = key & mask
-    code = np.int64(slots[at])
-    while code >= 0 and not (users[np.uint64(code)] == key and (not wide or users2[np.uint64(code)] == key2)):
-        at = (at + np.uint64(1)) & mask
-        code = np.int64(slots[at])
-    return code if code >= 0 else -1 - np.int64(at)
-
-
-@njit(nogil=True, cache=True)
-def _number_users(p, starts, keys, keys2, wide, count, mask, slots, users, users2, codes):
-    """Give the users of a partition the codes 0, 1, 2 … in order of appearance; returns how many there are."""
-    key2 = _U0
-    j = 0
-    for b in range(starts.shape[1]):
-        for i in range(starts[p, b], starts[p + 1, b]):
-            if wide:
-                key2 = keys2[i]
-            code = _code(keys[i], key2, wide, mask, slots, users, users2)
-            if code < 0:
-                slots[-1 - code] = np.int32(count)
-                code = np.int64(count)
-                users[code] = keys[i]
-                if wide:
-                    users2[code] = key2
-                count += 1
-            codes[_U(j)] = np.int32(code)
-            j += 1
-    return count
-
-
-# A dictionary of one user: the value of a key, or ``−1 − place`` where the key is new and could be put.
-@njit(nogil=True, cache=True, inline="always")
-def _look_up(key, mask, values, known):
-    at = key & mask
-    value = np.int64(values[at])
-    while value >= 0 and known[at] != key:
-        at = (at + _U1) & mask
-        value = np.int64(values[at])
-    return value if value >= 0 else -1 - np.int64(at)
-
-
-@njit(nogil=True, cache=True)
-def _text_order(views, memory, bases, a, b):
-    """Compare the texts of two rows byte by byte: −1, 0 or 1."""
-    head_a, tail_a = views[2 * a], views[2 * a + 1]
-    head_b, tail_b = views[2 * b], views[2 * b + 1]
-    length_a, length_b = head_a & _LOW, head_b & _LOW
-    base_a = _U0 if length_a <= _U12 else bases[np.int64(tail_a & _LOW)] + (tail_a >> _U32)
-    base_b = _U0 if length_b <= _U12 else bases[np.int64(tail_b & _LOW)] + (tail_b >> _U32)
-    for i in range(min(length_a, length_b)):
-        k = _U(i)
-        if length_a > _U12:
-            byte_a = _U(memory[base_a + k])
-        else:
-            byte_a = ((head_a >> (_U32 + _U8 * k)) if i < 4 else (tail_a >> (_U8 * (k - _U(4))))) & _U(255)
-        if length_b > _U12:
-            byte_b = _U(memory[base_b + k])
-        else:
-            byte_b = ((head_b >> (_U32 + _U8 * k)) if i < 4 else (tail_b >> (_U8 * (k - _U(4))))) & _U(255)
-        if byte_a != byte_b:
-            return -1 if byte_a < byte_b else 1
-    if length_a == length_b:
-        return 0
-    return -1 if length_a < length_b else 1
-
-
-@njit(nogil=True, cache=True)
-def _precedes(i, j, compared):
-    """Tell whether row i stands before row j of the same instant, by what else the outcome may depend on.
-
-    That is kind, transaction, money, product, filters, number, expiry, duration and chain, in this order; so the
-    order in which the rows came does not matter. `compared` holds the columns; `texts` in it are those of transactions
-    and then of chains, as ``fingerprint_strings`` takes them.
-    """
-    transactions, chains, revenue, proceeds, net, flags, rows, products, numbers, expiries, durations, texts = compared
-    kind_i, kind_j = flags[i] & KIND, flags[j] & KIND
-    if kind_i != kind_j:
-        return kind_i < kind_j
-    named_i, named_j = flags[i] & HAS_TRANSACTION, flags[j] & HAS_TRANSACTION
-    if named_i != named_j:
-        return named_i < named_j
-    if named_i and transactions[i] != transactions[j]:
-        order = _text_order(texts[0], texts[1], texts[2], np.int64(rows[i]), np.int64(rows[j]))
-        if order != 0:
-            return order < 0
-    if revenue[i] != revenue[j]:
-        return revenue[i] < revenue[j]
-    if proceeds[i] != proceeds[j]:
-        return proceeds[i] < proceeds[j]
-    if net[i] != net[j]:
-        return net[i] < net[j]
-    if products.size and products[i] != products[j]:
-        return products[i] < products[j]
-    if flags[i] & PASSES != flags[j] & PASSES:
-        return (flags[i] & PASSES) != 0
-    if numbers.size and numbers[i] != numbers[j]:
-        return numbers[i] < numbers[j]
-    if expiries.size and expiries[i] != expiries[j]:
-        return expiries[i] < expiries[j]
-    if durations.size and durations[i] != durations[j]:
-        return durations[i] < durations[j]
-    if chains[i] != chains[j]:
-        return _text_order(texts[3], texts[4], texts[5], np.int64(rows[i]), np.int64(rows[j])) < 0
-    return False
-
-
-@njit(nogil=True, cache=True)
-def _sort(begin, end, position, spare, instants, compared):
-    """Sort the rows of one user, stable: runs of sixteen by insertion, then merged."""
-    for low in range(begin, end, 16):
-        for k in range(low + 1, min(low + 16, end)):
-            i = position[k]
-            t = instants[i]
-            at = k
-            while at > low:
-                j = position[at - 1]
-                if instants[j] < t or (instants[j] == t and not _precedes(i, j, compared)):
-                    break
-                position[at] = j
-                at -= 1
-            position[at] = i
-    width = 16
-    while width < end - begin:
-        for low in range(begin, end, 2 * width):
-            middle = min(low + width, end)
-            top = min(low + 2 * width, end)
-            a = low
-            b = middle
-            for k in range(low, top):
-                second = a >= middle
-                if a < middle and b < top:
-                    i, j = position[b], position[a]
-                    second = instants[i] < instants[j] or (instants[i] == instants[j] and _precedes(i, j, compared))
-                if second:
-                    spare[k] = position[b]
-                    b += 1
-                else:
-                    spare[k] = position[a]
-                    a += 1
-        for k in range(begin, end):
-            position[k] = spare[k]
-        width *= 2
+_NEVER = np.int64(-(2**63))
 
 
 class Scratch(NamedTuple):
     """The arrays that the kernels work in, and hand on to each other; each thread needs its own."""
 
     slots: np.ndarray
-    users: np.ndarray
-    users2: np.ndarray
     codes: np.ndarray
-    given: np.ndarray
-    counted: np.ndarray  # by user: whether an install
-    ends: np.ndarray  # by user: where the positions end
-    segment: np.ndarray  # by user: −1 for whom the frame does not hold
-    install: np.ndarray  # by user: day, or NONE
-    position: np.ndarray  # by position, as all that follow: the row
+    mixed: np.ndarray
+    users: np.ndarray
+    position: np.ndarray  # by position: the row
     spare: np.ndarray
-    use: np.ndarray  # whether the row counts: no repeat, and passes the filters
-    ordinal: np.ndarray
-    chain: np.ndarray  # 0, 1, 2 … within the user
-    target: np.ndarray  # the position of a refund's payment, or −1
-    fresh: np.ndarray  # whether the chain has the ordinal for the first time
-    running: np.ndarray  # whether the chain runs on from this row
-    values: np.ndarray
-    known: np.ndarray
-    head: np.ndarray
-    previous: np.ndarray  # −2 for a payment that is refunded
+    places: np.ndarray  # by position
+    entries: np.ndarray
+    head: np.ndarray  # by chain: the latest payment
     last: np.ndarray
     last_at: np.ndarray
     seen_chains: np.ndarray
@@ -214,29 +94,16 @@ class Scratch(NamedTuple):
     def of(cls, rows: int, listed: int) -> "Scratch":
         """Make arrays for partitions of up to so many rows of events and of installs."""
         everybody = rows + listed
-        dictionary = 1 << (8 * rows - 1).bit_length()
         return cls(
-            slots=np.empty(1 << (2 * everybody - 1).bit_length(), np.int32),
-            users=np.empty(everybody, np.uint64),
-            users2=np.empty(everybody, np.uint64),
-            codes=np.empty(everybody, np.int32),
-            given=np.empty(everybody, np.int32),
-            counted=np.empty(everybody, np.bool_),
-            ends=np.empty(everybody, np.int64),
-            segment=np.empty(everybody, np.int32),
-            install=np.empty(everybody, np.int32),
-            position=np.empty(rows, np.int64),
-            spare=np.empty(rows, np.int64),
-            use=np.empty(rows, np.bool_),
-            ordinal=np.empty(rows, np.int32),
-            chain=np.empty(rows, np.int32),
-            target=np.empty(rows, np.int32),
-            fresh=np.empty(rows, np.bool_),
-            running=np.empty(rows, np.bool_),
-            values=np.empty(dictionary, np.int32),
-            known=np.empty(dictionary, np.uint64),
+            slots=np.empty(slots_for(everybody), np.int32),
+            codes=np.empty(everybody, np.uint32),
+            mixed=np.empty(everybody, np.uint32),
+            users=np.empty(everybody, _USER),
+            position=np.empty(rows, np.uint32),
+            spare=np.empty(rows, np.uint32),
+            places=np.empty(rows, _PLACE),
+            entries=np.empty(1 << (8 * rows - 1).bit_length(), _ENTRY),
             head=np.empty(rows, np.int32),
-            previous=np.empty(rows, np.int32),
             last=np.empty(2 * rows, np.int32),
             last_at=np.empty(2 * rows, np.int32),
             seen_chains=np.empty(rows, np.uint64),
@@ -244,524 +111,690 @@ class Scratch(NamedTuple):
         )
 
 
+def slots_for(rows: int) -> int:
+    """Give the size of a table of users that is at most half full."""
+    return 1 << (2 * max(rows, 1) - 1).bit_length()
+
+
 @njit(nogil=True, cache=True)
-def arrange(p, starts, columns, texts, listed_starts, listed, is_list, first_day, segments, tally, scratch):
-    """Bring the rows of each user together and in order, and find the segment of each.
+def _mix(x):
+    """Spread a number over 64 bits, one to one (the finaliser of SplitMix64)."""
+    x = (x ^ (x >> _U(30))) * _M1
+    x = (x ^ (x >> _U(27))) * _M2
+    return x ^ (x >> _U(31))
+
+
+@njit(nogil=True, cache=True)
+def _word(memory, at):
+    """Read eight bytes as a little-endian number."""
+    word = _U0
+    for k in range(8):
+        word |= _U(memory[at + _U(k)]) << _U(8 * k)
+    return word
+
+
+@njit(nogil=True, cache=True)
+def fingerprint(views, memory, bases, rows, secret, keys, keys2):
+    """Reduce the texts of some rows to 64 bits under a secret of 72 random numbers below 2**32; to 128 if `keys2` is.
+
+    `views` holds the Arrow string views of all rows, two words each; `memory` spans every data buffer, and buffer k
+    starts at ``memory[bases[k]]``. Words are added as in NH of UMAC, two sums with a secret of their own for each word
+    of the result: for whoever does not know the secret, two texts of up to 256 bytes meet with a chance of about
+    2**-64, or 2**-128, whatever the texts; longer ones are taken in pieces of 256 bytes.
+    """
+    wide = keys2.size > 0
+    for j in range(_U(rows.size)):
+        i = _U2 * _U(rows[j])
+        head, tail = views[i], views[i + _U1]
+        length = head & _LOW
+        at, last = _U0, _U8
+        if length > _U12:
+            at = bases[tail & _LOW] + (tail >> _U32)
+            # The last word begins where it still fits; what it repeats does no harm, the length being told.
+            last = at + length - _U8
+        a, b, c, d = length * _M1, length * _M2, length, ~length
+        place = _U0
+        while True:
+            if length > _U12:
+                word = _word(memory, min(at, last))
+            else:
+                word = tail >> _U32 if at else (head >> _U32) | (tail << _U32)
+            low, high = word & _LOW, word >> _U32
+            a += ((low + secret[place]) & _LOW) * ((high + secret[place + _U1]) & _LOW)
+            b += ((low + secret[place + _U2]) & _LOW) * ((high + secret[place + _U(3)]) & _LOW)
+            if wide:
+                c += ((low + secret[place + _U4]) & _LOW) * ((high + secret[place + _U(5)]) & _LOW)
+                d += ((low + secret[place + _U(6)]) & _LOW) * ((high + secret[place + _U(7)]) & _LOW)
+            if at >= last:
+                break
+            at += _U8
+            place += _U2
+            if place == _U64:
+                place = _U0
+                a, b, c, d = _mix(a), _mix(b), _mix(c), _mix(d)
+        keys[j] = _mix(a + _mix(b))
+        if wide:
+            keys2[j] = _mix(c + _mix(d + _M1))
+
+
+@njit(nogil=True, cache=True)
+def name_users(p, starts, keys, keys2, days, passes, count, slots, users, codes):
+    """Give the users of a partition the codes 0, 1, 2 … in order of appearance, and write the code of each row.
 
     Parameters
     ----------
     p
         The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
-    columns
-        The columns of events.
-    texts
-        Views, memory and bases of all transaction ids and then of all chains, as ``fingerprint_strings`` takes them.
-    listed_starts, listed
-        The same of the table of installs: keys, days, and whether the row passes the filters.
-    is_list
-        Whether installs are counted from that table, and not from the events.
-    first_day, segments
-        First day of the frame, and the segment of each of its days.
-    tally
-        int64[5], added to.
-    scratch
-        `Scratch` for the rows of the partition and its installs.
+    keys, keys2
+        The keys of users; `keys2` is empty where a key takes one word.
+    days, passes
+        Days of installs, of which the first counts, and whether the row passes the filters; empty for events.
+    count
+        How many users there are already.
+    slots
+        Twice as many as rows at least, a power of two; −1 at first.
 
     Returns
     -------
-    users
-        How many there are.
+    count
+        How many there are now.
     """
-    keys, keys2, instants, days, flags, first_seen = (
-        columns.keys, columns.keys2, columns.instants, columns.days, columns.flags, columns.first_seen,
-    )  # fmt: skip
-    slots, users, users2, codes, given, counted, ends, position = (
-        scratch.slots, scratch.users, scratch.users2, scratch.codes, scratch.given, scratch.counted, scratch.ends,
-        scratch.position,
-    )  # fmt: skip
-    listed_days, listed_passes = listed.days, listed.passes
-    wide = keys2.size > 0 or listed.keys2.size > 0
-    m = np.int64(0)
+    mask = _U(slots.size - 1)
+    j = _U0
+    key2 = _U0
     for b in range(starts.shape[1]):
-        m += starts[p + 1, b] - starts[p, b]
-    most = m
-    for b in range(listed_starts.shape[1]):
-        most += listed_starts[p + 1, b] - listed_starts[p, b]
-    mask = _U1
-    while mask < _U(2 * most):
-        mask <<= _U1
-    for at in range(mask):
-        slots[at] = -1
-    mask -= _U1
-
-    on_list = _number_users(p, listed_starts, listed.keys, listed.keys2, wide, 0, mask, slots, users, users2, codes)
-    for u in range(on_list):
-        given[u] = NONE
-        counted[u] = False
-    j = 0
-    for b in range(listed_starts.shape[1]):
-        for i in range(listed_starts[p, b], listed_starts[p + 1, b]):
-            at_user = _U(codes[_U(j)])
-            j += 1
-            if given[at_user] == NONE or listed_days[i] < given[at_user]:
-                given[at_user] = listed_days[i]
-            if listed_passes[i] != 0:
-                counted[at_user] = True
-
-    count = _number_users(p, starts, keys, keys2, wide, on_list, mask, slots, users, users2, codes)
-    for u in range(count):
-        ends[u] = 0
-    for j in range(m):
-        ends[_U(codes[_U(j)])] += 1
-    place = np.int64(0)
-    for u in range(count):
-        ends[u], place = place, place + ends[u]
-    j = 0
-    for b in range(starts.shape[1]):
-        for i in range(starts[p, b], starts[p + 1, b]):
-            at_user = _U(codes[_U(j)])
-            j += 1
-            position[_U(ends[at_user])] = i
-            ends[at_user] += 1
-
-    compared = (
-        columns.transactions, columns.chains, columns.revenue, columns.proceeds, columns.net, flags, columns.rows,
-        columns.products, columns.numbers, columns.expiries, columns.durations, texts,
-    )  # fmt: skip
-    end = np.int64(0)
-    for u in range(count):
-        begin = end
-        end = ends[u]
-        in_order = True
-        for k in range(begin + 1, end):
-            i, j = position[_U(k - 1)], position[_U(k)]
-            if instants[i] > instants[j] or (instants[i] == instants[j] and _precedes(j, i, compared)):
-                in_order = False
-                break
-        if not in_order:
-            _sort(begin, end, position, scratch.spare, instants, compared)
-
-        day = NONE
-        first_money = NONE
-        seen = False
-        for k in range(begin, end):
-            i = position[_U(k)]
-            if first_money == NONE and (flags[i] & KIND) > 0:
-                first_money = days[i]
-            if first_seen.size and first_seen[i] != NONE and (day == NONE or first_seen[i] < day):
-                day = first_seen[i]
-            if flags[i] & SEEN:
-                seen = True
-        if day == NONE:
-            day = first_money
-        if u < on_list:
-            day = given[u]
-        else:
-            counted[u] = seen and not is_list
-            if is_list:
-                tally[UNLISTED] += 1
-        scratch.install[u] = day
-        scratch.segment[u] = -1
-        if day == NONE:
-            tally[UNDATED] += 1
-        elif day >= first_day and day - first_day < segments.size:
-            scratch.segment[u] = segments[day - first_day]
+        for i in range(_U(starts[p, b]), _U(starts[p + 1, b])):
+            key = keys[i]
+            if keys2.size:
+                key2 = keys2[i]
+            at = key & mask
+            code = np.int64(slots[at])
+            while code >= 0 and not (users[_U(code)].key == key and users[_U(code)].key2 == key2):
+                at = (at + _U1) & mask
+                code = np.int64(slots[at])
+            if code < 0:
+                code = count
+                slots[at] = np.int32(code)
+                count += 1
+                user = users[_U(code)]
+                user.key = key
+                user.key2 = key2
+                user.end = 0
+                user.latest = _NEVER
+                user.install = NONE
+                user.counted = False
+                user.listed = days.size > 0
+                user.mixed = False
+            user = users[_U(code)]
+            if days.size:
+                if user.install == NONE or days[i] < user.install:
+                    user.install = days[i]
+                if passes[i] != 0:
+                    user.counted = True
+            else:
+                user.end += 1
+            codes[j] = np.uint32(code)
+            j += _U1
     return count
 
 
 @njit(nogil=True, cache=True)
-def link(count, columns, tally, scratch):
-    """Find the repeats and the chains of each user, and the payment that each refund names.
-
-    Returns the number of chains that have a name; their keys are in `seen_chains`.
-    """
-    transactions, chains, flags, events = columns.transactions, columns.chains, columns.flags, columns.events
-    ends, position, use, chain, target, previous = (
-        scratch.ends, scratch.position, scratch.use, scratch.chain, scratch.target, scratch.previous,
-    )  # fmt: skip
-    values, known, head, seen_chains = scratch.values, scratch.known, scratch.head, scratch.seen_chains
-    seen = 0
-    end = np.int64(0)
+def arrange(p, starts, rows, codes, count, users, position, mixed):
+    """Bring the rows of each user together; returns how many users have rows out of order, whose codes are `mixed`."""
+    place = np.int64(0)
     for u in range(count):
-        begin = end
-        end = ends[u]
-        if begin == end:
-            continue
-        # One dictionary holds what the user has had, each kind of key under a salt of its own.
-        mask = _U1
-        while mask < _U(4 * (end - begin)):
-            mask <<= _U1
-        for at in range(mask):
-            values[at] = -1
-        mask -= _U1
-        chain_count = 0
-        for k in range(begin, end):
-            i = position[_U(k)]
-            kind = flags[i] & KIND
-            target[k] = -1
-            previous[k] = -1
-            repeated = False
-            for name in range(2):
-                key = transactions[i] + _KIND_SALT * _U(kind + 1)
-                there = (flags[i] & HAS_TRANSACTION) != 0
-                if name == 1:
-                    there = events.size > 0 and (flags[i] & HAS_EVENT) != 0
-                    if there:
-                        key = events[i] + _EVENT_SALT
-                if there:
-                    key = _mix(key)
-                    found = _look_up(key, mask, values, known)
-                    if found < 0:
-                        values[-1 - found], known[-1 - found] = np.int32(k - begin), key
-                    else:
-                        repeated = True
-            use[k] = not repeated
-            if repeated:
-                tally[REPEATS] += 1
-                continue
-            found = np.int64(chain_count)
-            if flags[i] & HAS_CHAIN:
-                key = _mix(chains[i] + _CHAIN_SALT)
-                found = _look_up(key, mask, values, known)
-                if found < 0:
-                    values[-1 - found], known[-1 - found] = np.int32(chain_count), key
-                    seen_chains[seen] = chains[i]
-                    seen += 1
-                    found = np.int64(chain_count)
-            if found == chain_count:
-                head[chain_count] = -1
-                chain_count += 1
-            chain[k] = np.int32(found)
-
-        # Refunds of a payment by its transaction, of whatever kind: the first of them.
-        refunds = False
-        for k in range(begin, end):
-            i = position[_U(k)]
-            if use[k] and (flags[i] & KIND) >= 5:
-                refunds = True
-                if flags[i] & HAS_TRANSACTION:
-                    first = end
-                    for kind in range(1, 5):
-                        found = _look_up(_mix(transactions[i] + _KIND_SALT * _U(kind + 1)), mask, values, known)
-                        if found >= 0 and use[begin + found]:
-                            first = min(first, begin + found)
-                    if first < end:
-                        target[k] = np.int32(first)
-                        previous[first] = -2
-        if refunds:
-            # All others: the latest payment before them in the chain that has none yet.
-            for k in range(begin, end):
-                if not use[k]:
-                    continue
-                kind = flags[position[_U(k)]] & KIND
-                if 1 <= kind <= 4:
-                    if previous[k] != -2:
-                        previous[k] = head[chain[k]]
-                        head[chain[k]] = np.int32(k)
-                elif kind >= 5 and target[k] < 0:
-                    t = np.int64(head[chain[k]])
-                    if t >= 0:
-                        target[k] = np.int32(t)
-                        head[chain[k]] = previous[t]
-                        previous[t] = -2
-                    else:
-                        tally[ORPHANS] += 1
-    return seen
+        user = users[_U(u)]
+        place += user.end
+        user.end = place - user.end
+    found = 0
+    j = _U0
+    for b in range(starts.shape[1]):
+        for i in range(_U(starts[p, b]), _U(starts[p + 1, b])):
+            user = users[_U(codes[j])]
+            position[_U(user.end)] = np.uint32(i)
+            user.end += 1
+            instant = rows[i].instant
+            if instant <= user.latest and not user.mixed:
+                user.mixed = True
+                mixed[_U(found)] = codes[j]
+                found += 1
+            user.latest = instant
+            j += _U1
+    return found
 
 
 @njit(nogil=True, cache=True)
-def number(count, columns, as_of, tally, scratch):
+def _byte(view, memory, bases, k):
+    """Give one byte of a text by its view."""
+    head, tail = view
+    if head & _LOW > _U12:
+        return _U(memory[bases[tail & _LOW] + (tail >> _U32) + k])
+    return ((head >> (_U32 + _U8 * k)) if k < _U4 else (tail >> (_U8 * (k - _U4)))) & _BYTE
+
+
+@njit(nogil=True, cache=True)
+def _text_order(texts, a, b):
+    """Compare the texts of two rows byte by byte: −1, 0 or 1."""
+    views, memory, bases = texts
+    one, other = (views[_U2 * a], views[_U2 * a + _U1]), (views[_U2 * b], views[_U2 * b + _U1])
+    lengths = one[0] & _LOW, other[0] & _LOW
+    for k in range(min(lengths)):
+        bytes_ = _byte(one, memory, bases, k), _byte(other, memory, bases, k)
+        if bytes_[0] != bytes_[1]:
+            return -1 if bytes_[0] < bytes_[1] else 1
+    return np.int64(lengths[0] > lengths[1]) - np.int64(lengths[0] < lengths[1])
+
+
+@njit(nogil=True, cache=True)
+def _precedes(i, j, rows, extras, lines, transactions, chains):
+    """Tell whether row i stands before row j of the same instant, by what else the outcome may depend on.
+
+    That is kind, transaction, money, product, filters, number, expiry, duration and chain, in this order; so the
+    order in which the rows came does not matter. `lines` tells which texts of `transactions` and `chains`, as
+    ``fingerprint`` takes them, are those of a row.
+    """
+    one, other = rows[i], rows[j]
+    if one.flags & KIND != other.flags & KIND:
+        return one.flags & KIND < other.flags & KIND
+    if one.flags & HAS_TRANSACTION != other.flags & HAS_TRANSACTION:
+        return one.flags & HAS_TRANSACTION < other.flags & HAS_TRANSACTION
+    if one.transaction != other.transaction:
+        order = _text_order(transactions, _U(lines[i]), _U(lines[j]))
+        if order != 0:
+            return order < 0
+    if one.revenue != other.revenue:
+        return one.revenue < other.revenue
+    if one.proceeds != other.proceeds:
+        return one.proceeds < other.proceeds
+    if one.net != other.net:
+        return one.net < other.net
+    if extras.size and extras[i].product != extras[j].product:
+        return extras[i].product < extras[j].product
+    if one.flags & PASSES != other.flags & PASSES:
+        return (one.flags & PASSES) != 0
+    if extras.size and extras[i].number != extras[j].number:
+        return extras[i].number < extras[j].number
+    if one.expiry != other.expiry:
+        return one.expiry < other.expiry
+    if extras.size and extras[i].duration != extras[j].duration:
+        return extras[i].duration < extras[j].duration
+    if one.flags & HAS_CHAIN != other.flags & HAS_CHAIN:
+        return one.flags & HAS_CHAIN < other.flags & HAS_CHAIN
+    return one.chain != other.chain and _text_order(chains, _U(lines[i]), _U(lines[j])) < 0
+
+
+@njit(nogil=True, cache=True)
+def sort(mixed, rows, extras, lines, transactions, chains, users, position, spare):
+    """Sort the rows of some users, stable; what is told of rows and texts is as in ``_precedes``."""
+    for u in mixed:
+        begin = users[u - np.uint32(1)].end if u > 0 else np.int64(0)
+        end = users[u].end
+        width = np.int64(1)
+        while width < end - begin:
+            for low in range(begin, end - width, 2 * width):
+                a, b = low, low + width
+                middle, top = b, min(b + width, end)
+                if rows[position[_U(middle - 1)]].instant < rows[position[_U(middle)]].instant:
+                    continue
+                for k in range(low, top):
+                    second = a == middle
+                    if a < middle and b < top:
+                        i, j = _U(position[_U(b)]), _U(position[_U(a)])
+                        second = rows[i].instant < rows[j].instant
+                        if rows[i].instant == rows[j].instant:
+                            second = _precedes(i, j, rows, extras, lines, transactions, chains)
+                    if second:
+                        spare[_U(k)] = position[_U(b)]
+                        b += 1
+                    else:
+                        spare[_U(k)] = position[_U(a)]
+                        a += 1
+                for k in range(low, top):
+                    position[_U(k)] = spare[_U(k)]
+            width *= 2
+
+
+# A dictionary of one user: the value of a key, or ``−1 − place`` where the key is new and could be put.
+@njit(nogil=True, cache=True, inline="always")
+def _look_up(key, mask, entries):
+    at = key & mask
+    while entries[at].value >= 0 and entries[at].key != key:
+        at = (at + _U1) & mask
+    value = np.int64(entries[at].value)
+    return value if value >= 0 else -1 - np.int64(at)
+
+
+@njit(nogil=True, cache=True)
+def _put(entries, found, key, value):
+    entry = entries[_U(-1 - found)]
+    entry.key = key
+    entry.value = np.int32(value)
+
+
+@njit(nogil=True, cache=True)
+def _cleared(entries, rows):
+    """Empty a dictionary for so many rows, of up to three keys each; returns the mask of its places."""
+    size = _U1
+    while size < _U4 * _U(rows):
+        size <<= _U1
+    for at in range(size):
+        entries[at].value = np.int32(-1)
+    return size - _U1
+
+
+@njit(nogil=True, cache=True)
+def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
+    """Find the segment of each user, repeats and chains, and the payment that each refund names.
+
+    Parameters
+    ----------
+    count
+        Number of users.
+    rows, extras
+        All rows, and what else is known of them; `extras` may be empty.
+    is_list
+        Whether installs are counted from a table, and not from the events.
+    first_day, segments
+        First day of the frame, and the segment of each of its days.
+    tally
+        int64[5], added to.
+
+    Returns
+    -------
+    seen
+        The number of chains that have a name; their keys are in `seen_chains`.
+    """
+    users, position, places, entries, head, seen_chains = (
+        scratch.users, scratch.position, scratch.places, scratch.entries, scratch.head, scratch.seen_chains,
+    )  # fmt: skip
+    seen = _U0
+    end = np.int64(0)
+    for u in range(count):
+        user = users[_U(u)]
+        begin = end
+        end = user.end
+        chain_count = 0
+        refunds = False
+        first_seen = NONE
+        first_money = NONE
+        mask = _cleared(entries, end - begin)
+        for k in range(begin, end):
+            row = rows[_U(position[_U(k)])]
+            place = places[_U(k)]
+            kind = row.flags & KIND
+            if first_money == NONE and kind > 0:
+                first_money = row.day
+            if row.first_seen != NONE and (first_seen == NONE or row.first_seen < first_seen):
+                first_seen = row.first_seen
+            if row.flags & SEEN and not user.listed:
+                user.counted = not is_list
+
+            # One dictionary holds what the user has had, each kind of key under a salt of its own.
+            place.target = -1
+            place.previous = -1
+            repeated = False
+            if row.flags & HAS_TRANSACTION:
+                key = row.transaction + _KIND_SALT * _U(kind + 1)
+                found = _look_up(key, mask, entries)
+                repeated = found >= 0
+                if not repeated:
+                    _put(entries, found, key, k - begin)
+            if row.flags & HAS_EVENT:
+                key = extras[_U(position[_U(k)])].event + _EVENT_SALT
+                found = _look_up(key, mask, entries)
+                repeated |= found >= 0
+                if found < 0:
+                    _put(entries, found, key, k - begin)
+            place.use = not repeated
+            if repeated:
+                tally[REPEATS] += 1
+                continue
+            refunds |= kind >= 5
+            found = np.int64(chain_count)
+            if row.flags & HAS_CHAIN:
+                key = row.chain + _CHAIN_SALT
+                found = _look_up(key, mask, entries)
+                if found < 0:
+                    _put(entries, found, key, chain_count)
+                    seen_chains[seen] = row.chain
+                    seen += _U1
+                    found = np.int64(chain_count)
+            if found == chain_count:
+                head[_U(chain_count)] = -1
+                chain_count += 1
+            place.chain = np.int32(found)
+
+        if not user.listed:
+            user.install = first_money if first_seen == NONE else first_seen
+            if is_list:
+                tally[UNLISTED] += 1
+        user.segment = -1
+        if user.install == NONE:
+            tally[UNDATED] += 1
+        elif user.install >= first_day and user.install - first_day < segments.size:
+            user.segment = segments[user.install - first_day]
+        if not refunds:
+            continue
+
+        # Refunds of a payment by its transaction, of whatever kind: the first of them.
+        for k in range(begin, end):
+            row = rows[_U(position[_U(k)])]
+            if places[_U(k)].use and row.flags & KIND >= 5 and row.flags & HAS_TRANSACTION:
+                first = end
+                for kind in range(1, 5):
+                    found = _look_up(row.transaction + _KIND_SALT * _U(kind + 1), mask, entries)
+                    if found >= 0 and places[_U(begin + found)].use:
+                        first = min(first, begin + found)
+                if first < end:
+                    places[_U(k)].target = np.int32(first)
+                    places[_U(first)].previous = -2
+        # All others: the latest payment before them in the chain that has none yet.
+        for k in range(begin, end):
+            place = places[_U(k)]
+            kind = rows[_U(position[_U(k)])].flags & KIND
+            if not place.use or kind == 0:
+                continue
+            latest = np.int64(head[_U(place.chain)])
+            if kind <= 4:
+                if place.previous != -2:
+                    place.previous = np.int32(latest)
+                    head[_U(place.chain)] = np.int32(k)
+            elif place.target < 0:
+                if latest >= 0:
+                    place.target = np.int32(latest)
+                    head[_U(place.chain)] = places[_U(latest)].previous
+                    places[_U(latest)].previous = -2
+                else:
+                    tally[ORPHANS] += 1
+    return np.int64(seen)
+
+
+@njit(nogil=True, cache=True)
+def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
     """Find the ordinal of each payment, what is running on the day `as_of`, and what passes the filters.
 
-    Where `columns` has products each product of a chain is counted by itself; where it has numbers, they are taken.
+    If `restarts`, each product of a chain is counted by itself; if `consecutive`, the numbers of `extras` are taken.
 
     Returns the largest ordinal of a member's payment or refund that passes, and the same with what is running.
     """
-    days, flags, products, numbers, expiries = (
-        columns.days, columns.flags, columns.products, columns.numbers, columns.expiries,
+    users, position, places, entries, last, last_at = (
+        scratch.users, scratch.position, scratch.places, scratch.entries, scratch.last, scratch.last_at,
     )  # fmt: skip
-    ends, position, use, ordinal, chain, target = (
-        scratch.ends, scratch.position, scratch.use, scratch.ordinal, scratch.chain, scratch.target,
-    )  # fmt: skip
-    fresh, running, values, known, last, last_at, previous = (
-        scratch.fresh, scratch.running, scratch.values, scratch.known, scratch.last, scratch.last_at, scratch.previous,
-    )  # fmt: skip
-    repeating = products.size > 0 or numbers.size > 0
     widest = np.int64(0)
     farthest = np.int64(0)
+    mask = _U0
     end = np.int64(0)
     for u in range(count):
+        user = users[_U(u)]
         begin = end
-        end = ends[u]
-        member = scratch.segment[u] >= 0
-        mask = _U1
-        if repeating:
-            while mask < _U(4 * (end - begin)):
-                mask <<= _U1
-            for at in range(mask):
-                values[at] = -1
-        mask -= _U1
-        for c in range(end - begin):
-            last[c] = 0
-            last_at[c] = -1
+        end = user.end
+        if restarts or consecutive:
+            mask = _cleared(entries, end - begin)
         numberings = end - begin
+        for c in range(numberings):
+            last[_U(c)] = 0
+            last_at[_U(c)] = -1
         for k in range(begin, end):
-            i = position[_U(k)]
-            kind = flags[i] & KIND
-            running[k] = False
-            fresh[k] = True
-            ordinal[k] = 1
-            if not use[k] or kind > 3:
+            i = _U(position[_U(k)])
+            place = places[_U(k)]
+            kind = rows[i].flags & KIND
+            place.running = False
+            place.fresh = True
+            place.ordinal = 1
+            if not place.use or kind > 3:
                 continue
-            c = np.int64(chain[k])
+            c = np.int64(place.chain)
             at = c
-            if products.size:
-                key = _mix((_U(c) << _U32) + _U(products[i]) + _NUMBERING_SALT)
-                at = _look_up(key, mask, values, known)
+            if restarts:
+                key = _mix((_U(c) << _U32) + _U(extras[i].product) + _NUMBERING_SALT)
+                at = _look_up(key, mask, entries)
                 if at < 0:
-                    values[-1 - at], known[-1 - at] = np.int32(numberings), key
+                    _put(entries, at, key, numberings)
                     at = numberings
-                    last[at] = 0
+                    last[_U(at)] = 0
                     numberings += 1
             if kind > 0:
-                last[at] = numbers[i] if numbers.size else last[at] + 1
-            ordinal[k] = last[at]
-            last_at[at] = np.int32(k)
-            if repeating and flags[i] & PASSES and kind > 0:
-                key = _mix((_U(c) << _U32) + _U(last[at]) + _ORDINAL_SALT)
-                found = _look_up(key, mask, values, known)
+                last[_U(at)] = extras[i].number if consecutive else last[_U(at)] + 1
+            ordinal = last[_U(at)]
+            place.ordinal = ordinal
+            last_at[_U(at)] = np.int32(k)
+            if (restarts or consecutive) and rows[i].flags & PASSES and kind > 0:
+                key = _mix((_U(c) << _U32) + _U(ordinal) + _ORDINAL_SALT)
+                found = _look_up(key, mask, entries)
                 if found < 0:
-                    values[-1 - found], known[-1 - found] = 0, key
-                fresh[k] = found < 0
-        if expiries.size:
-            for c in range(numberings):
-                k = np.int64(last_at[c])
-                if k >= 0 and previous[k] != -2:
-                    i = position[_U(k)]
-                    running[k] = (flags[i] & PASSES) != 0 and expiries[i] != NONE and expiries[i] >= as_of
+                    _put(entries, found, key, 0)
+                place.fresh = found < 0
+        for c in range(numberings):
+            k = np.int64(last_at[_U(c)])
+            if k >= 0 and places[_U(k)].previous != -2:
+                row = rows[_U(position[_U(k)])]
+                places[_U(k)].running = row.flags & PASSES != 0 and row.expiry != NONE and row.expiry >= as_of
 
         for k in range(begin, end):
-            if use[k]:
-                i = position[_U(k)]
-                own = i
-                if target[k] >= 0:
-                    ordinal[k] = ordinal[target[k]]
-                    own = position[_U(target[k])]
-                use[k] = (flags[own] & PASSES) != 0
-                if member and (flags[i] & KIND) > 0 and days[i] < scratch.install[u]:
+            place = places[_U(k)]
+            if not place.use:
+                continue
+            row = rows[_U(position[_U(k)])]
+            place.use = row.flags & PASSES != 0
+            if place.target >= 0:
+                place.ordinal = places[_U(place.target)].ordinal
+                place.use = rows[_U(position[_U(place.target)])].flags & PASSES != 0
+            if user.segment >= 0:
+                if row.flags & KIND > 0 and row.day < user.install:
                     tally[EARLY] += 1
-                if member and use[k]:
-                    if (flags[i] & KIND) > 0:
-                        widest = max(widest, np.int64(ordinal[k]))
-                    if running[k]:
-                        farthest = max(farthest, np.int64(ordinal[k]))
+                if place.use:
+                    if row.flags & KIND > 0:
+                        widest = max(widest, np.int64(place.ordinal))
+                    if place.running:
+                        farthest = max(farthest, np.int64(place.ordinal))
     return widest, max(widest, farthest)
 
 
 @njit(nogil=True, cache=True)
-def add_renewals(count, columns, stamps, cells, heads, scratch):
+def add_renewals(count, rows, stamps, cells, heads, scratch):
     """Add the users of a settled partition to the sums over (segment, ordinal − 1).
 
     `cells` has a column more than the farthest ordinal. `stamps` is int64, by column, 0 at first, and goes with
     `scratch`. Subscribers, subscriptions and money are those at the ordinal; payers enter at their first and leave at
     the first ordinal refunded; activated users enter at 0; running chains stand at their last ordinal.
     """
-    revenue, proceeds, net, flags = columns.revenue, columns.proceeds, columns.net, columns.flags
-    counted, ends, segment, position, use, ordinal, chain = (
-        scratch.counted, scratch.ends, scratch.segment, scratch.position, scratch.use, scratch.ordinal, scratch.chain,
-    )  # fmt: skip
-    fresh, running, chain_stamps = scratch.fresh, scratch.running, scratch.stamps
+    users, position, places, chain_stamps = scratch.users, scratch.position, scratch.places, scratch.stamps
     stamp = chain_stamps[-1]
     end = np.int64(0)
     for u in range(count):
+        user = users[_U(u)]
         begin = end
-        end = ends[u]
-        s = np.int64(segment[u])
+        end = user.end
+        s = np.int64(user.segment)
         if s < 0:
             continue
-        if counted[u]:
-            heads[INSTALLS, s] += 1
+        if user.counted:
+            heads[INSTALLS, _U(s)] += 1
         stamp += 1
         paid = _FAR
         refunded = _FAR
         activated = False
         for k in range(begin, end):
-            if not use[k]:
+            place = places[_U(k)]
+            if not place.use:
                 continue
-            i = position[_U(k)]
-            kind = flags[i] & KIND
-            if running[k]:
-                cells[RUNNING, s, np.int64(ordinal[k])] += 1
+            row = rows[_U(position[_U(k)])]
+            kind = row.flags & KIND
+            if place.running:
+                cells[RUNNING, _U(s), _U(place.ordinal)] += 1
             if kind == 0:
                 activated = True
                 continue
-            column = np.int64(ordinal[k]) - 1
+            column = np.int64(place.ordinal) - 1
+            _add_money(cells, s, column, row, kind)
             if kind > 4:
-                cells[REVENUE, s, column] -= abs(revenue[i])
-                cells[PROCEEDS, s, column] -= abs(proceeds[i])
-                cells[NET, s, column] -= abs(net[i])
                 refunded = min(refunded, column)
                 continue
-            cells[REVENUE, s, column] += revenue[i]
-            cells[PROCEEDS, s, column] += proceeds[i]
-            cells[NET, s, column] += net[i]
             paid = min(paid, column)
-            if stamps[column] != stamp:
-                stamps[column] = stamp
-                cells[SUBSCRIBERS, s, column] += 1
+            if stamps[_U(column)] != stamp:
+                stamps[_U(column)] = stamp
+                cells[SUBSCRIBERS, _U(s), _U(column)] += 1
             if kind == 4:
-                cells[SUBSCRIPTIONS, s, column] += 1
-                heads[CHAINS, s] += 1
+                cells[SUBSCRIPTIONS, _U(s), _U(column)] += 1
+                heads[CHAINS, _U(s)] += 1
                 continue
             activated = True
-            c = np.int64(chain[k])
-            if chain_stamps[c] != stamp:
-                chain_stamps[c] = stamp
-                heads[CHAINS, s] += 1
-            if fresh[k]:
-                cells[SUBSCRIPTIONS, s, column] += 1
+            if chain_stamps[_U(place.chain)] != stamp:
+                chain_stamps[_U(place.chain)] = stamp
+                heads[CHAINS, _U(s)] += 1
+            if place.fresh:
+                cells[SUBSCRIPTIONS, _U(s), _U(column)] += 1
         if activated:
-            cells[ACTIVATED, s, 0] += 1
+            cells[ACTIVATED, _U(s), _U0] += 1
         if paid < _FAR:
-            heads[PAID, s] += 1
+            heads[PAID, _U(s)] += 1
         if paid < refunded:
-            cells[PAYERS, s, paid] += 1
+            cells[PAYERS, _U(s), _U(paid)] += 1
             if refunded < _FAR:
-                cells[PAYERS, s, refunded] -= 1
+                cells[PAYERS, _U(s), _U(refunded)] -= 1
     chain_stamps[-1] = stamp
+
+
+@njit(nogil=True, cache=True)
+def _add_money(cells, s, column, row, kind):
+    """Add the money of a payment, or take that of a refund away."""
+    revenue, proceeds, net = row.revenue, row.proceeds, row.net
+    if kind > 4:
+        revenue, proceeds, net = -abs(revenue), -abs(proceeds), -abs(net)
+    cells[REVENUE, _U(s), _U(column)] += revenue
+    cells[PROCEEDS, _U(s), _U(column)] += proceeds
+    cells[NET, _U(s), _U(column)] += net
 
 
 # The column of an age in days, which is never below 0; the last where it is beyond all that have one.
 @njit(nogil=True, cache=True, inline="always")
 def _column(day, install, column_of_age, width):
     age = max(np.int64(day) - np.int64(install), np.int64(0))
-    return np.int64(column_of_age[age]) if age < column_of_age.size else np.int64(width - 1)
+    return np.int64(column_of_age[_U(age)]) if age < column_of_age.size else np.int64(width - 1)
 
 
 @njit(nogil=True, cache=True)
-def add_days(count, columns, column_of_age, cells, heads, scratch):
+def add_days(count, rows, column_of_age, cells, heads, scratch):
     """Add the users of a settled partition to the sums over (segment, age).
 
     ``column_of_age[a]`` is the first column that counts what happened at age a; older than that is the last column.
     Everything stands at the column from which on it counts: what is refunded leaves there again.
     """
-    revenue, proceeds, net, days, flags = columns.revenue, columns.proceeds, columns.net, columns.days, columns.flags
-    counted, ends, segment, install, position, use, chain, target = (
-        scratch.counted, scratch.ends, scratch.segment, scratch.install, scratch.position, scratch.use, scratch.chain,
-        scratch.target,
+    users, position, places, chain_paid, chain_left = (
+        scratch.users, scratch.position, scratch.places, scratch.last, scratch.last_at,
     )  # fmt: skip
-    left, chain_paid, chain_left = scratch.spare, scratch.last, scratch.last_at
     width = cells.shape[2]
     end = np.int64(0)
     for u in range(count):
+        user = users[_U(u)]
         begin = end
-        end = ends[u]
-        s = np.int64(segment[u])
+        end = user.end
+        s = np.int64(user.segment)
         if s < 0:
             continue
-        if counted[u]:
-            heads[INSTALLS, s] += 1
+        if user.counted:
+            heads[INSTALLS, _U(s)] += 1
         for k in range(begin, end):
-            chain_paid[k - begin] = width
-            chain_left[k - begin] = width
-            left[k] = width
+            chain_paid[_U(k - begin)] = width
+            chain_left[_U(k - begin)] = width
+            places[_U(k)].left = width
         paid = width
         refunded = width
         activated = width
         chains = np.int64(0)
         for k in range(begin, end):
-            if not use[k]:
+            place = places[_U(k)]
+            if not place.use:
                 continue
-            i = position[_U(k)]
-            kind = flags[i] & KIND
-            column = _column(days[i], install[u], column_of_age, width)
-            c = np.int64(chain[k])
+            row = rows[_U(position[_U(k)])]
+            kind = row.flags & KIND
+            column = _column(row.day, user.install, column_of_age, width)
+            c = np.int64(place.chain)
             if kind <= 3:
                 activated = min(activated, column)
-            if kind > 4:
-                cells[REVENUE, s, column] -= abs(revenue[i])
-                cells[PROCEEDS, s, column] -= abs(proceeds[i])
-                cells[NET, s, column] -= abs(net[i])
-                refunded = min(refunded, column)
-                t = np.int64(target[k])
-                if t >= 0 and (flags[position[_U(t)]] & KIND) == 4:
-                    left[t] = min(left[t], column)
-                else:
-                    c = np.int64(chain[t]) if t >= 0 else c
-                    chain_left[c] = min(np.int64(chain_left[c]), column)
-                    chains = max(chains, c + 1)
-            elif kind > 0:
-                cells[REVENUE, s, column] += revenue[i]
-                cells[PROCEEDS, s, column] += proceeds[i]
-                cells[NET, s, column] += net[i]
+            if kind == 0:
+                continue
+            _add_money(cells, s, column, row, kind)
+            if kind <= 4:
                 paid = min(paid, column)
                 if kind < 4:
-                    chain_paid[c] = min(np.int64(chain_paid[c]), column)
+                    chain_paid[_U(c)] = min(np.int64(chain_paid[_U(c)]), column)
                     chains = max(chains, c + 1)
+                continue
+            refunded = min(refunded, column)
+            if place.target >= 0:
+                payment = places[_U(place.target)]
+                if rows[_U(position[_U(place.target)])].flags & KIND == 4:
+                    payment.left = min(np.int64(payment.left), column)
+                    continue
+                c = np.int64(payment.chain)
+            chain_left[_U(c)] = min(np.int64(chain_left[_U(c)]), column)
+            chains = max(chains, c + 1)
         for k in range(begin, end):
-            i = position[_U(k)]
-            if use[k] and (flags[i] & KIND) == 4:
-                column = _column(days[i], install[u], column_of_age, width)
-                if column < left[k]:
-                    cells[SUBSCRIPTIONS, s, column] += 1
-                    if left[k] < width:
-                        cells[SUBSCRIPTIONS, s, left[k]] -= 1
+            place = places[_U(k)]
+            row = rows[_U(position[_U(k)])]
+            if place.use and row.flags & KIND == 4:
+                _add_stay(cells, s, _column(row.day, user.install, column_of_age, width), np.int64(place.left))
         for c in range(chains):
-            if chain_paid[c] < chain_left[c]:
-                cells[SUBSCRIPTIONS, s, chain_paid[c]] += 1
-                if chain_left[c] < width:
-                    cells[SUBSCRIPTIONS, s, chain_left[c]] -= 1
+            _add_stay(cells, s, np.int64(chain_paid[_U(c)]), np.int64(chain_left[_U(c)]))
         if paid < refunded:
-            cells[SUBSCRIBERS, s, paid] += 1
+            cells[SUBSCRIBERS, _U(s), _U(paid)] += 1
             if refunded < width:
-                cells[SUBSCRIBERS, s, refunded] -= 1
+                cells[SUBSCRIBERS, _U(s), _U(refunded)] -= 1
         if activated < width:
-            cells[ACTIVATED, s, activated] += 1
+            cells[ACTIVATED, _U(s), _U(activated)] += 1
 
 
 @njit(nogil=True, cache=True)
-def add_ladder(count, columns, column_of_age, money, payers, paid, trial, scratch):
+def _add_stay(cells, s, paid, left):
+    """Add a subscription from the column in which it was paid to that in which it is left, if it lasts."""
+    if paid < left:
+        cells[SUBSCRIPTIONS, _U(s), _U(paid)] += 1
+        if left < cells.shape[2]:
+            cells[SUBSCRIPTIONS, _U(s), _U(left)] -= 1
+
+
+@njit(nogil=True, cache=True)
+def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, scratch):
     """Add the users of a settled partition to the sums over (duration, segment, age) that a forecast grows from.
 
     Ages are as in `add_days`. `money` takes revenue, refunds at their own age under the duration of their payment;
     `payers` takes users at their first payment of the duration, refunded or not; `paid`, by segment and age, at their
     first of all; ``trial[0]`` becomes the longest trial of a member, in days. Without durations all are 0.
     """
-    revenue, days, flags, expiries, durations = (
-        columns.revenue, columns.days, columns.flags, columns.expiries, columns.durations,
-    )  # fmt: skip
-    ends, segment, install, position, use, target = (
-        scratch.ends, scratch.segment, scratch.install, scratch.position, scratch.use, scratch.target,
-    )  # fmt: skip
+    users, position, places = scratch.users, scratch.position, scratch.places
     width = money.shape[2]
     first = np.empty(money.shape[0], np.int64)
     end = np.int64(0)
     for u in range(count):
+        user = users[_U(u)]
         begin = end
-        end = ends[u]
-        s = np.int64(segment[u])
+        end = user.end
+        s = np.int64(user.segment)
         if s < 0:
             continue
         for d in range(first.size):
             first[d] = width
         for k in range(begin, end):
-            if not use[k]:
+            place = places[_U(k)]
+            if not place.use:
                 continue
-            i = position[_U(k)]
-            kind = flags[i] & KIND
+            i = _U(position[_U(k)])
+            row = rows[i]
+            kind = row.flags & KIND
             if kind == 0:
-                if expiries.size and expiries[i] != NONE:
-                    length = np.int64(expiries[i]) - np.int64(days[i])
+                if row.expiry != NONE:
+                    length = np.int64(row.expiry) - np.int64(row.day)
                     if length <= LONGEST_TRIAL:
                         trial[0] = max(trial[0], length)
                 continue
-            own = i if target[k] < 0 else position[_U(target[k])]
-            d = np.int64(durations[own]) if durations.size else np.int64(0)
-            column = _column(days[i], install[u], column_of_age, width)
+            own = i if place.target < 0 else _U(position[_U(place.target)])
+            d = np.int64(extras[own].duration) if extras.size else np.int64(0)
+            column = _column(row.day, user.install, column_of_age, width)
             if kind > 4:
-                money[d, s, column] -= abs(revenue[i])
+                money[d, s, column] -= abs(row.revenue)
             else:
-                money[d, s, column] += revenue[i]
+                money[d, s, column] += row.revenue
                 first[d] = min(first[d], column)
         soonest = width
         for d in range(first.size):

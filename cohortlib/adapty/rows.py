@@ -1,20 +1,23 @@
 """Events and installs as the kernels take them: columns of numbers, block by block, ordered by partition of users."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib import kernels as shared
 from cohortlib.adapty import filters, kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question, Segments
 from cohortlib.errors import DataError, SchemaError
-from cohortlib.partitions import Kind, Meter, Partitions, on_threads, workers_for
+from cohortlib.partitions import BLOCK, Meter, Partitions, on_threads, workers_for
 from cohortlib.periods import Calendar, epoch_day
-from cohortlib.schema import Amounts, Cut, Instants, Ints, Users, magnitude, string_views
+from cohortlib.schema import SECRET, Amounts, Cut, Instants, Ints, Keys, Users, magnitude, string_views
 
 _MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
 _NUMBER = "consecutive_payments"
@@ -52,27 +55,55 @@ class Days:
             days[self.nulls[first : first + size]] = kernels.NONE
         return days
 
+    def some(self, first: int, size: int, chosen: NDArray[np.intp]) -> NDArray[np.int32]:
+        """Give those of `size` rows from `first` on that are chosen, all of them even where there is no value."""
+        return np.full(chosen.size, kernels.NONE) if self.cut is None else self(first, size)[chosen]
+
 
 @dataclass(frozen=True)
-class _Texts:
-    """A column of ids as keys of one word, and which are null."""
+class Texts:
+    """A column of ids: views, memory and bases as ``kernels.fingerprint`` takes them, and which are null."""
 
-    users: Users
+    views: tuple[NDArray[Any], ...]
     nulls: NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, column: pl.Series) -> "_Texts":
+    def of(cls, column: pl.Series) -> "Texts":
+        """Look at a column where it lies."""
         nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
-        return cls(Users(column.rechunk()), nulls)
+        pieces = string_views(column.rechunk())
+        return cls(
+            pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64)), nulls
+        )
 
-    def __call__(self, first: int, size: int) -> NDArray[np.uint64]:
-        return self.users.keys(first, size)[0]
+    def there(self, rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Tell which of some rows have an id."""
+        return np.ones(rows.size, np.bool_) if self.nulls is None else ~self.nulls[rows]
 
-    @property
-    def views(self) -> tuple[NDArray[Any], ...]:
-        """Give the text behind the keys, by row."""
-        pieces = string_views(self.users.series)
-        return pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64))
+    def keys(self, rows: NDArray[np.uint32], *, wide: bool = False) -> tuple[Keys, Keys]:
+        """Give some rows a key of one word, or of two."""
+        keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
+        kernels.fingerprint(*self.views, rows, SECRET, keys, keys2)
+        return keys, keys2
+
+
+@dataclass(frozen=True)
+class _People:
+    """The users of a table, as text or as numbers."""
+
+    users: Users
+    texts: Texts | None
+
+    @classmethod
+    def of(cls, users: Users) -> "_People":
+        return cls(users, Texts.of(users.series) if users.wide else None)
+
+    def __call__(self, first: int, size: int, rows: NDArray[np.uint32]) -> tuple[Keys, Keys]:
+        """Give some of `size` rows from `first` on a key of one word, or of two where the ids are text."""
+        if self.texts is not None:
+            return self.texts.keys(rows, wide=True)
+        keys, none = self.users.keys(first, size)
+        return keys[rows - np.uint32(first)], none
 
 
 def without_nulls(column: pl.Series) -> tuple[pl.Series, NDArray[np.bool_] | None]:
@@ -92,34 +123,52 @@ def _bits(column: pl.Series | None) -> NDArray[np.bool_] | None:
 
 
 class Columns(NamedTuple):
-    """The columns of events in `Partitions`; some may be empty."""
+    """The columns of events in `Partitions`; `keys2` and `extras` may be empty."""
 
-    keys: NDArray[np.uint64]
-    keys2: NDArray[np.uint64]
-    transactions: NDArray[np.uint64]
-    chains: NDArray[np.uint64]
-    instants: Ints
-    revenue: Ints
-    proceeds: Ints
-    net: Ints
-    days: NDArray[np.int32]
-    flags: NDArray[np.int32]
-    rows: NDArray[np.uint32]
-    first_seen: NDArray[np.int32]
-    expiries: NDArray[np.int32]
-    products: NDArray[np.int32]
-    numbers: NDArray[np.int32]
-    events: NDArray[np.uint64]
-    durations: NDArray[np.int32]
+    keys: Keys
+    keys2: Keys
+    rows: NDArray[np.void]
+    extras: NDArray[np.void]
+    lines: NDArray[np.uint32]
 
 
 class Listed(NamedTuple):
     """The columns of installs in `Partitions`."""
 
-    keys: NDArray[np.uint64]
-    keys2: NDArray[np.uint64]
+    keys: Keys
+    keys2: Keys
     days: NDArray[np.int32]
     passes: NDArray[np.int32]
+
+
+Block: TypeAlias = Callable[[int, int], tuple[NDArray[Any], ...]]
+
+
+def _ordered(count: int, bits: int, question: Question, block: Block, types: Sequence[tuple[Any, bool]]) -> Partitions:
+    """Order the rows of a table by the top `bits` of their key.
+
+    `block` gives, for the first row of a block and the number of its rows, the columns of those that count, the key
+    first; `types` tells the type of each column, and whether it is there.
+    """
+    firsts = range(0, count, BLOCK)
+    starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
+    columns = tuple(np.empty(count if there else 0, kind) for kind, there in types)
+
+    def order(first: int) -> None:
+        given = block(first, min(BLOCK, count - first))
+        kept = given[0].size
+        from_row = np.empty(kept, np.uint32)
+        shared.order(first, given[0], np.zeros(kept, np.int32), bits, starts[first // BLOCK], from_row)
+        places = from_row.astype(np.intp)
+        for column, values in zip(columns, given, strict=True):
+            if column.size:
+                np.take(values, places, out=column[first : first + kept], mode="clip")
+
+    for first in firsts[:1]:
+        order(first)
+    on_threads(workers_for(question.threads), order, firsts[1:])
+    edges = np.ascontiguousarray(starts.T)
+    return Partitions(edges, (edges[1:] - edges[:-1]).sum(axis=1), columns)
 
 
 @dataclass(frozen=True)
@@ -130,15 +179,15 @@ class Rows:
     kind: NDArray[np.int8]
     instants: Instants | None
     days: Days
-    transactions: _Texts
-    chains: _Texts
+    transactions: Texts
+    chains: Texts
     amounts: tuple[Amounts, ...]
-    users: Users
+    people: _People
     first_seen: Days
     expiries: Days
     products: NDArray[np.int32]
     numbers: NDArray[np.int32]
-    events: _Texts | None
+    events: Texts | None
     durations: NDArray[np.int32]
     passes: NDArray[np.bool_] | None
     seen: NDArray[np.bool_] | None
@@ -167,7 +216,7 @@ class Rows:
         ]
         came, first_seen, expiries = on_threads(workers_for(question.threads), days, instants)
         ids = [frame["transaction_id"], chains]
-        transactions, chained = on_threads(workers_for(question.threads), _Texts.of, ids)
+        transactions, chained = on_threads(workers_for(question.threads), Texts.of, ids)
         seen = None
         if installs:
             passing = filters.audience(frame, question.request.filters)
@@ -180,12 +229,12 @@ class Rows:
             transactions,
             chained,
             tuple(Amounts.of(frame[name], question.decimals) for name in _MONEY),
-            users,
+            _People.of(users),
             first_seen,
             expiries,
             _codes(frame["product_id"]) if question.restarts else np.empty(0, np.int32),
             _numbers(frame) if question.consecutive else np.empty(0, np.int32),
-            _Texts.of(frame["profile_event_id"]) if "profile_event_id" in there else None,
+            Texts.of(frame["profile_event_id"]) if "profile_event_id" in there else None,
             _durations(frame) if durations else np.empty(0, np.int32),
             _bits(filters.transactions(frame, question.request.filters)),
             seen,
@@ -193,61 +242,43 @@ class Rows:
 
     def partitions(self, bits: int, last_day: int, meter: Meter, report: dict[str, int]) -> Partitions:
         """Order the rows that count, up to `last_day`; count in `report` those that are later."""
-        count = 0 if self.instants is None else self.kind.size
         later: list[int] = []
         totals: list[list[int]] = []
         unnumbered: list[int] = []
 
-        def block(first: int, size: int) -> tuple[NDArray[np.int32], tuple[NDArray[Any], ...]]:
-            stop = first + size
-            kind = self.kind[first:stop]
+        def block(first: int, size: int) -> tuple[NDArray[Any], ...]:
+            counts = self.kind[first : first + size] >= 0
             days = self.days(first, size)
-            late = (days > last_day) & (kind >= 0)
-            later.append(int(late.sum()))
-            revenue, proceeds, net = units = [amounts.units(first, size) for amounts in self.amounts]
-            totals.append([*map(magnitude, units)])
-            keys, keys2 = self.users.keys(first, size)
+            late = (days > last_day) & counts
+            later.append(int(np.count_nonzero(late)))
+            chosen = np.flatnonzero(counts & ~late)
+            lines = (chosen + first).astype(np.uint32)
+            rows = np.empty(chosen.size, kernels.ROW)
+            rows["day"] = days[chosen]
+            rows["first_seen"] = self.first_seen.some(first, size, chosen)
+            rows["expiry"] = self.expiries.some(first, size, chosen)
+            rows["instant"] = self._ticks(first, size)[chosen]
+            total = []
+            for name, amounts in zip(("revenue", "proceeds", "net"), self.amounts, strict=True):
+                units = amounts.units(first, size)
+                total.append(magnitude(units))
+                rows[name] = units[chosen]
+            totals.append(total)
+            rows["transaction"] = self.transactions.keys(lines)[0]
+            rows["chain"] = self.chains.keys(lines)[0]
+            rows["flags"] = self._flags(lines)
+            keys, keys2 = self.people(first, size, lines)
+            extras = self._extras(lines)
             if self.numbers.size:
-                numbers = self.numbers[first:stop]
+                kind, numbers = self.kind[lines], self.numbers[lines]
                 wrong = (numbers < 1) | (numbers > _MOST_NUMBER)
-                unnumbered.append(int((wrong & (kind >= 1) & (kind <= 3) & ~late).sum()))
+                unnumbered.append(int((wrong & (kind >= 1) & (kind <= 3)).sum()))
             meter.add(size)
-            return np.where(late, np.int32(-1), kind.astype(np.int32)), Columns(
-                keys=keys,
-                keys2=keys2,
-                transactions=self.transactions(first, size),
-                chains=self.chains(first, size),
-                instants=self._ticks(first, size),
-                revenue=revenue,
-                proceeds=proceeds,
-                net=net,
-                days=days,
-                flags=self._flags(first, stop),
-                rows=np.arange(first, stop, dtype=np.uint32),
-                first_seen=self.first_seen(first, size),
-                expiries=self.expiries(first, size),
-                products=self.products[first:stop],
-                numbers=self.numbers[first:stop],
-                events=np.empty(0, np.uint64) if self.events is None else self.events(first, size),
-                durations=self.durations[first:stop],
-            )
+            return Columns(keys, keys2, rows, extras, lines)
 
-        word, money, short = (np.uint64, True), (np.int64, True), (np.int32, True)
-        types: dict[str, Kind] = {
-            "keys": word, "keys2": (np.uint64, self.users.wide), "transactions": word, "chains": word,
-            "instants": (np.int64, True), "revenue": money, "proceeds": money, "net": money,
-            "days": short, "flags": short, "rows": (np.uint32, True),
-            "first_seen": (np.int32, bool(self.first_seen)), "expiries": (np.int32, bool(self.expiries)),
-            "products": (np.int32, bool(self.products.size)), "numbers": (np.int32, bool(self.numbers.size)),
-            "events": (np.uint64, self.events is not None), "durations": (np.int32, bool(self.durations.size)),
-        }  # fmt: skip
-        ordered = Partitions.of(
-            count,
-            bits,
-            workers_for(self.question.threads),
-            block,
-            [types[name] for name in Columns._fields],
-        )
+        types = ((np.uint64, True), (np.uint64, self.people.users.wide), (kernels.ROW, True),
+                 (kernels.EXTRA, self._has_extras), (np.uint32, True))  # fmt: skip
+        ordered = _ordered(0 if self.instants is None else self.kind.size, bits, self.question, block, types)
         for amounts, sums in zip(self.amounts, zip(*totals, strict=True), strict=False):
             if sum(sums) >= 2**63:
                 raise amounts.too_large()
@@ -263,14 +294,27 @@ class Rows:
     def _ticks(self, first: int, size: int) -> Ints:
         return np.empty(0, np.int64) if self.instants is None else self.instants.ticks(first, size)
 
-    def _flags(self, first: int, stop: int) -> NDArray[np.int32]:
-        flags = self.kind[first:stop].astype(np.int32)
+    @property
+    def _has_extras(self) -> bool:
+        return self.events is not None or max(self.products.size, self.numbers.size, self.durations.size) > 0
+
+    def _extras(self, lines: NDArray[np.uint32]) -> NDArray[np.void]:
+        extras = np.zeros(lines.size * self._has_extras, kernels.EXTRA)
+        if self.events is not None:
+            extras["event"] = self.events.keys(lines)[0]
+        for name, codes in (("product", self.products), ("number", self.numbers), ("duration", self.durations)):
+            if codes.size:
+                extras[name] = codes[lines]
+        return extras
+
+    def _flags(self, lines: NDArray[np.uint32]) -> NDArray[np.int32]:
+        flags = self.kind[lines].astype(np.int32)
         for flag, there in (
-            (kernels.PASSES, True if self.passes is None else self.passes[first:stop]),
-            (kernels.SEEN, False if self.seen is None else self.seen[first:stop]),
-            (kernels.HAS_TRANSACTION, _there(self.transactions, first, stop)),
-            (kernels.HAS_CHAIN, _there(self.chains, first, stop)),
-            (kernels.HAS_EVENT, self.events is not None and _there(self.events, first, stop)),
+            (kernels.PASSES, True if self.passes is None else self.passes[lines]),
+            (kernels.SEEN, False if self.seen is None else self.seen[lines]),
+            (kernels.HAS_TRANSACTION, self.transactions.there(lines)),
+            (kernels.HAS_CHAIN, self.chains.there(lines)),
+            (kernels.HAS_EVENT, False if self.events is None else self.events.there(lines)),
         ):
             flags |= np.where(there, np.int32(flag), np.int32(0))
         return flags
@@ -281,10 +325,6 @@ def _before_the_end(column: pl.Series) -> pl.Series:
     latest = column.alias("").to_physical().max()
     end = epoch_day(_LAST) * Instants.of(column).day
     return column.clip(upper_bound=_LAST) if isinstance(latest, int) and latest > end else column
-
-
-def _there(texts: _Texts, first: int, stop: int) -> NDArray[np.bool_] | bool:
-    return True if texts.nulls is None else ~texts.nulls[first:stop]
 
 
 def _codes(column: pl.Series) -> NDArray[np.int32]:
@@ -343,14 +383,16 @@ class Installs:
         """Order the table of users."""
         types = ((np.uint64, True), (np.uint64, users is not None and users.wide), (np.int32, True), (np.int32, True))
         if self.frame is None or users is None or not len(users):
-            return Partitions.empty(bits, types)
+            return _ordered(0, bits, question, lambda first, size: (), types)
         days = Days.of(self.frame["install_date"], question.timezone)
         passes = _bits(filters.installs(self.frame, question.request.filters))
+        people = _People.of(users)
 
-        def block(first: int, size: int) -> tuple[NDArray[np.int32], tuple[NDArray[Any], ...]]:
+        def block(first: int, size: int) -> tuple[NDArray[Any], ...]:
             passing = np.ones(size, np.int32)
             if passes is not None:
                 passing = passes[first : first + size].astype(np.int32)
-            return passing, (*users.keys(first, size), days(first, size), passing)
+            lines = np.arange(first, first + size, dtype=np.uint32)
+            return (*people(first, size, lines), days(first, size), passing)
 
-        return Partitions.of(len(users), bits, workers_for(question.threads), block, types)
+        return _ordered(len(users), bits, question, block, types)

@@ -95,7 +95,7 @@ class _Renewals:
             check_size(segments * width, _COARSER)
             self._cells, self._stamps = _widened(self._cells, width), np.zeros(width, np.int64)
         self._columns = max(self._columns, settled.widest)
-        kernels.add_renewals(settled.users, columns, self._stamps, self._cells, self._heads, scratch)
+        kernels.add_renewals(settled.users, columns.rows, self._stamps, self._cells, self._heads, scratch)
 
     def sums(self) -> Sums:
         return Sums(self._columns, self._cells, self._heads)
@@ -110,7 +110,7 @@ class _Days:
         self._cells, self._heads = _zeros(len(question.segments), len(days) + 1)
 
     def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
-        kernels.add_days(settled.users, columns, self._column_of_age, self._cells, self._heads, scratch)
+        kernels.add_days(settled.users, columns.rows, self._column_of_age, self._cells, self._heads, scratch)
 
     def sums(self) -> Sums:
         return Sums(self._columns, self._cells, self._heads)
@@ -134,7 +134,7 @@ class Ledger:
     rows: Partitions
     listed: Partitions
     is_list: bool
-    texts: tuple[NDArray[Any], ...]
+    texts: tuple[tuple[NDArray[Any], ...], ...]
     report: dict[str, int]
     meter: Meter
 
@@ -156,10 +156,27 @@ class Ledger:
             rows.partitions(bits, question.segments.last, meter, report),
             installs.partitions(listed_users, bits, question),
             listed_users is not None,
-            (*rows.transactions.views, *rows.chains.views),
+            (rows.transactions.views, rows.chains.views),
             report,
             meter,
         )
+
+    def _arrange(self, p: int, columns: Columns, listed: Listed, scratch: kernels.Scratch) -> int:
+        """Bring the rows of each user together and in order; returns how many users there are."""
+        slots = scratch.slots[: kernels.slots_for(int(self.rows.sizes[p] + self.listed.sizes[p]))]
+        slots.fill(-1)
+        users, codes, none = scratch.users, scratch.codes, np.empty(0, np.int32)
+        count = kernels.name_users(p, self.listed.starts, *listed, 0, slots, users, codes)
+        count = kernels.name_users(
+            p, self.rows.starts, columns.keys, columns.keys2, none, none, count, slots, users, codes
+        )
+        mixed = kernels.arrange(p, self.rows.starts, columns.rows, codes, count, users, scratch.position, scratch.mixed)
+        if mixed:
+            kernels.sort(
+                scratch.mixed[:mixed], columns.rows, columns.extras, columns.lines, *self.texts, users,
+                scratch.position, scratch.spare,
+            )  # fmt: skip
+        return int(count)
 
     def settle(self, make: Callable[[Question], Added]) -> list[Added]:
         """Settle all partitions; each worker makes what adds them up. Count in `report` what was met."""
@@ -172,13 +189,15 @@ class Ledger:
             scratch = kernels.Scratch.of(int(max(1, self.rows.sizes.max())), int(self.listed.sizes.max()))
             columns, listed = Columns(*self.rows.columns), Listed(*self.listed.columns)
             for p in parts:
-                users = kernels.arrange(
-                    p, self.rows.starts, columns, self.texts, self.listed.starts, listed, self.is_list,
-                    segments.first, segments.of_day, tally, scratch,
-                )  # fmt: skip
-                named = kernels.link(users, columns, tally, scratch)
+                users = self._arrange(p, columns, listed, scratch)
+                named = kernels.link(
+                    users, columns.rows, columns.extras, self.is_list, segments.first, segments.of_day, tally, scratch
+                )
                 chains.append(scratch.seen_chains[:named].copy())
-                widest, farthest = kernels.number(users, columns, self.question.as_of, tally, scratch)
+                widest, farthest = kernels.number(
+                    users, columns.rows, columns.extras, self.question.restarts, self.question.consecutive,
+                    self.question.as_of, tally, scratch,
+                )  # fmt: skip
                 adder.add(columns, Settled(users, widest, farthest), scratch)
                 self.meter.add(int(self.rows.sizes[p]))
             return adder
