@@ -63,7 +63,7 @@ INSTALLS, PAID, CHAINS = range(3)
 REPEATS, ORPHANS, UNDATED, UNLISTED, EARLY = range(5)
 
 _U = np.uint64
-_U0, _U1, _U2, _U4, _U8, _U12, _U32, _U64 = (_U(i) for i in (0, 1, 2, 4, 8, 12, 32, 64))
+_U0, _U1, _U2, _U4, _U8, _U12, _U32, _U60 = (_U(i) for i in (0, 1, 2, 4, 8, 12, 32, 60))
 _LOW, _BYTE = _U(0xFFFFFFFF), _U(255)
 _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _KIND_SALT, _EVENT_SALT, _CHAIN_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xE7037ED1A0B428DB)
@@ -139,8 +139,8 @@ def fingerprint(views, memory, bases, rows, secret, keys, keys2):
 
     `views` holds the Arrow string views of all rows, two words each; `memory` spans every data buffer, and buffer k
     starts at ``memory[bases[k]]``. Words are added as in NH of UMAC, two sums with a secret of their own for each word
-    of the result: for whoever does not know the secret, two texts of up to 256 bytes meet with a chance of about
-    2**-64, or 2**-128, whatever the texts; longer ones are taken in pieces of 256 bytes.
+    of the result: for whoever does not know the secret, two texts of up to 240 bytes meet with a chance of about
+    2**-64, or 2**-128, whatever the texts; longer ones are taken in pieces of 240 bytes.
     """
     wide = keys2.size > 0
     for j in range(_U(rows.size)):
@@ -155,21 +155,24 @@ def fingerprint(views, memory, bases, rows, secret, keys, keys2):
         a, b, c, d = length * _M1, length * _M2, length, ~length
         place = _U0
         while True:
-            if length > _U12:
-                word = _word(memory, min(at, last))
-            else:
-                word = tail >> _U32 if at else (head >> _U32) | (tail << _U32)
-            low, high = word & _LOW, word >> _U32
-            a += ((low + secret[place]) & _LOW) * ((high + secret[place + _U1]) & _LOW)
-            b += ((low + secret[place + _U2]) & _LOW) * ((high + secret[place + _U(3)]) & _LOW)
-            if wide:
-                c += ((low + secret[place + _U4]) & _LOW) * ((high + secret[place + _U(5)]) & _LOW)
-                d += ((low + secret[place + _U(6)]) & _LOW) * ((high + secret[place + _U(7)]) & _LOW)
-            if at >= last:
+            # Three words at a time, of which the last stand for those that are not there: lengths differ from row to
+            # row, and a branch that nobody can foresee takes longer than two words.
+            for _ in range(3):
+                if length > _U12:
+                    word = _word(memory, min(at, last))
+                else:
+                    word = tail >> _U32 if at else (head >> _U32) | (tail << _U32)
+                low, high = word & _LOW, word >> _U32
+                a += ((low + secret[place]) & _LOW) * ((high + secret[place + _U1]) & _LOW)
+                b += ((low + secret[place + _U2]) & _LOW) * ((high + secret[place + _U(3)]) & _LOW)
+                if wide:
+                    c += ((low + secret[place + _U4]) & _LOW) * ((high + secret[place + _U(5)]) & _LOW)
+                    d += ((low + secret[place + _U(6)]) & _LOW) * ((high + secret[place + _U(7)]) & _LOW)
+                at += _U8
+                place += _U2
+            if at >= last + _U8:
                 break
-            at += _U8
-            place += _U2
-            if place == _U64:
+            if place == _U60:
                 place = _U0
                 a, b, c, d = _mix(a), _mix(b), _mix(c), _mix(d)
         keys[j] = _mix(a + _mix(b))

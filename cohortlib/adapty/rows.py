@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -54,10 +54,6 @@ class Days:
         if self.nulls is not None:
             days[self.nulls[first : first + size]] = kernels.NONE
         return days
-
-    def some(self, first: int, size: int, chosen: NDArray[np.intp]) -> NDArray[np.int32]:
-        """Give those of `size` rows from `first` on that are chosen, all of them even where there is no value."""
-        return np.full(chosen.size, kernels.NONE) if self.cut is None else self(first, size)[chosen]
 
 
 @dataclass(frozen=True)
@@ -141,34 +137,38 @@ class Listed(NamedTuple):
     passes: NDArray[np.int32]
 
 
-Block: TypeAlias = Callable[[int, int], tuple[NDArray[Any], ...]]
+Write: TypeAlias = Callable[[NDArray[np.intp], Sequence[NDArray[Any]]], None]
+Block: TypeAlias = Callable[[int, int], tuple[Keys, Write]]
 
 
 def _ordered(count: int, bits: int, question: Question, block: Block, types: Sequence[tuple[Any, bool]]) -> Partitions:
     """Order the rows of a table by the top `bits` of their key.
 
-    `block` gives, for the first row of a block and the number of its rows, the columns of those that count, the key
-    first; `types` tells the type of each column, and whether it is there.
+    `block` gives, for the first row of a block and the number of its rows, the keys of those that count, and what
+    writes their columns in a given order; `types` tells the type of each column, and whether it is there.
     """
     firsts = range(0, count, BLOCK)
     starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
     columns = tuple(np.empty(count if there else 0, kind) for kind, there in types)
 
     def order(first: int) -> None:
-        given = block(first, min(BLOCK, count - first))
-        kept = given[0].size
-        from_row = np.empty(kept, np.uint32)
-        shared.order(first, given[0], np.zeros(kept, np.int32), bits, starts[first // BLOCK], from_row)
-        places = from_row.astype(np.intp)
-        for column, values in zip(columns, given, strict=True):
-            if column.size:
-                np.take(values, places, out=column[first : first + kept], mode="clip")
+        keys, write = block(first, min(BLOCK, count - first))
+        from_row = np.empty(keys.size, np.uint32)
+        shared.order(first, keys, np.zeros(keys.size, np.int32), bits, starts[first // BLOCK], from_row)
+        write(from_row.astype(np.intp), [column[first : first + keys.size] for column in columns])
 
     for first in firsts[:1]:
         order(first)
     on_threads(workers_for(question.threads), order, firsts[1:])
     edges = np.ascontiguousarray(starts.T)
     return Partitions(edges, (edges[1:] - edges[:-1]).sum(axis=1), columns)
+
+
+def _copy(columns: Sequence[NDArray[Any]], order: NDArray[np.intp], out: Sequence[NDArray[Any]]) -> None:
+    """Write columns in an order, those that are there."""
+    for values, place in zip(columns, out, strict=True):
+        if place.size:
+            np.take(values, order, out=place, mode="clip")
 
 
 @dataclass(frozen=True)
@@ -246,35 +246,43 @@ class Rows:
         totals: list[list[int]] = []
         unnumbered: list[int] = []
 
-        def block(first: int, size: int) -> tuple[NDArray[Any], ...]:
+        def block(first: int, size: int) -> tuple[Keys, Write]:
             counts = self.kind[first : first + size] >= 0
             days = self.days(first, size)
             late = (days > last_day) & counts
             later.append(int(np.count_nonzero(late)))
             chosen = np.flatnonzero(counts & ~late)
             lines = (chosen + first).astype(np.uint32)
-            rows = np.empty(chosen.size, kernels.ROW)
-            rows["day"] = days[chosen]
-            rows["first_seen"] = self.first_seen.some(first, size, chosen)
-            rows["expiry"] = self.expiries.some(first, size, chosen)
-            rows["instant"] = self._ticks(first, size)[chosen]
-            total = []
-            for name, amounts in zip(("revenue", "proceeds", "net"), self.amounts, strict=True):
-                units = amounts.units(first, size)
-                total.append(magnitude(units))
-                rows[name] = units[chosen]
-            totals.append(total)
-            rows["transaction"] = self.transactions.keys(lines)[0]
-            rows["chain"] = self.chains.keys(lines)[0]
-            rows["flags"] = self._flags(lines)
-            keys, keys2 = self.people(first, size, lines)
-            extras = self._extras(lines)
+            money = [amounts.units(first, size) for amounts in self.amounts]
+            totals.append([*map(magnitude, money)])
             if self.numbers.size:
                 kind, numbers = self.kind[lines], self.numbers[lines]
                 wrong = (numbers < 1) | (numbers > _MOST_NUMBER)
                 unnumbered.append(int((wrong & (kind >= 1) & (kind <= 3)).sum()))
+            keys, keys2 = self.people(first, size, lines)
+            hashed = {"transaction": self.transactions.keys(lines)[0], "chain": self.chains.keys(lines)[0]}
+            columns: dict[str, NDArray[Any]] = {
+                "instant": self._ticks(first, size), "day": days,
+                **dict(zip(("revenue", "proceeds", "net"), money, strict=True)),
+            }  # fmt: skip
+            optional = {"first_seen": self.first_seen(first, size), "expiry": self.expiries(first, size)}
+            flags = self._flags(lines)
+
+            def write(order: NDArray[np.intp], out: Sequence[NDArray[Any]]) -> None:
+                ordered = Columns(*out)
+                _copy((keys, keys2, lines), order, (ordered.keys, ordered.keys2, ordered.lines))
+                rows, from_row = ordered.rows, chosen.take(order)
+                for name, values in columns.items():
+                    rows[name] = values.take(from_row)
+                for name, values in optional.items():
+                    rows[name] = values.take(from_row) if values.size else kernels.NONE
+                for name, values in hashed.items():
+                    rows[name] = values.take(order)
+                rows["flags"] = flags.take(order)
+                self._write_extras(ordered.lines, ordered.extras)
+
             meter.add(size)
-            return Columns(keys, keys2, rows, extras, lines)
+            return keys, write
 
         types = ((np.uint64, True), (np.uint64, self.people.users.wide), (kernels.ROW, True),
                  (kernels.EXTRA, self._has_extras), (np.uint32, True))  # fmt: skip
@@ -298,14 +306,11 @@ class Rows:
     def _has_extras(self) -> bool:
         return self.events is not None or max(self.products.size, self.numbers.size, self.durations.size) > 0
 
-    def _extras(self, lines: NDArray[np.uint32]) -> NDArray[np.void]:
-        extras = np.zeros(lines.size * self._has_extras, kernels.EXTRA)
-        if self.events is not None:
-            extras["event"] = self.events.keys(lines)[0]
-        for name, codes in (("product", self.products), ("number", self.numbers), ("duration", self.durations)):
-            if codes.size:
-                extras[name] = codes[lines]
-        return extras
+    def _write_extras(self, lines: NDArray[np.uint32], extras: NDArray[np.void]) -> None:
+        if self._has_extras:
+            extras["event"] = 0 if self.events is None else self.events.keys(lines)[0]
+            for name, codes in (("product", self.products), ("number", self.numbers), ("duration", self.durations)):
+                extras[name] = codes[lines] if codes.size else 0
 
     def _flags(self, lines: NDArray[np.uint32]) -> NDArray[np.int32]:
         flags = self.kind[lines].astype(np.int32)
@@ -383,16 +388,17 @@ class Installs:
         """Order the table of users."""
         types = ((np.uint64, True), (np.uint64, users is not None and users.wide), (np.int32, True), (np.int32, True))
         if self.frame is None or users is None or not len(users):
-            return _ordered(0, bits, question, lambda first, size: (), types)
+            return Partitions.empty(bits, types)
         days = Days.of(self.frame["install_date"], question.timezone)
         passes = _bits(filters.installs(self.frame, question.request.filters))
         people = _People.of(users)
 
-        def block(first: int, size: int) -> tuple[NDArray[Any], ...]:
+        def block(first: int, size: int) -> tuple[Keys, Write]:
             passing = np.ones(size, np.int32)
             if passes is not None:
                 passing = passes[first : first + size].astype(np.int32)
             lines = np.arange(first, first + size, dtype=np.uint32)
-            return (*people(first, size, lines), days(first, size), passing)
+            keys, keys2 = people(first, size, lines)
+            return keys, partial(_copy, (keys, keys2, days(first, size), passing))
 
         return _ordered(len(users), bits, question, block, types)
