@@ -142,10 +142,11 @@ def _memory(address: int, size: int, dtype: str, owner: object) -> NDArray[Any]:
     return np.asarray(_Region(face, owner))
 
 
-def string_views(column: pl.Series) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
+def string_views(column: pl.Series, *, nulls: bool = True) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
     """Give the views of a string column, chunk by chunk, and the memory behind them, without a copy.
 
-    A null is empty text; then the views are copied, as nobody knows what stands in that of a null.
+    A null is empty text; then the views are copied, as nobody knows what stands in that of a null. Without `nulls` it
+    is left to the caller not to look there.
 
     The data buffers lie anywhere; one array of bytes spans them all, from the lowest to the highest address, and
     only places within a buffer are ever read.
@@ -153,7 +154,7 @@ def string_views(column: pl.Series) -> list[tuple[Keys, NDArray[np.uint8], Keys]
     import nanoarrow
 
     pieces = []
-    nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
+    gone = column.alias("").is_null().to_numpy() if nulls and column.null_count() else None
     at = 0
     for chunk in nanoarrow.c_array_stream(column):
         _, views, *data, sizes = chunk.buffers
@@ -163,9 +164,9 @@ def string_views(column: pl.Series) -> list[tuple[Keys, NDArray[np.uint8], Keys]
         high = max((start + size for start, size in filled), default=0)
         bases = np.array([start - low if size else 0 for start, size in zip(data, lengths, strict=True)], np.uint64)
         words = _memory(views + 16 * chunk.offset, 2 * len(chunk), "<u8", chunk)
-        if nulls is not None:
+        if gone is not None:
             words = words.copy()
-            words.reshape(-1, 2)[nulls[at : at + len(chunk)]] = 0
+            words.reshape(-1, 2)[gone[at : at + len(chunk)]] = 0
             words = _frozen(words)
         at += len(chunk)
         pieces.append((words, _memory(low, high - low, "|u1", chunk), bases))
