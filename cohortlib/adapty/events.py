@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import reduce
+from math import isfinite
 from operator import or_
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from cohortlib.adapty import columns, revenuecat
+from cohortlib.adapty import columns, kernels, revenuecat
 from cohortlib.adapty.columns import Column
 from cohortlib.adapty.tables import ATTRIBUTION, Raw, tables
 from cohortlib.errors import DataError, SchemaError, listed, warn
 from cohortlib.partitions import on_threads, workers_for
+from cohortlib.schema import string_views
 from cohortlib.sources import Source
 
 KINDS = {
@@ -40,6 +43,7 @@ _OTHERS = (
     "trial_renewal_reactivated",
 )  # fmt: skip
 _OTHER, _UNKNOWN = -1, -2
+_BLOCK = 1 << 17  # rows
 _TYPES = pl.Enum([*KINDS, *_OTHERS])
 _KIND_OF_CODE = np.array(
     [*KINDS.values(), *[_OTHER] * len(_OTHERS), *[_UNKNOWN] * (256 - len(_TYPES.categories))], np.int8
@@ -281,7 +285,7 @@ def _from_adapty(raw: Raw, ask: _Ask) -> _Part:
     picked = zip(names, on_threads(ask.workers, pick, list(names.items())), strict=True)
     read = {name: column for name, column in picked if column is not None}
     frame = raw.frame
-    code = _codes(frame["event_type"])
+    code = _codes(frame["event_type"], ask.workers)
     family = [_is(frame[name], "FAMILY_SHARED") for name in _FAMILY if name in frame.columns]
     masks = {"family_shared": reduce(or_, family) if family else None, "granted": _granted(read)}
     if "cancellation_reason" in frame.columns:
@@ -313,15 +317,30 @@ def _granted(read: dict[str, Column]) -> pl.Series:
     return read["product_id"].series.is_in(GRANTED).fill_null(value=False)
 
 
-def _codes(column: pl.Series) -> pl.Series:
+def _codes(column: pl.Series, workers: int) -> pl.Series:
     """Give each event type its kind, or −1 for one without money and −2 for one that nobody knows."""
     kind = column.dtype
     if kind == pl.Null:
         return pl.repeat(_UNKNOWN, len(column), dtype=pl.Int8, eager=True)
     if not isinstance(kind, pl.String | pl.Categorical | pl.Enum):
         raise SchemaError(f"column {column.name!r} is {kind}; expected event types as text, such as 'trial_started'")
-    codes = column.cast(_TYPES, strict=False).to_physical()
-    return pl.Series(_KIND_OF_CODE[codes.fill_null(255).to_numpy()])
+    if kind != pl.String:
+        return pl.Series(_KIND_OF_CODE[column.cast(_TYPES, strict=False).to_physical().fill_null(255).to_numpy()])
+    codes, vocabulary = np.empty(len(column), np.int8), kernels.Vocabulary.of(_TYPES.categories.to_list())
+    pieces = []
+    first = 0
+    for views, memory, bases in string_views(column):
+        for at in range(0, views.size, 2 * _BLOCK):
+            part = views[at : at + 2 * _BLOCK]
+            pieces.append((part, memory, bases, *vocabulary, codes[first : first + part.size // 2]))
+            first += part.size // 2
+
+    def block(piece: tuple[NDArray[Any], ...]) -> None:
+        kernels.recognise(*piece)
+        piece[-1][:] = _KIND_OF_CODE[piece[-1]]
+
+    on_threads(workers, block, pieces)
+    return pl.Series(codes)
 
 
 def _is(column: pl.Series, word: str) -> pl.Series:
@@ -375,7 +394,8 @@ def _settled(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
         frame = frame.with_columns(*zero)
     for name in MONEY:
         money = frame[name]
-        if money.dtype.is_float() and not money.is_finite().all():
+        # A sum tells at once; where it is not finite, it may yet be one of finite numbers.
+        if money.dtype.is_float() and not isfinite(money.sum()) and not money.is_finite().all():
             wild = ~money.is_finite()
             raise DataError(
                 f"column {name!r} holds NaN or infinity, {int(wild.sum()):,} times in rows that count, first in row "

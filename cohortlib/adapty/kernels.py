@@ -63,7 +63,7 @@ INSTALLS, PAID, CHAINS = range(3)
 REPEATS, ORPHANS, UNDATED, UNLISTED, EARLY = range(5)
 
 _U = np.uint64
-_U0, _U1, _U2, _U4, _U8, _U12, _U32, _U60 = (_U(i) for i in (0, 1, 2, 4, 8, 12, 32, 60))
+_U0, _U1, _U2, _U4, _U8, _U12, _U32, _U56, _U60 = (_U(i) for i in (0, 1, 2, 4, 8, 12, 32, 56, 60))
 _LOW, _BYTE = _U(0xFFFFFFFF), _U(255)
 _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _KIND_SALT, _EVENT_SALT, _CHAIN_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xE7037ED1A0B428DB)
@@ -114,6 +114,36 @@ class Scratch(NamedTuple):
 def slots_for(rows: int) -> int:
     """Give the size of a table of users that is at most half full."""
     return 1 << (2 * max(rows, 1) - 1).bit_length()
+
+
+class Vocabulary(NamedTuple):
+    """Some words, fewer than 128, as ``recognise`` looks them up.
+
+    A row of `words` holds what a word is told by: its length and first four bytes; its last eight bytes, or those
+    behind the first four where there are twelve at most; and eight at a time, the last eight standing for those that
+    are not there. `slots` is a table from the first two to the row.
+    """
+
+    words: np.ndarray
+    slots: np.ndarray
+
+    @classmethod
+    def of(cls, texts: list[str]) -> "Vocabulary":
+        """Prepare some words, whose lengths, first four and last eight bytes differ."""
+        width = -(-max(map(len, texts)) // 8)
+        words = np.zeros((len(texts), 2 + width), np.uint64)
+        slots = np.full(256, len(texts), np.int8)
+        for code, text in enumerate(texts):
+            raw = text.encode()
+            places = (min(8 * k, len(raw) - 8) for k in range(width))
+            pieces = [raw[-8:], *(raw[at : at + 8] for at in places)] if len(raw) > 12 else [raw[4:]]
+            told = [len(raw) | int.from_bytes(raw[:4], "little") << 32, *(int.from_bytes(p, "little") for p in pieces)]
+            words[code, : len(told)] = told
+            at = ((told[0] ^ told[1]) * int(_M1) & 0xFFFFFFFFFFFFFFFF) >> 56
+            while slots[at] < len(texts):
+                at = (at + 1) % 256
+            slots[at] = code
+        return cls(words, slots)
 
 
 @njit(nogil=True, cache=True)
@@ -178,6 +208,57 @@ def fingerprint(views, memory, bases, rows, secret, keys, keys2):
         keys[j] = _mix(a + _mix(b))
         if wide:
             keys2[j] = _mix(c + _mix(d + _M1))
+
+
+@njit(nogil=True, cache=True)
+def recognise(views, memory, bases, words, slots, codes):
+    """Give each text its number among the `words` of a `Vocabulary`, or the number of words where it is none of them.
+
+    Texts are views, memory and bases as in ``fingerprint``.
+    """
+    count = np.int64(words.shape[0])
+    for i in range(_U(codes.size)):
+        head, tail = views[_U2 * i], views[_U2 * i + _U1]
+        first, last = _U0, _U0
+        if head & _LOW > _U12:
+            first = bases[tail & _LOW] + (tail >> _U32)
+            last = first + (head & _LOW) - _U8
+            tail = _word(memory, last)
+        at = ((head ^ tail) * _M1) >> _U56
+        code = np.int64(slots[at])
+        while code < count and not (words[_U(code), _U0] == head and words[_U(code), _U1] == tail):
+            at = (at + _U1) & _BYTE
+            code = np.int64(slots[at])
+        if code < count and last > _U0:
+            for k in range(_U(words.shape[1]) - _U2):
+                if words[_U(code), k + _U2] != _word(memory, min(first + _U8 * k, last)):
+                    code = count
+                    break
+        codes[i] = np.int8(code)
+
+
+@njit(nogil=True, cache=True)
+def pack(order, transaction, chain, flags, chosen, instant, money, day, first_seen, expiry, rows):
+    """Write the rows of a block as records, in an order.
+
+    `transaction`, `chain` and `flags` are those of the chosen rows; `chosen` tells where these stand in the other
+    columns, of which `first_seen` and `expiry` may be empty.
+    """
+    revenue, proceeds, net = money
+    for j in range(_U(order.size)):
+        k = _U(order[j])
+        i = _U(chosen[k])
+        row = rows[j]
+        row.transaction = transaction[k]
+        row.chain = chain[k]
+        row.flags = flags[k]
+        row.instant = instant[i]
+        row.revenue = revenue[i]
+        row.proceeds = proceeds[i]
+        row.net = net[i]
+        row.day = day[i]
+        row.first_seen = first_seen[i] if first_seen.size else NONE
+        row.expiry = expiry[i] if expiry.size else NONE
 
 
 @njit(nogil=True, cache=True)

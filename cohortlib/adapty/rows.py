@@ -67,7 +67,7 @@ class Texts:
     def of(cls, column: pl.Series) -> "Texts":
         """Look at a column where it lies."""
         nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
-        pieces = string_views(column.rechunk())
+        pieces = string_views(column.rechunk(), nulls=False)
         return cls(
             pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64)), nulls
         )
@@ -78,6 +78,15 @@ class Texts:
 
     def keys(self, rows: NDArray[np.uint32], *, wide: bool = False) -> tuple[Keys, Keys]:
         """Give some rows a key of one word, or of two."""
+        if self.nulls is not None and self.nulls[rows].any():
+            # Nobody knows what stands in the view of a null.
+            there = self.there(rows)
+            keys, keys2 = np.zeros(rows.size, np.uint64), np.zeros(rows.size * wide, np.uint64)
+            found, found2 = self.keys(rows[there], wide=wide)
+            keys[there] = found
+            if wide:
+                keys2[there] = found2
+            return keys, keys2
         keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
         kernels.fingerprint(*self.views, rows, SECRET, keys, keys2)
         return keys, keys2
@@ -103,12 +112,13 @@ class _People:
 
 
 def without_nulls(column: pl.Series) -> tuple[pl.Series, NDArray[np.bool_] | None]:
-    """Fill nulls of numbers with a value that stands there anyway, and mark where they were."""
+    """Fill nulls of instants with a value that stands there anyway, and mark where they were."""
     if not column.null_count():
         return column, None
     # Without its name, which polars may take for a pattern.
     plain = column.alias("")
-    return plain.fill_null(strategy="min").alias(column.name), plain.is_null().to_numpy()
+    numbers = plain.to_physical()
+    return numbers.fill_null(numbers.min()).cast(column.dtype).alias(column.name), plain.is_null().to_numpy()
 
 
 def _bits(column: pl.Series | None) -> NDArray[np.bool_] | None:
@@ -253,32 +263,27 @@ class Rows:
             later.append(int(np.count_nonzero(late)))
             chosen = np.flatnonzero(counts & ~late)
             lines = (chosen + first).astype(np.uint32)
-            money = [amounts.units(first, size) for amounts in self.amounts]
+            money = tuple(amounts.units(first, size) for amounts in self.amounts)
             totals.append([*map(magnitude, money)])
             if self.numbers.size:
                 kind, numbers = self.kind[lines], self.numbers[lines]
                 wrong = (numbers < 1) | (numbers > _MOST_NUMBER)
                 unnumbered.append(int((wrong & (kind >= 1) & (kind <= 3)).sum()))
             keys, keys2 = self.people(first, size, lines)
-            hashed = {"transaction": self.transactions.keys(lines)[0], "chain": self.chains.keys(lines)[0]}
-            columns: dict[str, NDArray[Any]] = {
-                "instant": self._ticks(first, size), "day": days,
-                **dict(zip(("revenue", "proceeds", "net"), money, strict=True)),
-            }  # fmt: skip
-            optional = {"first_seen": self.first_seen(first, size), "expiry": self.expiries(first, size)}
+            transaction, chain = self.transactions.keys(lines)[0], self.chains.keys(lines)[0]
             flags = self._flags(lines)
+            ticks, first_seen, expiry = (
+                self._ticks(first, size),
+                self.first_seen(first, size),
+                self.expiries(first, size),
+            )
 
             def write(order: NDArray[np.intp], out: Sequence[NDArray[Any]]) -> None:
                 ordered = Columns(*out)
                 _copy((keys, keys2, lines), order, (ordered.keys, ordered.keys2, ordered.lines))
-                rows, from_row = ordered.rows, chosen.take(order)
-                for name, values in columns.items():
-                    rows[name] = values.take(from_row)
-                for name, values in optional.items():
-                    rows[name] = values.take(from_row) if values.size else kernels.NONE
-                for name, values in hashed.items():
-                    rows[name] = values.take(order)
-                rows["flags"] = flags.take(order)
+                kernels.pack(
+                    order, transaction, chain, flags, chosen, ticks, money, days, first_seen, expiry, ordered.rows
+                )
                 self._write_extras(ordered.lines, ordered.extras)
 
             meter.add(size)
