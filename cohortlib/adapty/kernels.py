@@ -439,7 +439,7 @@ def sort(mixed, rows, extras, lines, transactions, chains, users, position, spar
 
 
 # A dictionary of one user: the value of a key, or ``−1 − place`` where the key is new and could be put.
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True)
 def _look_up(key, mask, entries):
     at = key & mask
     while entries[at].value >= 0 and entries[at].key != key:
