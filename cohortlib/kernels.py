@@ -25,7 +25,7 @@ _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (_U(i) for i in range(9))
 _U9, _U12, _U16, _U24, _U27, _U30, _U31, _U32, _U40 = (_U(i) for i in (9, 12, 16, 24, 27, 30, 31, 32, 40))
 _U255, _IN_BUFFER = _U(255), _U((1 << 30) - 1)
-_U48, _U54, _U56, _U58, _U63, _U64, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
+_U48, _U54, _U56, _U58, _U63, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(0xFFFFFFFF)
 
 # A record is three words, or four where the key of a user takes two: the key, the units, the tag, the second key. The
 # tag has the lower 24 bits of the local day, then this flag, and the number of the row in its upper half.
@@ -110,56 +110,54 @@ def _word(memory, at):
     )
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _absorb(sums, one, two, secret, at):
-    """Add two words to two sums of 128 bits, each under a secret of its own (NH, as in UMAC)."""
-    a, b, c, d = sums
-    x = one + secret[at]
-    y = two + secret[at + _U1]
-    low = x * y
-    b += low
-    a += _high(x, y) + _U(b < low)
-    x = one + secret[at + _U2]
-    y = two + secret[at + _U3]
-    low = x * y
-    d += low
-    c += _high(x, y) + _U(d < low)
-    return a, b, c, d
-
-
 @njit(nogil=True, cache=True)
-def fingerprint_strings(views, memory, bases, secret, keys, keys2):
-    """Reduce strings to 128 bits under a secret of 34 random words.
+def fingerprint_strings(views, memory, bases, rows, secret, keys, keys2):
+    """Reduce the texts of some rows to 64 bits under a secret of 34 random words; to 128 unless `keys2` is empty.
 
-    `views` holds the Arrow string views, two words each; `memory` spans every data buffer, and buffer k starts at
-    ``memory[bases[k]]``. For whoever does not know the secret, two different strings of up to 256 bytes meet with a
-    chance of about 2**-128, whatever the strings; longer ones are taken in pieces of 256 bytes.
+    `views` holds the Arrow string views of all rows, two words each; `memory` spans every data buffer, and buffer k
+    starts at ``memory[bases[k]]``. Words are taken in pairs and their products added, with a secret for each (NH, as in
+    UMAC): for whoever does not know the secret, two different texts of up to 240 bytes meet with a chance of about
+    2**-64, or 2**-128, whatever the texts; longer ones are taken in pieces of 240 bytes.
     """
-    for i in range(_U(keys.size)):
-        head, tail = views[_U2 * i], views[_U2 * i + _U1]
+    wide = keys2.size > 0
+    for j in range(_U(rows.size)):
+        i = _U2 * _U(rows[j])
+        head, tail = views[i], views[i + _U1]
         length = head & _LOW
-        sums = (_U0, length, _U0, ~length)
-        if length <= _U12:
-            sums = _absorb(sums, (head >> _U32) | (tail << _U32), tail >> _U32, secret, _U0)
-        else:
-            begin = bases[tail & _LOW] + (tail >> _U32)
-            # The last word overlaps the one before, which tells as much: the length is known.
-            last = length - _U8
-            place = _U0
-            at = _U0
-            while at < length:
-                one = _word(memory, begin + min(at, last))
-                two = _U0
-                if at + _U8 < length:
-                    two = _word(memory, begin + min(at + _U8, last))
-                sums = _absorb(sums, one, two, secret, place)
+        at, last = _U0, _U0
+        if length > _U12:
+            at = bases[tail & _LOW] + (tail >> _U32)
+            # The last word begins where it still fits; what it repeats does no harm, the length being told.
+            last = at + length - _U8
+        a, b, c, d = _U0, length, _U0, ~length
+        place = _U0
+        while True:
+            # Three pairs at a time, the last word standing for those that are not there: lengths differ from row to
+            # row, and a branch that nobody can foresee takes longer than some products.
+            for _ in range(3):
+                if length > _U12:
+                    one, two = _word(memory, min(at, last)), _word(memory, min(at + _U8, last))
+                else:
+                    one, two = (head >> _U32) | (tail << _U32), tail >> _U32
+                x, y = one + secret[place], two + secret[place + _U1]
+                low = x * y
+                b += low
+                a += _high(x, y) + _U(b < low)
+                if wide:
+                    x, y = one + secret[place + _U2], two + secret[place + _U3]
+                    low = x * y
+                    d += low
+                    c += _high(x, y) + _U(d < low)
                 at += _U16
                 place += _U2
-                if place == _U32:
-                    place = _U0
-                    sums = (_mix(sums[0]), _mix(sums[1]), _mix(sums[2]), _mix(sums[3]))
-        keys[i] = _mix(sums[0] * _M1 + sums[1])
-        keys2[i] = sums[2] * _M2 + sums[3]
+            if at >= last + _U8:
+                break
+            if place == _U30:
+                place = _U0
+                a, b, c, d = _mix(a), _mix(b), _mix(c), _mix(d)
+        keys[j] = _mix(a * _M1 + b)
+        if wide:
+            keys2[j] = c * _M2 + d
 
 
 @njit(nogil=True, cache=True)
@@ -252,34 +250,24 @@ def local_days(instants, starts, shifts, origin, halvings, odd, first, days):
 
 
 @njit(nogil=True, cache=True)
-def order(first, keys, marks, bits, starts, from_row):
-    """Order the rows of one block by the top `bits` of their key, stable; rows with a mark below 0 are left out.
+def order(first, keys, bits, starts, from_row):
+    """Order the rows of one block by the top `bits` of their key, stable.
 
     Row ``from_row[j]`` of the block comes to position ``first + j``, and partition p of the block to positions
-    ``starts[p]`` to ``starts[p + 1]``. Returns the number of rows kept. `from_row` has room for every row.
+    ``starts[p]`` to ``starts[p + 1]``. `from_row` has room for every row.
     """
     shift = _U63 - _U(bits)
     cursor = np.zeros(starts.size, np.int64)
     for i in range(keys.size):
-        if marks[i] >= 0:
-            cursor[(keys[i] >> _U1) >> shift] += 1
-    kept = np.int64(0)
+        cursor[(keys[i] >> _U1) >> shift] += 1
+    place = np.int64(0)
     for p in range(starts.size):
-        starts[p] = first + kept
-        cursor[p], kept = kept, kept + cursor[p]
+        starts[p] = first + place
+        cursor[p], place = place, place + cursor[p]
     for i in range(keys.size):
-        if marks[i] >= 0:
-            p = (keys[i] >> _U1) >> shift
-            from_row[_U(cursor[p])] = np.uint32(i)
-            cursor[p] += 1
-    return kept
-
-
-@njit(nogil=True, cache=True)
-def gather(values, from_row, out):
-    """Write ``values[from_row]`` front to back: to scatter straight into fresh memory is to wait for each line."""
-    for j in range(from_row.size):
-        out[j] = values[_U(from_row[j])]
+        p = (keys[i] >> _U1) >> shift
+        from_row[_U(cursor[p])] = i
+        cursor[p] += 1
 
 
 @njit(nogil=True, cache=True)

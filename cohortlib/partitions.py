@@ -21,7 +21,8 @@ from cohortlib import kernels
 from cohortlib.errors import DataError, SettingError
 
 Progress: TypeAlias = Callable[[int, int], object]
-Block: TypeAlias = Callable[[int, int], tuple[NDArray[np.int32], Sequence[NDArray[Any]]]]
+Write: TypeAlias = Callable[[NDArray[np.intp], Sequence[NDArray[Any]]], None]
+Block: TypeAlias = Callable[[int, int], tuple[NDArray[np.uint64], Write]]
 Kind: TypeAlias = tuple[DTypeLike, bool]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -56,25 +57,21 @@ class Partitions:
         workers
             Number of threads.
         block
-            Gives, for the first row of a block and the number of its rows, an int32 mark for each row (the row is
-            left out where that is −1) and the columns; the first column is the key. It is called once by itself
-            before it is called on threads, so that it may prepare what is shared.
+            Gives, for the first row of a block and the number of its rows, the keys of those that count, and what
+            writes their columns in a given order. It is called once by itself before it is called on threads, so that
+            it may prepare what is shared.
         types
-            The type of each column, of 4 or 8 bytes, and whether the column is there; else it stays empty.
+            The type of each column, and whether the column is there; else it stays empty.
         """
         firsts = range(0, rows, BLOCK)
         starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
         columns = tuple(np.empty(rows if there else 0, kind) for kind, there in types)
 
         def order(first: int) -> None:
-            size = min(BLOCK, rows - first)
-            marks, given = block(first, size)
-            from_row = np.empty(size, np.uint32)
-            kept = kernels.order(first, given[0], marks, bits, starts[first // BLOCK], from_row)
-            for column, values in zip(columns, given, strict=True):
-                if column.size:
-                    word = np.uint64 if column.itemsize == 8 else np.uint32
-                    kernels.gather(values.view(word), from_row[:kept], column[first : first + kept].view(word))
+            keys, write = block(first, min(BLOCK, rows - first))
+            from_row = np.empty(keys.size, np.intp)
+            kernels.order(first, keys, bits, starts[first // BLOCK], from_row)
+            write(from_row, [column[first : first + keys.size] for column in columns])
 
         for first in firsts[:1]:
             order(first)
@@ -85,7 +82,7 @@ class Partitions:
     @classmethod
     def empty(cls, bits: int, types: Sequence[Kind]) -> "Partitions":
         """Order no rows."""
-        return cls.of(0, bits, 1, lambda first, size: (np.empty(0, np.int32), ()), types)
+        return cls.of(0, bits, 1, lambda first, size: (np.empty(0, np.uint64), lambda order, out: None), types)
 
     @property
     def count(self) -> int:

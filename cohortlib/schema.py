@@ -112,8 +112,8 @@ class Users:
         for views, memory, bases in self._views:
             begin, end = max(at, 0), min(at + views.size // 2, count)
             if begin < end:
-                part = views[2 * (begin - at) : 2 * (end - at)]
-                kernels.fingerprint_strings(part, memory, bases, SECRET, keys[begin:end], keys2[begin:end])
+                rows = np.arange(begin - at, end - at, dtype=np.uint32)
+                kernels.fingerprint_strings(views, memory, bases, rows, SECRET, keys[begin:end], keys2[begin:end])
             at += views.size // 2
         return keys, keys2
 

@@ -112,16 +112,22 @@ def test_cut_goes_by_the_local_day(unit, zone, seconds):
     assert cut.days[1] == max(numbers)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(-1, 5), INT64)), st.integers(0, 4))
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.booleans(), INT64)), st.integers(0, 4))
 def test_order_is_a_stable_partition(rows, bits):
-    keys = np.array([key for key, _, _ in rows], np.uint64)
-    marks = np.array([mark for _, mark, _ in rows], np.int32)
-    units = np.array([unit for _, _, unit in rows], np.int64)
+    kept = np.flatnonzero([counts for _, counts, _ in rows])
+    keys = np.array([key for key, _, _ in rows], np.uint64)[kept]
+    units = np.array([unit for _, _, unit in rows], np.int64)[kept]
+
+    def block(first, size):
+        assert (first, size) == (0, len(rows))
+        return keys, lambda order, out: [np.take(keys, order, out=out[0]), np.take(units, order, out=out[1])]
+
     types = (np.uint64, True), (np.int64, True), (np.uint32, False)
-    table = Partitions.of(len(rows), bits, 1, lambda *_: (marks, (keys, units, units[:0])), types)
-    expected = sorted(((key >> (64 - bits), i) for i, (key, mark, _) in enumerate(rows) if mark >= 0))
-    kept = [i for _, i in expected]
-    assert [column[: len(kept)].tolist() for column in table.columns] == [keys[kept].tolist(), units[kept].tolist(), []]
+    table = Partitions.of(len(rows), bits, 1, block, types)
+    expected = sorted((int(key) >> (64 - bits), i) for i, key in enumerate(keys))
+    places = [i for _, i in expected]
+    found = [column[: len(keys)].tolist() for column in table.columns]
+    assert found == [keys[places].tolist(), units[places].tolist(), []]
     if rows:
         assert table.starts[:, 0].tolist() == [sum(p < edge for p, _ in expected) for edge in range((1 << bits) + 1)]
     assert table.sizes.tolist() == [sum(p == part for p, _ in expected) for part in range(1 << bits)]
@@ -132,13 +138,12 @@ def test_blocks_follow_one_another(workers):
     count = 3 * BLOCK + 5
     keys = np.arange(count, dtype=np.uint64) << np.uint64(61)
     rows = np.arange(count, dtype=np.uint32)
-    none = np.zeros(count, np.int32)
 
     def block(first, size):
-        return none[:size], (keys[first : first + size], rows[first : first + size])
+        return keys[first : first + size], lambda order, out: np.take(rows[first : first + size], order, out=out[0])
 
-    table = Partitions.of(count, 2, workers, block, ((np.uint64, True), (np.uint32, True)))
+    table = Partitions.of(count, 2, workers, block, ((np.uint32, True),))
     for p in range(4):
         spans = zip(table.starts[p], table.starts[p + 1], strict=True)
-        found = np.concatenate([table.columns[1][begin:end] for begin, end in spans])
+        found = np.concatenate([table.columns[0][begin:end] for begin, end in spans])
         assert found.tolist() == [row for row in range(count) if row % 8 // 2 == p]

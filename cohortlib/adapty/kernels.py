@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from cohortlib.kernels import _mix, _word
+
 NONE = np.int32(-(2**31))  # a day that is not known
 KIND = 7  # the bits of `flags`: what kind of event …
 PASSES, HAS_TRANSACTION, HAS_CHAIN, SEEN, HAS_EVENT = 8, 16, 32, 64, 128  # … and what is known of it
@@ -63,9 +65,9 @@ INSTALLS, PAID, CHAINS = range(3)
 REPEATS, ORPHANS, UNDATED, UNLISTED, EARLY = range(5)
 
 _U = np.uint64
-_U0, _U1, _U2, _U4, _U8, _U12, _U32, _U56, _U60 = (_U(i) for i in (0, 1, 2, 4, 8, 12, 32, 56, 60))
+_U0, _U1, _U2, _U4, _U8, _U12, _U32, _U56 = (_U(i) for i in (0, 1, 2, 4, 8, 12, 32, 56))
 _LOW, _BYTE = _U(0xFFFFFFFF), _U(255)
-_M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
+_M1 = _U(0xBF58476D1CE4E5B9)
 _KIND_SALT, _EVENT_SALT, _CHAIN_SALT = _U(0x9E3779B97F4A7C15), _U(0xD1342543DE82EF95), _U(0xE7037ED1A0B428DB)
 _NUMBERING_SALT, _ORDINAL_SALT = _U(0x8EBC6AF09C88C6E3), _U(0xA0761D6478BD642F)
 LONGEST_TRIAL = 92  # days; what is longer is taken for a wrong date
@@ -147,74 +149,10 @@ class Vocabulary(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _mix(x):
-    """Spread a number over 64 bits, one to one (the finaliser of SplitMix64)."""
-    x = (x ^ (x >> _U(30))) * _M1
-    x = (x ^ (x >> _U(27))) * _M2
-    return x ^ (x >> _U(31))
-
-
-@njit(nogil=True, cache=True)
-def _word(memory, at):
-    """Read eight bytes as a little-endian number."""
-    word = _U0
-    for k in range(8):
-        word |= _U(memory[at + _U(k)]) << _U(8 * k)
-    return word
-
-
-@njit(nogil=True, cache=True)
-def fingerprint(views, memory, bases, rows, secret, keys, keys2):
-    """Reduce the texts of some rows to 64 bits under a secret of 72 random numbers below 2**32; to 128 if `keys2` is.
-
-    `views` holds the Arrow string views of all rows, two words each; `memory` spans every data buffer, and buffer k
-    starts at ``memory[bases[k]]``. Words are added as in NH of UMAC, two sums with a secret of their own for each word
-    of the result: for whoever does not know the secret, two texts of up to 240 bytes meet with a chance of about
-    2**-64, or 2**-128, whatever the texts; longer ones are taken in pieces of 240 bytes.
-    """
-    wide = keys2.size > 0
-    for j in range(_U(rows.size)):
-        i = _U2 * _U(rows[j])
-        head, tail = views[i], views[i + _U1]
-        length = head & _LOW
-        at, last = _U0, _U8
-        if length > _U12:
-            at = bases[tail & _LOW] + (tail >> _U32)
-            # The last word begins where it still fits; what it repeats does no harm, the length being told.
-            last = at + length - _U8
-        a, b, c, d = length * _M1, length * _M2, length, ~length
-        place = _U0
-        while True:
-            # Three words at a time, of which the last stand for those that are not there: lengths differ from row to
-            # row, and a branch that nobody can foresee takes longer than two words.
-            for _ in range(3):
-                if length > _U12:
-                    word = _word(memory, min(at, last))
-                else:
-                    word = tail >> _U32 if at else (head >> _U32) | (tail << _U32)
-                low, high = word & _LOW, word >> _U32
-                a += ((low + secret[place]) & _LOW) * ((high + secret[place + _U1]) & _LOW)
-                b += ((low + secret[place + _U2]) & _LOW) * ((high + secret[place + _U(3)]) & _LOW)
-                if wide:
-                    c += ((low + secret[place + _U4]) & _LOW) * ((high + secret[place + _U(5)]) & _LOW)
-                    d += ((low + secret[place + _U(6)]) & _LOW) * ((high + secret[place + _U(7)]) & _LOW)
-                at += _U8
-                place += _U2
-            if at >= last + _U8:
-                break
-            if place == _U60:
-                place = _U0
-                a, b, c, d = _mix(a), _mix(b), _mix(c), _mix(d)
-        keys[j] = _mix(a + _mix(b))
-        if wide:
-            keys2[j] = _mix(c + _mix(d + _M1))
-
-
-@njit(nogil=True, cache=True)
 def recognise(views, memory, bases, words, slots, codes):
     """Give each text its number among the `words` of a `Vocabulary`, or the number of words where it is none of them.
 
-    Texts are views, memory and bases as in ``fingerprint``.
+    Texts are views, memory and bases as in ``fingerprint_strings``.
     """
     count = np.int64(words.shape[0])
     for i in range(_U(codes.size)):

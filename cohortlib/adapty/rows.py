@@ -1,10 +1,10 @@
 """Events and installs as the kernels take them: columns of numbers, block by block, ordered by partition of users."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property, partial
-from typing import Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from cohortlib.adapty import filters, kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question, Segments
 from cohortlib.errors import DataError, SchemaError
-from cohortlib.partitions import BLOCK, Meter, Partitions, on_threads, workers_for
+from cohortlib.partitions import Meter, Partitions, Write, on_threads, workers_for
 from cohortlib.periods import Calendar, epoch_day
 from cohortlib.schema import SECRET, Amounts, Cut, Instants, Ints, Keys, Users, magnitude, string_views
 
@@ -58,7 +58,7 @@ class Days:
 
 @dataclass(frozen=True)
 class Texts:
-    """A column of ids: views, memory and bases as ``kernels.fingerprint`` takes them, and which are null."""
+    """A column of ids: views, memory and bases as ``kernels.fingerprint_strings`` takes them, and which are null."""
 
     views: tuple[NDArray[Any], ...]
     nulls: NDArray[np.bool_] | None
@@ -88,7 +88,7 @@ class Texts:
                 keys2[there] = found2
             return keys, keys2
         keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
-        kernels.fingerprint(*self.views, rows, SECRET, keys, keys2)
+        shared.fingerprint_strings(*self.views, rows, SECRET, keys, keys2)
         return keys, keys2
 
 
@@ -145,33 +145,6 @@ class Listed(NamedTuple):
     keys2: Keys
     days: NDArray[np.int32]
     passes: NDArray[np.int32]
-
-
-Write: TypeAlias = Callable[[NDArray[np.intp], Sequence[NDArray[Any]]], None]
-Block: TypeAlias = Callable[[int, int], tuple[Keys, Write]]
-
-
-def _ordered(count: int, bits: int, question: Question, block: Block, types: Sequence[tuple[Any, bool]]) -> Partitions:
-    """Order the rows of a table by the top `bits` of their key.
-
-    `block` gives, for the first row of a block and the number of its rows, the keys of those that count, and what
-    writes their columns in a given order; `types` tells the type of each column, and whether it is there.
-    """
-    firsts = range(0, count, BLOCK)
-    starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
-    columns = tuple(np.empty(count if there else 0, kind) for kind, there in types)
-
-    def order(first: int) -> None:
-        keys, write = block(first, min(BLOCK, count - first))
-        from_row = np.empty(keys.size, np.uint32)
-        shared.order(first, keys, np.zeros(keys.size, np.int32), bits, starts[first // BLOCK], from_row)
-        write(from_row.astype(np.intp), [column[first : first + keys.size] for column in columns])
-
-    for first in firsts[:1]:
-        order(first)
-    on_threads(workers_for(question.threads), order, firsts[1:])
-    edges = np.ascontiguousarray(starts.T)
-    return Partitions(edges, (edges[1:] - edges[:-1]).sum(axis=1), columns)
 
 
 def _copy(columns: Sequence[NDArray[Any]], order: NDArray[np.intp], out: Sequence[NDArray[Any]]) -> None:
@@ -291,7 +264,8 @@ class Rows:
 
         types = ((np.uint64, True), (np.uint64, self.people.users.wide), (kernels.ROW, True),
                  (kernels.EXTRA, self._has_extras), (np.uint32, True))  # fmt: skip
-        ordered = _ordered(0 if self.instants is None else self.kind.size, bits, self.question, block, types)
+        count = 0 if self.instants is None else self.kind.size
+        ordered = Partitions.of(count, bits, workers_for(self.question.threads), block, types)
         for amounts, sums in zip(self.amounts, zip(*totals, strict=True), strict=False):
             if sum(sums) >= 2**63:
                 raise amounts.too_large()
@@ -406,4 +380,4 @@ class Installs:
             keys, keys2 = people(first, size, lines)
             return keys, partial(_copy, (keys, keys2, days(first, size), passing))
 
-        return _ordered(len(users), bits, question, block, types)
+        return Partitions.of(len(users), bits, workers_for(question.threads), block, types)
