@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import reduce
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +23,7 @@ from cohortlib import kernels, schema, sources
 from cohortlib.errors import DataError, SchemaError, SettingError, listed, one_of, warn
 from cohortlib.partitions import Meter, Progress, bits_for, check_progress, check_size, shared_out, workers_for
 from cohortlib.periods import Calendar, Freq, check_zone, span
-from cohortlib.records import Batch, Filing, Records
+from cohortlib.records import Batch, Filing, Form, Records, UnfitError
 from cohortlib.schema import Amounts, Cut, Instants, Ints, Transactions, Users
 from cohortlib.sources import Source
 
@@ -200,9 +201,14 @@ class Sums:
         places = self.offsets[made]
         return running - np.repeat(running[places] - self.amount[places], self.span - made)
 
+    @property
+    def cells(self) -> tuple[Ints, ...]:
+        """The arrays that every kernel which adds to sums takes."""
+        return self.offsets, self.size, self.active, self.amount, self.first_amount
+
     def add(self, users: Activity) -> None:
         """Add users in place; for the owner of fresh sums alone."""
-        kernels.histogram(*users.cells, self.offsets, self.size, self.active, self.amount, self.first_amount)
+        kernels.histogram(*users.cells, *self.cells)
 
 
 # --------------------------------------------------------------------------------------------------- the two roads
@@ -233,7 +239,9 @@ class Question:
             if Users.alike(stream.schema[settings.user]):
                 # What is wrong is better told of the whole table.
                 with suppress(DataError):
-                    return cls._of_batches(stream, settings)
+                    with suppress(UnfitError):
+                        return cls._of_batches(stream, settings, packed=True)
+                    return cls._of_batches(stream, settings, packed=False)
             source = stream.source
         rows, joined = _read(source, settings)
         rows.dropped.tell("the table")
@@ -242,24 +250,31 @@ class Question:
         return replace(question, users=users)
 
     @classmethod
-    def _of_batches(cls, stream: sources.Stream, settings: Settings) -> "Question":
+    def _of_batches(cls, stream: sources.Stream, settings: Settings, *, packed: bool) -> "Question":
         dropped = schema.Dropped()
 
         def batches() -> Iterator[Transactions]:
             nonlocal dropped
-            for frame in stream.batches:
+            for frame in stream.batches():
                 rows = _transactions(frame, settings)
                 dropped += rows.dropped
                 yield rows
 
         wide = stream.schema[settings.user] == pl.String
-        question = cls._filed(settings, batches(), stream.rows, None, wide=wide)
+        question = cls._filed(settings, batches(), stream.rows, None, wide=wide, packed=packed)
         dropped.tell("the table")
         return question
 
     @classmethod
     def _filed(
-        cls, settings: Settings, tables: Iterable[Transactions], rows: int, joined: Batch | None, *, wide: bool
+        cls,
+        settings: Settings,
+        tables: Iterable[Transactions],
+        rows: int,
+        joined: Batch | None,
+        *,
+        wide: bool,
+        packed: bool = False,
     ) -> "Question":
         """File the rows of all tables, then lay out the grid."""
         amounts: list[Amounts] = []
@@ -275,10 +290,17 @@ class Question:
 
         others = len(joined.users) if joined else 0
         meter = Meter(settings.progress, rows)
-        filing = Filing(rows + others, bits_for(rows, others), settings.workers, wide=wide)
+        bits = bits_for(rows, others)
+        filed: Iterable[Batch] = batches()
+        form = None
+        if packed:
+            begin = list(islice(filed, 1))
+            form = Form.of(begin[0], bits) if begin else None
+            filed = chain(begin, filed)
+        filing = Filing(rows + others, bits, settings.workers, wide=wide, form=form)
         if joined is not None:
             filing.add([joined])
-        filing.add(batches(), meter)
+        filing.add(filed, meter)
         records = filing.records()
         if filing.total >= 2**63:
             raise amounts[0].too_large()
@@ -398,8 +420,8 @@ class _Netting:
         table = (question.settings.calendar.ordinals(days) - question.origin).astype(np.int32)
         return cls(question, records, records.groups(_GROUP), table)
 
-    def take(self, groups: Iterator[int]) -> Iterator[tuple[int, Activity]]:
-        """Net groups, one after the other; each lasts until the next."""
+    def take(self, groups: Iterator[int], sums: Sums | None = None) -> Iterator[tuple[int, Activity]]:
+        """Net groups, one after the other; each lasts until the next. With `sums` users are added to them."""
         settings, records, span = self.question.settings, self.records, self.question.span
         above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
         most = max(int(records.sizes[part:end].sum()) for part, end in self.groups)
@@ -410,43 +432,50 @@ class _Netting:
         users, users2 = np.empty(most, np.uint64), np.empty(most, np.uint64)
         row, given, ends = np.empty(most, np.uint32), np.empty(most, np.int32), np.empty(most, np.int64)
         periods, units = np.empty(most, np.int32), np.empty(most, np.int64)
-        sums = np.zeros(most * span if short else span, np.int64)
+        totals = np.zeros(most * span if short else span, np.int64)
         words = np.zeros(most if short else span // 64 + 1, np.uint64)
         cohort, start = np.empty(most, np.int32), np.empty(most + 1, np.int64)
         period, active, amount = np.empty(most, np.int32), np.empty(most, np.bool_), np.empty(most, np.int64)
         tally = np.zeros(7, np.int64)
         self.tallies.append(tally)
+        form = records.form or Form(0, 0, 0, 0)
+        # Only where nobody is given a cohort can users be added as they are netted.
+        at_once = sums is not None and settings.joined is None
+        added = sums.cells if sums is not None and at_once else (np.empty(0, np.int64),) * 5
         for group in groups:
             part, end = self.groups[group]
             count = kernels.bring_together(
                 part, end, records.edges, records.pages, records.counts, records.words, records.wide,
-                self.table, records.first, span, span - 1, above, short,
+                records.form is not None, form.key_bits, form.day_bits, self.table, records.first - form.first_day,
+                span, span - 1, above, short,
                 slots, codes, row_periods, row_units,
-                users, users2, row, given, ends, periods, units, sums, words, tally,
+                users, users2, row, given, ends, periods, units, totals, words, tally,
             )  # fmt: skip
             kept, cells = kernels.net(
                 count, row, given, ends, periods, units,
-                span, short, settings.refunds == "signed", settings.before_joined == "clip", tally, sums, words,
-                cohort, start, period, active, amount,
+                span, short, settings.refunds == "signed", settings.before_joined == "clip", tally, totals, words,
+                *added, cohort, start, period, active, amount,
             )  # fmt: skip
-            yield (
-                group,
-                Activity(cohort[:kept], row[:kept], start[: kept + 1], period[:cells], active[:cells], amount[:cells]),
+            netted = Activity(
+                cohort[:kept], row[:kept], start[: kept + 1], period[:cells], active[:cells], amount[:cells]
             )
+            if sums is not None and not at_once:
+                sums.add(netted)
+            yield group, netted
             self.question.meter.add(int(records.sizes[part:end].sum()))
 
-    def net(self, work: Callable[[Iterator[tuple[int, Activity]]], _Result], workers: int) -> list[_Result]:
-        """Net all groups, and let each worker do its work on those that it nets."""
+    def net(self, work: Callable[[Iterator[int]], _Result], workers: int) -> list[_Result]:
+        """Let each worker do its work on the groups that it takes, until all are netted."""
         self.tallies.clear()
-        return shared_out(len(self.groups), workers, lambda groups: work(self.take(groups)))
+        return shared_out(len(self.groups), workers, work)
 
     def fold(self, kept: NDArray[np.bool_], workers: int) -> Sums:
         """Add everybody up."""
 
-        def work(netted: Iterator[tuple[int, Activity]]) -> Sums:
+        def work(groups: Iterator[int]) -> Sums:
             sums = Sums.zero(self.question.span, kept)
-            for _, users in netted:
-                sums.add(users)
+            for _ in self.take(groups, sums):
+                pass
             return sums
 
         return reduce(operator.add, self.net(work, workers))
@@ -454,8 +483,8 @@ class _Netting:
     def everybody(self, workers: int) -> Activity:
         """Put everybody one after the other."""
 
-        def work(netted: Iterator[tuple[int, Activity]]) -> dict[int, Activity]:
-            return {group: users.copy() for group, users in netted}
+        def work(groups: Iterator[int]) -> dict[int, Activity]:
+            return {group: users.copy() for group, users in self.take(groups)}
 
         parts: dict[int, Activity] = reduce(operator.or_, self.net(work, workers))
         return Activity.chained([parts[group] for group in sorted(parts)])

@@ -6,8 +6,8 @@ checked here: the caller's docstring says what must hold.
 
 The way of the rows: ``local_days``, ``fixed``, ``mix_integers`` or ``fingerprint_strings`` give each row of a block a
 day, a whole number of money units and a user key; ``deal`` makes records of them, in pages of one partition each;
-``bring_together`` brings the records of each user together; ``net`` nets them to the active amount of each period;
-``histogram`` adds those up. Each call works on so many rows that handing the GIL over is nothing beside it.
+``bring_together`` brings the records of each user together; ``net`` nets them to the active amount of each period, and
+adds those up. Each call works on so many rows that handing the GIL over is nothing beside it.
 """
 
 import math
@@ -25,10 +25,11 @@ _M1, _M2 = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
 _U0, _U1, _U2, _U3, _U4, _U5, _U6, _U7, _U8 = (_U(i) for i in range(9))
 _U9, _U12, _U16, _U24, _U27, _U30, _U31, _U32, _U40 = (_U(i) for i in (9, 12, 16, 24, 27, 30, 31, 32, 40))
 _U255, _IN_BUFFER = _U(255), _U((1 << 30) - 1)
-_U48, _U54, _U56, _U58, _U63, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(0xFFFFFFFF)
+_U48, _U54, _U56, _U58, _U63, _U64, _LOW = _U(48), _U(54), _U(56), _U(58), _U(63), _U(64), _U(0xFFFFFFFF)
 
-# A record is three words, or four where the key of a user takes two: the key, the units, the tag, the second key. The
-# tag has the lower 24 bits of the local day, then this flag, and the number of the row in its upper half.
+# A full record is three words, or four where the key of a user takes two: the key, the units, the tag, the second key.
+# The tag has the lower 24 bits of the local day, then this flag, and the number of the row in its upper half. A packed
+# record has key, day and units in one word, from below; where a key takes two words, they stand before it.
 JOINED = _U(1 << 24)
 _DAY = _U((1 << 24) - 1)
 PAGE = 32  # records
@@ -55,6 +56,26 @@ def mix_integers(ids, secret, keys):
     veil = secret[0]
     for i in range(ids.size):
         keys[i] = _mix(_U(ids[i]) ^ veil)
+
+
+@njit(nogil=True, cache=True)
+def mix_narrow(ids, base, bits, secret, keys):
+    """Spread integer ids over `bits` bits, one to one, and put these on top of the key.
+
+    Returns 0 if all ids lie between `base` and before ``base + 2**bits``.
+    """
+    left = _U64 - _U(bits)
+    mask = ~_U0 >> left
+    half = (_U(bits) + _U1) >> _U1
+    one, two = secret[0] | _U1, secret[1] | _U1
+    beyond = _U0
+    for i in range(ids.size):
+        x = _U(ids[i]) - _U(base)
+        beyond |= x & ~mask
+        x = (x * one) & mask
+        x = ((x ^ (x >> half)) * two) & mask
+        keys[i] = (x ^ (x >> half)) << left
+    return beyond
 
 
 def _high(a: Any, b: Any) -> np.uint64:
@@ -271,18 +292,28 @@ def order(first, keys, bits, starts, from_row):
 
 
 @njit(nogil=True, cache=True)
-def deal(row, at, keys, keys2, units, days, flag, bits, desk, filled, page, end, owners, records):
+def deal(
+    row, at, keys, keys2, units, days, flag, bits, packed, key_bits, day_bits, first_day,
+    desk, filled, page, end, owners, records,
+):  # fmt: skip
     """Make records of rows, and deal them to pages of `PAGE` records, each of one partition.
 
     The partition is told by the top `bits` of the key. `desk` has an open page for each partition, with ``filled[p]``
     records; a full one is copied to the next page of `records`, from `page` to before `end`, and ``owners[page]`` tells
     its partition. So memory is written front to back, which is the fastest way.
 
-    Row `at` of the block is the first that is dealt, and row 0 has the number `row`. Returns where it ended, as there
-    were no rows or no pages left: the next row, the next page; and the sums of the high and the low 32 bits of |units|.
+    If `packed`, `key_bits` bits of a key follow those of the partition (0 where it takes two words), and days count
+    from `first_day` and have `day_bits` bits; units that do not fit the others become several records. Else each record
+    has the `flag`, and a number: that of row 0 of the block is `row`.
+
+    Row `at` of the block is the first that is dealt. Returns where it ended, as there were no rows or no pages left:
+    the next row, the next page; and the sums of the high and the low 32 bits of |units|. `units` are used up.
     """
-    width = _U3 + _U(keys2.size > 0)
+    wide = keys2.size > 0
+    width = (_U3 if wide else _U1) if packed else (_U4 if wide else _U3)
     shift = _U63 - _U(bits)
+    below = _U(key_bits) + _U(day_bits)
+    most = np.int64(~_U0 >> (below + _U1)) if packed else np.int64(~_U0 >> _U1)
     high = _U0
     low = _U0
     at = _U(at)
@@ -292,12 +323,23 @@ def deal(row, at, keys, keys2, units, days, flag, bits, desk, filled, page, end,
         p = (key >> _U1) >> shift
         count = _U(filled[p])
         place = (p * _PAGE + count) * width
-        x = units[at]
-        desk[place] = key
-        desk[place + _U1] = _U(x)
-        desk[place + _U2] = (_U(days[at]) & _DAY) | flag | ((_U(row) + at) << _U32)
-        if width > _U3:
-            desk[place + _U3] = keys2[at]
+        left = units[at]
+        x = min(max(left, -most), most)
+        if packed:
+            word = _U(days[at] - first_day)
+            if wide:
+                desk[place] = key
+                desk[place + _U1] = keys2[at]
+                place += _U2
+            else:
+                word = (word << _U(key_bits)) | ((key << _U(bits)) >> (_U64 - _U(key_bits)))
+            desk[place] = word | (_U(x) << below)
+        else:
+            desk[place] = key
+            desk[place + _U1] = _U(x)
+            desk[place + _U2] = (_U(days[at]) & _DAY) | flag | ((_U(row) + at) << _U32)
+            if wide:
+                desk[place + _U3] = keys2[at]
         magnitude = _U(x) if x >= 0 else _U0 - _U(x)
         high += magnitude >> _U32
         low += magnitude & _LOW
@@ -311,13 +353,16 @@ def deal(row, at, keys, keys2, units, days, flag, bits, desk, filled, page, end,
             owners[page] = np.int16(p)
             page += _U1
         filled[p] = np.uint8(count)
-        at += _U1
+        if x == left:
+            at += _U1
+        else:
+            units[at] = left - x
     return np.int64(at), np.int64(page), high, low
 
 
 @njit(nogil=True, cache=True)
 def bring_together(
-    part, end, edges, pages, counts, records, wide, table, origin, span, last, above, short,
+    part, end, edges, pages, counts, records, wide, packed, key_bits, day_bits, table, origin, span, last, above, short,
     slots, codes, row_periods, row_units, users, users2, row, given, ends, periods, units, sums, words, tally,
 ):  # fmt: skip
     """Bring the rows of each user together, for some partitions.
@@ -326,11 +371,12 @@ def bring_together(
     ----------
     part, end
         The partitions from `part` to before `end`.
-    edges, pages, counts, records, wide
+    edges, pages, counts, records, wide, packed, key_bits, day_bits
         Of `Records`: partition p has the pages ``pages[edges[p]]`` to ``pages[edges[p + 1]]``, the first of them those
-        of joined users; page k has ``counts[k]`` records.
+        of joined users; page k has ``counts[k]`` records, of the form that `deal` gave them.
     table, origin, span
-        ``table[day - origin]`` is the period of a day, from 0 on; there are `span` periods, and later ones.
+        ``table[day - origin]`` is the period of a day, from 0 on; there are `span` periods, and later ones. The days of
+        packed records count from their first day, and so does the origin.
     last, above
         Rows later than the period `last` are left out, and those whose units are not greater than `above`.
     short
@@ -355,7 +401,10 @@ def bring_together(
     int
         The number of users.
     """
-    width = _U3 + _U(wide)
+    width = (_U3 if wide else _U1) if packed else (_U4 if wide else _U3)
+    day_mask = (_U1 << _U(day_bits)) - _U1 if packed else _DAY
+    key_mask = (_U1 << _U(key_bits)) - _U1
+    below = _U(key_bits) + _U(day_bits)
     count = _U0
     filled = np.int64(0)
     key2 = _U0
@@ -381,21 +430,33 @@ def bring_together(
                 _prefetch(records, ahead + at)
             for i in range(page * _PAGE, page * _PAGE + _U(counts[page])):
                 at = i * width
-                tag = records[at + _U2]
-                t = table[(tag - _U(origin)) & _DAY]
-                own = tag & JOINED == _U0
-                money = np.int64(records[at + _U1])
+                key = records[at]
+                own = True
+                number = np.uint32(0)
+                if packed:
+                    word = key
+                    if wide:
+                        key2 = records[at + _U1]
+                        word = records[at + _U2]
+                    else:
+                        key &= key_mask
+                    day = word >> _U(key_bits)
+                    money = np.int64(word) >> np.int64(below)
+                else:
+                    money = np.int64(records[at + _U1])
+                    day = records[at + _U2]
+                    own = day & JOINED == _U0
+                    number = np.uint32(day >> _U32)
+                    if wide:
+                        key2 = records[at + _U3]
+                t = table[((day & day_mask) - _U(origin)) & _DAY]
                 if own and (t > last or money <= above):
                     continue
-                key = records[at]
-                if wide:
-                    key2 = records[at + _U3]
                 slot = key & mask
                 code = slots[slot]
                 while code >= 0 and not (users[_U(code)] == key and (not wide or users2[_U(code)] == key2)):
                     slot = (slot + _U1) & mask
                     code = slots[slot]
-                number = np.uint32(tag >> _U32)
                 if code < 0:
                     code = np.int32(count)
                     slots[slot] = code
@@ -436,9 +497,9 @@ def bring_together(
 @njit(nogil=True, cache=True)
 def net(
     count, row, given, ends, periods, units, span, short, signed, clip, tally, sums, words,
-    cohort, start, period, active, amount,
+    offsets, size, actives, amounts, firsts, cohort, start, period, active, amount,
 ):  # fmt: skip
-    """Net the rows of each user: the active amount of every period, in order.
+    """Net the rows of each user to the active amount of every period, in order; add that up, or write it down.
 
     Parameters
     ----------
@@ -457,6 +518,9 @@ def net(
     sums, words
         If `short`, what `bring_together` gave. Else zeros for every period, and one for every 64 of them. All zero
         again at the end.
+    offsets, size, actives, amounts, firsts
+        What `histogram` adds to: users of whom none is given a cohort are added, and nothing is written. If `offsets`
+        is empty they are written instead.
     cohort, start, period, active, amount
         Written: a cohort's period for each user that has one; the cells of user u stand at ``start[u]`` to
         ``start[u + 1]``, sorted by period: at most one active one a period, and (only if `signed`) at most one that is
@@ -467,6 +531,7 @@ def net(
     users, cells
         The number of either.
     """
+    adding = offsets.size > 0
     kept = _U0
     k = _U0
     begin = _U0
@@ -524,7 +589,13 @@ def net(
                     if t == origin and value > 0:
                         amount[k - _U1] += value
                         continue
-                if value > 0 or (signed and value < 0):
+                if adding and offsets[_U(origin)] >= 0 and (value > 0 or (signed and value < 0)):
+                    at = _U(offsets[_U(origin)] + np.int64(t - origin))
+                    amounts[at] += value
+                    actives[at] += np.int64(value > 0)
+                    if t == origin:
+                        firsts[_U(origin)] += value
+                elif not adding and (value > 0 or (signed and value < 0)):
                     period[k] = t
                     active[k] = value > 0
                     amount[k] = value
@@ -536,6 +607,8 @@ def net(
         if origin >= span:
             tally[1] += 1
             k = opened
+        elif origin >= 0 and adding:
+            size[_U(origin)] += 1
         elif origin >= 0:
             if pending > 0 and clip:
                 period[k], active[k], amount[k] = origin, True, pending

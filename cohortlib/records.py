@@ -29,12 +29,43 @@ class Batch(NamedTuple):
     amounts: Amounts | None
 
 
+class UnfitError(Exception):
+    """Rows do not fit packed records."""
+
+
+class Form(NamedTuple):
+    """How records are packed: the bits of a key beside those of the partition, of a day, and where both begin."""
+
+    key_bits: int
+    day_bits: int
+    first_id: int
+    first_day: int
+
+    @classmethod
+    def of(cls, batch: Batch, bits: int) -> "Form | None":
+        """Choose a form by the first of many batches, with room for what may follow; None where there is none."""
+        users, cut, amounts = batch
+        day_bits = 14
+        first_day = cut.days[0] - (1 << day_bits - 1)
+        if users.wide or amounts is None:
+            return cls(0, day_bits, 0, first_day)
+        # Eight times the greatest amount; more becomes several records.
+        money = np.abs(amounts.units(0, min(len(users), _BLOCK))).max(initial=0)
+        key_bits = 64 - day_bits - (int(money).bit_length() + 4)
+        if key_bits < 8:
+            return None
+        room = 1 << key_bits + bits
+        low, high = users.bounds()
+        first_id = 0 if low >= 0 and high < room else max(low - room // 4, -(2**63))
+        return cls(key_bits, day_bits, first_id, first_day) if high - first_id < room else None
+
+
 class Records(NamedTuple):
     """Rows by partition of users.
 
     Partition p has the pages ``pages[edges[p]]`` to ``pages[edges[p + 1]]``, and `sizes` has the number of its rows;
-    page k has ``counts[k]`` records. `words` are three to a record, or four where users are `wide`; see `kernels.deal`.
-    All local days (since 1970-01-01) lie between `first` and `last`.
+    page k has ``counts[k]`` records. `words` are those of `kernels.deal`, in the `form` if they are packed; the keys of
+    users take two if they are `wide`. All local days (since 1970-01-01) lie between `first` and `last`.
     """
 
     edges: Ints
@@ -42,6 +73,7 @@ class Records(NamedTuple):
     counts: NDArray[np.uint8]
     words: NDArray[np.uint64]
     wide: bool
+    form: Form | None
     sizes: Ints
     first: int
     last: int
@@ -65,10 +97,13 @@ class Filing:
         Number of threads.
     wide
         Whether the keys of users take two words.
+    form
+        How to pack the records, if so. Then `UnfitError` is raised where rows do not fit.
     """
 
-    def __init__(self, rows: int, bits: int, workers: int, *, wide: bool) -> None:
-        self._bits, self._wide, self._workers, self._width = bits, wide, workers, 4 if wide else 3
+    def __init__(self, rows: int, bits: int, workers: int, *, wide: bool, form: Form | None = None) -> None:
+        self._bits, self._wide, self._workers, self._form = bits, wide, workers, form
+        self._width = (3 if wide else 1) if form else (4 if wide else 3)
         # Pages that stay half empty are at most those on the desks, twice, and what is left of an extent.
         most = rows // PAGE + workers * (2 * (1 << bits) + _EXTENT)
         self._words = np.empty(most * PAGE * self._width, np.uint64)
@@ -80,6 +115,7 @@ class Filing:
         self._taken, self._lock = 0, Lock()
         self._lacking = np.zeros(1 << bits, np.int64)
         self._rows = 0
+        self._most = most
         self._days: list[tuple[int, int]] = []
         self.total = 0
         """Σ |units|."""
@@ -97,6 +133,10 @@ class Filing:
         for batch in batches:
             users, cut, amounts = batch
             self._days.append(cut.days)
+            if self._form is not None:
+                low, high = (day - self._form.first_day for day in cut.days)
+                if low < 0 or high >> self._form.day_bits:
+                    raise UnfitError
             # What all blocks share is made here, not on several threads at once.
             users.keys(0, 0)
             cut.local_days(0, 0)
@@ -108,21 +148,31 @@ class Filing:
 
     def _file(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> tuple[int, int]:
         users, cut, amounts = batch
-        keys, keys2 = users.keys(first, size)
+        form = self._form or Form(0, 0, 0, 0)
+        if form.key_bits:
+            narrow = users.narrow_keys(first, size, form.first_id, form.key_bits + self._bits)
+            if narrow is None:
+                raise UnfitError
+            keys, keys2 = narrow, np.empty(0, np.uint64)
+        else:
+            keys, keys2 = users.keys(first, size)
         units = np.zeros(size, np.int64) if amounts is None else amounts.units(first, size)
         days = cut.local_days(first, size)
         flag = kernels.JOINED if amounts is None else np.uint64(0)
-        desk = self._desks.get()
         at = highs = lows = 0
-        while at < size:
-            if desk.page == desk.end:
-                desk.page, desk.end = self._extent(_EXTENT)
-            at, desk.page, high, low = kernels.deal(
-                row, at, keys, keys2, units, days, flag, self._bits,
-                desk.words, desk.filled, desk.page, desk.end, self._owners, self._words,
-            )  # fmt: skip
-            highs, lows = highs + int(high), lows + int(low)
-        self._desks.put(desk)
+        desk = self._desks.get()
+        try:
+            while at < size:
+                if desk.page == desk.end:
+                    desk.page, desk.end = self._extent(_EXTENT)
+                at, desk.page, high, low = kernels.deal(
+                    row, at, keys, keys2, units, days, flag, self._bits,
+                    self._form is not None, form.key_bits, form.day_bits, form.first_day,
+                    desk.words, desk.filled, desk.page, desk.end, self._owners, self._words,
+                )  # fmt: skip
+                highs, lows = highs + int(high), lows + int(low)
+        finally:
+            self._desks.put(desk)
         if meter is not None:
             meter.add(size)
         return highs, lows
@@ -130,6 +180,8 @@ class Filing:
     def _extent(self, pages: int) -> tuple[int, int]:
         with self._lock:
             self._taken += pages
+            if self._taken > self._most:  # so many amounts do not fit one record
+                raise UnfitError
             return self._taken - pages, self._taken
 
     def _clear(self, desk: "_Desk") -> None:
@@ -153,7 +205,7 @@ class Filing:
         edges = np.searchsorted(owners[order], np.arange((1 << self._bits) + 1)).astype(np.int64)
         sizes = np.diff(edges) * PAGE - self._lacking
         first, last = min(day for day, _ in self._days), max(day for _, day in self._days)
-        return Records(edges, pages[order], self._counts, self._words, self._wide, sizes, first, last)
+        return Records(edges, pages[order], self._counts, self._words, self._wide, self._form, sizes, first, last)
 
 
 class _Desk:

@@ -117,6 +117,17 @@ class Users:
             at += views.size // 2
         return keys, keys2
 
+    def bounds(self) -> tuple[int, int]:
+        """Give the least and the greatest of integer ids as they lie in 64 bits; there must be one."""
+        low, high = _range(pl.Series(self._ids(0, len(self.series)).view(np.int64)))
+        return int(low), int(high)
+
+    def narrow_keys(self, first: int, count: int, base: int, bits: int) -> Keys | None:
+        """Give `count` rows of integer ids a key of so many bits, on top of a word; None where ids do not fit."""
+        keys = np.empty(count, np.uint64)
+        ids = self._ids(first, count).view(np.int64)
+        return None if kernels.mix_narrow(ids, np.int64(base), bits, SECRET, keys) else keys
+
     @cached_property
     def _ids(self) -> _Numbers:
         ids = _physical(self.series)

@@ -72,7 +72,7 @@ class Stream(NamedTuple):
     source: Source
     schema: pl.Schema
     rows: int
-    batches: Iterator[pl.DataFrame]
+    batches: Callable[[], Iterator[pl.DataFrame]]
 
 
 def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> Stream:
@@ -87,9 +87,9 @@ def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = N
                 lazy = pl.scan_parquet(found, glob=False)
                 lazy = lazy.select(by_name(*_chosen(lazy.collect_schema().names(), wanted)))
                 rows = lazy.select(pl.len()).collect().item()
-                return Stream(source, lazy.collect_schema(), rows, _batches(lazy, repr(str(source))))
+                return Stream(source, lazy.collect_schema(), rows, lambda: _batches(lazy, repr(str(source))))
     frame = read(source, wanted, text=text, number=number)
-    return Stream(frame, frame.schema, frame.height, frame.iter_slices(_SLICE))
+    return Stream(frame, frame.schema, frame.height, lambda: frame.iter_slices(_SLICE))
 
 
 def _batches(frame: pl.LazyFrame, what: str) -> Iterator[pl.DataFrame]:

@@ -16,7 +16,7 @@ from cohortlib import records, sources
 from cohortlib.errors import CohortlibWarning, DataError
 from cohortlib.kernels import JOINED, PAGE
 from cohortlib.periods import Calendar
-from cohortlib.records import Batch, Filing
+from cohortlib.records import Batch, Filing, Form, UnfitError
 from cohortlib.schema import Amounts, Cut, Instants, Users
 
 ROW = st.tuples(st.integers(0, 40), st.integers(-300_000, 1_000_000), st.integers(-(2**52), 2**52))
@@ -85,10 +85,66 @@ def test_blocks_and_extents_follow_one_another(monkeypatch):
     assert sorted(found) == list(range(5000))
 
 
+@given(st.lists(ROW, min_size=1, max_size=100), st.integers(0, 4), st.booleans(), st.integers(15, 61))
+def test_packed_records_hold_the_same(rows, bits, text, money_bits):
+    part = batch(rows, text=text)
+    form = Form(0 if text else 64 - 14 - money_bits % 40, 14, -5, part.cut.days[0] - 100)
+    below = form.key_bits + form.day_bits
+    filing = Filing(len(rows), bits, 1, wide=text, form=form)
+    if part.cut.days[1] - form.first_day >= 1 << 14 or (not text and form.key_bits + bits < 6):
+        with pytest.raises(UnfitError):
+            filing.add([part])
+        return
+    try:
+        filing.add([part])
+    except UnfitError:
+        # Only amounts that would need very many records.
+        assert sum(abs(units) >> 63 - below for _, _, units in rows) > 20_000
+        return
+    filed = filing.records()
+    words = filed.words.reshape(-1, 3 if text else 1)
+    found = Counter()
+    for p in range(1 << bits):
+        for page in filed.pages[filed.edges[p] : filed.edges[p + 1]]:
+            for word in words[page * PAGE : page * PAGE + filed.counts[page]].tolist():
+                day = (word[-1] >> form.key_bits) % (1 << form.day_bits) + form.first_day
+                key = tuple(word[:-1]) if text else (p, word[-1] % (1 << form.key_bits))
+                units = (word[-1] >> below) - (1 << 64 - below) * (word[-1] >> 63)
+                assert abs(units) < 1 << 63 - below
+                found[key, day] += units
+
+    if text:
+        keys = list(zip(*[column.tolist() for column in part.users.keys(0, len(rows))], strict=True))
+    else:
+        narrow = part.users.narrow_keys(0, len(rows), form.first_id, form.key_bits + bits).tolist()
+        left = 64 - bits - form.key_bits
+        keys = [(key >> 64 - bits, key >> left & (1 << form.key_bits) - 1) for key in narrow]
+    expected = Counter()
+    for key, (_, day, units) in zip(keys, rows, strict=True):
+        expected[key, day] += units
+    assert {cell: units for cell, units in found.items() if units} == {
+        cell: units for cell, units in expected.items() if units
+    }
+    assert filing.total == sum(abs(units) for _, _, units in rows)
+
+
+@given(st.integers(1, 64), st.integers(-(2**63), 2**63 - 1), st.data())
+def test_narrow_keys_are_one_to_one(bits, base, data):
+    room = min(1 << bits, 2**63 - base)
+    ids = data.draw(st.lists(st.integers(base, base + room - 1), unique=True, min_size=1))
+    users = Users.of(pl.Series(ids, dtype=pl.Int64))
+    keys = users.narrow_keys(0, len(ids), base, bits)
+    assert len(set(keys.tolist())) == len(ids)
+    assert all(key % (1 << 64 - bits) == 0 for key in keys.tolist())
+    if base + (1 << bits) < 2**63:
+        beyond = Users.of(pl.Series([*ids, base + (1 << bits)], dtype=pl.Int64))
+        assert beyond.narrow_keys(0, len(ids) + 1, base, bits) is None
+
+
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 def test_groups_hold_every_partition_once(size):
     sizes = np.array([0, 5, 90, 0, 0, 3, 200, 1, 1, 1, 0])
-    filed = records.Records(*[np.empty(0)] * 4, False, sizes, 0, 0)
+    filed = records.Records(*[np.empty(0)] * 4, False, None, sizes, 0, 0)
     groups = filed.groups(size)
     assert [p for part, end in groups for p in range(part, end)] == list(range(11))
     assert all(end - part == 1 or sizes[part : end - 1].sum() < size for part, end in groups)
@@ -184,6 +240,31 @@ def test_what_is_wrong_is_told_of_the_whole_table(change, streamed):
     with pytest.raises(DataError) as parts:
         cl.termina.cohorts(streamed(frame, whole=True))
     assert str(parts.value) == str(whole.value)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"user_id": pl.lit(2**62)},
+        {"user_id": pl.lit(-5)},
+        {"timestamp": pl.date(1950, 1, 1)},
+        {"timestamp": pl.date(2090, 1, 1)},
+        {"amount": pl.lit(1e7)},
+        {"amount": pl.lit(-8e12)},
+    ],
+    ids=str,
+)
+def test_rows_that_the_first_batch_did_not_foretell(late, streamed):
+    frame = table().with_columns(pl.col("user_id").cast(pl.Int64))
+    odd = pl.int_range(pl.len()) == 2990
+    frame = frame.with_columns(**{name: pl.when(odd).then(value).otherwise(name) for name, value in late.items()})
+    settings = {"freq": "A"}
+    whole = cl.termina.customer_cohorts(frame, **settings).group_by("cohort", "period").agg(pl.col("amount").sum())
+    shuffled = cl.termina.cohorts(frame.sample(fraction=1, shuffle=True, seed=1), **settings)
+    found = cl.termina.cohorts(streamed(frame), **settings)
+    assert_frame_equal(found, shuffled, check_exact=True)
+    joined = found.join(whole, on=["cohort", "period"], how="left", suffix="_summed")
+    assert joined["amount"].to_list() == pytest.approx(joined["amount_summed"].to_list())
 
 
 def test_ids_of_128_bits_are_read_as_a_whole(streamed):
