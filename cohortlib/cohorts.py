@@ -156,15 +156,25 @@ class Sums:
 
     A cohort is a row of the grid, now one for each period from the first on; `size` and `first_amount` (the active
     amount at age 0) have one entry each. The cells of cohort c stand at ``offsets[c]`` to ``offsets[c] + span − c``,
-    one for each age; a cohort with a negative offset has been left out.
+    one for each age; a cohort with a negative offset has been left out. A cell has two entries, side by side so that a
+    user's activity touches one line of memory: `active` users, and their `amount`.
     """
 
     span: int
     offsets: Ints
     size: Ints
     first_amount: Ints
-    active: Ints
-    amount: Ints
+    cells: Ints
+
+    @property
+    def active(self) -> Ints:
+        """Active users of each cell."""
+        return self.cells[::2]
+
+    @property
+    def amount(self) -> Ints:
+        """Σ amount of each cell."""
+        return self.cells[1::2]
 
     @classmethod
     def zero(cls, span: int, kept: NDArray[np.bool_]) -> "Sums":
@@ -174,7 +184,7 @@ class Sums:
         cells = int(ends[-1])
         check_size(cells, "a coarser freq, start= or end=; or look for a wrong date, the first and the last")
         offsets = np.where(kept, ends - ages, -1)
-        return cls(span, offsets, *(np.zeros(size, np.int64) for size in (span, span, cells, cells)))
+        return cls(span, offsets, *(np.zeros(size, np.int64) for size in (span, span, 2 * cells)))
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
@@ -182,8 +192,7 @@ class Sums:
             self.offsets,
             self.size + other.size,
             self.first_amount + other.first_amount,
-            self.active + other.active,
-            self.amount + other.amount,
+            self.cells + other.cells,
         )
 
     def grid(self, first: int) -> tuple[Ints, Ints, Ints]:
@@ -202,13 +211,13 @@ class Sums:
         return running - np.repeat(running[places] - self.amount[places], self.span - made)
 
     @property
-    def cells(self) -> tuple[Ints, ...]:
-        """The arrays that every kernel which adds to sums takes."""
-        return self.offsets, self.size, self.active, self.amount, self.first_amount
+    def added_to(self) -> tuple[Ints, ...]:
+        """The arrays that every kernel which adds users takes."""
+        return self.offsets, self.size, self.cells, self.first_amount
 
     def add(self, users: Activity) -> None:
         """Add users in place; for the owner of fresh sums alone."""
-        kernels.histogram(*users.cells, *self.cells)
+        kernels.histogram(*users.cells, *self.added_to)
 
 
 # --------------------------------------------------------------------------------------------------- the two roads
@@ -441,7 +450,7 @@ class _Netting:
         form = records.form or Form(0, 0, 0, 0)
         # Only where nobody is given a cohort can users be added as they are netted.
         at_once = sums is not None and settings.joined is None
-        added = sums.cells if sums is not None and at_once else (np.empty(0, np.int64),) * 5
+        added = sums.added_to if sums is not None and at_once else (np.empty(0, np.int64),) * 4
         for group in groups:
             part, end = self.groups[group]
             count = kernels.bring_together(

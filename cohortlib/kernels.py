@@ -497,7 +497,7 @@ def bring_together(
 @njit(nogil=True, cache=True)
 def net(
     count, row, given, ends, periods, units, span, short, signed, clip, tally, sums, words,
-    offsets, size, actives, amounts, firsts, cohort, start, period, active, amount,
+    offsets, size, cells, firsts, cohort, start, period, active, amount,
 ):  # fmt: skip
     """Net the rows of each user to the active amount of every period, in order; add that up, or write it down.
 
@@ -518,7 +518,7 @@ def net(
     sums, words
         If `short`, what `bring_together` gave. Else zeros for every period, and one for every 64 of them. All zero
         again at the end.
-    offsets, size, actives, amounts, firsts
+    offsets, size, cells, firsts
         What `histogram` adds to: users of whom none is given a cohort are added, and nothing is written. If `offsets`
         is empty they are written instead.
     cohort, start, period, active, amount
@@ -590,9 +590,9 @@ def net(
                         amount[k - _U1] += value
                         continue
                 if adding and offsets[_U(origin)] >= 0 and (value > 0 or (signed and value < 0)):
-                    at = _U(offsets[_U(origin)] + np.int64(t - origin))
-                    amounts[at] += value
-                    actives[at] += np.int64(value > 0)
+                    at = _U2 * _U(offsets[_U(origin)] + np.int64(t - origin))
+                    cells[at] += np.int64(value > 0)
+                    cells[at + _U1] += value
                     if t == origin:
                         firsts[_U(origin)] += value
                 elif not adding and (value > 0 or (signed and value < 0)):
@@ -622,11 +622,11 @@ def net(
 
 
 @njit(nogil=True, cache=True)
-def histogram(cohort, start, period, active, amount, offsets, size, actives, amounts, firsts):
+def histogram(cohort, start, period, active, amount, offsets, size, cells, firsts):
     """Add users to the sums over (cohort, age).
 
-    The cell of cohort c and age a stands at ``offsets[c] + a``; where ``offsets[c]`` is negative only the size
-    is counted. `firsts` sums the active amounts at age 0.
+    The cell of cohort c and age a is number ``offsets[c] + a``, two entries of `cells`: active users and their amount;
+    where ``offsets[c]`` is negative only the size is counted. `firsts` sums the active amounts at age 0.
     """
     for u in range(cohort.size):
         c = np.int64(cohort[u])
@@ -634,10 +634,10 @@ def histogram(cohort, start, period, active, amount, offsets, size, actives, amo
         if offsets[c] >= 0:
             base = offsets[c] - c
             for k in range(start[u], start[u + 1]):
-                at = base + period[k]
-                amounts[at] += amount[k]
+                at = 2 * (base + period[k])
+                cells[at + 1] += amount[k]
                 if active[k]:
-                    actives[at] += 1
+                    cells[at] += 1
                     if period[k] == c:
                         firsts[c] += amount[k]
 

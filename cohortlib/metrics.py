@@ -17,16 +17,25 @@ def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int, f
     >>> quotient(np.array([1, 2]), np.array([3, 0])).to_list()
     [0.3333333333333333, None]
     """
-    divisors = np.broadcast_to(divisors, numerators.shape)
-    products = numerators.astype(np.float64) * factor
+    divisors = np.asarray(divisors)
+    none = divisors == 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        result = products / divisors
-    # Integers up to 2**53 are floats too, and their quotient is rounded once; Python divides the others.
-    long = np.maximum(np.abs(products), np.abs(divisors.astype(np.float64))) >= 2.0**53
-    for i in np.flatnonzero(long & (divisors != 0)):
-        result[i] = int(numerators[i]) * factor / int(divisors[i])
+        # Integers up to 2**53 are floats too, and their quotient is rounded once.
+        if _most(numerators) * factor < 2**53 and _most(divisors) < 2**53:
+            result = numerators * factor / divisors
+        else:
+            result = np.empty(numerators.size)
+            for i, (a, b) in enumerate(np.broadcast(numerators, divisors)):
+                result[i] = int(a) * factor / int(b) if b else 0.0
+    if none.any():
+        result[np.broadcast_to(none, result.shape)] = np.nan
     # 0 over a negative number is 0, not -0.
-    return pl.Series(np.where(divisors == 0, np.nan, result + 0.0), nan_to_null=True)
+    return pl.Series(result + 0.0, nan_to_null=bool(none.any()))
+
+
+def _most(numbers: NDArray[np.int64]) -> int:
+    """Give the greatest magnitude."""
+    return max(int(numbers.max(initial=0)), -int(numbers.min(initial=0)))
 
 
 def relative(values: NDArray[np.int64], first: NDArray[np.int64]) -> pl.Series:
