@@ -32,7 +32,7 @@ BeforeJoined = Literal["error", "clip", "drop"]
 _Result = TypeVar("_Result")
 
 _GROUP = 1 << 15  # rows that a worker nets at a time
-_SHORT = 1 << 22  # sums of users by periods that may lie side by side
+_SHORT = 1 << 25  # sums of users by periods that may lie side by side; only those of users who are there are touched
 _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before cohorts are counted first
 
 
@@ -247,7 +247,7 @@ class Question:
             stream = sources.stream(source, lambda _: settings.roles, text=settings.user, number=settings.amount)
             if Users.alike(stream.schema[settings.user]):
                 # What is wrong is better told of the whole table.
-                with suppress(DataError):
+                with suppress(DataError, SchemaError):
                     with suppress(UnfitError):
                         return cls._of_batches(stream, settings, packed=True)
                     return cls._of_batches(stream, settings, packed=False)
@@ -455,7 +455,8 @@ class _Netting:
             part, end = self.groups[group]
             count = kernels.bring_together(
                 part, end, records.edges, records.pages, records.counts, records.words, records.wide,
-                records.form is not None, form.key_bits, form.day_bits, self.table, records.first - form.first_day,
+                records.form is not None, form.key_bits, form.day_bits, self.table,
+                np.int64(records.first - form.first_day),
                 span, span - 1, above, short,
                 slots, codes, row_periods, row_units,
                 users, users2, row, given, ends, periods, units, totals, words, tally,
