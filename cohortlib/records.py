@@ -104,8 +104,8 @@ class Filing:
     def __init__(self, rows: int, bits: int, workers: int, *, wide: bool, form: Form | None = None) -> None:
         self._bits, self._wide, self._workers, self._form = bits, wide, workers, form
         self._width = (3 if wide else 1) if form else (4 if wide else 3)
-        # Pages that stay half empty are at most those on the desks, twice, and what is left of an extent.
-        most = rows // PAGE + workers * (2 * (1 << bits) + _EXTENT)
+        # Pages that stay half empty are those on the desks, and what is left of an extent, at most twice.
+        most = rows // PAGE + 2 * workers * ((1 << bits) + _EXTENT)
         self._words = np.empty(most * PAGE * self._width, np.uint64)
         self._owners = np.full(most, -1, np.int16)
         self._counts = np.full(most, PAGE, np.uint8)
@@ -121,7 +121,10 @@ class Filing:
         """Σ |units|."""
 
     def add(self, batches: Iterable[Batch], meter: Meter | None = None) -> None:
-        """File the rows of all batches; the next is asked for while those before are being filed."""
+        """File the rows of all batches; the next is asked for while those before are being filed.
+
+        It may be called twice; then, in each partition, the rows of the first call come before those of the second.
+        """
         for high, low in in_turn(self._workers, lambda block: self._file(*block, meter), self._blocks(batches)):
             self.total += (high << 32) + low
         for _ in range(self._workers):
@@ -185,7 +188,7 @@ class Filing:
             return self._taken - pages, self._taken
 
     def _clear(self, desk: "_Desk") -> None:
-        """Put away the pages that are not full."""
+        """Put away the pages that are not full, and leave the extent: what is filed later must come later."""
         opened = np.flatnonzero(desk.filled)
         page, end = self._extent(opened.size)
         self._owners[page:end] = opened
@@ -194,6 +197,7 @@ class Filing:
         each = PAGE * self._width
         self._words[page * each : end * each].reshape(-1, each)[:] = desk.words.reshape(-1, each)[opened]
         desk.filled[:] = 0
+        desk.page = desk.end
 
     def records(self) -> Records | None:
         """Give what was filed, or None if that was no row."""
