@@ -64,7 +64,7 @@ def read(source: Source, wanted: Chooser, *, text: str, number: str | None = Non
 
 
 class Stream(NamedTuple):
-    """A table that comes in batches, in any order.
+    """A table that comes in batches.
 
     `schema` has the types of its columns, `rows` is the number of its rows; `source` can be read once more.
     """
@@ -94,7 +94,7 @@ def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = N
 
 def _batches(frame: pl.LazyFrame, what: str) -> Iterator[pl.DataFrame]:
     with _unreadable(what):
-        yield from frame.collect_batches(maintain_order=False)
+        yield from frame.collect_batches(maintain_order=True)
 
 
 @contextmanager

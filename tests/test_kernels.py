@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cohortlib import kernels
@@ -29,6 +29,18 @@ def test_quotient_rounds_once(pairs):
     expected = [a / b if b else None for a, b in pairs]
     assert quotient(numerators, divisors).to_list() == expected
     assert quotient(numerators * 0, -np.abs(divisors) - 1).cast(str).unique().to_list() == ["0.0"]
+
+
+@example([(7160946583748144, 66)], 100)
+@example([(780, 290245246025062563)], 1)
+@given(
+    st.lists(st.tuples(st.integers(-(2**53), 2**53) | INT64, st.integers(1, 2**62)), min_size=1, max_size=3),
+    st.sampled_from([1, 100]),
+)
+def test_quotient_of_numbers_on_either_side_of_what_floats_hold(pairs, factor):
+    numerators, divisors = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    assert quotient(numerators, divisors, factor).to_list() == [a * factor / b for a, b in pairs]
+    assert quotient(numerators, pairs[0][1], factor).to_list() == [a * factor / pairs[0][1] for a, _ in pairs]
 
 
 @given(INT64, st.integers(0, 2**40), st.integers(1, 2**63 - 1))

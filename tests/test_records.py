@@ -174,6 +174,18 @@ def test_groups_hold_every_partition_once(size):
     assert all(end - part == 1 or sizes[part : end - 1].sum() < size for part, end in groups)
 
 
+@pytest.mark.parametrize("days", [62, 63, 64, 65, 128])
+def test_periods_on_either_side_of_a_word(days):
+    first = date(2024, 1, 1)
+    rows = [(1, first, 5), (1, first + timedelta(days), 7), (2, first + timedelta(days), 1)]
+    found = cl.termina.cohorts(pl.DataFrame(rows, ["user_id", "timestamp", "amount"], orient="row"), freq="D")
+    assert found.filter(pl.col("active_users") > 0).select("period", "active_users", "amount").rows() == [
+        (0, 1, 5.0),
+        (days, 1, 7.0),
+        (0, 1, 1.0),
+    ]
+
+
 def test_nothing_filed():
     filing = Filing(0, 0, 1, wide=False)
     filing.add([])
