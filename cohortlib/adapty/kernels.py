@@ -16,20 +16,24 @@ from numba import njit
 from cohortlib.kernels import _mix, _word
 
 NONE = np.int32(-(2**31))  # a day that is not known
-KIND = 7  # the bits of `flags`: what kind of event …
+KIND = 7  # the bits of `marks`: what kind of event …
 PASSES, HAS_TRANSACTION, HAS_CHAIN, SEEN, HAS_EVENT = 8, 16, 32, 64, 128  # … and what is known of it
 
-ROW = np.dtype([
+
+def _record(fields: list[tuple[str, type]], *, align: bool = False) -> "np.dtype[np.record]":
+    """Make the type of a record whose fields are attributes, compiled or not."""
+    return np.dtype((np.record, np.dtype(fields, align=align)))
+
+
+ROW = _record([
     ("transaction", np.uint64), ("chain", np.uint64), ("instant", np.int64),
     ("revenue", np.int64), ("proceeds", np.int64), ("net", np.int64),
-    ("day", np.int32), ("first_seen", np.int32), ("expiry", np.int32), ("flags", np.int32),
+    ("day", np.int32), ("first_seen", np.int32), ("expiry", np.int32), ("marks", np.int32),
 ])  # fmt: skip
 """A row of events: keys of ids, money in whole units, days or NONE."""
-EXTRA = np.dtype(
-    [("event", np.uint64), ("product", np.int32), ("number", np.int32), ("duration", np.int32)], align=True
-)
+EXTRA = _record([("event", np.uint64), ("product", np.int32), ("number", np.int32), ("duration", np.int32)], align=True)
 """What few questions need of a row: the key of its own id, codes of product and duration, the number it is given."""
-_USER = np.dtype(
+_USER = _record(
     [
         ("key", np.uint64),
         ("key2", np.uint64),
@@ -43,7 +47,7 @@ _USER = np.dtype(
     ],
     align=True,
 )
-_PLACE = np.dtype(
+_PLACE = _record(
     [
         ("ordinal", np.int32),
         ("chain", np.int32),  # 0, 1, 2 … within the user
@@ -56,7 +60,7 @@ _PLACE = np.dtype(
     ],
     align=True,
 )
-_ENTRY = np.dtype([("key", np.uint64), ("value", np.int32)], align=True)
+_ENTRY = _record([("key", np.uint64), ("value", np.int32)], align=True)
 
 # The planes of the cells, and of the heads.
 REVENUE, PROCEEDS, NET, SUBSCRIBERS, SUBSCRIPTIONS, PAYERS, ACTIVATED, RUNNING = range(8)
@@ -189,7 +193,7 @@ def pack(order, transaction, chain, flags, chosen, instant, money, day, first_se
         row = rows[j]
         row.transaction = transaction[k]
         row.chain = chain[k]
-        row.flags = flags[k]
+        row.marks = flags[k]
         row.instant = instant[i]
         row.revenue = revenue[i]
         row.proceeds = proceeds[i]
@@ -316,10 +320,10 @@ def _precedes(i, j, rows, extras, lines, transactions, chains):
     ``fingerprint`` takes them, are those of a row.
     """
     one, other = rows[i], rows[j]
-    if one.flags & KIND != other.flags & KIND:
-        return one.flags & KIND < other.flags & KIND
-    if one.flags & HAS_TRANSACTION != other.flags & HAS_TRANSACTION:
-        return one.flags & HAS_TRANSACTION < other.flags & HAS_TRANSACTION
+    if one.marks & KIND != other.marks & KIND:
+        return one.marks & KIND < other.marks & KIND
+    if one.marks & HAS_TRANSACTION != other.marks & HAS_TRANSACTION:
+        return one.marks & HAS_TRANSACTION < other.marks & HAS_TRANSACTION
     if one.transaction != other.transaction:
         order = _text_order(transactions, _U(lines[i]), _U(lines[j]))
         if order != 0:
@@ -332,16 +336,16 @@ def _precedes(i, j, rows, extras, lines, transactions, chains):
         return one.net < other.net
     if extras.size and extras[i].product != extras[j].product:
         return extras[i].product < extras[j].product
-    if one.flags & PASSES != other.flags & PASSES:
-        return (one.flags & PASSES) != 0
+    if one.marks & PASSES != other.marks & PASSES:
+        return (one.marks & PASSES) != 0
     if extras.size and extras[i].number != extras[j].number:
         return extras[i].number < extras[j].number
     if one.expiry != other.expiry:
         return one.expiry < other.expiry
     if extras.size and extras[i].duration != extras[j].duration:
         return extras[i].duration < extras[j].duration
-    if one.flags & HAS_CHAIN != other.flags & HAS_CHAIN:
-        return one.flags & HAS_CHAIN < other.flags & HAS_CHAIN
+    if one.marks & HAS_CHAIN != other.marks & HAS_CHAIN:
+        return one.marks & HAS_CHAIN < other.marks & HAS_CHAIN
     return one.chain != other.chain and _text_order(chains, _U(lines[i]), _U(lines[j])) < 0
 
 
@@ -443,25 +447,25 @@ def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
         for k in range(begin, end):
             row = rows[_U(position[_U(k)])]
             place = places[_U(k)]
-            kind = row.flags & KIND
+            kind = row.marks & KIND
             if first_money == NONE and kind > 0:
                 first_money = row.day
             if row.first_seen != NONE and (first_seen == NONE or row.first_seen < first_seen):
                 first_seen = row.first_seen
-            if row.flags & SEEN and not user.listed:
+            if row.marks & SEEN and not user.listed:
                 user.counted = not is_list
 
             # One dictionary holds what the user has had, each kind of key under a salt of its own.
             place.target = -1
             place.previous = -1
             repeated = False
-            if row.flags & HAS_TRANSACTION:
+            if row.marks & HAS_TRANSACTION:
                 key = row.transaction + _KIND_SALT * _U(kind + 1)
                 found = _look_up(key, mask, entries)
                 repeated = found >= 0
                 if not repeated:
                     _put(entries, found, key, k - begin)
-            if row.flags & HAS_EVENT:
+            if row.marks & HAS_EVENT:
                 key = extras[_U(position[_U(k)])].event + _EVENT_SALT
                 found = _look_up(key, mask, entries)
                 repeated |= found >= 0
@@ -473,7 +477,7 @@ def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
                 continue
             refunds |= kind >= 5
             found = np.int64(chain_count)
-            if row.flags & HAS_CHAIN:
+            if row.marks & HAS_CHAIN:
                 key = row.chain + _CHAIN_SALT
                 found = _look_up(key, mask, entries)
                 if found < 0:
@@ -501,7 +505,7 @@ def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
         # Refunds of a payment by its transaction, of whatever kind: the first of them.
         for k in range(begin, end):
             row = rows[_U(position[_U(k)])]
-            if places[_U(k)].use and row.flags & KIND >= 5 and row.flags & HAS_TRANSACTION:
+            if places[_U(k)].use and row.marks & KIND >= 5 and row.marks & HAS_TRANSACTION:
                 first = end
                 for kind in range(1, 5):
                     found = _look_up(row.transaction + _KIND_SALT * _U(kind + 1), mask, entries)
@@ -513,7 +517,7 @@ def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
         # All others: the latest payment before them in the chain that has none yet.
         for k in range(begin, end):
             place = places[_U(k)]
-            kind = rows[_U(position[_U(k)])].flags & KIND
+            kind = rows[_U(position[_U(k)])].marks & KIND
             if not place.use or kind == 0:
                 continue
             latest = np.int64(head[_U(place.chain)])
@@ -559,7 +563,7 @@ def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
         for k in range(begin, end):
             i = _U(position[_U(k)])
             place = places[_U(k)]
-            kind = rows[i].flags & KIND
+            kind = rows[i].marks & KIND
             place.running = False
             place.fresh = True
             place.ordinal = 1
@@ -580,7 +584,7 @@ def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
             ordinal = last[_U(at)]
             place.ordinal = ordinal
             last_at[_U(at)] = np.int32(k)
-            if (restarts or consecutive) and rows[i].flags & PASSES and kind > 0:
+            if (restarts or consecutive) and rows[i].marks & PASSES and kind > 0:
                 key = _mix((_U(c) << _U32) + _U(ordinal) + _ORDINAL_SALT)
                 found = _look_up(key, mask, entries)
                 if found < 0:
@@ -590,22 +594,22 @@ def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
             k = np.int64(last_at[_U(c)])
             if k >= 0 and places[_U(k)].previous != -2:
                 row = rows[_U(position[_U(k)])]
-                places[_U(k)].running = row.flags & PASSES != 0 and row.expiry != NONE and row.expiry >= as_of
+                places[_U(k)].running = row.marks & PASSES != 0 and row.expiry != NONE and row.expiry >= as_of
 
         for k in range(begin, end):
             place = places[_U(k)]
             if not place.use:
                 continue
             row = rows[_U(position[_U(k)])]
-            place.use = row.flags & PASSES != 0
+            place.use = row.marks & PASSES != 0
             if place.target >= 0:
                 place.ordinal = places[_U(place.target)].ordinal
-                place.use = rows[_U(position[_U(place.target)])].flags & PASSES != 0
+                place.use = rows[_U(position[_U(place.target)])].marks & PASSES != 0
             if user.segment >= 0:
-                if row.flags & KIND > 0 and row.day < user.install:
+                if row.marks & KIND > 0 and row.day < user.install:
                     tally[EARLY] += 1
                 if place.use:
-                    if row.flags & KIND > 0:
+                    if row.marks & KIND > 0:
                         widest = max(widest, np.int64(place.ordinal))
                     if place.running:
                         farthest = max(farthest, np.int64(place.ordinal))
@@ -641,7 +645,7 @@ def add_renewals(count, rows, stamps, cells, heads, scratch):
             if not place.use:
                 continue
             row = rows[_U(position[_U(k)])]
-            kind = row.flags & KIND
+            kind = row.marks & KIND
             if place.running:
                 cells[RUNNING, _U(s), _U(place.ordinal)] += 1
             if kind == 0:
@@ -729,7 +733,7 @@ def add_days(count, rows, column_of_age, cells, heads, scratch):
             if not place.use:
                 continue
             row = rows[_U(position[_U(k)])]
-            kind = row.flags & KIND
+            kind = row.marks & KIND
             column = _column(row.day, user.install, column_of_age, width)
             c = np.int64(place.chain)
             if kind <= 3:
@@ -746,7 +750,7 @@ def add_days(count, rows, column_of_age, cells, heads, scratch):
             refunded = min(refunded, column)
             if place.target >= 0:
                 payment = places[_U(place.target)]
-                if rows[_U(position[_U(place.target)])].flags & KIND == 4:
+                if rows[_U(position[_U(place.target)])].marks & KIND == 4:
                     payment.left = min(np.int64(payment.left), column)
                     continue
                 c = np.int64(payment.chain)
@@ -755,7 +759,7 @@ def add_days(count, rows, column_of_age, cells, heads, scratch):
         for k in range(begin, end):
             place = places[_U(k)]
             row = rows[_U(position[_U(k)])]
-            if place.use and row.flags & KIND == 4:
+            if place.use and row.marks & KIND == 4:
                 _add_stay(cells, s, _column(row.day, user.install, column_of_age, width), np.int64(place.left))
         for c in range(chains):
             _add_stay(cells, s, np.int64(chain_paid[_U(c)]), np.int64(chain_left[_U(c)]))
@@ -803,7 +807,7 @@ def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, s
                 continue
             i = _U(position[_U(k)])
             row = rows[i]
-            kind = row.flags & KIND
+            kind = row.marks & KIND
             if kind == 0:
                 if row.expiry != NONE:
                     length = np.int64(row.expiry) - np.int64(row.day)
