@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cohortlib import kernels
 from cohortlib.kernels import PAGE
 from cohortlib.partitions import Meter, in_turn
-from cohortlib.schema import Amounts, Cut, Ints, Users
+from cohortlib.schema import Amounts, Cut, Ints, Keys, Users
 
 _BLOCK = 1 << 16  # rows that a thread files at a time
 _EXTENT = 1 << 10  # pages that a thread takes at a time
@@ -141,7 +141,7 @@ class Filing:
                 if low < 0 or high >> self._form.day_bits:
                     raise UnfitError
             # What all blocks share is made here, not on several threads at once.
-            users.keys(0, 0)
+            self._keys(users, 0, 0)
             cut.local_days(0, 0)
             if amounts is not None:
                 amounts.units(0, 0)
@@ -149,16 +149,18 @@ class Filing:
                 yield batch, first, min(_BLOCK, len(users) - first), self._rows + first
             self._rows += len(users)
 
+    def _keys(self, users: Users, first: int, size: int) -> tuple[Keys, Keys]:
+        if self._form is None or not self._form.key_bits:
+            return users.keys(first, size)
+        keys = users.narrow_keys(first, size, self._form.first_id, self._form.key_bits + self._bits)
+        if keys is None:
+            raise UnfitError
+        return keys, np.empty(0, np.uint64)
+
     def _file(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> tuple[int, int]:
         users, cut, amounts = batch
         form = self._form or Form(0, 0, 0, 0)
-        if form.key_bits:
-            narrow = users.narrow_keys(first, size, form.first_id, form.key_bits + self._bits)
-            if narrow is None:
-                raise UnfitError
-            keys, keys2 = narrow, np.empty(0, np.uint64)
-        else:
-            keys, keys2 = users.keys(first, size)
+        keys, keys2 = self._keys(users, first, size)
         units = np.zeros(size, np.int64) if amounts is None else amounts.units(first, size)
         days = cut.local_days(first, size)
         flag = kernels.JOINED if amounts is None else np.uint64(0)

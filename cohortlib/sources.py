@@ -25,8 +25,8 @@ Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
 Chooser: TypeAlias = Callable[[list[str]], list[str]]
 
 PARQUET = (".parquet", ".pq")
-_SLICE = 1 << 20  # rows
 CSV = (".csv", ".csv.gz", ".csv.zst")
+_SLICE = 1 << 20  # rows
 
 
 def read(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> pl.DataFrame:
@@ -84,8 +84,7 @@ def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = N
         found, names = named_files(str(source), "Parquet or CSV files")
         if all(name.endswith(PARQUET) for name in names):
             with _unreadable(repr(str(source))):
-                lazy = pl.scan_parquet(found, glob=False)
-                lazy = lazy.select(by_name(*_chosen(lazy.collect_schema().names(), wanted)))
+                lazy = _selected(pl.scan_parquet(found, glob=False), wanted)
                 rows = lazy.select(pl.len()).collect().item()
                 return Stream(source, lazy.collect_schema(), rows, lambda: _batches(lazy, repr(str(source))))
     frame = read(source, wanted, text=text, number=number)
@@ -118,7 +117,11 @@ def _chosen(there: list[str], wanted: Chooser) -> list[str]:
 
 def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
     with _unreadable(what):
-        return frame.select(by_name(*_chosen(frame.collect_schema().names(), wanted))).collect()
+        return _selected(frame, wanted).collect()
+
+
+def _selected(frame: pl.LazyFrame, wanted: Chooser) -> pl.LazyFrame:
+    return frame.select(by_name(*_chosen(frame.collect_schema().names(), wanted)))
 
 
 def files(path: str) -> list[str]:
