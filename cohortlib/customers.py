@@ -15,22 +15,13 @@ from cohortlib.cohorts import Activity, Question, Sums
 from cohortlib.errors import SettingError, listed
 from cohortlib.partitions import check_size, on_threads
 from cohortlib.schema import Ints
+from cohortlib.termina.fields import CUSTOMER_COHORTS
 from cohortlib.texts import Texts
 
 Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
 Rows = Literal["dense", "active"]
 Floats = NDArray[np.float64]
 
-COLUMNS = {
-    "cohort": pl.String,
-    "user_id": pl.String,
-    "period": pl.Int64,
-    "cohort_size_amount": pl.Float64,
-    "logo_retention": pl.Float64,
-    "amount": pl.Float64,
-    "amount_retention": pl.Float64,
-    "ltv": pl.Float64,
-}
 _RUN = 1 << 10  # customers that one thread writes at a time; what is known of them fits in the second-level cache
 _PIECE = 1 << 19  # rows of a piece, about
 
@@ -206,5 +197,5 @@ class Customers:
                 "amount_retention": pl.Series(retention, nan_to_null=bool((self.divisor == 0).any())),
                 "ltv": ltv,
             },
-            schema=COLUMNS,
+            schema=CUSTOMER_COHORTS,
         )

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from cohortlib.adapty import answer, forecast, sums
+from cohortlib.adapty import composing, forecast, sums
+from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.events import read_events, read_installs
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.request import Conventions, Request
@@ -29,7 +30,7 @@ def cohort(
     decimals: int = 6,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> answer.Answer:
+) -> Answer:
     """Compute the cohort table that Adapty's API returns for a request.
 
     Parameters
@@ -120,4 +121,4 @@ def cohort(
     total, report = sums.add_up(read, who, question)
     sums.tell(report)
     predictions = forecast.predict(read, who, question) if predict else None
-    return answer.compose(total, question, report, predictions)
+    return composing.compose(total, question, report, predictions)

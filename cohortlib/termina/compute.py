@@ -1,4 +1,4 @@
-"""Termina's tables, field for field: product cohorts and customer cohorts.
+"""The calls: product cohorts and customer cohorts.
 
 The definitions are those of Termina's published schema and SDK; what these leave open is a setting here. See
 ``docs/definitions.md`` for the formulas.
@@ -11,27 +11,16 @@ import polars as pl
 
 from cohortlib import metrics
 from cohortlib.cohorts import BeforeJoined, Question, Refunds, Settings
-from cohortlib.customers import COLUMNS, Basis, Customers, Rows
+from cohortlib.customers import Basis, Customers, Rows
 from cohortlib.errors import SettingError, one_of
 from cohortlib.partitions import Progress
 from cohortlib.periods import Freq
 from cohortlib.schema import Nulls
 from cohortlib.sinks import replacing, write_parquet
 from cohortlib.sources import Source
+from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
-
-_COHORTS = {
-    "cohort": pl.String,
-    "period": pl.Int64,
-    "cohort_size": pl.Int64,
-    "cohort_size_amount": pl.Float64,
-    "active_users": pl.Int64,
-    "logo_retention": pl.Float64,
-    "amount": pl.Float64,
-    "amount_retention": pl.Float64,
-    "ltv": pl.Float64,
-}
 
 
 def cohorts(
@@ -147,7 +136,7 @@ def cohorts(
     )  # fmt: skip
     question = Question.of(transactions, settings, whole=False)
     if not question.span:
-        return pl.DataFrame(schema=_COHORTS)
+        return pl.DataFrame(schema=COHORTS)
     sums = question.sums()
     cohort, age, at = sums.grid(question.first)
     active, money = sums.active[at], sums.amount[at]
@@ -164,7 +153,7 @@ def cohorts(
             "amount_retention": metrics.amount_retention(money, first),
             "ltv": metrics.ltv(cumulative, size, settings.scale),
         },
-        schema=_COHORTS,
+        schema=COHORTS,
     )
 
 
@@ -259,7 +248,7 @@ def customer_cohorts(
     _check(basis, rows, top_n, rank_by)
     question = Question.of(transactions, settings, whole=True)
     if not question.span:
-        return pl.DataFrame(schema=COLUMNS)
+        return pl.DataFrame(schema=CUSTOMER_COHORTS)
     everybody = Customers.of(question, basis)
     return everybody.written(everybody.chosen(top_n, rank_by), dense=rows == "dense")
 
@@ -335,10 +324,12 @@ def sink_customer_cohorts(
     with replacing(Path(path)) as stream:
         question = Question.of(transactions, settings, whole=True)
         if not question.span:
-            pl.DataFrame(schema=COLUMNS).write_parquet(stream)
+            pl.DataFrame(schema=CUSTOMER_COHORTS).write_parquet(stream)
             return
         everybody = Customers.of(question, basis)
-        write_parquet(everybody.pieces(everybody.chosen(top_n, rank_by), dense=rows == "dense"), COLUMNS, stream)
+        write_parquet(
+            everybody.pieces(everybody.chosen(top_n, rank_by), dense=rows == "dense"), CUSTOMER_COHORTS, stream
+        )
 
 
 def _check(basis: Basis, rows: Rows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
