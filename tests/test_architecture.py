@@ -43,6 +43,7 @@ ORDER = [
     "adapty.answer",
     "adapty.composing",
     "adapty.compute",
+    "explaining.causes",
     "terminal",
     "demo",
     "commands.failures",

@@ -1,0 +1,1 @@
+"""Why two tables differ: recompute one under other settings and faults until it is the other."""
