@@ -44,6 +44,7 @@ ORDER = [
     "adapty.composing",
     "adapty.compute",
     "explaining.causes",
+    "explaining.zones",
     "terminal",
     "demo",
     "commands.failures",
