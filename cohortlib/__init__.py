@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cohortlib import adapty, errors, termina
+    from cohortlib.reconciling.compare import reconcile
     from cohortlib.triangles import triangle
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "adapty", "errors", "termina", "triangle"]
+__all__ = ["__version__", "adapty", "errors", "reconcile", "termina", "triangle"]
 
 
 def __getattr__(name: str) -> object:
@@ -19,6 +20,8 @@ def __getattr__(name: str) -> object:
         return _loaded(name)
     if name == "triangle":
         return _loaded("triangles").triangle
+    if name == "reconcile":
+        return _loaded("reconciling.compare").reconcile
     raise AttributeError(f"module 'cohortlib' has no attribute {name!r}")
 
 

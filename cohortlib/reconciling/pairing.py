@@ -1,0 +1,401 @@
+"""Two tables joined on their keys: how many cells agree, and each cell with its outcome where it is asked for."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import polars as pl
+
+from cohortlib.errors import DataError, SchemaError, listed
+from cohortlib.reconciling import tolerances as allowed
+from cohortlib.reconciling.sides import join_ready, keys_of, refuse_repeats, written
+from cohortlib.reconciling.tolerances import Tolerance, Tolerances
+
+OUTCOMES = ("match", "differ", "only_local", "only_remote", "null_local", "null_remote")
+OUTCOME = pl.Enum(OUTCOMES)
+
+Nature: TypeAlias = Literal["number", "integer", "truth", "text"]
+
+_LARGEST = sys.float_info.max
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field that both sides have: what its values are, and how far they may lie apart."""
+
+    name: str
+    nature: Nature
+    tolerance: Tolerance = allowed.EXACT
+
+    @property
+    def local(self) -> pl.Expr:
+        """The local value in a frame of pairs."""
+        return pl.col(f"local {self.name}")
+
+    @property
+    def remote(self) -> pl.Expr:
+        """The remote value in a frame of pairs."""
+        return pl.col(f"remote {self.name}")
+
+    @property
+    def measured(self) -> bool:
+        """Tell whether its values can lie more or less far apart."""
+        return self.nature in ("number", "integer")
+
+    def agree(self, nulls: bool = True) -> pl.Expr:
+        """Tell the pairs whose values agree; two nulls do."""
+        if self.tolerance.exact:
+            return self.local.eq_missing(self.remote) if nulls else self.local == self.remote
+        apart = self.difference().abs()
+        sizes = self.local.cast(pl.Float64).abs(), self.remote.cast(pl.Float64).abs()
+        limit = pl.lit(self.tolerance.absolute)
+        if self.tolerance.relative:
+            limit = pl.max_horizontal(limit, sizes[1] * self.tolerance.relative)
+        # No float is half a cent: each side is up to half a unit in the last place off what was meant.
+        near = apart <= limit + sizes[0] * 2.0**-52 + sizes[1] * 2.0**-52
+        return near.fill_null(False) | (self.local.is_null() & self.remote.is_null()) if nulls else near
+
+    def difference(self) -> pl.Expr:
+        """Take the remote value from the local one; null where there is no number on a side."""
+        if self.nature == "integer":
+            return (self.local.cast(pl.Int128) - self.remote.cast(pl.Int128)).cast(pl.Float64)
+        if self.nature == "number":
+            return (self.local - self.remote).clip(-_LARGEST, _LARGEST)
+        return pl.lit(None, pl.Float64)
+
+    def outcome(self) -> pl.Expr:
+        """Give the outcome of each pair."""
+        return (
+            pl.when(self.agree())
+            .then(pl.lit("match"))
+            .when(self.local.is_null())
+            .then(pl.lit("null_local"))
+            .when(self.remote.is_null())
+            .then(pl.lit("null_remote"))
+            .otherwise(pl.lit("differ"))
+            .cast(OUTCOME)
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Compared:
+    """Two tables of one kind, compared.
+
+    Attributes
+    ----------
+    name
+        ``"segments"`` or ``"values"`` of an Answer, else nothing.
+    keys, fields
+        What rows are joined on, and what is compared.
+    local, remote
+        Keys and fields of both sides, of the same types.
+    local_rows, remote_rows
+        The rows that make the pairs; None where each row stands beside its own.
+    matches
+        For each field the number of cells that match.
+    only_local_fields, only_remote_fields
+        What only one side has.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    fields: tuple[Field, ...]
+    local: pl.DataFrame
+    remote: pl.DataFrame
+    local_rows: pl.Series | None
+    remote_rows: pl.Series | None
+    matches: tuple[int, ...]
+    only_local_fields: tuple[str, ...]
+    only_remote_fields: tuple[str, ...]
+
+    @property
+    def paired(self) -> int:
+        """The number of rows that both sides have."""
+        return self.local.height if self.local_rows is None else len(self.local_rows)
+
+    @property
+    def only_local(self) -> int:
+        """The number of rows that only the local side has."""
+        return self.local.height - self.paired
+
+    @property
+    def only_remote(self) -> int:
+        """The number of rows that only the remote side has."""
+        return self.remote.height - self.paired
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that either side has."""
+        return self.local.height + self.remote.height - self.paired
+
+    @property
+    def total(self) -> int:
+        """The number of cells."""
+        return self.rows * len(self.fields)
+
+    @property
+    def agreeing(self) -> int:
+        """The number of cells that match."""
+        return sum(self.matches)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The keys of what a person looks at first: a cohort, a segment, a date."""
+        return self.keys[:2] if self.keys[0] == "segment_start_date" else self.keys[:1]
+
+    @cached_property
+    def pairs(self) -> pl.DataFrame:
+        """The keys of the rows that both sides have, and the values of both."""
+        return side_by_side(self.local, self.remote, self.keys, self.fields, self.local_rows, self.remote_rows)
+
+    @cached_property
+    def unpaired(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The rows that only the local side has, and those that only the remote side has."""
+        if self.local_rows is None or self.remote_rows is None:
+            return self.local.clear(), self.remote.clear()
+        return without(self.local, self.local_rows), without(self.remote, self.remote_rows)
+
+    @cached_property
+    def scales(self) -> dict[str, float]:
+        """The usual size of each field's values, by which differences of several fields are set against each other."""
+        scales = {}
+        for field in self.fields:
+            scales[field.name] = 1.0
+            if field.measured:
+                sides = [frame[field.name].cast(pl.Float64).abs() for frame in (self.local, self.remote)]
+                count = sum(len(side) - side.null_count() for side in sides)
+                # the mean of a share of each, for a sum of what is near the largest float is none
+                scales[field.name] = float(sum((side / max(count, 1)).sum() for side in sides)) or 1.0
+        return scales
+
+    def sizes(self) -> pl.DataFrame:
+        """Count the cells of each cohort, segment or date."""
+        rows = pl.concat([self.local.select(self.group), self.unpaired[1].select(self.group)])
+        return rows.group_by(self.group).agg(pl.len().cast(pl.Int64).alias("cells") * len(self.fields))
+
+    def summary(self) -> pl.DataFrame:
+        """Count the outcomes of each field, and find its largest difference."""
+        rows = []
+        for field in self.fields:
+            found = dict(self.pairs.select(field.outcome().alias("outcome")).group_by("outcome").len().iter_rows())
+            found |= {"only_local": self.only_local, "only_remote": self.only_remote}
+            counts = {outcome: found.get(outcome, 0) for outcome in OUTCOMES}
+            largest, where = self._largest(field)
+            name = {"table": self.name, "field": field.name}
+            rows.append(name | {"cells": self.rows} | counts | {"largest": largest, "where": where})
+        types: dict[str, type[pl.DataType]] = {"table": pl.String, "field": pl.String, "cells": pl.Int64}
+        types |= dict.fromkeys(OUTCOMES, pl.Int64) | {"largest": pl.Float64, "where": pl.String}
+        return pl.DataFrame(rows, schema=types)
+
+    def _largest(self, field: Field) -> tuple[float | None, str | None]:
+        """Find the largest difference of a field, and the first row that has it."""
+        apart = self.pairs.select(*self.keys, field.difference().alias("difference"))
+        size = pl.col("difference").abs()
+        top = apart.filter((size == size.max()) & (size > 0)).sort(self.keys).head(1)
+        if top.is_empty():
+            return (0.0 if apart["difference"].count() else None), None
+        row = top.row(0, named=True)
+        return row.pop("difference"), written(row)
+
+    def cells(self, differing: bool = False) -> pl.DataFrame:
+        """Give a row for each cell, or for each that does not match, with its `weight`, by field."""
+        return pl.concat(part for field in self.fields for part in self._cells_of(field, differing))
+
+    def _cells_of(self, field: Field, differing: bool) -> Iterator[pl.DataFrame]:
+        pairs = self.pairs.filter(~field.agree()) if differing else self.pairs
+        yield self._long(field, pairs, field.local, field.remote, field.difference(), field.outcome())
+        missing = pl.lit(None, self.local.schema[field.name])
+        nothing = pl.lit(None, pl.Float64)
+        for side, rows in zip(("only_local", "only_remote"), self.unpaired, strict=True):
+            value = pl.col(field.name)
+            both = (value, missing) if side == "only_local" else (missing, value)
+            yield self._long(field, rows, *both, nothing, pl.lit(side).cast(OUTCOME))
+
+    def _long(
+        self, field: Field, rows: pl.DataFrame, local: pl.Expr, remote: pl.Expr, difference: pl.Expr, outcome: pl.Expr
+    ) -> pl.DataFrame:
+        def number(value: pl.Expr) -> pl.Expr:
+            return pl.lit(None, pl.Float64) if field.nature == "text" else value.cast(pl.Float64)
+
+        def text(value: pl.Expr) -> pl.Expr:
+            return value.cast(pl.String) if field.nature == "text" else pl.lit(None, pl.String)
+
+        texts = {}
+        if any(each.nature == "text" for each in self.fields):
+            texts = {"local_text": text(local), "remote_text": text(remote)}
+        weight = pl.lit(1.0)
+        if field.measured:
+            # a value that is nowhere on the other side weighs what it is
+            gap = pl.coalesce(difference, number(local), number(remote), pl.lit(0.0)).abs()
+            weight = (gap / self.scales[field.name]).round_sig_figs(6)
+        return rows.select(
+            pl.lit(self.name or None, pl.String).alias("table"),
+            *self.keys,
+            pl.lit(field.name).cast(self._names).alias("field"),
+            local=number(local),
+            remote=number(remote),
+            **texts,
+            difference=difference,
+            outcome=outcome,
+            weight=weight,
+        )
+
+    @cached_property
+    def _names(self) -> pl.Enum:
+        return pl.Enum([field.name for field in self.fields])
+
+
+def compare(
+    local: pl.DataFrame, remote: pl.DataFrame, name: str = "", tolerances: Tolerances | None = None
+) -> Compared:
+    """Compare two tables of one kind."""
+    local, remote = _as_the_other(local, remote), _as_the_other(remote, local)
+    keys = keys_of(local, remote)
+    local, remote = join_ready(_flat(local, remote), _flat(remote, local), keys)
+    common = [field for field in local.columns if field in remote.columns and field not in keys]
+    if not common:
+        raise SchemaError(
+            f"the sides have no field in common{f' in {name}' if name else ''}: local has {_others(local, keys)}, "
+            f"remote has {_others(remote, keys)}"
+        )
+    local_fields, remote_fields, natures = {}, {}, {}
+    for field in common:
+        local_fields[field], remote_fields[field], natures[field] = _alike(local[field], remote[field])
+    texts = [field for field, nature in natures.items() if nature in ("text", "truth")]
+    given = allowed.read(tolerances, common, texts)
+    fields = tuple(Field(field, natures[field], given.get(field) or _usual(field, natures[field])) for field in common)
+    only = [tuple(sorted(set(a.columns) - set(b.columns))) for a, b in ((local, remote), (remote, local))]
+    local = local.select(keys).hstack(list(local_fields.values()))
+    remote = remote.select(keys).hstack(list(remote_fields.values()))
+    for side, frame in (("local", local), ("remote", remote)):
+        _refuse_what_is_no_number(frame, keys, fields, side)
+    rows: tuple[pl.Series | None, pl.Series | None] = (None, None)
+    refuse_repeats(local, keys, "local")
+    if not _in_step(local, remote, keys):
+        refuse_repeats(remote, keys, "remote")
+        rows = _joined(local, remote, keys)
+    pairs = side_by_side(local, remote, (), fields, *rows)
+    counts = pairs.select(field.agree(_has_nulls(pairs, field)).sum().alias(field.name) for field in fields).row(0)
+    return Compared(name, keys, fields, local, remote, *rows, counts, *only)
+
+
+def side_by_side(
+    local: pl.DataFrame,
+    remote: pl.DataFrame,
+    keys: tuple[str, ...],
+    fields: tuple[Field, ...],
+    local_rows: pl.Series | None,
+    remote_rows: pl.Series | None,
+) -> pl.DataFrame:
+    """Lay the rows that both sides have side by side."""
+    names = [field.name for field in fields]
+    left = local.select(*keys, pl.col(names).name.prefix("local "))
+    right = remote.select(pl.col(names).name.prefix("remote "))
+    if local_rows is not None and remote_rows is not None:
+        left, right = left[local_rows], right[remote_rows]
+    return pl.concat([left, right], how="horizontal")
+
+
+def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """Give the rows that are not among some."""
+    kept = pl.Series([True]).new_from_index(0, frame.height)
+    return frame.filter(kept.scatter(rows, False))
+
+
+def _as_the_other(frame: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Read a table without a column, such as an empty list in JSON, as one without a row."""
+    return frame if frame.width else other.clear()
+
+
+def _flat(frame: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Take a prediction apart into its fields."""
+    kinds = [kind for kind in (frame.schema.get("predict"), other.schema.get("predict")) if isinstance(kind, pl.Struct)]
+    if not kinds or "predict" not in frame.columns:
+        return frame
+    predicted = frame["predict"]
+    if not isinstance(predicted.dtype, pl.Struct):
+        if predicted.null_count() < len(predicted):
+            return frame
+        predicted = pl.Series("predict", [None] * len(predicted), kinds[0])
+    return frame.drop("predict").hstack(predicted.struct.unnest().rename(lambda part: f"predict_{part}"))
+
+
+def _others(frame: pl.DataFrame, keys: tuple[str, ...]) -> str:
+    return listed(name for name in frame.columns if name not in keys) or "none"
+
+
+def _usual(field: str, nature: Nature) -> Tolerance:
+    return allowed.usual(field) if nature == "number" else allowed.EXACT
+
+
+def _alike(local: pl.Series, remote: pl.Series) -> tuple[pl.Series, pl.Series, Nature]:
+    """Bring the values of a field to one type, without a loss where they are to be equal."""
+    local, remote = _plain(local, remote.dtype), _plain(remote, local.dtype)
+    types = local.dtype, remote.dtype
+    if all(dtype.is_integer() for dtype in types):
+        if types[0] != types[1]:
+            local, remote = local.cast(pl.Int128), remote.cast(pl.Int128)
+        return local, remote, "integer"
+    if all(dtype.is_numeric() for dtype in types):
+        if any(dtype.is_integer() for dtype in types) and (whole := _whole(local, remote)):
+            return *whole, "integer"
+        return local.cast(pl.Float64), remote.cast(pl.Float64), "number"
+    if types[0] == types[1]:
+        if types[0] == pl.Boolean:
+            return local, remote, "truth"
+        if types[0] == pl.String or types[0].is_temporal():
+            return local.cast(pl.String), remote.cast(pl.String), "text"
+        raise SchemaError(f"field {local.name!r} has type {types[0]}, which cannot be compared; expected numbers")
+    raise SchemaError(
+        f"field {local.name!r} has type {types[0]} in local and {types[1]} in remote, which cannot be compared"
+    )
+
+
+def _plain(values: pl.Series, other: pl.DataType) -> pl.Series:
+    """Give values that are text, numbers or truths; what is null in every row may be of any type."""
+    if values.dtype != other and values.null_count() == len(values):
+        return values.cast(other, strict=False) if other != pl.Null else values
+    if values.dtype == pl.Null:
+        return values.cast(pl.Float64)
+    if values.dtype in (pl.Categorical, pl.Enum):
+        return values.cast(pl.String)
+    if isinstance(values.dtype, pl.Decimal):
+        return values.cast(pl.Float64 if values.dtype.scale else pl.Int128)
+    return values
+
+
+def _whole(local: pl.Series, remote: pl.Series) -> tuple[pl.Series, pl.Series] | None:
+    """Read floats beside integers as integers, where all of them are."""
+    sides = []
+    for side in (local, remote):
+        if side.dtype.is_float() and not (side.is_finite() & (side.abs() < 2.0**63) & (side == side.round())).all():
+            return None
+        sides.append(side.cast(pl.Int128))
+    return sides[0], sides[1]
+
+
+def _has_nulls(pairs: pl.DataFrame, field: Field) -> bool:
+    return any(pairs[f"{side} {field.name}"].null_count() for side in ("local", "remote"))
+
+
+def _refuse_what_is_no_number(frame: pl.DataFrame, keys: tuple[str, ...], fields: tuple[Field, ...], side: str) -> None:
+    names = [field.name for field in fields if field.nature == "number"]
+    for name, good in zip(names, frame.select(pl.col(names).is_finite().all()).row(0) if names else (), strict=True):
+        if not good:
+            row = frame.filter(~pl.col(name).is_finite()).row(0, named=True)
+            where = written({key: row[key] for key in keys})
+            raise DataError(f"field {name!r} of {side} is {row[name]} at {where}; expected a number or null")
+
+
+def _in_step(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -> bool:
+    """Tell whether the rows of both sides have the same keys in the same order: then there is nothing to join."""
+    return local.height == remote.height and all(local[key].equals(remote[key]) for key in keys[::-1])
+
+
+def _joined(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.Series, pl.Series]:
+    """Find the rows that both sides have, in the order of the local ones."""
+    left, right = local.select(keys).with_row_index("local row"), remote.select(keys).with_row_index("remote row")
+    found = left.join(right, on=keys, how="inner", maintain_order="left")
+    return found["local row"], found["remote row"]

@@ -1,0 +1,111 @@
+"""From whatever a side is to its tables, with keys that can be joined."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+
+from cohortlib.adapty.answer import Answer
+from cohortlib.errors import DataError, SchemaError, listed
+from cohortlib.sources import ArrowStream
+
+Side: TypeAlias = pl.DataFrame | pl.LazyFrame | Answer | ArrowStream | str | Path
+
+# What each kind of table has one row for; the first whose keys are all there is the kind.
+KINDS: dict[str, tuple[str, ...]] = {
+    "customer cohorts": ("cohort", "user_id", "period"),
+    "cohorts": ("cohort", "period"),
+    "values of segments": ("segment_start_date", "type", "period"),
+    "segments": ("segment_start_date", "type"),
+    "accounting": ("date",),
+}
+SEGMENTS, VALUES = "segments", "values"  # the two tables of an Answer
+
+
+def tables(side: Side, name: str) -> dict[str, pl.DataFrame]:
+    """Give the tables of a side: one without a name, or the two of an Answer."""
+    if isinstance(side, Answer):
+        return {SEGMENTS: side.segments, VALUES: side.values}
+    if isinstance(side, pl.DataFrame):
+        return {"": side}
+    if isinstance(side, pl.LazyFrame):
+        return {"": side.collect()}
+    if hasattr(side, "__arrow_c_stream__"):
+        return {"": pl.DataFrame(side)}
+    raise SchemaError(
+        f"{name} is a {type(side).__qualname__}, which is no table; expected a polars frame, an Answer, the path of a "
+        "file, or an object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)"
+    )
+
+
+def keys_of(local: pl.DataFrame, remote: pl.DataFrame) -> tuple[str, ...]:
+    """Find the keys of two tables, which must be of one kind."""
+    kinds = {name: _kind(frame) for name, frame in (("local", local), ("remote", remote)) if frame.width}
+    for name, frame in (("local", local), ("remote", remote)):
+        if name in kinds and kinds[name] is None:
+            raise SchemaError(
+                f"{name} has no keys that are known: its columns are {listed(frame.columns)}; expected "
+                + ", or ".join(" and ".join(keys) for keys in KINDS.values())
+            )
+    if not kinds:
+        raise SchemaError("neither side has a column")
+    found = list(dict.fromkeys(kinds.values()))
+    if len(found) > 1:
+        said = " and ".join(f"{name} holds {kind} ({', '.join(KINDS[str(kind)])})" for name, kind in kinds.items())
+        raise SchemaError(f"{said}; expected tables of one kind")
+    return KINDS[str(found[0])]
+
+
+def _kind(frame: pl.DataFrame) -> str | None:
+    return next((kind for kind, keys in KINDS.items() if set(keys) <= set(frame.columns)), None)
+
+
+def join_ready(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bring the keys of both sides to the same types, and see that none is null."""
+    casts: dict[str, type[pl.DataType]] = {}
+    for key in keys:
+        types = local.schema[key], remote.schema[key]
+        for side, frame, dtype in (("local", local, types[0]), ("remote", remote, types[1])):
+            if nulls := frame[key].null_count():
+                rows = "row" if nulls == 1 else "rows"
+                raise DataError(f"column {key!r} of {side} is null in {nulls:,} {rows}; expected a key in every row")
+            if not (dtype.is_integer() if key == "period" else _is_label(dtype)):
+                expected = "integers" if key == "period" else "text"
+                hint = f". Hint: cast {key!r} to Int64" if key == "period" else ""
+                raise SchemaError(f"column {key!r} of {side} has type {dtype}; expected {expected}{hint}")
+        if types[0] != types[1] or types[0] in (pl.Categorical, pl.Enum):
+            casts[key] = pl.Int64 if key == "period" else pl.String
+    return (local.cast(casts), remote.cast(casts)) if casts else (local, remote)  # type: ignore[arg-type]
+
+
+def _is_label(dtype: pl.DataType) -> bool:
+    """Tell a type whose values are written in one way only."""
+    return dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Date)
+
+
+def refuse_repeats(frame: pl.DataFrame, keys: tuple[str, ...], side: str) -> None:
+    """Refuse a table in which a key stands twice."""
+    heads, names = frame.select(keys), list(keys)
+    if names[-1] == "period":
+        # Within a run of rows of one name whose periods rise nothing stands twice: only the runs are to be looked at.
+        *names, period = names
+        begins = [pl.col(name).ne(pl.col(name).shift()) for name in names]
+        falls = pl.col(period) <= pl.col(period).shift()
+        heads = heads.filter(pl.any_horizontal(*begins, falls).fill_null(True))
+    if heads.select(names).n_unique() == heads.height:
+        return
+    again = frame.lazy().select(keys).group_by(keys).len("rows").filter(pl.col("rows") > 1).sort(keys).collect()
+    if again.height:
+        worst = again.row(0, named=True)
+        rows = worst.pop("rows")
+        more = f", and {again.height - 1:,} more keys are repeated" if again.height > 1 else ""
+        raise DataError(f"{side} has {rows:,} rows of {written(worst)}{more}; expected one row for each key")
+
+
+def written(key: dict[str, object]) -> str:
+    """Write a key for a message.
+
+    >>> written({"cohort": "2026-01", "period": 3})
+    "cohort '2026-01', period 3"
+    """
+    return ", ".join(f"{name} {value!r}" for name, value in key.items())
