@@ -12,19 +12,22 @@ class Cause:
     Parameters
     ----------
     kind
-        Of the causes of one kind at most one holds at a time: ``"timezone"``, ``"refunds"``, ``"rows missing"``.
+        Of the causes of one kind at most one holds at a time: ``"timezone"``, ``"refunds"``, ``"days missing"``.
     value
         Which of its kind this is.
     words
         How a person says it, to stand behind "with": ``"time zone America/New_York"``.
     settings
         The arguments of the public call that bring it about, as pairs; none for a fault of the data.
+    assumed
+        Whether its table takes values from the other side, which nothing here can prove: the last resort.
     """
 
     kind: str
     value: Hashable
     words: str = field(compare=False)
     settings: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    assumed: bool = field(default=False, compare=False)
 
 
 class Maker(Protocol):

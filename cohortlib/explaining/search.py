@@ -1,0 +1,197 @@
+"""The search for the causes that make the most cells agree.
+
+Each cause is tried alone; then the best few are kept, and every other cause is tried beside each of them, until nothing
+makes more cells agree or the time is over. A cause without which as many cells agree is left out in the end.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from cohortlib.errors import CohortlibError
+from cohortlib.explaining.causes import Cause, Maker
+from cohortlib.partitions import Progress
+from cohortlib.reconciling.compare import Report
+
+_WIDTH = 3  # combinations that are kept from one round to the next
+_OF_A_KIND = 4  # causes of one kind that are tried again beside others
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A combination of causes, and how many of all cells agree under it.
+
+    `score` is the share of cells that agree; of what causes that are assumed add to it, half.
+    """
+
+    causes: tuple[Cause, ...]
+    agreeing: int
+    total: int
+    score: float
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """What the best has most of: agreement, then simplicity."""
+        return self.score, -len(self.causes)
+
+
+@dataclass(frozen=True)
+class Found:
+    """All trials, the best first, and whether the time was enough for all that was to be tried."""
+
+    trials: list[Trial]
+    before: Trial
+    complete: bool
+
+    @property
+    def best(self) -> Trial:
+        """The trial under which the most cells agree, by the fewest causes."""
+        return self.trials[0]
+
+    @property
+    def equals(self) -> list[Trial]:
+        """The other trials that do as well by as many causes: what the tables cannot tell from the best."""
+        return [trial for trial in self.trials[1:] if trial.rank == self.best.rank]
+
+
+class _TimeOver(Exception):  # noqa: N818 - no error, but the end of a search
+    """The time is over."""
+
+
+class _Search:
+    def __init__(
+        self,
+        maker: Maker,
+        compare: Callable[[Any], Report],
+        deadline: float,
+        progress: Progress | None,
+    ) -> None:
+        self._maker, self._compare, self._deadline, self._progress = maker, compare, deadline, progress
+        self._trials: dict[frozenset[Cause], Trial | None] = {}
+        self._done = 0
+
+    def run(self) -> Found:
+        before = self._first()
+        complete = True
+        try:
+            self._rounds(before)
+            self._drop_idle()
+        except _TimeOver:
+            complete = False
+        if self._progress is not None:
+            self._progress(self._done, self._done)
+        trials = [trial for trial in self._trials.values() if trial is not None]
+        return Found(sorted(trials, key=lambda trial: trial.rank, reverse=True), before, complete)
+
+    def _first(self) -> Trial:
+        """Try no cause at all: what fails here is the caller's to hear."""
+        report = self._compare(self._maker.table(()))
+        trial = Trial((), report.agreeing, report.total, _share(report))
+        self._trials[frozenset()] = trial
+        self._reports = {frozenset[Cause](): report}
+        return trial
+
+    def _rounds(self, before: Trial) -> None:
+        kept, again = [before], None
+        while kept and max(trial.score for trial in kept) < 1.0:
+            asked = [(trial, self._beside(trial, again)) for trial in kept]
+            tried = self._round((trial, cause) for trial, causes in asked for cause in causes)
+            if again is None:
+                again = self._worth_more()
+            kept = sorted(tried, key=lambda trial: trial.rank, reverse=True)[:_WIDTH]
+
+    def _beside(self, trial: Trial, again: set[Cause] | None) -> list[Cause]:
+        """Name the causes to try beside those of a trial: at first all, then those that did well, and new ones."""
+        kinds = {cause.kind for cause in trial.causes}
+        known = {cause for causes in self._trials for cause in causes}
+        return [
+            cause
+            for cause in self._maker.causes(trial.causes, self._report(trial))
+            if cause.kind not in kinds and (again is None or cause in again or cause not in known)
+        ]
+
+    def _round(self, pairs: Iterable[tuple[Trial, Cause]]) -> list[Trial]:
+        """Try each cause beside a trial; give those trials, each once, that are better than what they began with."""
+        pairs = list(pairs)
+        better = {}
+        for left, (trial, cause) in zip(range(len(pairs), 0, -1), pairs, strict=True):
+            tried = self._try((*trial.causes, cause), left)
+            if tried is not None and tried.score > trial.score:
+                better[frozenset(tried.causes)] = tried
+        return list(better.values())
+
+    def _worth_more(self) -> set[Cause]:
+        """Choose the causes to try beside others: of each kind those few under which alone the most cells agree."""
+        alone = [trial for trial in self._trials.values() if trial is not None and len(trial.causes) == 1]
+        kinds: dict[str, list[Cause]] = {}
+        for trial in sorted(alone, key=lambda trial: trial.rank, reverse=True):
+            kinds.setdefault(trial.causes[0].kind, []).append(trial.causes[0])
+        return {cause for causes in kinds.values() for cause in causes[:_OF_A_KIND]}
+
+    def _drop_idle(self) -> None:
+        """Try the best without each of its causes."""
+        best = None
+        while best != (now := max(filter(None, self._trials.values()), key=lambda trial: trial.rank)):
+            best = now
+            for rest in _without_one(best.causes):
+                self._try(rest, 1)
+
+    def _try(self, causes: tuple[Cause, ...], left: int) -> Trial | None:
+        """Recompute the table under some causes; None where there is none, as where they contradict the data."""
+        key = frozenset(causes)
+        if key not in self._trials:
+            if monotonic() > self._deadline:
+                raise _TimeOver
+            try:
+                report = self._compare(self._maker.table(causes))
+            except CohortlibError:
+                self._trials[key] = None
+            else:
+                self._trials[key] = Trial(causes, report.agreeing, report.total, self._score(causes, _share(report)))
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done, self._done + left)
+        return self._trials[key]
+
+    def _score(self, causes: tuple[Cause, ...], share: float) -> float:
+        """Weigh what is assumed: that cells agree where one side was taken for the other proves little."""
+        proven = tuple(cause for cause in causes if not cause.assumed)
+        if len(proven) == len(causes):
+            return share
+        without = self._try(proven, 1)
+        return share / 2 + (without.score if without is not None else 0.0) / 2
+
+    def _report(self, trial: Trial) -> Report:
+        key = frozenset(trial.causes)
+        if key not in self._reports:
+            self._reports[key] = self._compare(self._maker.table(trial.causes))
+        return self._reports[key]
+
+
+def _share(report: Report) -> float:
+    return report.agreeing / report.total if report.total else 1.0
+
+
+def _without_one(causes: tuple[Cause, ...]) -> Iterator[tuple[Cause, ...]]:
+    for at in range(len(causes)):
+        yield causes[:at] + causes[at + 1 :]
+
+
+def search(
+    maker: Maker, compare: Callable[[Any], Report], *, seconds: float, progress: Progress | None = None
+) -> Found:
+    """Search for the causes that make the most cells agree.
+
+    Parameters
+    ----------
+    maker
+        Recomputes the table.
+    compare
+        Compares a recomputed table with the other one.
+    seconds
+        After this time no further trial is begun.
+    progress
+        Called with the number of trials done, and of all as far as is known.
+    """
+    return _Search(maker, compare, monotonic() + seconds, progress).run()
