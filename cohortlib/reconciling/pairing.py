@@ -396,6 +396,6 @@ def _in_step(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -
 
 def _joined(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.Series, pl.Series]:
     """Find the rows that both sides have, in the order of the local ones."""
-    left, right = local.select(keys).with_row_index("local row"), remote.select(keys).with_row_index("remote row")
-    found = left.join(right, on=keys, how="inner", maintain_order="left")
-    return found["local row"], found["remote row"]
+    left, right = (frame.lazy().select(keys).with_row_index(name) for frame, name in ((local, "l"), (remote, "r")))
+    found = left.join(right, on=keys, how="inner", maintain_order="left").select("l", "r").collect()
+    return found["l"], found["r"]
