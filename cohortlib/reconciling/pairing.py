@@ -10,7 +10,7 @@ import polars as pl
 
 from cohortlib.errors import DataError, SchemaError, listed
 from cohortlib.reconciling import tolerances as allowed
-from cohortlib.reconciling.sides import join_ready, keys_of, refuse_repeats, written
+from cohortlib.reconciling.sides import hashes, join_ready, keys_of, refuse_repeats, written
 from cohortlib.reconciling.tolerances import Tolerance, Tolerances
 
 OUTCOMES = ("match", "differ", "only_local", "only_remote", "null_local", "null_remote")
@@ -272,10 +272,12 @@ def compare(
     for side, frame in (("local", local), ("remote", remote)):
         _refuse_what_is_no_number(frame, keys, fields, side)
     rows: tuple[pl.Series | None, pl.Series | None] = (None, None)
-    refuse_repeats(local, keys, "local")
+    numbers = hashes(local, keys)
+    refuse_repeats(local, keys, "local", numbers)
     if not _in_step(local, remote, keys):
-        refuse_repeats(remote, keys, "remote")
-        rows = _joined(local, remote, keys)
+        others = hashes(remote, keys)
+        refuse_repeats(remote, keys, "remote", others)
+        rows = _joined(local, remote, keys, numbers, others)
     pairs = side_by_side(local, remote, (), fields, *rows)
     counts = pairs.select(field.agree(_has_nulls(pairs, field)).sum().alias(field.name) for field in fields).row(0)
     return Compared(name, keys, fields, local, remote, *rows, counts, *only)
@@ -394,8 +396,21 @@ def _in_step(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -
     return local.height == remote.height and all(local[key].equals(remote[key]) for key in keys[::-1])
 
 
-def _joined(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.Series, pl.Series]:
+def _joined(
+    local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...], numbers: pl.Series, others: pl.Series
+) -> tuple[pl.Series, pl.Series]:
     """Find the rows that both sides have, in the order of the local ones."""
-    left, right = (frame.lazy().select(keys).with_row_index(name) for frame, name in ((local, "l"), (remote, "r")))
-    found = left.join(right, on=keys, how="inner", maintain_order="left").select("l", "r").collect()
-    return found["l"], found["r"]
+    # One number is joined several times as fast as three keys, one of them a text. That equal numbers are of equal
+    # keys is seen afterwards.
+    found = _rows(pl.LazyFrame({"number": numbers}), pl.LazyFrame({"number": others}))
+    left, right = local.select(keys)[found["local"]], remote.select(keys)[found["remote"]]
+    if not all(left[key].equals(right[key]) for key in keys):
+        found = _rows(local.lazy().select(keys), remote.lazy().select(keys))
+    return found["local"], found["remote"]
+
+
+def _rows(local: pl.LazyFrame, remote: pl.LazyFrame) -> pl.DataFrame:
+    """Join two tables on all that they hold; give the places of the rows."""
+    keys = local.collect_schema().names()
+    found = local.with_row_index("local").join(remote.with_row_index("remote"), on=keys, how="inner")
+    return found.select("local", "remote").sort("local").collect()

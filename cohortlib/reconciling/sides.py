@@ -19,7 +19,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "segments": ("segment_start_date", "type"),
     "accounting": ("date",),
 }
-_SMALL = 10_000  # rows
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 SEGMENTS, VALUES = "segments", "values"  # the two tables of an Answer
 
@@ -85,16 +85,15 @@ def _is_label(dtype: pl.DataType) -> bool:
     return dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Date)
 
 
-def refuse_repeats(frame: pl.DataFrame, keys: tuple[str, ...], side: str) -> None:
-    """Refuse a table in which a key stands twice."""
-    heads, names = frame.select(keys), list(keys)
-    if names[-1] == "period" and frame.height > _SMALL:
-        # Within a run of rows of one name whose periods rise nothing stands twice: only the runs are to be looked at.
-        *names, period = names
-        begins = [pl.col(name).ne(pl.col(name).shift()) for name in names]
-        falls = pl.col(period) <= pl.col(period).shift()
-        heads = heads.filter(pl.any_horizontal(*begins, falls).fill_null(True))
-    if heads.select(names).n_unique() == heads.height:
+def hashes(frame: pl.DataFrame, keys: tuple[str, ...]) -> pl.Series:
+    """Give a number for each row that is the same for the same keys, and hardly ever for others."""
+    mixed = [pl.col(key).hash(seed) * pl.lit(_ODD[seed], pl.UInt64) for seed, key in enumerate(keys)]
+    return frame.select(pl.sum_horizontal(mixed)).to_series()
+
+
+def refuse_repeats(frame: pl.DataFrame, keys: tuple[str, ...], side: str, numbers: pl.Series) -> None:
+    """Refuse a table in which a key stands twice, given the numbers of its rows."""
+    if numbers.n_unique() == frame.height:
         return
     again = frame.lazy().select(keys).group_by(keys).len("rows").filter(pl.col("rows") > 1).sort(keys).collect()
     if again.height:
