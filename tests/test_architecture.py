@@ -44,6 +44,7 @@ ORDER = [
     "reconciling.tolerances",
     "reconciling.sides",
     "reconciling.pairing",
+    "reconciling.words",
     "reconciling.compare",
     "adapty.composing",
     "adapty.compute",

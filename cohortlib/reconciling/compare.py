@@ -1,11 +1,14 @@
 """Compare a computed table with the vendor's, cell by cell."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 
 from cohortlib.errors import SchemaError, SettingError
+from cohortlib.reconciling import words
 from cohortlib.reconciling.pairing import Compared, compare
 from cohortlib.reconciling.sides import Side, tables
 from cohortlib.reconciling.tolerances import Tolerances
@@ -107,6 +110,14 @@ class Report:
 
     tables: tuple[Compared, ...]
 
+    def __str__(self) -> str:
+        blocks = (
+            words.summary_block(self.summary),
+            words.cohorts_block(self.cohorts),
+            words.cells_block(self.differences),
+        )
+        return "\n\n".join([self.sentence, *(str(block) for block in blocks if block), *words.left_out(self.tables)])
+
     def __repr__(self) -> str:
         return f"Report({self.agreeing:,} of {self.total:,} cells agree)"
 
@@ -124,6 +135,11 @@ class Report:
     def ok(self) -> bool:
         """Tell whether every cell matches."""
         return self.agreeing == self.total
+
+    @cached_property
+    def sentence(self) -> str:
+        """Say how many cells agree, how the others are, and what they have in common."""
+        return words.sentence(self.tables, self.differences)
 
     @property
     def only_local_fields(self) -> tuple[str, ...]:
@@ -221,3 +237,22 @@ class Report:
             )
             .collect()
         )
+
+    def to_dict(self, limit: int | None = 1000) -> dict[str, Any]:
+        """Give all but the cells that agree as Python values; of the differences the `limit` worst, None for all."""
+        differences = self.differences if limit is None else self.differences.head(limit)
+        return {
+            "ok": self.ok,
+            "agreeing": self.agreeing,
+            "total": self.total,
+            "sentence": self.sentence,
+            "only_local_fields": list(self.only_local_fields),
+            "only_remote_fields": list(self.only_remote_fields),
+            "summary": self.summary.to_dicts(),
+            "cohorts": self.cohorts.to_dicts(),
+            "differences": differences.with_columns(pl.selectors.temporal().cast(pl.String)).to_dicts(),
+        }
+
+    def to_json(self, limit: int | None = 1000) -> str:
+        """Give what :meth:`to_dict` gives as JSON."""
+        return json.dumps(self.to_dict(limit), ensure_ascii=False, allow_nan=False)

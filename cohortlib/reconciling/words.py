@@ -1,0 +1,177 @@
+"""What a comparison found, in words and plain tables; all text is ASCII but for what the data hold."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from cohortlib.reconciling.pairing import Compared
+
+WORST = 10  # cells and cohorts that are shown
+WIDEST = 18  # characters of a name
+
+_ONE_SIDED = {
+    "null_local": "null in local only",
+    "null_remote": "null in remote only",
+    "only_local": "in rows of local only",
+    "only_remote": "in rows of remote only",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table of text under a title: a column of cells for each header, aligned left where it is of names."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int  # the first columns, which are aligned left
+
+    @property
+    def columns(self) -> list[list[str]]:
+        """The cells column by column."""
+        return [[row[i] for row in self.rows] for i in range(len(self.headers))]
+
+    def __str__(self) -> str:
+        widths = [max(map(len, (head, *column))) for head, column in zip(self.headers, self.columns, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < self.names else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in (self.headers, *self.rows)
+        ]
+        return "\n".join([self.title, *(f"  {line}" for line in lines)])
+
+
+def sentence(tables: Sequence[Compared], differences: pl.DataFrame) -> str:
+    """Say in a sentence how many cells agree, how the others are, and what they have in common."""
+    total, agreeing = (sum(getattr(table, name) for table in tables) for name in ("total", "agreeing"))
+    if not total:
+        return "Neither side has a row."
+    if total == agreeing:
+        return "The only cell agrees." if total == 1 else f"All {total:,} cells agree."
+    counts = dict(differences.group_by("outcome").len().iter_rows())
+    said = [f"{counts['differ']:,} {'differs' if counts['differ'] == 1 else 'differ'}"] if "differ" in counts else []
+    for outcome, words in _ONE_SIDED.items():
+        if outcome in counts:
+            said.append(f"{counts[outcome]:,} {'is' if counts[outcome] == 1 else 'are'} {words}")
+    where = common(tables[0], differences)
+    which = "" if not where else f", {'all ' if total - agreeing > 1 else ''}{where}"
+    return f"{agreeing:,} of {total:,} cells agree; {', '.join(said)}{which}."
+
+
+def common(table: Compared, differences: pl.DataFrame) -> str:
+    """Say what all differences have in common: a cohort, a customer, a period, a field."""
+    found = []
+    keys = ("segment_start_date",) if table.keys[0] == "segment_start_date" else table.keys
+    for column in (*keys, "field"):
+        values = differences[column].unique() if column in differences.columns else pl.Series()
+        if len(values) == 1 and values[0] is not None:
+            name = {"segment_start_date": "segment", "user_id": "customer"}.get(column, column)
+            # of a date there are many, of a customer and of a field only the words "of" fit
+            found.append(f"{'of' if name == 'field' else 'at' if name == 'period' else 'in'} {name} {text(values[0])}")
+    return " ".join(found)
+
+
+def summary_block(summary: pl.DataFrame) -> Block:
+    """Lay out the counts of each field; outcomes that no cell has are left out."""
+    counts = ["match", *(name for name in (*("differ",), *_ONE_SIDED) if summary[name].sum() or name == "differ")]
+    names = [name for name in ("table", "field") if name in summary.columns]
+    headers = (*names, "cells", *(count.replace("_", " ") for count in counts), "largest", "at")
+    rows = [
+        (
+            *(text(row[name]) for name in names),
+            f"{row['cells']:,}",
+            *(f"{row[count]:,}" for count in counts),
+            number(row["largest"]),
+            short(row["where"] or "", 32).replace("'", ""),
+        )
+        for row in summary.iter_rows(named=True)
+    ]
+    return Block("Fields", headers, tuple(rows), len(names))
+
+
+def cohorts_block(cohorts: pl.DataFrame) -> Block | None:
+    """Lay out the cohorts that hold the worst differences."""
+    group = cohorts.columns[: cohorts.columns.index("cells")]
+    worst = cohorts.filter(pl.col("agreeing") < pl.col("cells"))
+    if worst.is_empty():
+        return None
+    what = {"cohort": "cohorts", "date": "periods"}.get(group[0], "segments")
+    shown = f" (of {worst.height:,} that differ)" if worst.height > WORST else ""
+    rows = [
+        (
+            *(short(row[name]) for name in group),
+            f"{row['cells']:,}",
+            f"{row['agreeing']:,}",
+            text(row["worst_field"]),
+            number(row["worst_difference"]),
+        )
+        for row in worst.head(WORST).iter_rows(named=True)
+    ]
+    headers = (*group, "cells", "agree", "worst field", "difference")
+    return Block(f"Worst {what}{shown}", headers, tuple(rows), len(group))
+
+
+def cells_block(differences: pl.DataFrame, limit: int = WORST) -> Block | None:
+    """Lay out the worst cells."""
+    if differences.is_empty():
+        return None
+    keys = differences.columns[: differences.columns.index("field") + 1]
+    shown = f" (of {differences.height:,})" if differences.height > limit else ""
+    rows = [
+        (
+            *("" if row[key] is None else short(row[key]) for key in keys),
+            value(row, "local"),
+            value(row, "remote"),
+            number(row["difference"]),
+            row["outcome"].replace("_", " "),
+        )
+        for row in differences.head(limit).iter_rows(named=True)
+    ]
+    headers = (*keys, "local", "remote", "difference", "outcome")
+    return Block(f"Worst cells{shown}", headers, tuple(rows), len(keys))
+
+
+def left_out(tables: Iterable[Compared]) -> list[str]:
+    """Name the fields that only one side has."""
+    said = []
+    for table in tables:
+        where = f" of {table.name}" if table.name else ""
+        for side, fields in (("local", table.only_local_fields), ("remote", table.only_remote_fields)):
+            if fields:
+                said.append(f"Not compared{where}, for only {side} has it: {', '.join(map(short, fields))}")
+    return said
+
+
+def value(row: dict[str, object], side: str) -> str:
+    """Write the value of a side of a cell."""
+    written = row.get(f"{side}_text")
+    return short(written) if written is not None else number(row[side])
+
+
+def number(found: object) -> str:
+    """Write a number so that a cent and a millionth are seen, and nothing for none.
+
+    >>> number(1234567.891), number(0.5333333), number(250000.0), number(None)
+    ('1,234,567.89', '0.533333', '250,000', '-')
+    """
+    if not isinstance(found, int | float):
+        return "-"
+    if abs(found) >= 1e15:
+        return f"{found:.6g}"
+    if found == int(found):
+        return f"{int(found):,}"
+    return f"{found:,.2f}" if abs(found) >= 1000 else f"{found:.6g}"
+
+
+def text(found: object) -> str:
+    """Write what the data hold, without what a terminal could act on."""
+    return "-" if found is None else "".join(mark if mark.isprintable() else "?" for mark in str(found))
+
+
+def short(found: object, width: int = WIDEST) -> str:
+    """Cut a long text."""
+    whole = text(found)
+    return whole if len(whole) <= width else f"{whole[: width - 2]}.."
