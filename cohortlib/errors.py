@@ -6,7 +6,17 @@
     ├── SettingError   an argument is not one of the values it may take (also a ValueError)
     ├── SourceError    a file is missing, unreadable or of an unknown kind (also an OSError)
     ├── SchemaError    a column is missing or of the wrong type, or the input is no table (also a TypeError)
-    └── DataError      the values themselves: nulls, NaN, out of range, activity before joined (also a ValueError)
+    ├── DataError      the values themselves: nulls, NaN, out of range, activity before joined (also a ValueError)
+    └── FetchError     a vendor's table could not be fetched, or what it sent cannot be read
+        ├── AuthenticationError   the key or the token is missing, wrong or too old (401)
+        ├── ForbiddenError        the key may not see this (403)
+        ├── NotFoundError         there is nothing at this address (404)
+        ├── RefusedError          the request is refused, with the vendor's reasons (400, 409, 413, 422, other 4xx)
+        ├── RateLimitError        too many requests, after every retry (429)
+        ├── ServerError           the vendor's server failed (5xx)
+        ├── TransportError        no answer: no connection, too slow, cut short (also a ConnectionError)
+        └── ReplyError            an answer that is not what the vendor publishes: not JSON, of another shape, too
+                                  large, a redirect (also a ValueError)
 
     CohortlibWarning   rows or users that were left out or read in another way, always with their count
 
@@ -17,7 +27,23 @@ import sys
 import warnings
 from collections.abc import Iterable
 
-__all__ = ["CohortlibError", "CohortlibWarning", "DataError", "SchemaError", "SettingError", "SourceError"]
+__all__ = [
+    "AuthenticationError",
+    "CohortlibError",
+    "CohortlibWarning",
+    "DataError",
+    "FetchError",
+    "ForbiddenError",
+    "NotFoundError",
+    "RateLimitError",
+    "RefusedError",
+    "ReplyError",
+    "SchemaError",
+    "ServerError",
+    "SettingError",
+    "SourceError",
+    "TransportError",
+]
 
 
 class CohortlibError(Exception):
@@ -38,6 +64,67 @@ class SchemaError(CohortlibError, TypeError):
 
 class DataError(CohortlibError, ValueError):
     """The values of a column are not what the computation needs."""
+
+
+class FetchError(CohortlibError):
+    """A vendor's table could not be fetched, or what it sent cannot be read.
+
+    Attributes
+    ----------
+    status
+        The HTTP status; None where there was no answer, or where a saved one was read.
+    body
+        The start of the answer, as text and without the secrets that were sent.
+    """
+
+    def __init__(self, message: str, status: int | None = None, body: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class AuthenticationError(FetchError):
+    """The key or the token is missing, wrong or too old."""
+
+
+class ForbiddenError(FetchError):
+    """The key may not see what was asked for."""
+
+
+class NotFoundError(FetchError):
+    """There is nothing at the address."""
+
+
+class RefusedError(FetchError):
+    """The request itself is refused; the message has the vendor's reasons."""
+
+
+class RateLimitError(FetchError):
+    """There were too many requests, also after every retry.
+
+    Attributes
+    ----------
+    retry_after
+        The seconds to wait that the server named last, or None.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, body: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, status, body)
+        self.retry_after = retry_after
+
+
+class ServerError(FetchError):
+    """The vendor's server failed, also after every retry."""
+
+
+class TransportError(FetchError, ConnectionError):
+    """There was no answer: no connection, too slow, or cut short."""
+
+
+class ReplyError(FetchError, ValueError):
+    """An answer is not what the vendor publishes: not JSON, of another shape, too large, or a redirect."""
 
 
 class CohortlibWarning(UserWarning):

@@ -15,6 +15,7 @@ PACKAGE = Path(cohortlib.__file__).parent
 ORDER = [
     "errors",
     "periods",
+    "replies",
     "kernels",
     "sources",
     "schema",
@@ -24,6 +25,7 @@ ORDER = [
     "cohorts",
     "metrics",
     "termina.fields",
+    "termina.replies",
     "customers",
     "sinks",
     "termina.compute",
@@ -40,6 +42,7 @@ ORDER = [
     "adapty.sums",
     "adapty.forecast",
     "adapty.fields",
+    "adapty.replies",
     "adapty.answer",
     "reconciling.tolerances",
     "reconciling.sides",

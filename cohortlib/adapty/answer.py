@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -22,20 +24,22 @@ class Answer:
         Float64, counts Int64, dates text. Where a prediction was asked for, `predict_reason` says why there is none.
     values
         One row for each segment and period, under segment_start_date and type: the fields of the API.
+    request
+        What was asked for.
     report
         What of the input was left out or is worth knowing, by count: `rows`, then rows that do not count (sandbox,
         other_events, unknown_events, family_shared, granted, upgraded, nulls, after_to, duplicates), then
         refunds_without_payment, before_install (rows), shared_chains, and the users not_in_installs and
-        without_install.
-    request, conventions
-        What was asked for.
+        without_install. Empty in an answer that was fetched.
+    conventions
+        The readings that were chosen; None in an answer that was fetched.
     """
 
     segments: pl.DataFrame
     values: pl.DataFrame
-    report: dict[str, int]
     request: Request
-    conventions: Conventions
+    report: dict[str, int] = attribute(default_factory=dict)
+    conventions: Conventions | None = None
 
     def __repr__(self) -> str:
         first, last = self.request.date
@@ -46,16 +50,18 @@ class Answer:
 
     @property
     def _columns(self) -> int:
-        return self.values.height // max(self.segments.height, 1)
+        return self.values["period"].n_unique()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON that the API returns, as Python values."""
-        cells = self.values.drop(SEGMENT).to_dicts()
-        width = self._columns
+        keys = list(SEGMENT)
+        widths = self.values.group_by(keys).len()
+        counts = self.segments.select(keys).join(widths, on=keys, how="left", maintain_order="left")["len"]
+        cells, segments = iter(self.values.drop(SEGMENT).to_dicts()), self.segments.drop("predict_reason", strict=False)
         return {
             "data": [
-                segment | {"values": cells[i * width : (i + 1) * width]}
-                for i, segment in enumerate(self.segments.drop("predict_reason", strict=False).to_dicts())
+                segment | {"values": list(islice(cells, count or 0))}
+                for segment, count in zip(segments.to_dicts(), counts, strict=True)
             ]
         }
 
@@ -73,15 +79,18 @@ class Answer:
 
     @cached_property
     def _wide(self) -> pl.DataFrame:
-        width = self._columns
-        cells = shown(self.values, self.request).to_numpy().reshape(self.segments.height, width)
+        keys, periods = list(SEGMENT), self.values["period"].unique().sort()
+        # One cell for each segment and period; a vendor's answer may lack some.
+        grid = self.segments.select(keys).join(periods.to_frame(), how="cross", maintain_order="left_right")
+        cells = self.values.select(*keys, "period", shown(self.values, self.request).alias("cell"))
+        found = grid.join(cells, on=[*keys, "period"], how="left", maintain_order="left")["cell"]
         stem = "day" if self.request.period_type == "days" else "period"
-        periods = self.values["period"].head(width).to_list()
         totals = self.segments.drop("predict", "predict_reason", strict=False)
         if self.segments["predict"].null_count() < self.segments.height:
             prediction = self.segments.select(pl.col("predict").struct.unnest()).rename(lambda name: f"predict_{name}")
             totals = totals.hstack(prediction)
-        return totals.hstack([pl.Series(f"{stem}_{period}", cells[:, i]) for i, period in enumerate(periods)])
+        names = [f"{stem}_{period}" for period in periods]
+        return totals.hstack([found.gather_every(len(names), i).alias(name) for i, name in enumerate(names)])
 
 
 def shown(values: pl.DataFrame, request: Request) -> pl.Series:

@@ -26,11 +26,11 @@ def compose(
     days = question.request.period_type == "days"
     table = (_days if days else _renewals)(whole, question)
     return Answer(
-        _segments(table, segments, question).hstack(_predictions(predictions, len(segments) + 1, question)),
-        _values(table, segments, question),
-        report,
-        question.request,
-        question.conventions,
+        segments=_segments(table, segments, question).hstack(_predictions(predictions, len(segments) + 1, question)),
+        values=_values(table, segments, question),
+        request=question.request,
+        report=report,
+        conventions=question.conventions,
     )
 
 
