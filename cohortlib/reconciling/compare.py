@@ -3,12 +3,14 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from cohortlib.errors import SchemaError, SettingError
 from cohortlib.reconciling import words
+from cohortlib.reconciling.files import labelled
 from cohortlib.reconciling.pairing import Compared, compare
 from cohortlib.reconciling.sides import Side, tables
 from cohortlib.reconciling.tolerances import Tolerances
@@ -64,6 +66,10 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
             f"local holds {holders[0]}, remote holds {holders[1]}; expected tables of one kind. Hint: of an Answer, "
             "give .values or .segments"
         )
+    if isinstance(remote, str | Path):
+        sides = sides[0], {name: labelled(table, sides[0][name]) for name, table in sides[1].items()}
+    if isinstance(local, str | Path):
+        sides = {name: labelled(table, sides[1][name]) for name, table in sides[0].items()}, sides[1]
     names = list(sides[0])
     if len(names) == 1:
         return Report((compare(sides[0][names[0]], sides[1][names[0]], names[0], tolerances),))
@@ -115,6 +121,7 @@ class Report:
             words.summary_block(self.summary),
             words.cohorts_block(self.cohorts),
             words.cells_block(self.differences),
+            words.rows_block(self.tables),
         )
         return "\n\n".join([self.sentence, *(str(block) for block in blocks if block), *words.left_out(self.tables)])
 
@@ -206,10 +213,15 @@ class Report:
 
     @cached_property
     def cohorts(self) -> pl.DataFrame:
-        """A row for each cohort (segment, date): cells, agreeing, and the field and difference of its worst cell.
+        """A row for each cohort (segment, date): cells, agreeing, worst_field and worst_difference.
 
-        The cohorts that hold the worst differences come first, as in `differences`; then those where all agree.
+        The cohorts that hold the worst cells come first, as in `differences`; then those where all agree. The worst
+        difference is one of two numbers where there is one.
         """
+
+        def measured(column: str) -> pl.Expr:
+            return pl.col(column).filter(pl.col("difference").is_not_null()).first()
+
         group = self.tables[0].group
         sizes = pl.concat(table.sizes() for table in self.tables).group_by(group).agg(pl.col("cells").sum())
         worst = (
@@ -218,8 +230,8 @@ class Report:
             .group_by(group, maintain_order=True)
             .agg(
                 pl.len().alias("differing"),
-                worst_field=pl.col("field").first(),
-                worst_difference=pl.col("difference").first(),
+                worst_field=pl.coalesce(measured("field"), pl.col("field").first()),
+                worst_difference=measured("difference"),
                 weight=pl.col("weight").first(),
             )
         )

@@ -6,8 +6,9 @@ from typing import TypeAlias
 import polars as pl
 
 from cohortlib.adapty.answer import Answer
-from cohortlib.errors import DataError, SchemaError, listed
-from cohortlib.sources import ArrowStream
+from cohortlib.errors import DataError, SchemaError, SourceError, listed
+from cohortlib.reconciling.files import SEGMENTS, VALUES, read
+from cohortlib.sources import ArrowStream, first_line
 
 Side: TypeAlias = pl.DataFrame | pl.LazyFrame | Answer | ArrowStream | str | Path
 
@@ -21,19 +22,22 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
-SEGMENTS, VALUES = "segments", "values"  # the two tables of an Answer
-
 
 def tables(side: Side, name: str) -> dict[str, pl.DataFrame]:
     """Give the tables of a side: one without a name, or the two of an Answer."""
     if isinstance(side, Answer):
         return {SEGMENTS: side.segments, VALUES: side.values}
+    if isinstance(side, str | Path):
+        return read(str(side))
     if isinstance(side, pl.DataFrame):
         return {"": side}
-    if isinstance(side, pl.LazyFrame):
-        return {"": side.collect()}
-    if hasattr(side, "__arrow_c_stream__"):
-        return {"": pl.DataFrame(side)}
+    try:
+        if isinstance(side, pl.LazyFrame):
+            return {"": side.collect()}
+        if hasattr(side, "__arrow_c_stream__"):
+            return {"": pl.DataFrame(side)}
+    except Exception as error:
+        raise SourceError(f"{name}, a {type(side).__qualname__}, cannot be read: {first_line(error)}") from error
     raise SchemaError(
         f"{name} is a {type(side).__qualname__}, which is no table; expected a polars frame, an Answer, the path of a "
         "file, or an object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)"
@@ -64,6 +68,7 @@ def _kind(frame: pl.DataFrame) -> str | None:
 
 def join_ready(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Bring the keys of both sides to the same types, and see that none is null."""
+    local, remote = _typed_as(local, remote, keys), _typed_as(remote, local, keys)
     casts: dict[str, type[pl.DataType]] = {}
     for key in keys:
         types = local.schema[key], remote.schema[key]
@@ -78,6 +83,15 @@ def join_ready(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...])
         if types[0] != types[1] or types[0] in (pl.Categorical, pl.Enum):
             casts[key] = pl.Int64 if key == "period" else pl.String
     return (local.cast(casts), remote.cast(casts)) if casts else (local, remote)  # type: ignore[arg-type]
+
+
+def _typed_as(frame: pl.DataFrame, other: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
+    """Give a table without rows, of which a file does not tell the types, those of the other side."""
+    if frame.height:
+        return frame
+    unknown = {key: pl.Int64() if key == "period" else pl.String() for key in keys}
+    types = {key: other.schema[key] for key in keys} if other.height else unknown
+    return frame.with_columns(pl.lit(None, kind).alias(key) for key, kind in types.items())
 
 
 def _is_label(dtype: pl.DataType) -> bool:

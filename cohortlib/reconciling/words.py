@@ -16,6 +16,14 @@ _ONE_SIDED = {
     "only_local": "in rows of local only",
     "only_remote": "in rows of remote only",
 }
+_IN_WORDS = {
+    "cohort": "in cohort",
+    "user_id": "of customer",
+    "segment_start_date": "in segment",
+    "period": "at period",
+    "date": "at date",
+    "field": "of field",
+}
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,7 @@ def common(table: Compared, differences: pl.DataFrame) -> str:
     for column in (*keys, "field"):
         values = differences[column].unique() if column in differences.columns else pl.Series()
         if len(values) == 1 and values[0] is not None:
-            name = {"segment_start_date": "segment", "user_id": "customer"}.get(column, column)
-            # of a date there are many, of a customer and of a field only the words "of" fit
-            found.append(f"{'of' if name == 'field' else 'at' if name == 'period' else 'in'} {name} {text(values[0])}")
+            found.append(f"{_IN_WORDS[column]} {text(values[0])}")
     return " ".join(found)
 
 
@@ -115,7 +121,8 @@ def cohorts_block(cohorts: pl.DataFrame) -> Block | None:
 
 
 def cells_block(differences: pl.DataFrame, limit: int = WORST) -> Block | None:
-    """Lay out the worst cells."""
+    """Lay out the worst cells of the rows that both sides have."""
+    differences = differences.filter(~pl.col("outcome").is_in(["only_local", "only_remote"]))
     if differences.is_empty():
         return None
     keys = differences.columns[: differences.columns.index("field") + 1]
@@ -132,6 +139,27 @@ def cells_block(differences: pl.DataFrame, limit: int = WORST) -> Block | None:
     ]
     headers = (*keys, "local", "remote", "difference", "outcome")
     return Block(f"Worst cells{shown}", headers, tuple(rows), len(keys))
+
+
+def rows_block(tables: Iterable[Compared], limit: int = WORST) -> Block | None:
+    """Lay out the first rows that only one side has."""
+    found = [
+        rows.select(
+            pl.lit(side).alias("side"), *([pl.lit(table.name).alias("table")] if table.name else []), *table.keys
+        )
+        for table in tables
+        for side, rows in zip(("local", "remote"), table.unpaired, strict=True)
+    ]
+    count = sum(part.height for part in found)
+    if not count:
+        return None
+    rows = pl.concat([part.sort(part.columns).head(limit) for part in found], how="diagonal")
+    headers = ["side", *(name for name in ("table", "cohort", "segment_start_date", "type", "user_id", "date", "period")
+                         if name in rows.columns)]  # fmt: skip
+    kept = rows.select(headers).head(limit)
+    shown = f" (of {count:,})" if count > limit else ""
+    cells = tuple(tuple("" if cell is None else short(cell) for cell in row) for row in kept.iter_rows())
+    return Block(f"Rows that only one side has{shown}", tuple(headers), cells, len(headers))
 
 
 def left_out(tables: Iterable[Compared]) -> list[str]:
