@@ -334,7 +334,8 @@ def _usual(field: str, nature: Nature) -> Tolerance:
 
 def _alike(local: pl.Series, remote: pl.Series) -> tuple[pl.Series, pl.Series, Nature]:
     """Bring the values of a field to one type, without a loss where they are to be equal."""
-    local, remote = _plain(local, remote.dtype), _plain(remote, local.dtype)
+    local = _plain(local, remote.dtype)
+    remote = _plain(remote, local.dtype)
     types = local.dtype, remote.dtype
     if all(dtype.is_integer() for dtype in types):
         if types[0] != types[1]:
