@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cohortlib import adapty, errors, termina
+    from cohortlib.explaining.explain import explain
     from cohortlib.reconciling.compare import reconcile
     from cohortlib.triangles import triangle
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "adapty", "errors", "reconcile", "termina", "triangle"]
+__all__ = ["__version__", "adapty", "errors", "explain", "reconcile", "termina", "triangle"]
+
+_FUNCTIONS = {"explain": "explaining.explain", "reconcile": "reconciling.compare", "triangle": "triangles"}
 
 
 def __getattr__(name: str) -> object:
     # Modules come when they are asked for, so that importing the package brings neither polars nor numba.
     if name in ("adapty", "errors", "termina"):
         return _loaded(name)
-    if name == "triangle":
-        return _loaded("triangles").triangle
-    if name == "reconcile":
-        return _loaded("reconciling.compare").reconcile
+    if name in _FUNCTIONS:
+        return getattr(_loaded(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'cohortlib' has no attribute {name!r}")
 
 

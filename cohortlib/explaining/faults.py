@@ -6,7 +6,7 @@ one ratio that most amounts share. What is found so is a candidate: recomputing 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 
@@ -87,15 +87,16 @@ class Repeats(Fault):
 
 @dataclass(frozen=True)
 class Days(Fault):
-    """The rows of some days, both ends within, are left out or there twice."""
+    """The rows of some days of a zone, both ends within, are left out or there twice."""
 
     first: date
     last: date
     twice: bool
+    zone: str
 
     def rows(self, rows: pl.DataFrame, view: View) -> pl.DataFrame:
         """Leave the rows out, or put them there once more."""
-        theirs = view.days(rows).is_between(self.first, self.last).fill_null(value=False)
+        theirs = replace(view, zone=self.zone).days(rows).is_between(self.first, self.last).fill_null(value=False)
         return pl.concat([rows, rows.filter(theirs)]) if self.twice else rows.filter(~theirs)
 
 
@@ -210,6 +211,26 @@ class Taken(Fault):
         return pl.concat([kept, self.taken.select(table.columns)])
 
 
+@dataclass(frozen=True, eq=False)
+class Gap(Taken):
+    """Rows of the other table stand for those that a missing day touches; `later` is what it adds to ltv after that.
+
+    A row of `later` for each cohort (and customer): the amount that the other table has `_more` in the period `at`.
+    """
+
+    later: pl.DataFrame
+    at: int
+
+    def table(self, table: pl.DataFrame, view: View) -> pl.DataFrame:
+        """Put the rows in their place, and carry the amount on."""
+        keys = [name for name in ("cohort", "user_id") if name in table.columns]
+        size = pl.col("cohort_size") if "cohort_size" in table.columns else pl.lit(1)
+        after = view.ordinals(table["cohort"]) + table["period"] > self.at
+        more = pl.when(after).then(pl.col("_more").fill_null(0.0) / size).otherwise(0.0)
+        raised = table.join(self.later, on=keys, how="left", maintain_order="left").with_columns(pl.col("ltv") + more)
+        return super().table(raised.select(table.columns), view)
+
+
 # ----------------------------------------------------------------------------------------------------- the evidence
 
 
@@ -225,7 +246,8 @@ def edges(table: pl.DataFrame, view: View) -> tuple[int, int] | None:
 class Evidence:
     """Two tables, the rows behind one of them, and what their differences point at.
 
-    `activity` gives the local customers one by one: cohort, user_id, period and amount where they are active.
+    `activity` gives the local customers one by one: cohort, user_id, period and amount where they are active. Where
+    days are told `apart` from periods, by UTC, words say so.
     """
 
     rows: pl.DataFrame
@@ -233,6 +255,7 @@ class Evidence:
     local: pl.DataFrame
     remote: pl.DataFrame
     activity: Callable[[], pl.DataFrame]
+    apart: bool = False
 
     def causes(self) -> Iterator[Cause]:
         """Name the faults to try."""
@@ -240,6 +263,9 @@ class Evidence:
         yield from self._shifts()
         yield from self._repeats()
         yield from self._days()
+        if self.view.zone != "UTC":
+            # Days may be missing by the clock of whoever stores them.
+            yield from replace(self, view=replace(self.view, zone="UTC"), apart=True)._days()
         yield from self._some_customers()
         yield from self._unknown()
         yield from self._gaps()
@@ -262,12 +288,12 @@ class Evidence:
 
         Only periods that both tables reach.
         """
-        ends = [edges(table, self.view) for table in (self.local, self.remote)]
-        if ends[0] is None or ends[1] is None:
+        mine, theirs = edges(self.local, self.view), edges(self.remote, self.view)
+        if mine is None or theirs is None:
             return pl.DataFrame()
         cells = self._both.with_columns(self.view.ordinals(self._both["cohort"]).alias("_cohort"))
         cells = cells.with_columns((pl.col("_cohort") + pl.col("period")).alias("_at"))
-        cells = cells.filter(pl.col("_at") <= min(end[1] for end in ends)).fill_null(0)
+        cells = cells.filter(pl.col("_at") <= min(mine[1], theirs[1])).fill_null(0)
         return cells.with_columns((pl.col("amount_there") - pl.col("amount")).alias("_more"))
 
     # --- a factor
@@ -326,8 +352,9 @@ class Evidence:
                 number = daily.filter(pl.col("day").is_between(*run))["rows"].sum()
                 if number:
                     told = f"{run[0]}" if first == last else f"{run[0]} to {run[1]}"
+                    told += " UTC" if self.apart else ""
                     words = f"the {number:,} rows of {told} {'counted twice' if twice else 'left out'}"
-                    yield Cause(kind, Days(*run, twice), words)
+                    yield Cause(kind, Days(*run, twice, self.view.zone), words)
 
     def _runs(self, days: "_Calendar", fault: str) -> list[tuple[int, int]]:
         """Find the runs of days that would make the differences: by period at first, then by cohort too."""
@@ -339,10 +366,7 @@ class Evidence:
         sums = self._cells.group_by("_at", "_cohort").agg(pl.col("_more").sum()).sort("_at", "_cohort")
         periods = sums["_at"].unique().sort()
         differ = np.zeros((len(periods), len(names)))
-        places = tuple(
-            np.searchsorted(a.to_numpy(), sums[b].to_numpy()) for a, b in ((periods, "_at"), (names, "_cohort"))
-        )
-        differ[places] = sums["_more"].to_numpy()
+        differ[_places(periods, sums["_at"]), _places(names, sums["_cohort"])] = sums["_more"].to_numpy()
         found = days.runs(made.sum(axis=1), periods.to_numpy(), differ.sum(axis=1))
         # Many runs have about the sum that is looked for; few have it cohort by cohort.
         running = np.concatenate([np.zeros((1, len(names))), made.cumsum(axis=0)])
@@ -525,15 +549,17 @@ class Evidence:
                 continue
             mine = [_day(int(day)) for day in days[self.view.calendar.ordinals(days) == ordinal]]
             label = self.view.calendar.label(ordinal)
-            # What such rows can change: their period, and the cohorts from it on.
-            keys = cells.filter((pl.col("_at") == ordinal) | (pl.col("_cohort") >= ordinal)).select(self._keys)
-            taken = self.remote.join(keys, on=self._keys, how="semi", maintain_order="left")
+            # What such rows can change: their period, and all of the cohorts from it on.
+            touched = cells.filter((pl.col("_at") == ordinal) | (pl.col("_cohort") >= ordinal)).select(self._keys)
+            taken = self.remote.join(touched, on=self._keys, how="semi", maintain_order="left")
+            before = cells.filter((pl.col("_at") == ordinal) & (pl.col("_cohort") < ordinal))
+            later = before.select(*self._keys[:-1], "_more")
             told = ", ".join(map(str, mine[:_NAMED])) + (" ..." if len(mine) > _NAMED else "")
             words = (
                 f"rows of {told}, of which there are none here ({usual:,.0f} on other days): the other table has "
                 f"{sums[ordinal]:,.2f} more in {label}"
             )
-            yield Cause("days missing here", Taken(taken), words, assumed=True)
+            yield Cause("days missing here", Gap(taken, later, ordinal), words, assumed=True)
 
 
 def _places(among: pl.Series, values: pl.Series) -> Ints:

@@ -15,7 +15,6 @@ from cohortlib.partitions import Progress
 from cohortlib.reconciling.compare import Report
 
 _WIDTH = 3  # combinations that are kept from one round to the next
-_OF_A_KIND = 4  # causes of one kind that are tried again beside others
 
 
 @dataclass(frozen=True)
@@ -93,41 +92,32 @@ class _Search:
         return trial
 
     def _rounds(self, before: Trial) -> None:
-        kept, again = [before], None
+        kept = [before]
         while kept and max(trial.score for trial in kept) < 1.0:
-            asked = [(trial, self._beside(trial, again)) for trial in kept]
-            tried = self._round((trial, cause) for trial, causes in asked for cause in causes)
-            if again is None:
-                again = self._worth_more()
-            kept = sorted(tried, key=lambda trial: trial.rank, reverse=True)[:_WIDTH]
+            better: dict[frozenset[Cause], Trial] = {}
+            for trial in kept:
+                better |= self._round(trial)
+                if any(tried.score == 1.0 for tried in better.values()):
+                    break
+            kept = self._various(better.values())
 
-    def _beside(self, trial: Trial, again: set[Cause] | None) -> list[Cause]:
-        """Name the causes to try beside those of a trial: at first all, then those that did well, and new ones."""
+    def _round(self, trial: Trial) -> dict[frozenset[Cause], Trial]:
+        """Try each cause beside those of a trial; give what is better than it."""
         kinds = {cause.kind for cause in trial.causes}
-        known = {cause for causes in self._trials for cause in causes}
-        return [
-            cause
-            for cause in self._maker.causes(trial.causes, self._report(trial))
-            if cause.kind not in kinds and (again is None or cause in again or cause not in known)
-        ]
-
-    def _round(self, pairs: Iterable[tuple[Trial, Cause]]) -> list[Trial]:
-        """Try each cause beside a trial; give those trials, each once, that are better than what they began with."""
-        pairs = list(pairs)
+        beside = [cause for cause in self._maker.causes(trial.causes, self._report(trial)) if cause.kind not in kinds]
         better = {}
-        for left, (trial, cause) in zip(range(len(pairs), 0, -1), pairs, strict=True):
+        for left, cause in zip(range(len(beside), 0, -1), beside, strict=True):
             tried = self._try((*trial.causes, cause), left)
             if tried is not None and tried.score > trial.score:
                 better[frozenset(tried.causes)] = tried
-        return list(better.values())
+        return better
 
-    def _worth_more(self) -> set[Cause]:
-        """Choose the causes to try beside others: of each kind those few under which alone the most cells agree."""
-        alone = [trial for trial in self._trials.values() if trial is not None and len(trial.causes) == 1]
-        kinds: dict[str, list[Cause]] = {}
-        for trial in sorted(alone, key=lambda trial: trial.rank, reverse=True):
-            kinds.setdefault(trial.causes[0].kind, []).append(trial.causes[0])
-        return {cause for causes in kinds.values() for cause in causes[:_OF_A_KIND]}
+    def _various(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Keep the best of those whose causes are of the same kinds: beside a wrong zone no second zone helps."""
+        best: dict[frozenset[str], Trial] = {}
+        for trial in sorted(trials, key=lambda trial: trial.rank, reverse=True):
+            best.setdefault(frozenset(cause.kind for cause in trial.causes), trial)
+        return list(best.values())[:_WIDTH]
 
     def _drop_idle(self) -> None:
         """Try the best without each of its causes."""

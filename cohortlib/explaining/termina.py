@@ -69,7 +69,7 @@ class TerminaMaker:
         edits = [cause.value for cause in causes if isinstance(cause.value, faults.Fault)]
         for edit in edits:
             rows = edit.rows(rows, view)
-        table = self._called(rows, settings)
+        table = self._called(customer_cohorts if self.customers else cohorts, rows, settings)
         for edit in edits:
             table = edit.table(table, view)
         return table
@@ -86,13 +86,13 @@ class TerminaMaker:
         )  # fmt: skip
         return settings, rows, view
 
-    def _called(self, rows: pl.DataFrame, settings: dict[str, Any]) -> pl.DataFrame:
-        call: Callable[..., pl.DataFrame] = customer_cohorts if self.customers else cohorts
-        joined = self._first_rows if settings.get("joined") == _FIRST_ROW else settings.get("joined")
+    def _called(self, call: Callable[..., pl.DataFrame], rows: pl.DataFrame, settings: dict[str, Any]) -> pl.DataFrame:
+        if settings.get("joined") == _FIRST_ROW:
+            settings = settings | {"joined": self._first_rows}
         with warnings.catch_warnings():
             # What is left out is told once, by the caller's own call.
             warnings.simplefilter("ignore", CohortlibWarning)
-            return call(rows, **{**settings, "joined": joined})
+            return call(rows, **settings)
 
     @cached_property
     def _zoned(self) -> pl.DataFrame:
@@ -193,7 +193,7 @@ class TerminaMaker:
         if not isinstance(kind, pl.Datetime) or not len(instants):
             return
         ticks = instants.to_physical()
-        low, high = (int(at) // _SECONDS[kind.time_unit] for at in (ticks.min(), ticks.max()))  # type: ignore[arg-type]
+        low, high = (int(at) // _SECONDS[kind.time_unit] for at in (ticks.min(), ticks.max()))
         now = self.settings.get("timezone", "UTC")
         read = "" if self._zoned is self.rows else ", the times here taken as UTC"
         for clock in clocks(low, high):
@@ -211,12 +211,10 @@ class TerminaMaker:
         edits = [cause.value for cause in chosen if isinstance(cause.value, faults.Fault)]
         for edit in edits:
             rows = edit.rows(rows, view)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CohortlibWarning)
-            table = customer_cohorts(rows, **settings, rows="active")
-        factors = [edit for edit in edits if isinstance(edit, faults.Factor | faults.Ages | faults.Labels)]
-        for edit in factors:
-            table = edit.table(table, view)
+        table = self._called(customer_cohorts, rows, settings | {"rows": "active"})
+        for edit in edits:
+            if isinstance(edit, faults.Factor | faults.Ages | faults.Labels):
+                table = edit.table(table, view)
         return table.select("cohort", "user_id", "period", "amount")
 
     def suspects(self, chosen: tuple[Cause, ...], report: Report) -> list[str]:
