@@ -17,6 +17,8 @@ class Cause:
         Which of its kind this is.
     words
         How a person says it, to stand behind "with": ``"time zone America/New_York"``.
+    note
+        What a sentence adds in brackets: who else has the same clock, when a customer first paid.
     settings
         The arguments of the public call that bring it about, as pairs; none for a fault of the data.
     assumed
@@ -26,6 +28,7 @@ class Cause:
     kind: str
     value: Hashable
     words: str = field(compare=False)
+    note: str = field(default="", compare=False, kw_only=True)
     settings: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     assumed: bool = field(default=False, compare=False)
 

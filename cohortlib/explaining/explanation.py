@@ -122,7 +122,8 @@ class Explanation:
             return [f"All {before.total:,} cells agree as they are."]
         told = [f"{_agree(before)} as the tables are."]
         for at, (cause, report) in enumerate(zip(self.causes, self.reports[1:], strict=True)):
-            told.append(f"With {cause.words}{' as well' if at else ''} {_agree(report)}.")
+            note = f" ({cause.note})" if cause.note else ""
+            told.append(f"With {cause.words}{note}{' as well' if at else ''} {_agree(report)}.")
         if not self.causes:
             told.append("Nothing that was tried makes more cells agree.")
         if any(cause.assumed for cause in self.causes):

@@ -433,11 +433,12 @@ class Evidence:
             some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
             who = f"customer {some}" if len(names) == 1 else f"the {len(names):,} customers {some}"
             kind, done = ("customers twice", "counted twice") if twice else ("customers missing", "left out")
-            yield Cause(kind, Customers(tuple(names), twice), f"{who} {done}{self._first_payment(names)}")
+            note = self._first_payment(names)
+            yield Cause(kind, Customers(tuple(names), twice), f"{who} {done}", note=note)
             if len(names) == 1 and not twice:
                 for by in (1, -1):
                     words = f"the first payment of {some} a period {'later' if by > 0 else 'earlier'}"
-                    yield Cause("customers missing", Moved(names[0], by), words + self._first_payment(names))
+                    yield Cause("customers missing", Moved(names[0], by), words, note=note)
 
     def _first_payment(self, names: list[str]) -> str:
         """Tell when a single customer first paid."""
@@ -450,7 +451,7 @@ class Evidence:
         if isinstance(instants.dtype, pl.Datetime) and instants.dtype.time_zone is not None:
             instants = instants.dt.convert_time_zone(self.view.zone)
         form = "%Y-%m-%d" if instants.dtype == pl.Date else "%Y-%m-%d at %H:%M"
-        return f" (first payment on {instants.sort().dt.strftime(form)[0]})"
+        return f"first payment on {instants.sort().dt.strftime(form)[0]}"
 
     def _by_name(self) -> dict[bool, list[str]]:
         """Compare customers with themselves."""
@@ -480,25 +481,40 @@ class Evidence:
 
     def _by_amounts(self) -> dict[bool, list[str]]:
         """Find in each cohort that differs the customer whose amounts are the difference."""
-        cells = self._differing
-        if cells.is_empty():
+        if self._differing.is_empty():
             return {}
-        theirs = self.activity().join(cells.select("cohort", "period", "_more"), on=["cohort", "period"])
-        whole = cells.group_by("cohort").agg(pl.col("_more").abs().sum().alias("all"))
         found: dict[bool, list[str]] = {}
         for twice in (False, True):
-            sign = -1.0 if twice else 1.0
-            rest = theirs.group_by("cohort", "user_id").agg(
-                ((pl.col("_more") + sign * pl.col("amount")).abs() - pl.col("_more").abs()).sum().alias("rest")
-            )
-            rest = rest.join(whole, on="cohort").with_columns(pl.col("rest") + pl.col("all"))
+            rest = self._left_by_customers(twice)
             good = rest.filter((pl.col("all") > _CENT) & (pl.col("rest") <= _CENT + 1e-6 * pl.col("all")))
-            found[twice] = (
-                good.sort("cohort", "rest", "user_id")
-                .unique("cohort", keep="first", maintain_order=True)["user_id"]
-                .to_list()
-            )
+            best = good.sort("cohort", "rest", "user_id").unique("cohort", keep="first", maintain_order=True)
+            found[twice] = best["user_id"].to_list()
         return found
+
+    def _left_by_customers(self, twice: bool) -> pl.DataFrame:
+        """Tell for each customer of a cohort that differs what would be left of `all`, were the customer the cause."""
+        cells = self._differing
+        theirs = self.activity().join(cells.select("cohort", "period", "_more"), on=["cohort", "period"])
+        amount = -pl.col("amount") if not twice else pl.col("amount")
+        rest = ((pl.col("_more") - amount).abs() - pl.col("_more").abs()).sum().alias("rest")
+        whole = cells.group_by("cohort").agg(pl.col("_more").abs().sum().alias("all"))
+        per = theirs.group_by("cohort", "user_id").agg(rest).join(whole, on="cohort")
+        return per.with_columns(pl.col("rest") + pl.col("all"))
+
+    def near(self) -> list[str]:
+        """Name the customers whose amounts come close to what a cohort differs by, at most a few."""
+        if "user_id" in self.local.columns or self._differing.is_empty():
+            return []
+        told = []
+        for twice in (False, True):
+            rest = self._left_by_customers(twice)
+            close = rest.filter((pl.col("all") > _CENT) & (pl.col("rest") < pl.col("all") / 4))
+            best = close.sort("cohort", "rest", "user_id").unique("cohort", keep="first", maintain_order=True)
+            for cohort, name in best.select("cohort", "user_id").head(3).rows():
+                more = "less" if not twice else "more"
+                note = self._first_payment([name])
+                told.append(f"Cohort {cohort} has there about as much {more} as customer {name} paid ({note}).")
+        return told
 
     # --- what is missing here, the last resort
 

@@ -198,8 +198,8 @@ class TerminaMaker:
         read = "" if self._zoned is self.rows else ", the times here taken as UTC"
         for clock in clocks(low, high):
             if now != clock.name and now not in clock.others:
-                words = f"time zone {clock.words}{read}"
-                yield Cause("timezone", clock.name, words, (("timezone", clock.name),))
+                words = f"time zone {clock.name}{read}"
+                yield Cause("timezone", clock.name, words, (("timezone", clock.name),), note=clock.note)
 
     def _faults(self, chosen: tuple[Cause, ...]) -> Iterator[Cause]:
         _, rows, view = self._under(chosen)
@@ -218,18 +218,32 @@ class TerminaMaker:
         return table.select("cohort", "user_id", "period", "amount")
 
     def suspects(self, chosen: tuple[Cause, ...], report: Report) -> list[str]:
-        """Say where the cells lie that still differ, and what is the largest difference."""
+        """Say where the cells lie that still differ, which is the worst, and whose amounts come close to it."""
         left = report.differences
-        cohorts = left.group_by("cohort").len().sort("len", "cohort", descending=[True, False])
-        if cohorts.is_empty():
+        if left.is_empty():
             return []
-        label, count = cohorts.row(0)
-        told = [
-            f"all in cohort {label}"
-            if len(cohorts) == 1
-            else f"in {len(cohorts):,} cohorts, {count:,} of them in {label}"
-        ]
-        return told
+        _, rows, view = self._under(chosen)
+        evidence = faults.Evidence(rows, view, self.table(chosen), self.remote, lambda: self._activity(chosen))
+        return [*where(left), *evidence.near()]
+
+
+def where(left: pl.DataFrame) -> list[str]:
+    """Say where cells lie that differ."""
+    cohorts = left.group_by("cohort").len().sort("len", "cohort", descending=[True, False])
+    label, count = cohorts.row(0)
+    fields = left["field"].cast(pl.String).unique(maintain_order=True).to_list()
+    place = f"all in cohort {label}"
+    if len(cohorts) > 1:
+        place = f"in {len(cohorts):,} cohorts, most of them in {label} ({count:,})"
+    told = [f"The {len(left):,} cells that differ are {place}, in {', '.join(fields)}."]
+    both = left.filter(pl.col("local").is_not_null() & pl.col("remote").is_not_null()).head(1)
+    for row in both.rows(named=True):
+        who = f" of {row['user_id']}" if "user_id" in row else ""
+        told.append(
+            f"The worst is {row['field']}{who} in cohort {row['cohort']} at age {row['period']}: {row['local']:,.6g} "
+            f"here, {row['remote']:,.6g} there."
+        )
+    return told
 
 
 def _unit_of(labels: pl.Series) -> dict[str, Any]:

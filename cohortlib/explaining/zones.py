@@ -42,13 +42,11 @@ class Clock:
     shifts: Ints
 
     @property
-    def words(self) -> str:
-        """Say the zone, and one or two of the others or how many they are."""
-        if not self.others:
-            return self.name
+    def note(self) -> str:
+        """Say one or two of the other zones, or how many they are."""
         if len(self.others) <= 2:
-            return f"{self.name} (or {' or '.join(self.others)})"
-        return f"{self.name} (or {self.others[0]} and {len(self.others) - 1:,} more of the same clock)"
+            return f"or {' or '.join(self.others)}" if self.others else ""
+        return f"or {self.others[0]} and {len(self.others) - 1:,} more of the same clock"
 
 
 def clocks(low: int, high: int) -> list[Clock]:
