@@ -42,12 +42,12 @@ def test_common_zones_come_first_and_stand_for_the_others():
     assert rest == sorted(rest)
 
 
-def test_the_words_name_few_others_and_count_many():
+def test_the_note_names_few_others_and_counts_many():
     found = {clock.name: clock for clock in zones.clocks(1_767_225_600, 1_780_000_000)}
-    assert found["Asia/Tehran"].words == "Asia/Tehran (or Iran)"
-    assert found["Asia/Kolkata"].words == "Asia/Kolkata (or Asia/Calcutta or Asia/Colombo)"
+    assert found["Asia/Tehran"].note == "or Iran"
+    assert found["Asia/Kolkata"].note == "or Asia/Calcutta or Asia/Colombo"
     berlin = found["Europe/Berlin"]
-    assert berlin.words == f"Europe/Berlin (or Europe/Paris and {len(berlin.others) - 1} more of the same clock)"
+    assert berlin.note == f"or Europe/Paris and {len(berlin.others) - 1} more of the same clock"
 
 
 def test_without_a_database_of_zones_the_common_ones_are_left(monkeypatch):

@@ -135,10 +135,25 @@ class Moved(Fault):
 
 
 @dataclass(frozen=True)
-class Factor(Fault):
-    """All amounts are multiplied."""
+class Written(Fault):
+    """The table is right but for how it is written, which can be undone."""
 
     by: float
+
+    @property
+    def undone(self) -> "Written":
+        """What writes the table as it was."""
+        return replace(self, by=-self.by)
+
+
+@dataclass(frozen=True)
+class Factor(Written):
+    """All amounts are multiplied."""
+
+    @property
+    def undone(self) -> "Written":
+        """What divides them."""
+        return Factor(1 / self.by)
 
     def table(self, table: pl.DataFrame, view: View) -> pl.DataFrame:
         """Multiply what is money."""
@@ -146,7 +161,7 @@ class Factor(Fault):
 
 
 @dataclass(frozen=True)
-class Ages(Fault):
+class Ages(Written):
     """Ages are counted from another number."""
 
     by: int
@@ -157,7 +172,7 @@ class Ages(Fault):
 
 
 @dataclass(frozen=True)
-class Labels(Fault):
+class Labels(Written):
     """Cohorts have the label of another period."""
 
     by: int

@@ -65,14 +65,20 @@ class TerminaMaker:
 
     def table(self, causes: tuple[Cause, ...]) -> pl.DataFrame:
         """Recompute the table under some causes."""
-        settings, rows, view = self._under(causes)
-        edits = [cause.value for cause in causes if isinstance(cause.value, faults.Fault)]
-        for edit in edits:
-            rows = edit.rows(rows, view)
-        table = self._called(customer_cohorts if self.customers else cohorts, rows, settings)
-        for edit in edits:
-            table = edit.table(table, view)
+        table, view = self._plain(causes)
+        for edit in _edits(causes):
+            if isinstance(edit, faults.Written):
+                table = edit.table(table, view)
         return table
+
+    def _plain(self, causes: tuple[Cause, ...]) -> tuple[pl.DataFrame, faults.View]:
+        """Recompute the table, but for the causes that only write it in another way."""
+        settings, rows, view = self._under(causes)
+        table = self._called(customer_cohorts if self.customers else cohorts, rows, settings)
+        for edit in _edits(causes):
+            if not isinstance(edit, faults.Written):
+                table = edit.table(table, view)
+        return table, view
 
     def _under(self, causes: tuple[Cause, ...]) -> tuple[dict[str, Any], pl.DataFrame, faults.View]:
         """Give the settings under some causes, the rows that they are for, and what the columns are."""
@@ -84,6 +90,8 @@ class TerminaMaker:
             settings["user"], settings["timestamp"], settings["amount"], settings.get("timezone", "UTC"),
             Calendar(settings["freq"], settings.get("week_start", "monday")), settings.get("refunds", "net"),
         )  # fmt: skip
+        for edit in _edits(causes):
+            rows = edit.rows(rows, view)
         return settings, rows, view
 
     def _called(self, call: Callable[..., pl.DataFrame], rows: pl.DataFrame, settings: dict[str, Any]) -> pl.DataFrame:
@@ -115,7 +123,7 @@ class TerminaMaker:
     def causes(self, chosen: tuple[Cause, ...], report: Report) -> Iterable[Cause]:
         """Name the settings that are not as they are, and the faults that the differences point at."""
         yield from self._settings
-        yield from self._faults(chosen)
+        yield from self._evidence(chosen).causes()
 
     @cached_property
     def _settings(self) -> list[Cause]:
@@ -201,20 +209,18 @@ class TerminaMaker:
                 words = f"time zone {clock.name}{read}"
                 yield Cause("timezone", clock.name, words, (("timezone", clock.name),), note=clock.note)
 
-    def _faults(self, chosen: tuple[Cause, ...]) -> Iterator[Cause]:
-        _, rows, view = self._under(chosen)
-        yield from faults.Evidence(rows, view, self.table(chosen), self.remote, lambda: self._activity(chosen)).causes()
+    def _evidence(self, chosen: tuple[Cause, ...]) -> faults.Evidence:
+        """Lay the table under some causes beside the other, both written as ours is."""
+        (local, view), remote = self._plain(chosen), self.remote
+        for edit in _edits(chosen):
+            if isinstance(edit, faults.Written):
+                remote = edit.undone.table(remote, view)
+        return faults.Evidence(self._under(chosen)[1], view, local, remote, lambda: self._activity(chosen))
 
     def _activity(self, chosen: tuple[Cause, ...]) -> pl.DataFrame:
         """Give the customers one by one, in the periods in which they are active."""
-        settings, rows, view = self._under(chosen)
-        edits = [cause.value for cause in chosen if isinstance(cause.value, faults.Fault)]
-        for edit in edits:
-            rows = edit.rows(rows, view)
+        settings, rows, _ = self._under(chosen)
         table = self._called(customer_cohorts, rows, settings | {"rows": "active"})
-        for edit in edits:
-            if isinstance(edit, faults.Factor | faults.Ages | faults.Labels):
-                table = edit.table(table, view)
         return table.select("cohort", "user_id", "period", "amount")
 
     def suspects(self, chosen: tuple[Cause, ...], report: Report) -> list[str]:
@@ -222,9 +228,7 @@ class TerminaMaker:
         left = report.differences
         if left.is_empty():
             return []
-        _, rows, view = self._under(chosen)
-        evidence = faults.Evidence(rows, view, self.table(chosen), self.remote, lambda: self._activity(chosen))
-        return [*where(left), *evidence.near()]
+        return [*where(left), *self._evidence(chosen).near()]
 
 
 def where(left: pl.DataFrame) -> list[str]:
@@ -244,6 +248,10 @@ def where(left: pl.DataFrame) -> list[str]:
             f"here, {row['remote']:,.6g} there."
         )
     return told
+
+
+def _edits(causes: tuple[Cause, ...]) -> list[faults.Fault]:
+    return [cause.value for cause in causes if isinstance(cause.value, faults.Fault)]
 
 
 def _unit_of(labels: pl.Series) -> dict[str, Any]:
