@@ -51,6 +51,7 @@ ORDER = [
     "reconciling.sides",
     "reconciling.pairing",
     "reconciling.words",
+    "reconciling.page",
     "reconciling.compare",
     "explaining.causes",
     "explaining.zones",

@@ -14,6 +14,7 @@ from cohortlib.reconciling.files import labelled
 from cohortlib.reconciling.pairing import Compared, compare
 from cohortlib.reconciling.sides import Side, tables
 from cohortlib.reconciling.tolerances import Tolerances
+from cohortlib.sinks import replacing
 
 
 def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None) -> "Report":
@@ -268,3 +269,15 @@ class Report:
     def to_json(self, limit: int | None = 1000) -> str:
         """Give what :meth:`to_dict` gives as JSON."""
         return json.dumps(self.to_dict(limit), ensure_ascii=False, allow_nan=False)
+
+    def to_html(self) -> str:
+        """Make a page that shows both tables and their difference, and needs nothing else; needs Jinja2."""
+        from cohortlib.reconciling.page import render
+
+        return render(self.tables, self.sentence, self.summary, self.cohorts, self.differences)
+
+    def save_html(self, path: str | Path) -> None:
+        """Write the page of :meth:`to_html` to a file."""
+        page = self.to_html()
+        with replacing(Path(path)) as stream:
+            stream.write(page.encode())

@@ -170,6 +170,12 @@ class Compared:
                 scales[field.name] = float(sum((side / max(count, 1)).sum() for side in sides)) or 1.0
         return scales
 
+    def within(self, chosen: pl.DataFrame) -> "Compared":
+        """Compare again only the rows that have some values of keys."""
+        names = chosen.columns
+        local, remote = (frame.join(chosen, on=names, how="semi") for frame in (self.local, self.remote))
+        return paired(self.name, self.keys, self.fields, local, remote)
+
     def sizes(self) -> pl.DataFrame:
         """Count the cells of each cohort, segment or date."""
         rows = pl.concat([self.local.select(self.group), self.unpaired[1].select(self.group)])
@@ -201,9 +207,13 @@ class Compared:
 
     def cells(self, differing: bool = False) -> pl.DataFrame:
         """Give a row for each cell, or for each that does not match, with its `weight`, by field."""
-        return pl.concat(part for field in self.fields for part in self._cells_of(field, differing))
+        return pl.concat(self.cells_of(field, differing) for field in self.fields)
 
-    def _cells_of(self, field: Field, differing: bool) -> Iterator[pl.DataFrame]:
+    def cells_of(self, field: Field, differing: bool = False) -> pl.DataFrame:
+        """Give the cells of one field."""
+        return pl.concat(self._parts_of(field, differing))
+
+    def _parts_of(self, field: Field, differing: bool) -> Iterator[pl.DataFrame]:
         pairs = self.pairs.filter(~field.agree()) if differing else self.pairs
         yield self._long(field, pairs, field.local, field.remote, field.difference(), field.outcome())
         missing = pl.lit(None, self.local.schema[field.name])
@@ -271,6 +281,19 @@ def compare(
     remote = remote.select(keys).hstack(list(remote_fields.values()))
     for side, frame in (("local", local), ("remote", remote)):
         _refuse_what_is_no_number(frame, keys, fields, side)
+    return paired(name, keys, fields, local, remote, only[0], only[1])
+
+
+def paired(
+    name: str,
+    keys: tuple[str, ...],
+    fields: tuple[Field, ...],
+    local: pl.DataFrame,
+    remote: pl.DataFrame,
+    only_local_fields: tuple[str, ...] = (),
+    only_remote_fields: tuple[str, ...] = (),
+) -> Compared:
+    """Pair the rows of two tables of the same types, and count what matches."""
     rows: tuple[pl.Series | None, pl.Series | None] = (None, None)
     numbers = hashes(local, keys)
     refuse_repeats(local, keys, "local", numbers)
@@ -280,7 +303,7 @@ def compare(
         rows = _joined(local, remote, keys, numbers, others)
     pairs = side_by_side(local, remote, (), fields, *rows)
     counts = pairs.select(field.agree(_has_nulls(pairs, field)).sum().alias(field.name) for field in fields).row(0)
-    return Compared(name, keys, fields, local, remote, *rows, counts, *only)
+    return Compared(name, keys, fields, local, remote, *rows, counts, only_local_fields, only_remote_fields)
 
 
 def side_by_side(
