@@ -108,10 +108,14 @@ def print_grid(
     Columns that do not fit the console's width are left out before the last one, and named in a line below. In a line,
     what comes after its `last` column is blank. The first `plain` lines, which hold totals, have no shade.
     """
-    cells = _cell_columns(grid, write or _writer(grid), last, plain)
+    print_fitting(console, names, _cell_columns(grid, write or _writer(grid), last, plain), unit)
+
+
+def print_fitting(console: Console, names: Sequence[Column], cells: Sequence[Column], unit: str = "age") -> None:
+    """Print as many columns as fit beside the names, the last one among them, and name in a line those left out."""
     fitting = _fitting(names, cells, console.width)
     print_columns(console, [*names, *fitting])
-    if fitting != cells:
+    if fitting != list(cells):
         missing = _missing(fitting, cells, unit)
         print_prose(console, f"({missing} not shown: {_width([*names, *cells])} columns needed)")
 

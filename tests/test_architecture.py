@@ -67,6 +67,7 @@ ORDER = [
     "commands.options",
     "commands.termina",
     "commands.adapty",
+    "commands.reconcile",
     "cli",
     "__main__",
 ]

@@ -105,6 +105,9 @@ def _both(
     )
 
 
+_ORDER = {"match": 0, "differ": 0, "null_local": 1, "null_remote": 1, "only_local": 2, "only_remote": 2}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What agrees and what differs between two tables.
@@ -174,7 +177,8 @@ class Report:
         """The cells that do not match, the worst first, in the columns of `cells`.
 
         Worst is what is furthest off in terms of the mean size of its field's values, so that money, counts and ratios
-        can be set against each other. A value that is missing on a side is off by all of it, a text by 1.
+        can be set against each other; a text is off by 1. Then come the cells that are null on a side, and last those
+        of rows that only one side has, by what they hold.
         """
         return self._weighed.drop("weight")
 
@@ -183,7 +187,8 @@ class Report:
         cells = self._joined([table.cells(differing=True) for table in self.tables])
         keys = [name for name in cells.columns[: cells.columns.index("field") + 1] if name != "table"]
         first = ["table"] if "table" in cells.columns else []
-        return cells.sort("weight", *first, *keys, descending=[True, *[False] * len([*first, *keys])])
+        kind = pl.col("outcome").replace_strict(_ORDER, return_dtype=pl.UInt8)
+        return cells.sort(kind, "weight", *first, *keys, descending=[False, True, *[False] * len([*first, *keys])])
 
     def _joined(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
         if len(parts) == 1:
@@ -228,19 +233,20 @@ class Report:
         worst = (
             self._weighed.lazy()
             .with_columns(pl.col("field").cast(pl.String))
+            .with_row_index("place")
             .group_by(group, maintain_order=True)
             .agg(
-                pl.len().alias("differing"),
+                place=pl.col("place").first(),
+                differing=pl.len(),
                 worst_field=pl.coalesce(measured("field"), pl.col("field").first()),
                 worst_difference=measured("difference"),
-                weight=pl.col("weight").first(),
             )
         )
         return (
             sizes.lazy()
             .join(worst, on=group, how="left")
             .with_columns(pl.col("differing").fill_null(0))
-            .sort("weight", "differing", *group, descending=[True, True, *[False] * len(group)], nulls_last=True)
+            .sort("place", *group, nulls_last=True)
             .select(
                 *group,
                 "cells",

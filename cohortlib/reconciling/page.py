@@ -8,7 +8,7 @@ import polars as pl
 
 from cohortlib.errors import CohortlibError
 from cohortlib.reconciling import words
-from cohortlib.reconciling.pairing import Compared, Field
+from cohortlib.reconciling.pairing import Compared, Field, worst_lines
 
 MOST_CELLS = 600_000  # of a page: more of them a browser shows late or never
 MOST_CUSTOMERS = 200
@@ -18,13 +18,16 @@ STEPS = 6  # of shading
 _SIDES = ("local", "remote", "difference")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # there are many
 class Cell:
     """What a cell shows, its class, and what is told where the pointer rests on it."""
 
     text: str = ""
     shade: str = ""
     told: str = ""
+
+
+_SAME = Cell("=", "same")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _section(table: Compared, differences: pl.DataFrame) -> Section:
     everything = pl.concat([table.local.select(lines), table.unpaired[1].select(lines)])
     note = ""
     if everything.height > limit or ("user_id" in lines and everything.n_unique() > most):
-        chosen = _worst(everything, differences.select(lines), limit, most)
+        chosen = worst_lines(everything, differences.select(lines), limit, most)
         count = everything.n_unique()
         table = table.within(chosen)
         kind = "customers" if "user_id" in lines else "cohorts" if "cohort" in lines else "rows"
@@ -108,16 +111,6 @@ def _section(table: Compared, differences: pl.DataFrame) -> Section:
     first = next((i for i, sheet in enumerate(sheets) if not sheet.agrees), 0)
     sheets = [Sheet(sheet.title, sheet.panels, sheet.agrees, i == first) for i, sheet in enumerate(sheets)]
     return Section(title, note, sheets)
-
-
-def _worst(everything: pl.DataFrame, differing: pl.DataFrame, limit: int, most: int) -> pl.DataFrame:
-    """Choose the lines that are worst, then the first ones, as many as a page takes."""
-    order = pl.concat([differing.unique(maintain_order=True), everything.unique(maintain_order=True).sort(pl.all())])
-    order = order.unique(maintain_order=True).head(max(most, 1))
-    sizes = everything.group_by(pl.all()).len("cells")
-    order = order.join(sizes, on=everything.columns, how="left", maintain_order="left")
-    fitting = order.filter((pl.col("cells").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
-    return fitting.drop("cells")
 
 
 def _triangles(table: Compared, lines: tuple[str, ...]) -> Iterator[Sheet]:
@@ -192,9 +185,9 @@ def _painter(field: Field, cells: pl.DataFrame) -> Callable[[dict[str, object]],
 def _painted(field: Field, low: float, high: float, top: float, row: dict[str, object]) -> tuple[Cell, Cell, Cell]:
     outcome = str(row["outcome"])
     sides = [_shown(field, row, side, low, high, outcome) for side in ("local", "remote")]
-    told = f"local {words.value(row, 'local')}, remote {words.value(row, 'remote')}"
     if outcome == "match":
-        return sides[0], sides[1], Cell("=", "same")
+        return sides[0], sides[1], _SAME
+    told = f"local {words.value(row, 'local')}, remote {words.value(row, 'remote')}"
     difference = row["difference"]
     if outcome == "differ" and isinstance(difference, float):
         step = min(int(abs(difference) / top * STEPS), STEPS - 1) + 1 if top else 1

@@ -323,6 +323,16 @@ def side_by_side(
     return pl.concat([left, right], how="horizontal")
 
 
+def worst_lines(everything: pl.DataFrame, differing: pl.DataFrame, limit: int, most: int) -> pl.DataFrame:
+    """Choose the lines that are worst, then the first ones, up to a number of cells and of lines; one at least."""
+    order = pl.concat([differing.unique(maintain_order=True), everything.unique(maintain_order=True).sort(pl.all())])
+    order = order.unique(maintain_order=True).head(max(most, 1))
+    sizes = everything.group_by(pl.all()).len("cells")
+    order = order.join(sizes, on=everything.columns, how="left", maintain_order="left")
+    fitting = order.filter((pl.col("cells").cum_sum() <= limit) | (pl.int_range(pl.len()) == 0))
+    return fitting.drop("cells")
+
+
 def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
     """Give the rows that are not among some."""
     kept = pl.Series([True]).new_from_index(0, frame.height)
