@@ -16,6 +16,7 @@ from cohortlib import __version__
 from cohortlib.commands.adapty import adapty
 from cohortlib.commands.delivery import writing
 from cohortlib.commands.failures import Failure, in_options, one_line
+from cohortlib.commands.fetch import fetch
 from cohortlib.commands.reconcile import reconcile
 from cohortlib.commands.termina import termina
 from cohortlib.errors import CohortlibError
@@ -94,3 +95,4 @@ def demo() -> None:
 cli.add_command(termina)
 cli.add_command(adapty)
 cli.add_command(reconcile)
+cli.add_command(fetch)

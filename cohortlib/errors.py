@@ -75,12 +75,17 @@ class FetchError(CohortlibError):
         The HTTP status; None where there was no answer, or where a saved one was read.
     body
         The start of the answer, as text and without the secrets that were sent.
+    retry_after
+        The seconds to wait that the server asked for, or None.
     """
 
-    def __init__(self, message: str, status: int | None = None, body: str = "") -> None:
+    def __init__(
+        self, message: str, status: int | None = None, body: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.body = body
+        self.retry_after = retry_after
 
 
 class AuthenticationError(FetchError):
@@ -100,19 +105,7 @@ class RefusedError(FetchError):
 
 
 class RateLimitError(FetchError):
-    """There were too many requests, also after every retry.
-
-    Attributes
-    ----------
-    retry_after
-        The seconds to wait that the server named last, or None.
-    """
-
-    def __init__(
-        self, message: str, status: int | None = None, body: str = "", retry_after: float | None = None
-    ) -> None:
-        super().__init__(message, status, body)
-        self.retry_after = retry_after
+    """There were too many requests, also after every retry."""
 
 
 class ServerError(FetchError):
@@ -120,7 +113,15 @@ class ServerError(FetchError):
 
 
 class TransportError(FetchError, ConnectionError):
-    """There was no answer: no connection, too slow, or cut short."""
+    """There was no answer: no connection, too slow, or cut short.
+
+    Attributes
+    ----------
+    lasting
+        Whether it would be the same at once again, so that there was no retry.
+    """
+
+    lasting = False
 
 
 class ReplyError(FetchError, ValueError):

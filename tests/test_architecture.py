@@ -14,6 +14,9 @@ PACKAGE = Path(cohortlib.__file__).parent
 # From the ground up: each may import what stands before it.
 ORDER = [
     "errors",
+    "secrecy",
+    "transport",
+    "exchange",
     "periods",
     "replies",
     "kernels",
@@ -26,6 +29,8 @@ ORDER = [
     "metrics",
     "termina.fields",
     "termina.replies",
+    "termina.calls",
+    "termina.fetch",
     "customers",
     "sinks",
     "termina.compute",
@@ -44,6 +49,8 @@ ORDER = [
     "adapty.fields",
     "adapty.replies",
     "adapty.answer",
+    "adapty.calls",
+    "adapty.fetch",
     "adapty.composing",
     "adapty.compute",
     "reconciling.tolerances",
@@ -68,6 +75,7 @@ ORDER = [
     "commands.termina",
     "commands.adapty",
     "commands.reconcile",
+    "commands.fetch",
     "cli",
     "__main__",
 ]

@@ -472,6 +472,10 @@ def test_version():
         ["termina", "cohorts", "-h"],
         ["adapty", "--help"],
         ["adapty", "cohort", "-h"],
+        ["fetch", "--help"],
+        ["fetch", "termina", "-h"],
+        ["fetch", "termina", "cohorts", "-h"],
+        ["fetch", "adapty", "cohort", "-h"],
         ["--version"],
     ],
 )
@@ -484,7 +488,7 @@ try:
     main()
 except SystemExit as end:
     assert end.code == 0
-heavy = {{"polars", "numba", "numpy", "nanoarrow", "rich"}} & set(sys.modules)
+heavy = {{"polars", "numba", "numpy", "nanoarrow", "rich", "httpx2", "stamina"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cohortlib.adapty.answer import Answer
     from cohortlib.adapty.compute import cohort
+    from cohortlib.adapty.fetch import fetch_cohort
     from cohortlib.adapty.request import Conventions, Filters, Request, RequestError
 
-__all__ = ["Answer", "Conventions", "Filters", "Request", "RequestError", "cohort"]
+__all__ = ["Answer", "Conventions", "Filters", "Request", "RequestError", "cohort", "fetch_cohort"]
 
-_HOMES = {"Answer": "answer", "cohort": "compute"}
+_HOMES = {"Answer": "answer", "cohort": "compute", "fetch_cohort": "fetch"}
 
 
 def __getattr__(name: str) -> object:

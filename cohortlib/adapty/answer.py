@@ -45,7 +45,7 @@ class Answer:
         first, last = self.request.date
         return (
             f"Answer({self.request.period_type} by {self.request.period_unit}, {first} to {last}: "
-            f"{self.segments.height - 1:,} segments × {self._columns:,} periods)"
+            f"{max(self.segments.height - 1, 0):,} segments × {self._columns:,} periods)"
         )
 
     @property

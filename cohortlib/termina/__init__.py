@@ -5,10 +5,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cohortlib.termina.compute import cohorts, customer_cohorts, sink_customer_cohorts
+    from cohortlib.termina.fetch import (
+        fetch_cohorts,
+        fetch_concentration,
+        fetch_customer_cohorts,
+        fetch_growth_accounting,
+        fetch_user_accounting,
+    )
+    from cohortlib.termina.replies import Concentration
 
-__all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
+__all__ = [
+    "Concentration",
+    "cohorts",
+    "customer_cohorts",
+    "fetch_cohorts",
+    "fetch_concentration",
+    "fetch_customer_cohorts",
+    "fetch_growth_accounting",
+    "fetch_user_accounting",
+    "sink_customer_cohorts",
+]
 
-_HOMES = dict.fromkeys(__all__, "compute")
+_HOMES = {name: "fetch" if name.startswith("fetch_") else "compute" for name in __all__} | {"Concentration": "replies"}
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ from cohortlib.termina.fields import CONCENTRATION, REQUIRED, TABLES, Endpoint
 
 __all__ = ["Concentration", "endpoint_of", "read"]
 
-_Table = Literal["cohorts", "customer-cohorts", "user-accounting", "growth-accounting"]
+Table = Literal["cohorts", "customer-cohorts", "user-accounting", "growth-accounting"]
 ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
 
@@ -47,7 +47,7 @@ class Concentration:
 
 
 @overload
-def read(endpoint: _Table, payload: object, *, freq: Freq | None = None) -> pl.DataFrame: ...
+def read(endpoint: Table, payload: object, *, freq: Freq | None = None) -> pl.DataFrame: ...
 @overload
 def read(endpoint: Literal["concentration"], payload: object, *, freq: Freq | None = None) -> Concentration: ...
 @overload
