@@ -15,6 +15,7 @@ import click
 from cohortlib import __version__
 from cohortlib.commands.adapty import adapty
 from cohortlib.commands.delivery import writing
+from cohortlib.commands.explain import explain
 from cohortlib.commands.failures import Failure, in_options, one_line
 from cohortlib.commands.fetch import fetch
 from cohortlib.commands.reconcile import reconcile
@@ -95,4 +96,5 @@ def demo() -> None:
 cli.add_command(termina)
 cli.add_command(adapty)
 cli.add_command(reconcile)
+cli.add_command(explain)
 cli.add_command(fetch)

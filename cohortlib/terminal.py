@@ -179,17 +179,17 @@ def console_for_output() -> Console:
 
 
 @contextmanager
-def progress_bar(console: Console, delay: float = 0.5) -> Iterator[Callable[[int, int], None]]:
-    """Give a callable for (rows done, rows in all) that shows a bar once `delay` seconds have passed."""
+def progress_bar(console: Console, what: str = "rows", delay: float = 0.5) -> Iterator[Callable[[int, int], None]]:
+    """Give a callable for (what is done, what there is in all) that shows a bar once `delay` seconds have passed."""
     bar = Progress(
-        TextColumn("rows"),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         transient=True,
     )
-    task = bar.add_task("rows", total=None)
+    task = bar.add_task(what, total=None)
     begun = time.monotonic()
 
     def report(done: int, total: int) -> None:

@@ -75,6 +75,7 @@ ORDER = [
     "commands.termina",
     "commands.adapty",
     "commands.reconcile",
+    "commands.explain",
     "commands.fetch",
     "cli",
     "__main__",

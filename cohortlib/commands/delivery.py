@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 ROWS_SHOWN = 40
 
 
-def computed(compute: Callable[..., Result], *inputs: object, **settings: object) -> Result:
+def computed(compute: Callable[..., Result], *inputs: object, what: str = "rows", **settings: object) -> Result:
     """Compute a result, with a bar on standard error where it takes long and a person is looking."""
     with warnings_told():
         if not sys.stderr.isatty():
@@ -24,7 +24,7 @@ def computed(compute: Callable[..., Result], *inputs: object, **settings: object
 
         from cohortlib.terminal import progress_bar
 
-        with progress_bar(Console(stderr=True)) as progress:
+        with progress_bar(Console(stderr=True), what) as progress:
             return compute(*inputs, progress=progress, **settings)
 
 

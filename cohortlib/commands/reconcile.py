@@ -39,10 +39,7 @@ def _tolerances(
     return found
 
 
-@click.command(short_help="Compare two tables cell by cell.")
-@click.argument("local")
-@click.argument("remote")
-@click.option(
+TOLERANCES = click.option(
     "--tolerance",
     "tolerances",
     multiple=True,
@@ -50,6 +47,12 @@ def _tolerances(
     callback=_tolerances,
     help="How far the values of a field may lie apart: ABS, or REL times the remote value (may be repeated).",
 )
+
+
+@click.command(short_help="Compare two tables cell by cell.")
+@click.argument("local")
+@click.argument("remote")
+@TOLERANCES
 @click.option("--html", metavar="FILE", help="Write a page with both tables and their difference to FILE.")
 @click.option(
     "-o",

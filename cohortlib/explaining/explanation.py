@@ -1,8 +1,9 @@
 """What a search found, in words and frames: which causes make which cells agree, and what stays unexplained."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -10,6 +11,9 @@ import polars as pl
 from cohortlib.explaining.causes import Cause
 from cohortlib.explaining.search import Found, Trial
 from cohortlib.reconciling.compare import Report
+from cohortlib.reconciling.page import Preface
+from cohortlib.reconciling.words import Block, cells_block
+from cohortlib.sinks import replacing
 
 _TOLD = 8  # lines of a list that words give
 _WIDE = 96
@@ -139,14 +143,28 @@ class Explanation:
             )
         return told
 
+    @property
+    def block(self) -> Block | None:
+        """The combinations under which the most cells agree, as a table of text."""
+        rows = [row for row in self.ranking.head(_TOLD).rows(named=True) if row["more"] > 0]
+        cells = tuple((_cut(row["causes"]), f"{row['agreeing']:,}", f"{row['cells']:,}") for row in rows)
+        return Block("what makes the most cells agree", ("with", "agree", "of"), cells, 1) if rows else None
+
     def __str__(self) -> str:
         """Say what was found, and list the combinations that come next."""
-        rows = [row for row in self.ranking.head(_TOLD).rows(named=True) if row["more"] > 0]
-        told = list(self.lines)
-        if rows:
-            told += ["", "cells that agree, of all, with"]
-            told += [f"{row['agreeing']:>16,} {row['cells']:>7,}  {_cut(row['causes'])}" for row in rows]
-        return "\n".join(told)
+        return "\n".join([*self.lines, *(["", str(self.block)] if self.block else [])])
+
+    def to_html(self) -> str:
+        """Make a page with the findings and both tables as they are, which needs nothing else; needs Jinja2."""
+        left = cells_block(self.report.differences) if self.causes else None
+        blocks = [block for block in (self.block, left and replace(left, title=f"still {left.title}")) if block]
+        return self.reports[0].to_html(Preface("Why the tables differ", self.lines, blocks))
+
+    def save_html(self, path: str | Path) -> None:
+        """Write the page of :meth:`to_html` to a file."""
+        page = self.to_html()
+        with replacing(Path(path)) as stream:
+            stream.write(page.encode())
 
     def to_dict(self) -> dict[str, Any]:
         """Give the finding as plain values."""

@@ -11,6 +11,7 @@ import polars as pl
 from cohortlib.errors import SchemaError, SettingError
 from cohortlib.reconciling import words
 from cohortlib.reconciling.files import labelled
+from cohortlib.reconciling.page import Preface, render
 from cohortlib.reconciling.pairing import Compared, compare
 from cohortlib.reconciling.sides import Side, tables
 from cohortlib.reconciling.tolerances import Tolerances
@@ -276,11 +277,9 @@ class Report:
         """Give what :meth:`to_dict` gives as JSON."""
         return json.dumps(self.to_dict(limit), ensure_ascii=False, allow_nan=False)
 
-    def to_html(self) -> str:
+    def to_html(self, preface: Preface | None = None) -> str:
         """Make a page that shows both tables and their difference, and needs nothing else; needs Jinja2."""
-        from cohortlib.reconciling.page import render
-
-        return render(self.tables, self.sentence, self.summary, self.cohorts, self.differences)
+        return render(self.tables, self.sentence, self.summary, self.cohorts, self.differences, preface or Preface())
 
     def save_html(self, path: str | Path) -> None:
         """Write the page of :meth:`to_html` to a file."""

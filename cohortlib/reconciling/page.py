@@ -59,8 +59,22 @@ class Section:
     sheets: list[Sheet]
 
 
+@dataclass(frozen=True)
+class Preface:
+    """What stands above a comparison: sentences, and tables of text."""
+
+    title: str = "Reconciliation"
+    lines: Sequence[str] = ()
+    blocks: Sequence[words.Block] = ()
+
+
 def render(
-    tables: Sequence[Compared], sentence: str, summary: pl.DataFrame, cohorts: pl.DataFrame, differences: pl.DataFrame
+    tables: Sequence[Compared],
+    sentence: str,
+    summary: pl.DataFrame,
+    cohorts: pl.DataFrame,
+    differences: pl.DataFrame,
+    preface: Preface,
 ) -> str:
     """Make the page of a comparison."""
     try:
@@ -81,6 +95,7 @@ def render(
         words.rows_block(tables),
     )
     page: str = environment.get_template("page.html.j2").render(
+        preface=preface,
         ok=differences.is_empty(),
         sentence=sentence,
         blocks=[block for block in blocks if block],
