@@ -482,6 +482,7 @@ def cohort(
     period_number="ordinal",
     restart_per_product="auto",
     averages="cumulative",
+    after_to="drop",
     as_of=None,
     week_start="monday",
     nulls="error",
@@ -517,8 +518,9 @@ def cohort(
         nulls=nulls,
         decimals=decimals,
     )
-    report["after_to"] = sum(row.day > to for row in rows)
-    rows = [row for row in rows if row.day <= to]
+    late = [row for row in rows if row.day > to and (after_to == "drop" or row.kind >= 5)]
+    report["after_to"] = len(late)
+    rows = [row for row in rows if row not in late]
     if consecutive and any(row.number is None or row.number < 1 for row in rows if 1 <= row.kind <= 3):
         raise Refused("consecutive_payments")
 

@@ -241,6 +241,7 @@ def all_conventions(draw):
                 "period_number": st.sampled_from(("ordinal", "consecutive")),
                 "restart_per_product": st.sampled_from(("auto", True, False)),
                 "averages": st.sampled_from(("cumulative", "per_period")),
+                "after_to": st.sampled_from(("drop", "payments")),
                 "week_start": st.sampled_from(naive.WEEKDAYS),
             },
         )

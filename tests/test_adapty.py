@@ -311,6 +311,24 @@ def test_rows_after_to_are_not_there():
     assert report["after_to"] == 2
 
 
+@pytest.mark.parametrize("days", [None, [0, 6, 60]])
+def test_payments_after_to_count_where_they_are_to(days):
+    rows = [
+        happened("u", "trial_started", "2026-12-30", None, "1", "A"),
+        paid("2027-01-05", 10.0, "2", "A"),
+        refund("2027-01-06", 10.0, "2", "A"),
+        paid("2027-02-05", 9.0, "3", "A"),
+        happened("v", "trial_started", "2027-01-02", None, "4", "B"),
+    ]
+    installs = came(u="2026-12-30", v="2026-12-31", w="2027-01-01")
+    found, report = year(rows, installs, days=days, after_to="payments")
+    assert column(found, "revenue_usd") == ([10.0, 9.0] if days is None else [0.0, 10.0, 19.0])
+    assert [found[f"total_{name}"] for name in ("revenue_usd", "arppu_usd", "arpas_usd")] == [19.0, 19.0, 9.5]
+    assert (found["total_installs"], report["after_to"]) == (2, 1)
+    found, report = year(rows, installs, days=days, after_to="drop")
+    assert (found["total_revenue_usd"], found["total_installs"], report["after_to"]) == (0.0, 2, 4)
+
+
 def test_to_is_a_day_of_the_zone():
     at = datetime(2026, 12, 31, 23, 30, tzinfo=UTC)
     assert year([paid(at, 10.0, "1")])[0]["total_revenue_usd"] == 10.0

@@ -296,7 +296,7 @@ def moment(day, dtype):
 
 
 @few
-@given(cases(poison=False, forms=WRITTEN), st.integers(0, 23), st.integers(2, 100))
+@given(cases(poison=False, forms=WRITTEN, after_to="drop"), st.integers(0, 23), st.integers(2, 100))
 def test_a_row_moved_after_to_is_a_row_deleted(case, at, by):
     assume(at < case.frame.height)
     to = date.fromisoformat(case.request["filters"]["date"][1])

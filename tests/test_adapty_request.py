@@ -46,6 +46,7 @@ CONVENTIONS = {
     "period_number": ["ordinal", "consecutive"],
     "restart_per_product": ["auto", True, False],
     "averages": ["cumulative", "per_period"],
+    "after_to": ["drop", "payments"],
     "week_start": list(WEEKDAYS),
 }
 

@@ -236,8 +236,8 @@ def test_every_convention_is_an_option():
 def test_options_reach_the_engine(folder, seen):
     line = (
         "--timezone Europe/Berlin --user-unit device_id --refund-upgraded negative --period-number consecutive "
-        "--restart-per-product yes --averages per_period --as-of 2026-03-31 --week-start sunday --nulls drop "
-        "--decimals 2 --threads 2"
+        "--restart-per-product yes --averages per_period --after-to payments --as-of 2026-03-31 "
+        "--week-start sunday --nulls drop --decimals 2 --threads 2"
     )
     installs = INSTALLS.replace("profile_id", "device_id")
     (folder / "installs.csv").write_text(installs, encoding="utf-8")
@@ -248,6 +248,7 @@ def test_options_reach_the_engine(folder, seen):
         period_number="consecutive",
         restart_per_product=True,
         averages="per_period",
+        after_to="payments",
         as_of=date(2026, 3, 31),
         week_start="sunday",
     )

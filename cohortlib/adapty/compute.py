@@ -62,7 +62,8 @@ def cohort(
     -------
     Answer
         The answer of the API as JSON, as frames and as CSV, and a report of what was left out. Money is rounded once,
-        from the exact sum; both ends of `date` are inclusive, and nothing dated after it counts.
+        from the exact sum; both ends of `date` are inclusive, and nothing dated after it counts unless
+        `conventions` say so.
 
     Raises
     ------

@@ -54,7 +54,8 @@ class Ladder:
 
     @classmethod
     def of(cls, events: Events, installs: Installs, question: Question) -> "Ladder":
-        """Add up the users of all segments of a frame."""
+        """Add up the users of all segments of a frame, from what is dated up to its end."""
+        question = replace(question, conventions=replace(question.conventions, after_to="drop"))
         ledger = Ledger.of(events, installs, question, durations=True)
         extras = Columns(*ledger.rows.columns).extras
         # Codes of rows that are left out stand nowhere, so the number of kinds is that of all events.

@@ -28,6 +28,7 @@ RefundUpgraded = Literal["zero", "negative"]
 PeriodNumber = Literal["ordinal", "consecutive"]
 RestartPerProduct = Literal["auto", True, False]
 Averages = Literal["cumulative", "per_period"]
+AfterTo = Literal["drop", "payments"]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 DURATIONS = ("Weekly", "Monthly", "2 months", "3 months", "6 months", "Annual", "Lifetime", "Uncategorized")
@@ -342,7 +343,8 @@ class Request:
     Parameters
     ----------
     date
-        First and last day of the installs; nothing dated after the last counts.
+        First and last day of the installs; nothing dated after the last counts, unless `after_to` of
+        :class:`Conventions` says so.
     compare_date
         Accepted and ignored, with a warning: there is no comparison of cohorts.
     filters
@@ -478,6 +480,8 @@ class Conventions:
     averages
         The money in ARPU and its kin, by renewals: ``"cumulative"`` over the columns up to this one, or
         ``"per_period"``. ARPPU is cumulative always.
+    after_to
+        What is dated after the last day of the request: ``"drop"`` leaves it all out, ``"payments"`` only refunds.
     as_of
         The day on which a period is over or not; by default the last day of the request.
     week_start
@@ -494,6 +498,7 @@ class Conventions:
     period_number: PeriodNumber = "ordinal"
     restart_per_product: RestartPerProduct = "auto"
     averages: Averages = "cumulative"
+    after_to: AfterTo = "drop"
     as_of: date | None = None
     week_start: Weekday = "monday"
 
@@ -510,5 +515,6 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "period_number": get_args(PeriodNumber),
     "restart_per_product": get_args(RestartPerProduct),
     "averages": get_args(Averages),
+    "after_to": get_args(AfterTo),
     "week_start": get_args(Weekday),
 }

@@ -21,6 +21,7 @@ from cohortlib.schema import SECRET, Amounts, Cut, Instants, Ints, Keys, Users, 
 
 _MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
 _NUMBER = "consecutive_payments"
+_LAST_PAYMENT = 4  # of the kinds of events; what is above is a refund
 _LAST = date(9999, 12, 30)
 _MOST_NUMBER = 1 << 20
 
@@ -224,7 +225,7 @@ class Rows:
         )
 
     def partitions(self, bits: int, last_day: int, meter: Meter, report: dict[str, int]) -> Partitions:
-        """Order the rows that count, up to `last_day`; count in `report` those that are later."""
+        """Order the rows that count, up to `last_day`; count in `report` those left out because they are later."""
         later: list[int] = []
         totals: list[list[int]] = []
         unnumbered: list[int] = []
@@ -233,6 +234,8 @@ class Rows:
             counts = self.kind[first : first + size] >= 0
             days = self.days(first, size)
             late = (days > last_day) & counts
+            if self.question.conventions.after_to == "payments":
+                late &= self.kind[first : first + size] > _LAST_PAYMENT
             later.append(int(np.count_nonzero(late)))
             chosen = np.flatnonzero(counts & ~late)
             lines = (chosen + first).astype(np.uint32)

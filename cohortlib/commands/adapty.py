@@ -74,6 +74,7 @@ OPTIONS = (
     _convention("period_number", "Column of a payment: its ordinal in its chain, or the file's consecutive_payments."),
     _convention("restart_per_product", "Count each product's payments from 1; auto: where products are filtered."),
     _convention("averages", "Money in ARPU and its kin, by renewals: up to the column, or the column's own."),
+    _convention("after_to", "What is dated after the request's last day: leave it all out, or refunds alone."),
     click.option(
         "--as-of",
         metavar="DATE",
