@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cohortlib.adapty import composing, forecast, sums
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.events import read_events, read_installs
+from cohortlib.adapty.events import Events, read_events, read_installs
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.request import Conventions, Request
 from cohortlib.adapty.rows import Installs
@@ -15,7 +15,7 @@ from cohortlib.schema import Nulls
 from cohortlib.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def cohort(
@@ -113,13 +113,31 @@ def cohort(
     check_progress(progress)
     workers_for(threads)
     question = Question(Request.of(request), conventions, timezone, decimals, threads, progress)
-    read = read_events(
-        events, user_unit=conventions.user_unit, refund_upgraded=conventions.refund_upgraded, nulls=nulls,
-        wanted=question.wanted() | ({"duration"} if predict else set()), threads=threads,
-    )  # fmt: skip
-    from_events = isinstance(installs, str) and installs == "from_events"
-    who = Installs(None if from_events else read_installs(installs, user_unit=conventions.user_unit, nulls=nulls))
+    read = events_for(question, events, nulls=nulls, predict=predict)
+    who = installs_for(question, installs, nulls=nulls)
     total, report = sums.add_up(read, who, question)
     sums.tell(report)
     predictions = forecast.predict(read, who, question) if predict else None
     return composing.compose(total, question, report, predictions)
+
+
+def events_for(
+    question: Question, events: Source, *, nulls: Nulls, predict: bool = False, spared: "Iterable[str]" = ()
+) -> Events:
+    """Read of some events what a question needs; `spared` as in :func:`read_events`."""
+    return read_events(
+        events,
+        user_unit=question.conventions.user_unit,
+        refund_upgraded=question.conventions.refund_upgraded,
+        nulls=nulls,
+        wanted=question.wanted() | ({"duration"} if predict else set()),
+        spared=spared,
+        threads=question.threads,
+    )
+
+
+def installs_for(question: Question, installs: Source, *, nulls: Nulls) -> Installs:
+    """Read installs as a question needs them, or take it that the events tell of them."""
+    if isinstance(installs, str) and installs == "from_events":
+        return Installs(None)
+    return Installs(read_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls))
