@@ -65,6 +65,8 @@ ORDER = [
     "explaining.search",
     "explaining.faults",
     "explaining.termina",
+    "explaining.amounts",
+    "explaining.adapty",
     "explaining.explanation",
     "explaining.explain",
     "terminal",

@@ -190,6 +190,14 @@ def read_events(
     return Events(_settled(frame, kind), kind, report)
 
 
+def known_columns() -> set[str]:
+    """Name every column that may be read of a table of events or installs, in any of the three shapes."""
+    units = ("profile_id", "customer_user_id", "device_id")
+    ours = {*_READERS, *_FAMILY, *units, "event_type", "environment", "cancellation_reason", "country", "installs"}
+    ours |= {name for names in ALIASES.values() for name in names}
+    return ours | {name for unit in units for name in revenuecat.names(unit)} | {"store", "first_seen_time"}
+
+
 def read_installs(source: Source, *, user_unit: str, nulls: str) -> pl.DataFrame:
     """Read installs: a row per user and install, or ready counts per date (columns ``install_date``, ``installs``).
 

@@ -61,6 +61,11 @@ class Question:
         return Segments.of(self.request, self.conventions.week_start)
 
     @property
+    def calendar(self) -> Calendar:
+        """What cuts days to the segments' periods."""
+        return Calendar(_FREQ[self.request.period_unit], self.conventions.week_start)
+
+    @property
     def as_of(self) -> int:
         """The day on which is judged what may still grow."""
         return epoch_day(self.conventions.as_of or self.request.date[1])

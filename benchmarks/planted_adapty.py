@@ -1,0 +1,443 @@
+"""
+Differences planted into the answer of Adapty's cohort table, to see whether `explain` names them.
+
+Each is one thing that is otherwise with the remote side, or with ours; pairs are two at once. Run as
+``python -m benchmarks.planted_adapty [rows]`` it prints what was named for each.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import cohortlib as cl
+from benchmarks.subscriptions import history
+from cohortlib.adapty import Answer, Conventions, Request
+from cohortlib.explaining.adapty import AdaptyMaker
+from cohortlib.explaining.causes import Cause
+from cohortlib.reconciling.compare import reconcile
+
+RENEWALS = {"filters": {"date": ["2023-06-01", "2025-06-30"]}, "period_unit": "month", "period_type": "renewals"}
+DAYS = {"filters": {"date": ["2024-01-01", "2025-06-30"]}, "period_unit": "week", "period_type": "days"}
+REQUESTS = {"renewals": RENEWALS, "days": DAYS}
+MONEY = ("revenue", "proceeds", "net_revenue")
+FAMILIES = (("arpu", "appu", "anrpu"), ("arppu", "apppu", "anrppu"), ("arpas", "appas", "anrpas"))
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side knows and how it reckons."""
+
+    events: pl.DataFrame
+    installs: Any
+    request: dict[str, Any]
+    timezone: str = "UTC"
+    conventions: dict[str, Any] = field(default_factory=dict)
+    after: tuple[Callable[[Answer], Answer], ...] = ()
+
+    def answer(self) -> Answer:
+        """Compute the answer of this side."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = cl.adapty.cohort(
+                self.events, self.request, installs=self.installs, timezone=self.timezone,
+                conventions=Conventions(**self.conventions),
+            )  # fmt: skip
+        for change in self.after:
+            found = change(found)
+        return found
+
+    @property
+    def dates(self) -> tuple[date, date]:
+        """The dates of the request."""
+        first, last = map(date.fromisoformat, self.request["filters"]["date"])
+        return first, last
+
+
+Change = Callable[[Side], Side]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One difference: how it changes a side, and how it is to be named."""
+
+    name: str
+    kinds: tuple[str, ...]
+    remote: Change = lambda side: side
+    local: Change = lambda side: side
+    value: Any = None
+    only: str | None = None
+
+    def named_by(self, cause: Cause) -> bool:
+        """Say whether a cause is this."""
+        if cause.kind not in self.kinds:
+            return False
+        if callable(self.value):
+            return bool(self.value(cause))
+        return self.value is None or cause.value == self.value
+
+
+def world(rows: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Make events and installs in which customers have two profiles now and then, and families share."""
+    events, installs = history(rows, seed=seed)
+    rng = np.random.default_rng(seed)
+    profiles = installs["profile_id"].unique(maintain_order=True)
+    customers = profiles.to_list()
+    for at in np.flatnonzero(rng.random(len(customers)) < 0.03).tolist():
+        customers[at] = customers[max(at - int(rng.integers(1, 400)), 0)]
+    of = pl.DataFrame({"profile_id": profiles, "customer_user_id": customers})
+    shared = pl.Series(np.where(rng.random(events.height) < 0.004, "FAMILY_SHARED", "PURCHASED"))
+    named = pl.coalesce("customer_user_id", "profile_id").alias("customer_user_id")
+    events = events.join(of, on="profile_id", how="left", maintain_order="left").with_columns(named)
+    return (
+        events.with_columns(ownership_type=shared),
+        installs.join(of, on="profile_id", how="left", maintain_order="left").with_columns(named),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- how it is done
+
+
+def _set(**settings: Any) -> Change:
+    return lambda side: replace(side, conventions=side.conventions | settings)
+
+
+def _zone(name: str) -> Change:
+    return lambda side: replace(side, timezone=name)
+
+
+def _dates(first: int, last: int) -> Change:
+    def change(side: Side) -> Side:
+        dates = [day + timedelta(by) for day, by in zip(side.dates, (first, last), strict=True)]
+        filters = side.request["filters"] | {"date": [day.isoformat() for day in dates]}
+        return replace(side, request=side.request | {"filters": filters})
+
+    return change
+
+
+def _counted(column: str, value: str, instead: str) -> Change:
+    written = pl.when(pl.col(column) == value).then(pl.lit(instead)).otherwise(column).alias(column)
+    return lambda side: replace(side, events=side.events.with_columns(written))
+
+
+def _members(side: Side, count: int, seed: int = 5, least: int = 2) -> list[str]:
+    """Choose users of the frame, with payments, of different segments."""
+    first, last = side.dates
+    paid = pl.col("event_type").is_in(["subscription_started", "trial_converted", "subscription_renewed"])
+    real = (pl.col("environment") == "Production") & (pl.col("ownership_type") != "FAMILY_SHARED")
+    before = pl.col("event_datetime").dt.date() < last - timedelta(2)
+    some = side.events.filter(paid & real & before).group_by("profile_id").len().filter(pl.col("len") >= least)
+    came = side.installs.unique("profile_id").with_columns(day=pl.col("install_date").dt.date())
+    inside = pl.col("day").is_between(first + timedelta(20), last - timedelta(20))
+    users = some.join(came.filter(inside), on="profile_id").sort("profile_id")
+    drawn = users.sample(fraction=1.0, shuffle=True, seed=seed).unique(
+        pl.col("day").dt.strftime("%Y%m"), maintain_order=True
+    )
+    return drawn["profile_id"].head(count).to_list()
+
+
+def _without_users(count: int, installs: bool = False) -> Change:
+    def change(side: Side) -> Side:
+        gone = pl.col("profile_id").is_in(_members(side, count))
+        kept = side.installs.filter(~gone) if installs else side.installs
+        return replace(side, events=side.events.filter(~gone), installs=kept)
+
+    return change
+
+
+def _again(side: Side, rows: pl.Expr) -> Side:
+    more = side.events.filter(rows).with_columns(pl.col("transaction_id") + "-b")
+    return replace(side, events=pl.concat([side.events, more]))
+
+
+def _users_twice(count: int) -> Change:
+    return lambda side: _again(side, pl.col("profile_id").is_in(_members(side, count, seed=7)))
+
+
+def _busy(side: Side, seed: int) -> date:
+    """Choose a day in the middle of the frame."""
+    first, last = side.dates
+    return first + timedelta(int(np.random.default_rng(seed).integers(200, (last - first).days - 60)))
+
+
+def _on(first: date, last: date) -> pl.Expr:
+    return pl.col("event_datetime").dt.date().is_between(first, last)
+
+
+def _without_days(count: int, seed: int = 3) -> Change:
+    def change(side: Side) -> Side:
+        day = _busy(side, seed)
+        return replace(side, events=side.events.filter(~_on(day, day + timedelta(count - 1))))
+
+    return change
+
+
+def _days_twice(count: int, seed: int = 4) -> Change:
+    def change(side: Side) -> Side:
+        day = _busy(side, seed)
+        return _again(side, _on(day, day + timedelta(count - 1)))
+
+    return change
+
+
+def _ends_early(days: int, installs: bool) -> Change:
+    def change(side: Side) -> Side:
+        end = side.dates[1] - timedelta(days)
+        came = side.installs.filter(pl.col("install_date").dt.date() <= end) if installs else side.installs
+        return replace(side, events=side.events.filter(pl.col("event_datetime").dt.date() <= end), installs=came)
+
+    return change
+
+
+def _after(change: Callable[[Answer], Answer]) -> Change:
+    return lambda side: replace(side, after=(*side.after, change))
+
+
+def _factor(by: float) -> Change:
+    def change(answer: Answer) -> Answer:
+        return replace(
+            answer,
+            values=answer.values.with_columns(pl.col("^.*_usd$") * by),
+            segments=answer.segments.with_columns(pl.col("^total_.*_usd$") * by),
+        )
+
+    return _after(change)
+
+
+def _exchanged(order: tuple[int, int, int]) -> Change:
+    """Let each money be another."""
+
+    def moved(frame: pl.DataFrame, before: str) -> pl.DataFrame:
+        trios = [tuple(f"{before}{name}_usd" for name in trio) for trio in (MONEY, *FAMILIES)]
+        trios += [] if before else [tuple(f"{name}_relative" for name in MONEY)]
+        return frame.with_columns(pl.col(trio[order[at]]).alias(trio[at]) for trio in trios for at in range(3))
+
+    return _after(lambda one: replace(one, values=moved(one.values, ""), segments=moved(one.segments, "total_")))
+
+
+def _columns(by: int) -> Change:
+    return _after(lambda one: replace(one, values=one.values.with_columns(pl.col("period") + by)))
+
+
+def _labelled_later(side: Side) -> Side:
+    unit = {"month": "1mo", "week": "1w"}[side.request["period_unit"]]
+    later = pl.col("segment_start_date").str.to_date().dt.offset_by(unit).dt.to_string("%Y-%m-%d")
+    name = pl.when(pl.col("type") == "single").then(later)
+
+    def change(one: Answer) -> Answer:
+        values = one.values.with_columns(name.otherwise("segment_start_date").alias("segment_start_date"))
+        segments = one.segments.with_columns(
+            name.otherwise("segment_start_date").alias("segment_start_date"), name.otherwise("title").alias("title")
+        )
+        return replace(one, values=values, segments=segments)
+
+    return _after(change)(side)
+
+
+def _days_from_one(side: Side) -> Side:
+    """Count the day of the install as day 1: what happened within a day counts from the next on."""
+    asked = Request.of(side.request).renewal_days
+    less = [day - 1 for day in asked if day > 0]
+
+    def change(one: Answer) -> Answer:
+        shown = one.values.with_columns(pl.col("period") + 1)
+        if 0 not in asked:
+            return replace(one, values=shown)
+        nothing = shown.filter(pl.col("period") == pl.col("period").min()).with_columns(
+            pl.lit(0).cast(shown.schema["period"]).alias("period"),
+            *(pl.lit(0.0).alias(name) for name in shown.columns if name.endswith(("_usd", "_relative"))),
+            *(pl.lit(0).cast(pl.Int64).alias(name) for name in ("subscriptions", "subscribers")),
+        )
+        first = shown.columns
+        whole = pl.concat([nothing, shown.with_columns(pl.lit(0.0).alias(n) for n in first if n.endswith("_relative"))])
+        last = one.values.filter(pl.col("period") == pl.col("period").max())["currently_active_period"]
+        return replace(one, values=_reactive(whole, one, side, len(last)))
+
+    return _after(change)(replace(side, request=side.request | {"renewal_days": less}))
+
+
+def _reactive(values: pl.DataFrame, one: Answer, side: Side, count: int) -> pl.DataFrame:
+    """Tell which periods are not over by the days as they are labelled."""
+    asked = (
+        replace(side, after=())
+        .answer()
+        .values.select("segment_start_date", "type", "period", "currently_active_period")
+    )
+    keys = ["segment_start_date", "type", "period"]
+    return (
+        values.drop("currently_active_period")
+        .join(asked, on=keys, how="left")
+        .sort(pl.col("type") == "single", "segment_start_date", "period")
+    )
+
+
+def _days_value(count: int, seed: int) -> Callable[[Cause], bool]:
+    def right(cause: Cause) -> bool:
+        value: Any = cause.value
+        return value[0] == "days" and value[2] - value[1] <= count - 1
+
+    return right
+
+
+def _users_value(count: int) -> Callable[[Cause], bool]:
+    return lambda cause: cause.value[0] == "users" and len(cause.value[1]) == count
+
+
+PLANTED = (
+    *(Planted(f"zone {zone}", ("timezone",), _zone(zone), value=zone) for zone in (
+        "America/New_York", "America/Los_Angeles", "Asia/Tokyo", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland",
+    )),
+    Planted("week starts on Sunday", ("week start",), _set(week_start="sunday"), value="sunday", only="days"),
+    Planted("users by customer", ("user",), _set(user_unit="customer_user_id"), value="customer_user_id"),
+    Planted("upgrades refunded", ("refunds of upgrades",), _set(refund_upgraded="negative")),
+    Planted("numbers of the file", ("period number",), _set(period_number="consecutive"), only="renewals"),
+    Planted("products by themselves", ("numbering of products",), _set(restart_per_product=True), only="renewals"),
+    Planted("averages per period", ("averages",), _set(averages="per_period"), only="renewals"),
+    Planted("installs from events", ("installs",), lambda side: replace(side, installs="from_events")),
+    Planted("payments after to", ("after to",), _set(after_to="payments")),
+    Planted("as of later", ("as of",), lambda side: _set(as_of=side.dates[1] + timedelta(40))(side)),
+    Planted("to a day earlier", ("dates", "right edge"), _dates(0, -1)),
+    Planted("from a day later", ("dates",), _dates(1, 0)),
+    Planted("no refunds", ("refunds",), lambda side: replace(
+        side, events=side.events.filter(~pl.col("event_type").str.ends_with("refunded")))),
+    Planted("sandbox counted", ("sandbox",), _counted("environment", "Sandbox", "Production")),
+    Planted("families counted", ("family_shared",), _counted("ownership_type", "FAMILY_SHARED", "PURCHASED")),
+    Planted("granted counted", ("granted",), _counted("product_id", "adapty_promotion", "promotion")),
+    Planted("a customer missing", ("rows missing",), _without_users(1), value=_users_value(1)),
+    Planted("a customer missing, installs too", ("rows missing",), _without_users(1, True), value=_users_value(1)),
+    Planted("three customers missing", ("rows missing",), _without_users(3), value=_users_value(3)),
+    Planted("a customer twice", ("rows twice",), _users_twice(1), value=_users_value(1)),
+    Planted("a day missing", ("rows missing",), _without_days(1), value=_days_value(1, 3)),
+    Planted("five days missing", ("rows missing",), _without_days(5), value=_days_value(5, 3)),
+    Planted("a day twice", ("rows twice",), _days_twice(1), value=_days_value(1, 4)),
+    Planted("data end early", ("right edge",), _ends_early(20, True)),
+    Planted("events end early", ("rows missing",), _ends_early(20, False), value=_days_value(20, 0)),
+    Planted("cents", ("factor",), _factor(100.0)),
+    Planted("another currency", ("factor",), _factor(0.9237)),
+    Planted("proceeds and net exchanged", ("moneys",), _exchanged((0, 2, 1)), value=(0, 2, 1)),
+    Planted("net as revenue", ("moneys",), _exchanged((2, 1, 2)), value=(2, 1, 2)),
+    Planted("columns from 0", ("columns",), _columns(-1), value=-1, only="renewals"),
+    Planted("days from 1", ("ages",), _days_from_one, value=-1, only="days"),
+    Planted("labelled a period later", ("labels",), _labelled_later, value=1),
+    Planted("a day missing here", ("rows missing here",), local=_without_days(1, 8)),
+    Planted("a day twice here", ("repeats",), local=_days_twice(1, 9)),
+)  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------- the search
+
+
+def greedy(maker: AdaptyMaker, remote: Answer, most: int = 3) -> tuple[list[list[Cause]], int, int, int]:
+    """Choose the cause that makes most cells agree, again and again; also the ties of each choice."""
+    chosen: tuple[Cause, ...] = ()
+    ties: list[list[Cause]] = []
+    report = reconcile(maker.table(()), remote)
+    tried = 0
+    while not report.ok and len(chosen) < most:
+        best: list[tuple[Cause, Any]] = []
+        for cause in maker.causes(chosen, report):
+            tried += 1
+            found = reconcile(maker.table((*chosen, cause)), remote)
+            if _score(found) > _score(best[0][1] if best else report):
+                best = [(cause, found)]
+            elif best and _score(found) == _score(best[0][1]):
+                best.append((cause, found))
+        if not best:
+            break
+        chosen, report = (*chosen, best[0][0]), best[0][1]
+        ties.append([cause for cause, _ in best])
+    return ties, report.agreeing, report.total, tried
+
+
+def _score(report: Any) -> float:
+    return report.agreeing - (report.total - report.agreeing)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the search said of some planted differences."""
+
+    names: str
+    right: bool
+    seconds: float
+    tried: int
+    said: str
+
+
+def outcome(
+    planted: tuple[Planted, ...], events: pl.DataFrame, installs: pl.DataFrame, request: dict[str, Any]
+) -> Outcome | None:
+    """Plant differences and search for them; None where they change nothing."""
+    whole = Side(events, installs, request)
+    remote, local = whole, whole
+    for one in planted:
+        remote, local = one.remote(remote), one.local(local)
+    theirs = remote.answer()
+    start = time.perf_counter()
+    maker = AdaptyMaker(local.events, theirs, request, installs=local.installs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if reconcile(maker.table(()), theirs).ok:
+            return None
+        ties, agreeing, total, tried = greedy(maker, theirs, len(planted) + 1)
+    seconds = time.perf_counter() - start
+    left = list(planted)
+    for tied in ties[: len(planted)]:
+        hit = next((one for one in left if any(one.named_by(cause) for cause in tied)), None)
+        left = [one for one in left if one is not hit]
+    said = "; ".join(f"{tied[0].words}{f' (= {len(tied) - 1} more)' if len(tied) > 1 else ''}" for tied in ties)
+    names = " + ".join(one.name for one in planted)
+    return Outcome(names, not left, seconds, tried, f"{said}: {agreeing:,} of {total:,}")
+
+
+def cases(request: str, pairs: bool) -> Iterator[tuple[Planted, ...]]:
+    """List the planted differences of a request, alone or in pairs of different kinds."""
+    some = [one for one in PLANTED if one.only in (None, request)]
+    if not pairs:
+        yield from ((one,) for one in some)
+        return
+    for one, other in combinations(some, 2):
+        if not set(one.kinds) & set(other.kinds):
+            yield one, other
+
+
+def main(rows: int, share: float, only: str = "") -> None:
+    """Print what was named for every difference, and for a share of the pairs."""
+    events, installs = world(rows, seed=1)
+    rng = np.random.default_rng(0)
+    for request, asked in REQUESTS.items():
+        for pairs in (False, True):
+            found = []
+            for planted in cases(request, pairs):
+                if (pairs and rng.random() >= share) or (only and only not in " + ".join(p.name for p in planted)):
+                    continue
+                said = outcome(planted, events, installs, asked)
+                if said is None:
+                    print(f"{request}: {' + '.join(one.name for one in planted)}: changes nothing")
+                    continue
+                found.append(said)
+                print(f"{request}: {'ok  ' if said.right else 'MISS'} {said.names} -> {said.said} "
+                      f"({said.seconds:.1f} s, {said.tried} tried)", flush=True)  # fmt: skip
+            if found:
+                right = sum(one.right for one in found)
+                times = sorted(one.seconds for one in found)
+                print(f"== {request}, {'pairs' if pairs else 'alone'}: {right} of {len(found)} named "
+                      f"({right / len(found):.1%}), {np.median(times):.1f} s median, {times[-1]:.1f} s at most")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(
+        *(
+            kind(value)
+            for kind, value in zip(
+                (int, float, str), [*sys.argv[1:], *("100000", "0.1")[len(sys.argv) - 1 :]], strict=False
+            )
+        )
+    )
