@@ -282,7 +282,7 @@ class AdaptyMaker:
     def _zones(self, base: "_Base") -> Iterator[Cause]:
         """Name time zones: one of those that cut these data to the same days, first those whose installs fit."""
         for clock in self._clocks(base):
-            yield Cause("timezone", clock.name, f"time zone {clock.words}", (("timezone", clock.name),))
+            yield Cause("timezone", clock.name, f"time zone {clock.name}", (("timezone", clock.name),), note=clock.note)
 
     def _clocks(self, base: "_Base") -> list[Clock]:
         columns = [column for column in base.instants() if isinstance(column.dtype, pl.Datetime) and len(column)]

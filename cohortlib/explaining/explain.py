@@ -3,12 +3,13 @@
 from typing import Any
 
 from cohortlib.adapty.answer import Answer
-from cohortlib.errors import SettingError
+from cohortlib.errors import SchemaError, SettingError, listed
 from cohortlib.explaining.causes import Maker
 from cohortlib.explaining.explanation import Explanation
 from cohortlib.explaining.search import search
 from cohortlib.partitions import Progress, check_progress
 from cohortlib.reconciling.compare import Report, reconcile
+from cohortlib.reconciling.files import SEGMENTS, VALUES
 from cohortlib.reconciling.sides import Side, tables
 from cohortlib.reconciling.tolerances import Tolerances
 from cohortlib.sources import Source
@@ -89,9 +90,30 @@ def explain(
 def _maker(transactions: Source, remote: Side, settings: dict[str, Any]) -> tuple[Maker, Side]:
     """Choose who recomputes the table, by what the other one holds."""
     held = tables(remote, "remote")
-    if isinstance(remote, Answer) or set(held) != {""}:
-        raise NotImplementedError
-    from cohortlib.explaining.termina import TerminaMaker
+    if "" in held:
+        from cohortlib.explaining.termina import TerminaMaker
 
-    table = held[""]
-    return TerminaMaker.of(transactions, table, settings), table
+        table = held[""]
+        if not {"cohort", "period"} <= set(table.columns):
+            raise SchemaError(
+                f"remote has the columns {listed(table.columns)}; expected cohorts or customer cohorts of Termina "
+                "(cohort, period), or an answer of Adapty's with its segments and values"
+            )
+        return TerminaMaker.of(transactions, table, settings), table
+    from cohortlib.explaining.adapty import AdaptyMaker
+
+    known = ("request", "installs", "timezone", "conventions", "nulls", "decimals", "threads")
+    for name in settings:
+        if name not in known:
+            raise SettingError(f"{name}= is no setting of Adapty's table; expected any of {listed(known)}")
+    asked = dict(settings)
+    request = asked.pop("request", None) or (remote.request if isinstance(remote, Answer) else None)
+    if request is None:
+        raise SettingError("request=None: the file of an answer does not tell what was asked; expected the request")
+    if asked.get("installs") is None:
+        raise SettingError(
+            "installs=None: the events have no rows of installs; expected a table of user and install_date. Hint: "
+            "installs='from_events' counts only the users seen in the events"
+        )
+    maker = AdaptyMaker(transactions, (held[SEGMENTS], held[VALUES]), request, **asked)
+    return maker, maker.remote
