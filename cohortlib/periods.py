@@ -8,6 +8,7 @@ the year 0. Everything here works on days; the clock ends at :func:`offsets`.
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -139,6 +140,7 @@ def span(name: str, value: str | date | datetime) -> tuple[date, date]:
         ) from None
 
 
+@lru_cache(maxsize=64)
 def offsets(zone: str, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """List the offsets from UTC that a zone has between two instants.
 
@@ -154,7 +156,7 @@ def offsets(zone: str, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[
     starts, shifts
         Sorted instants (seconds, int64; the first is `low`) and the seconds to add to UTC from each on.
         Sampled every day and then bisected to the second: in the time zone database no two changes of a zone are
-        less than three days apart.
+        less than three days apart. The arrays are kept for the next call, and cannot be written to.
     """
     samples = np.append(np.arange(low, high, 86_400, dtype=np.int64), np.int64(high))
     shifts = _shifts(zone, samples)
@@ -164,7 +166,10 @@ def offsets(zone: str, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[
         middle = (before + after) // 2
         old = _shifts(zone, middle) == shifts[turns]
         before, after = np.where(old, middle, before), np.where(old, after, middle)
-    return np.append(samples[:1], after), np.append(shifts[:1], shifts[turns + 1])
+    found = np.append(samples[:1], after), np.append(shifts[:1], shifts[turns + 1])
+    for array in found:
+        array.flags.writeable = False
+    return found
 
 
 def check_zone(zone: str) -> None:

@@ -52,10 +52,11 @@ def test_the_note_names_few_others_and_counts_many():
 
 def test_without_a_database_of_zones_the_common_ones_are_left(monkeypatch):
     monkeypatch.setattr(zoneinfo, "available_timezones", set)
-    found = zones.clocks(1_767_225_600, 1_780_000_000)
+    found = zones.clocks.__wrapped__(1_767_225_600, 1_780_000_000)
     assert sum(1 + len(clock.others) for clock in found) == len(zones.COMMON)
 
 
 def test_zones_that_polars_does_not_know_are_left_out(monkeypatch):
     monkeypatch.setattr(zoneinfo, "available_timezones", lambda: {"UTC", "Mars/Olympus", "Asia/Tokyo", "localtime"})
-    assert [clock.name for clock in zones.clocks(1_767_225_600, 1_780_000_000)] == ["UTC", "Asia/Tokyo"]
+    found = zones.clocks.__wrapped__(1_767_225_600, 1_780_000_000)
+    assert [clock.name for clock in found] == ["UTC", "Asia/Tokyo"]

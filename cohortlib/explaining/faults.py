@@ -25,6 +25,7 @@ _CENT = 0.01
 _RUN = 31  # days of the longest run that is looked for
 _CELLS = 20_000_000  # windows of days by periods that are looked at
 _TRIED = 8  # runs of one length that are looked at closely
+_USUAL = 10  # rows a day, for a day without any to be odd
 _NAMED = 5  # customers that words name
 
 
@@ -563,21 +564,24 @@ class Evidence:
             yield Cause("customers missing here", fault, words, assumed=True)
 
     def _gaps(self) -> Iterator[Cause]:
-        """Suppose the rows of days without any, where the other table has more."""
+        """Suppose the rows of days without any, where the other table has more in their period and hardly elsewhere."""
         cells = self._cells
         if cells.is_empty() or self.rows.is_empty():
             return
         daily = self._daily
-        usual = float(daily["rows"].median() or 0.0)  # type: ignore[arg-type]
         every = pl.DataFrame({"day": pl.date_range(daily["day"][0], daily["day"][-1], eager=True)})
-        empty = every.join(daily, on="day", how="anti", maintain_order="left")["day"]
-        if usual < 10 or not 0 < len(empty) <= len(every) // 10:
+        every = every.join(daily, on="day", how="left", maintain_order="left").fill_null(0)
+        around = pl.col("rows").rolling_median(15, center=True, min_samples=1)
+        empty = every.with_columns(usual=around).filter((pl.col("rows") == 0) & (pl.col("usual") >= _USUAL))
+        if empty.is_empty():
             return
-        days = empty.cast(pl.Int32).to_numpy().astype(np.int64)
+        days = empty["day"].cast(pl.Int32).to_numpy().astype(np.int64)
         sums = dict(cells.group_by("_at").agg(pl.col("_more").sum()).rows())
         for ordinal in np.unique(self.view.calendar.ordinals(days)).tolist():
-            if sums.get(ordinal, 0.0) <= _CENT:
+            elsewhere = sum(abs(more) for at, more in sums.items() if at != ordinal)
+            if sums.get(ordinal, 0.0) <= max(_CENT, 4 * elsewhere):
                 continue
+            usual = float(empty["usual"][0])
             mine = [_day(int(day)) for day in days[self.view.calendar.ordinals(days) == ordinal]]
             label = self.view.calendar.label(ordinal)
             # What such rows can change: their period, and all of the cohorts from it on.

@@ -19,20 +19,26 @@ _WIDTH = 3  # combinations that are kept from one round to the next
 
 @dataclass(frozen=True)
 class Trial:
-    """A combination of causes, and how many of all cells agree under it.
-
-    `score` is the share of cells that agree; of what causes that are assumed add to it, half.
-    """
+    """A combination of causes, and how many of all cells agree under it."""
 
     causes: tuple[Cause, ...]
     agreeing: int
     total: int
-    score: float
+
+    @property
+    def share(self) -> float:
+        """The share of the cells that agree."""
+        return self.agreeing / self.total if self.total else 1.0
 
     @property
     def rank(self) -> tuple[float, int]:
-        """What the best has most of: agreement, then simplicity."""
-        return self.score, -len(self.causes)
+        """What the best has most of: agreement, then simplicity; what is assumed counts as three causes."""
+        return self.share, -sum(1 + 2 * cause.assumed for cause in self.causes)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to explain, and nothing assumed."""
+        return self.agreeing == self.total and not any(cause.assumed for cause in self.causes)
 
 
 @dataclass(frozen=True)
@@ -86,18 +92,18 @@ class _Search:
     def _first(self) -> Trial:
         """Try no cause at all: what fails here is the caller's to hear."""
         report = self._compare(self._maker.table(()))
-        trial = Trial((), report.agreeing, report.total, _share(report))
+        trial = Trial((), report.agreeing, report.total)
         self._trials[frozenset()] = trial
         self._reports = {frozenset[Cause](): report}
         return trial
 
     def _rounds(self, before: Trial) -> None:
         kept = [before]
-        while kept and max(trial.score for trial in kept) < 1.0:
+        while kept and not any(trial.done for trial in kept):
             better: dict[frozenset[Cause], Trial] = {}
             for trial in kept:
                 better |= self._round(trial)
-                if any(tried.score == 1.0 for tried in better.values()):
+                if any(tried.done for tried in better.values()):
                     break
             kept = self._various(better.values())
 
@@ -108,7 +114,7 @@ class _Search:
         better = {}
         for left, cause in zip(range(len(beside), 0, -1), beside, strict=True):
             tried = self._try((*trial.causes, cause), left)
-            if tried is not None and tried.score > trial.score:
+            if tried is not None and tried.share > trial.share:
                 better[frozenset(tried.causes)] = tried
         return better
 
@@ -138,29 +144,17 @@ class _Search:
             except CohortlibError:
                 self._trials[key] = None
             else:
-                self._trials[key] = Trial(causes, report.agreeing, report.total, self._score(causes, _share(report)))
+                self._trials[key] = Trial(causes, report.agreeing, report.total)
             self._done += 1
             if self._progress is not None:
                 self._progress(self._done, self._done + left)
         return self._trials[key]
-
-    def _score(self, causes: tuple[Cause, ...], share: float) -> float:
-        """Weigh what is assumed: that cells agree where one side was taken for the other proves little."""
-        proven = tuple(cause for cause in causes if not cause.assumed)
-        if len(proven) == len(causes):
-            return share
-        without = self._try(proven, 1)
-        return share / 2 + (without.score if without is not None else 0.0) / 2
 
     def _report(self, trial: Trial) -> Report:
         key = frozenset(trial.causes)
         if key not in self._reports:
             self._reports[key] = self._compare(self._maker.table(trial.causes))
         return self._reports[key]
-
-
-def _share(report: Report) -> float:
-    return report.agreeing / report.total if report.total else 1.0
 
 
 def _without_one(causes: tuple[Cause, ...]) -> Iterator[tuple[Cause, ...]]:

@@ -4,6 +4,7 @@ import zoneinfo
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -49,7 +50,8 @@ class Clock:
         return f"or {self.others[0]} and {len(self.others) - 1:,} more of the same clock"
 
 
-def clocks(low: int, high: int) -> list[Clock]:
+@lru_cache(maxsize=8)
+def clocks(low: int, high: int) -> tuple[Clock, ...]:
     """List every clock that some zone shows between two instants, the common ones first, then from west to east.
 
     Parameters
@@ -59,7 +61,7 @@ def clocks(low: int, high: int) -> list[Clock]:
 
     Returns
     -------
-    list of Clock
+    tuple of Clock
         Each zone is in one of them: two zones are in the same where they agree at every second from `low` to `high`.
 
     Examples
@@ -77,9 +79,10 @@ def clocks(low: int, high: int) -> list[Clock]:
     for zones in alike.values():
         found += _refined(zones, samples, daily[zones[0]])
     rank = {zone: at for at, zone in enumerate(COMMON)}
-    return sorted(
+    order = sorted(
         found, key=lambda clock: (rank.get(clock.name, len(rank)), int(clock.shifts[0]), int(clock.shifts[-1]))
     )
+    return tuple(order)
 
 
 def _refined(zones: list[str], samples: Ints, shifts: Ints) -> list[Clock]:

@@ -1,0 +1,329 @@
+"""Why two tables of Termina's differ: what is planted is named, and what is said can be used."""
+
+import json
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import cohortlib as cl
+from benchmarks import planted_termina
+from cohortlib.errors import DataError, SchemaError, SettingError
+from cohortlib.explaining import faults
+
+ROWS = planted_termina.transactions(15_000)
+DAYS = ROWS.with_columns(pl.col("timestamp").dt.date())  # without a clock no zone is tried, which is most of the work
+MONTHS = planted_termina.cases(ROWS, "M", customers=False)
+ZONES = {name for name, planted in MONTHS.items() if planted.kind == "timezone"}
+PAIRS = (
+    ("Tokyo", "refunds dropped"),
+    ("cents", "signed refunds"),
+    ("customer missing there", "refunds dropped"),
+    ("day twice there", "right edge"),
+    ("ages from 1", "days missing there"),
+    ("labels of the next month", "cohort by sign-up"),
+)
+
+
+def why_of(names, freq="M", *, customers=False, **more):
+    rows = ROWS if ZONES.intersection(names) else DAYS
+    known = planted_termina.cases(rows, freq, customers=customers)
+    planted = [known[name] for name in names]
+    assert planted_termina.is_case(rows, freq, planted, customers=customers)
+    here, there = planted_termina.sides(rows, freq, planted, customers=customers)
+    return cl.explain(here, there, **more), planted, here, there
+
+
+# --- what is planted is named ---
+
+
+@pytest.mark.parametrize("name", [name for name in MONTHS if name not in ZONES or name == "New York"])
+def test_a_planted_difference_is_named(name):
+    why, planted, here, there = why_of([name])
+    assert planted_termina.named(why, planted), str(why)
+    assert not why.reports[0].ok
+    if not planted[0].kind.endswith("here"):
+        assert why.ok
+        assert [report.ok for report in why.reports] == [False, True]
+    if planted[0].settings:
+        assert cl.reconcile(cl.termina.cohorts(here, **why.settings), there).ok
+
+
+@pytest.mark.parametrize("names", PAIRS, ids=" + ".join)
+def test_two_planted_differences_are_named(names):
+    why, planted, _, _ = why_of(names)
+    assert planted_termina.named(why, planted), str(why)
+    assert why.ok
+
+
+def test_weeks_that_begin_on_another_day():
+    why, planted, _, _ = why_of(["weeks from Sunday"], "W", week_start="monday")
+    assert planted_termina.named(why, planted)
+    assert why.settings == {"week_start": "sunday"}
+    # Unless it is said otherwise, the labels tell.
+    assert why_of(["weeks from Sunday"], "W")[0].reports[0].ok
+
+
+@pytest.mark.parametrize("name", ["cohort's total", "cohort's mean", "25 best", "active ages", "customer twice there"])
+def test_customers(name):
+    why, planted, here, there = why_of([name], customers=True)
+    assert planted_termina.named(why, planted), str(why)
+    assert why.ok
+    if planted[0].settings:
+        assert cl.reconcile(cl.termina.customer_cohorts(here, **why.settings), there).ok
+
+
+def test_customers_missing_on_either_side():
+    for name in ("customers missing there", "customer missing here"):
+        why, planted, _, _ = why_of([name], customers=True)
+        assert planted_termina.named(why, planted), str(why)
+        assert why.ok
+
+
+# --- what is said ---
+
+
+def test_the_sentence_of_the_issue():
+    """One customer is otherwise there, beside another time zone: the zone explains all but one cohort."""
+    rows = ROWS.filter(pl.col("user_id") != "user_812")
+    first = ROWS.filter((pl.col("user_id") == "user_812") & (pl.col("amount") > 0))["timestamp"].min()
+    assert first is not None
+    why = cl.explain(ROWS, cl.termina.cohorts(rows, timezone="America/New_York"))
+    before, zone, customer = why.lines
+    assert before == f"{why.reports[0].agreeing:,} of {why.reports[0].total:,} cells agree as the tables are."
+    assert zone.startswith("With time zone America/New_York (or America/Toronto and ")
+    assert f"{why.reports[1].agreeing:,} of {why.reports[1].total:,} cells agree." in zone
+    told = first.astimezone(ZoneInfo("America/New_York")).strftime("%Y-%m-%d at %H:%M")
+    assert customer == (
+        f"With customer user_812 left out (first payment on {told}) as well all {why.report.total:,} cells agree."
+    )
+
+
+def test_every_cell_that_differs_has_its_cause():
+    why, _, _, _ = why_of(["Tokyo", "refunds dropped"])
+    cells = why.explained
+    assert_frame_equal(cells.drop("cause"), why.reports[0].differences)
+    assert set(cells["cause"]) == {cause.words for cause in why.causes}
+    keys = ["cohort", "period", "field"]
+    # What agrees from the first cause on is the first's.
+    still = cells.join(why.reports[1].differences, on=keys, how="semi")
+    assert set(still["cause"]) == {why.causes[1].words}
+
+
+def test_what_stays_unexplained():
+    remote = cl.termina.cohorts(ROWS, timezone="Europe/Berlin")
+    odd = (pl.col("cohort") == "2023-05") & (pl.col("period") == 2)
+    remote = remote.with_columns(pl.when(odd).then(pl.col("amount") + 1000).otherwise(pl.col("amount")).alias("amount"))
+    why = cl.explain(ROWS, remote)
+    assert not why.ok
+    assert why.settings == {"timezone": "Europe/Berlin"}
+    assert why.explained.filter(pl.col("cause").is_null()).select("cohort", "period", "field").rows() == [
+        ("2023-05", 2, "amount")
+    ]
+    assert "The 1 cells that differ are all in cohort 2023-05, in amount." in why.lines
+    assert any(line.startswith("The worst is amount in cohort 2023-05 at age 2: ") for line in why.lines)
+    assert "still" in why.to_html()
+
+
+def test_nothing_differs():
+    why = cl.explain(DAYS, cl.termina.cohorts(DAYS))
+    assert why.ok
+    assert why.causes == ()
+    assert why.settings == {}
+    assert why.lines == [f"All {why.report.total:,} cells agree as they are."]
+    assert why.explained.is_empty()
+    assert why.ranking.height == 1
+
+
+def test_nothing_explains():
+    remote = cl.termina.cohorts(DAYS)
+    remote = remote.with_columns(ltv=pl.col("ltv") + pl.int_range(pl.len()) % 7)
+    why = cl.explain(DAYS, remote)
+    assert why.causes == ()
+    assert "Nothing that was tried makes more cells agree." in why.lines
+    assert why.explained["cause"].null_count() == why.explained.height > 0
+
+
+def test_ranking():
+    why, _, _, _ = why_of(["London"])
+    ranking = why.ranking
+    assert ranking.columns == ["causes", "settings", "agreeing", "cells", "more"]
+    shares = (ranking["agreeing"] / ranking["cells"]).to_list()
+    assert shares == sorted(shares, reverse=True)
+    assert ranking["settings"][0] == "timezone='Europe/London'"
+    assert ranking.filter(causes="nothing changed").height == 1
+
+
+def test_causes_that_cannot_be_told_apart():
+    """December's rows end before its last day: leaving it out is the same by either setting."""
+    why, _, _, _ = why_of(["complete periods"])
+    assert [len(trial.causes) for trial in why.found.equals] == [1]
+    assert any("these tables cannot tell which it is" in line for line in why.lines)
+
+
+def test_json_and_page():
+    why, _, _, _ = why_of(["cents", "refunds dropped"])
+    told = json.loads(why.to_json())
+    assert told["ok"] is True
+    assert told["sentences"] == why.lines
+    assert {cause["kind"] for cause in told["causes"]} == {"factor", "refunds"}
+    assert len(told["ranking"]) == len(why.found.trials)
+    page = why.to_html()
+    assert "<h1>Why the tables differ</h1>" in page
+    assert 'http-equiv="Content-Security-Policy"' in page
+
+
+def test_names_from_the_data_cannot_break_the_page():
+    nasty = "<script>alert(1)</script>"
+    rows = pl.concat([DAYS, DAYS.filter(user_id="user_12").with_columns(user_id=pl.lit(nasty))])
+    why = cl.explain(rows, cl.termina.cohorts(DAYS))
+    assert nasty in why.sentence
+    assert nasty not in why.to_html()
+
+
+def test_the_page_is_saved(tmp_path):
+    why = cl.explain(DAYS, cl.termina.cohorts(DAYS, refunds="signed"))
+    why.save_html(tmp_path / "why.html")
+    assert (tmp_path / "why.html").read_text(encoding="utf-8") == why.to_html()
+
+
+# --- what goes in ---
+
+
+def test_sources_and_names_of_columns(tmp_path):
+    rows = DAYS.rename({"user_id": "who", "timestamp": "when", "amount": "usd"})
+    rows.write_parquet(tmp_path / "rows.parquet")
+    rows.write_csv(tmp_path / "rows.csv")
+    remote = cl.termina.cohorts(DAYS, refunds="drop")
+    remote.write_json(tmp_path / "remote.json")
+    names = {"user": "who", "timestamp": "when", "amount": "usd"}
+    for source in (rows, rows.lazy(), rows.to_arrow(), tmp_path / "rows.parquet", tmp_path / "rows.csv"):
+        why = cl.explain(source, tmp_path / "remote.json", **names)
+        assert why.settings == {"refunds": "drop"}
+
+
+def test_settings_of_ones_own_are_where_it_begins():
+    remote = cl.termina.cohorts(ROWS, timezone="Asia/Tokyo", refunds="signed")
+    why = cl.explain(ROWS, remote, timezone="Asia/Tokyo")
+    assert why.settings == {"refunds": "signed"}
+    why = cl.explain(DAYS, cl.termina.cohorts(DAYS), joined="signup_date", before_joined="clip")
+    assert why.settings == {"joined": None}
+
+
+def test_times_without_a_zone_are_tried_as_utc():
+    naive = ROWS.with_columns(pl.col("timestamp").dt.replace_time_zone(None))
+    why = cl.explain(naive, cl.termina.cohorts(ROWS, timezone="America/New_York"))
+    assert why.ok
+    assert why.causes[0].words == "time zone America/New_York, the times here taken as UTC"
+
+
+def test_dates_have_no_zone():
+    days = ROWS.with_columns(pl.col("timestamp").dt.date())
+    why = cl.explain(days, cl.termina.cohorts(days, refunds="drop"))
+    assert why.settings == {"refunds": "drop"}
+    assert "timezone" not in {cause.kind for trial in why.found.trials for cause in trial.causes}
+
+
+def test_users_that_are_integers():
+    rows = DAYS.with_columns(pl.col("user_id").str.strip_prefix("user_").cast(pl.Int64))
+    why = cl.explain(rows, cl.termina.cohorts(rows.filter(pl.col("user_id") != 812)))
+    assert [cause.words for cause in why.causes] == ["customer 812 left out"]
+
+
+@pytest.mark.parametrize(("freq", "week_start"), [("Q", "monday"), ("A", "monday"), ("W", "thursday"), ("D", "monday")])
+def test_the_unit_of_periods_is_read_from_the_labels(freq, week_start):
+    few = DAYS.filter(pl.col("timestamp") < date(2023, 3, 1))
+    remote = cl.termina.cohorts(few, freq=freq, week_start=week_start, refunds="drop")
+    why = cl.explain(few, remote, seconds=20)
+    assert why.settings == ({} if why.reports[0].ok else {"refunds": "drop"})
+    assert why.ok
+
+
+def test_a_date_that_contradicts_the_data_is_no_cause():
+    """A column of dates with nulls cannot make cohorts; it is passed over."""
+    rows = DAYS.with_columns(odd=pl.when(pl.int_range(pl.len()) > 5).then(date(2023, 1, 1)))
+    why = cl.explain(rows, cl.termina.cohorts(rows, refunds="drop"))
+    assert why.settings == {"refunds": "drop"}
+
+
+def test_progress_and_time():
+    seen = []
+    why = cl.explain(ROWS, cl.termina.cohorts(ROWS, refunds="drop"), progress=lambda *at: seen.append(at))
+    done = [at for at, _ in seen]
+    assert done == sorted(done)
+    assert seen[-1][0] == seen[-1][1]
+    assert all(at <= of for at, of in seen)
+    assert why.found.complete
+    short = cl.explain(ROWS, cl.termina.cohorts(ROWS, timezone="Asia/Kolkata"), seconds=1e-9)
+    assert not short.found.complete
+    assert short.causes == ()
+    assert short.lines[-1] == "The time was over after 1 combinations. Hint: seconds= gives it more."
+
+
+def test_warnings_are_told_once(recwarn):
+    rows = pl.concat([DAYS, DAYS.head(3).with_columns(amount=None)], how="vertical_relaxed")
+    remote = cl.termina.cohorts(DAYS, refunds="drop")
+    cl.explain(rows, remote, nulls="drop")
+    assert len(recwarn) <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "error", "said"),
+    [
+        ({}, {"refund": "drop"}, SettingError, "refund= is no setting of cohorts"),
+        ({}, {"refunds": "all"}, SettingError, "refunds='all'"),
+        ({}, {"seconds": 0}, SettingError, "seconds=0"),
+        ({}, {"seconds": "long"}, SettingError, "seconds='long'"),
+        ({}, {"user": "customer"}, SchemaError, "'customer'"),
+        ({}, {"progress": 3}, SettingError, "progress"),
+        ({"cohort": pl.lit("spring")}, {}, DataError, "'spring'"),
+        ({}, {"tolerances": {"height": 1.0}}, SettingError, "height"),
+    ],
+)
+def test_refused(change, settings, error, said):
+    remote = cl.termina.cohorts(ROWS.head(100)).with_columns(**change)
+    with pytest.raises(error, match=said):
+        cl.explain(ROWS.head(100), remote, **settings)
+
+
+def test_a_table_that_cannot_be_recomputed_is_refused():
+    with pytest.raises(SchemaError, match="expected cohorts or customer cohorts"):
+        cl.explain(ROWS, pl.DataFrame({"date": ["2026-01"], "amount": [1.0]}))
+
+
+def test_an_answer_needs_its_request_and_installs():
+    day = {"segment_start_date": ["2026-01-01"], "type": ["total"]}
+    from cohortlib.adapty import Answer, Conventions, Request
+
+    request = Request.of({"filters": {"date": ["2026-01-01", "2026-01-31"]}})
+    answer = Answer(pl.DataFrame(day), pl.DataFrame(day | {"period": [1]}), {}, request, Conventions())
+    with pytest.raises(SettingError, match="installs=None"):
+        cl.explain(ROWS, answer)
+    with pytest.raises(SettingError, match="freq= is no setting of Adapty's table"):
+        cl.explain(ROWS, answer, freq="M")
+
+
+# --- parts ---
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [(0.9199, 0.92003, 0.92), (99.999, 100.001, 100.0), (2.0, 1.0, 1.5), (1.23456, 1.234567, 1.234565)],
+)
+def test_simplest(low, high, found):
+    assert faults.simplest(low, high, 1.5) == pytest.approx(found, rel=1e-5)
+    if low < high:
+        assert low <= faults.simplest(low, high, 1.5) <= high
+
+
+def test_a_payment_is_moved_to_the_period_beside_its_own():
+    from cohortlib.periods import Calendar
+
+    rows = pl.DataFrame(
+        {"u": ["a", "a"], "t": [date(2026, 2, 10), date(2026, 1, 15)], "x": [1.0, 2.0]},
+    )
+    view = faults.View("u", "t", "x", "UTC", Calendar("M"), "net")
+    assert faults.Moved("a", 1).rows(rows, view)["t"].to_list() == [date(2026, 2, 10), date(2026, 2, 1)]
+    assert faults.Moved("a", -1).rows(rows, view)["t"].to_list() == [date(2026, 2, 10), date(2025, 12, 31)]
