@@ -3,6 +3,7 @@
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,18 +78,18 @@ def explain(
         given["request"] = read_body(request)
     sources = [transactions, remote]
 
-    def found() -> "Explanation":
+    @cache  # made once it is known that the first file can be written
+    def why() -> "Explanation":
         from cohortlib.explaining.explain import explain as compute
 
         return computed(compute, transactions, remote, what="combinations", **given)
 
-    why = found()
     if html is not None:
-        put(lambda: [why.to_html().encode()], html, sources)
+        put(lambda: [why().to_html().encode()], html, sources)
     if output is not None:
-        put(lambda: [why.to_json().encode(), b"\n"], output, sources)
+        put(lambda: [why().to_json().encode(), b"\n"], output, sources)
     if "-" not in (html, output):
-        put(lambda: _lines(why), None, [])
+        put(lambda: _lines(why()), None, [])
 
 
 def _lines(why: "Explanation") -> Iterable[bytes]:

@@ -145,10 +145,15 @@ class Explanation:
 
     @property
     def block(self) -> Block | None:
-        """The combinations under which the most cells agree, as a table of text."""
-        rows = [row for row in self.ranking.head(_TOLD).rows(named=True) if row["more"] > 0]
-        cells = tuple((_cut(row["causes"]), f"{row['agreeing']:,}", f"{row['cells']:,}") for row in rows)
-        return Block("what makes the most cells agree", ("with", "agree", "of"), cells, 1) if rows else None
+        """The combinations under which the most cells agree, as a table; none with a cause that adds nothing."""
+        shown: list[Trial] = []
+        for trial in self.found.trials:
+            if trial.share <= self.found.before.share or len(shown) == _TOLD:
+                break
+            if not any(set(other.causes) < set(trial.causes) for other in shown):
+                shown.append(trial)
+        cells = tuple((_cut(_words(trial)), f"{trial.agreeing:,}", f"{trial.total:,}") for trial in shown)
+        return Block("what makes the most cells agree", ("with", "agree", "of"), cells, 1) if cells else None
 
     def __str__(self) -> str:
         """Say what was found, and list the combinations that come next."""

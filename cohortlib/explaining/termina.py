@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, time
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -195,15 +195,18 @@ class TerminaMaker:
             yield from self._other("week_start", WEEKDAYS, "monday", "weeks that begin on {}")
 
     def _zones(self) -> Iterator[Cause]:
-        """Name the zones in which some row has another day than in most."""
+        """Name the clocks of the world; times without a zone may have been taken as UTC, unless they are plain days."""
+        naive = self._zoned is not self.rows
         instants = self._zoned[self.settings["timestamp"]].drop_nulls()
         kind = instants.dtype
         if not isinstance(kind, pl.Datetime) or not len(instants):
             return
+        if naive and (instants.dt.time() == time()).all():
+            return
         ticks = instants.to_physical()
         low, high = (int(at) // _SECONDS[kind.time_unit] for at in (ticks.min(), ticks.max()))
         now = self.settings.get("timezone", "UTC")
-        read = "" if self._zoned is self.rows else ", the times here taken as UTC"
+        read = ", the times here taken as UTC" if naive else ""
         for clock in clocks(low, high):
             if now != clock.name and now not in clock.others:
                 words = f"time zone {clock.name}{read}"

@@ -1,0 +1,89 @@
+"""The command that explains, as a user runs it."""
+
+import json
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+import cohortlib as cl
+from benchmarks import planted_termina
+from cohortlib import cli
+
+ROWS = planted_termina.transactions(4_000).with_columns(pl.col("timestamp").dt.date())
+
+
+def run(*args):
+    return CliRunner().invoke(cli.cli, ["explain", *map(str, args)])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ROWS.rename({"user_id": "who"}).write_parquet("rows.parquet")
+    remote = cl.termina.cohorts(ROWS, refunds="drop")
+    remote.with_columns(pl.col(planted_termina.MONEY) * 100).write_json("remote.json")
+    return tmp_path
+
+
+def test_text(folder):
+    result = run("rows.parquet", "remote.json", "--user", "who")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("cells agree as the tables are.")
+    said = [line for line in lines if line.startswith("With ")]
+    assert any("refunds='drop'" in line for line in said)
+    assert any("all amounts times 100 (cents)" in line for line in said)
+    assert "all " in said[-1]
+    assert "what makes the most cells agree" in lines
+
+
+def test_page_and_json(folder):
+    result = run("rows.parquet", "remote.json", "--user", "who", "--html", "why.html", "-o", "why.json")
+    assert result.exit_code == 0
+    why = json.loads((folder / "why.json").read_text(encoding="utf-8"))
+    assert why["ok"] is True
+    assert why["sentences"][0] in result.stdout
+    assert (folder / "why.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    result = run("rows.parquet", "remote.json", "--user", "who", "-o", "-")
+    assert json.loads(result.stdout) == why
+
+
+def test_settings_reach_the_search(folder):
+    result = run("rows.parquet", "remote.json", "--user", "who", "--refunds", "drop", "--tolerance", "amount=0.01")
+    assert "refunds=" not in result.stdout
+    assert "With all amounts times 100 (cents) all " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["rows.parquet", "missing.json", "--user", "who"], "missing.json"),
+        (["missing.parquet", "remote.json"], "missing.parquet"),
+        (["rows.parquet", "remote.json"], "column 'user_id' is not in the table"),
+        (["rows.parquet", "remote.json", "--user", "who", "--refunds", "all"], "--refunds all is unknown"),
+        (["rows.parquet", "remote.json", "--user", "who", "--seconds", "0"], "--seconds"),
+        (["rows.parquet", "remote.json", "--user", "who", "--request", "remote.json"], "holds no JSON object"),
+        (["rows.parquet", "remote.json", "--user", "who", "--installs", "from_events"], "installs"),
+        (["rows.parquet", "remote.json", "--user", "who", "--tolerance", "amount"], "--tolerance"),
+        (["rows.parquet", "remote.json", "--user", "who", "-o", "nowhere/why.json"], "cannot write nowhere/why.json"),
+        (["rows.parquet", "remote.json", "--user", "who", "--html", "rows.parquet"], "it is a file of the source"),
+        (["rows.parquet"], "REMOTE"),
+    ],
+)
+def test_refused(folder, args, said):
+    result = run(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert said in result.stderr
+
+
+def test_every_setting_of_both_vendors_is_an_option():
+    given = {param.name for param in cli.explain.params}
+    assert given >= {"user", "timestamp", "amount", "timezone", "refunds", "joined", "end", "request", "installs"}
+
+
+def test_help():
+    text = run("--help").stdout
+    assert "cohortlib explain transactions.parquet remote.json" in text
