@@ -144,7 +144,12 @@ def test_every_cell_is_as_judged(both, chance):
     assert "match" not in set(report.differences["outcome"])
     assert json.loads(report.to_json(None))["agreeing"] == report.agreeing
     assert str(report)
-    assert report.to_html()
+
+
+@few
+@given(sides())
+def test_a_page_for_everything(both):
+    assert cl.reconcile(*map(framed, both)).to_html()
 
 
 @given(sides())
@@ -210,7 +215,7 @@ def test_computed_customers_agree_with_themselves(case, basis):
     assert report.total == found.height * 5
 
 
-@few
+@settings(max_examples=settings().max_examples // 5)
 @given(strategies_adapty.cases(poison=False))
 def test_computed_answers_agree_with_themselves(case):
     answer = case.ask()
@@ -218,7 +223,6 @@ def test_computed_answers_agree_with_themselves(case):
     assert report.ok
     assert set(report.cells["outcome"]) <= {"match"}
     assert [found.name for found in report.tables] == ["segments", "values"]
-    assert report.to_html()
 
 
 # --- tolerances ---------------------------------------------------------------------------------------------
@@ -369,7 +373,9 @@ def test_what_is_no_table(remote):
 
 
 def test_sides_of_other_kinds(answer):
-    with pytest.raises(SchemaError, match=r"local holds cohorts .*remote holds customer cohorts \(cohort, user_id, per"):
+    with pytest.raises(
+        SchemaError, match=r"local holds cohorts .*remote holds customer cohorts \(cohort, user_id, per"
+    ):
         cl.reconcile(cohorts(1.0), table(("a", "u", 0, 1.0), keys=("cohort", "user_id", "period")))
     with pytest.raises(SchemaError, match=r"remote has no keys that are known: its columns are 'cohort', 'age'"):
         cl.reconcile(cohorts(1.0), cohorts(1.0).rename({"period": "age"}))
@@ -398,7 +404,9 @@ def test_null_keys(key, count):
 
 def test_keys_that_stand_twice():
     twice = table(("a", 0, 1.0), ("b", 0, 1.0), ("b", 0, 2.0), ("b", 1, 0.0), ("c", 0, 2.0), ("c", 0, 2.0))
-    with pytest.raises(DataError, match=r"remote has 2 rows of cohort 'b', period 0, and 1 more keys are repeated; exp"):
+    with pytest.raises(
+        DataError, match=r"remote has 2 rows of cohort 'b', period 0, and 1 more keys are repeated; exp"
+    ):
         cl.reconcile(twice.unique(["cohort", "period"]), twice)
     with pytest.raises(DataError, match="local has 2 rows of cohort 'b', period 0"):
         cl.reconcile(twice, twice)
@@ -412,7 +420,9 @@ def test_equal_numbers_of_other_keys(monkeypatch):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number(value):
-    with pytest.raises(DataError, match=rf"field 'amount' of remote is {value} at cohort '2026-01', period 1; expected"):
+    with pytest.raises(
+        DataError, match=rf"field 'amount' of remote is {value} at cohort '2026-01', period 1; expected"
+    ):
         cl.reconcile(cohorts(1.0, 2.0), cohorts(1.0, value))
     with pytest.raises(DataError, match="field 'amount' of local"):
         cl.reconcile(cohorts(1.0, value), cohorts(1.0))
@@ -466,11 +476,11 @@ def test_answers(answer):
     changed = answer.values.with_columns(revenue_usd=pl.col("revenue_usd") + (pl.col("period") == 2))
     other = type(answer)(answer.segments, changed, answer.request)
     report = cl.reconcile(answer, other)
-    assert report.total == answer.segments.height * 18 + answer.values.height * 20
+    assert report.total == answer.segments.height * 19 + answer.values.height * 21
     assert set(report.differences["field"]) == {"revenue_usd"}
     assert set(report.differences["table"]) == {"values"}
     assert report.differences.height == answer.values.filter(pl.col("period") == 2).height
-    assert report.cells.filter(pl.col("table") == "segments")["period"].null_count() == answer.segments.height * 18
+    assert report.cells.filter(pl.col("table") == "segments")["period"].null_count() == answer.segments.height * 19
     assert report.cohorts.columns[:3] == ["segment_start_date", "type", "cells"]
     assert report.cohorts["cells"].sum() == report.total
     assert "at period 2 of field revenue_usd" in report.sentence
@@ -495,7 +505,7 @@ def saved(frame, path):
 def test_files(tmp_path, name, freq):
     orders = pl.DataFrame(
         {"user_id": [7, 7, 8, 9], "timestamp": [date(2025, 1, 2), date(2026, 1, 2), date(2026, 1, 2), date(2026, 1, 5)],
-         "amount": [10, 10, 5.5, 0.1]}
+         "amount": [10.0, 10.0, 5.5, 0.1]}
     )  # fmt: skip
     for found in (cl.termina.cohorts(orders, freq=freq), cl.termina.customer_cohorts(orders, freq=freq)):
         if name == "A.JSON":
@@ -630,11 +640,11 @@ def test_the_text():
 def test_lines_are_narrow_and_nothing_in_them_acts():
     user = "\x1b[31m\u202e" + "x" * 300
     local = table(("2026-01", user, 0, 1.0), keys=("cohort", "user_id", "period"), fields=("cohort_size_amount",))
-    report = cl.reconcile(local, local.with_columns(pl.col("cohort_size_amount") + 1e9))
+    report = cl.reconcile(local, local.with_columns(pl.col("cohort_size_amount") + 1e6))
     text = str(report)
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert max(map(len, text.splitlines()[2:])) <= 100
+    assert max(map(len, text.splitlines()[1:])) <= 100
 
 
 def test_the_worst_come_first():
@@ -686,7 +696,9 @@ def test_a_cent_among_a_million_cells(tmp_path):
         }
     )
     assert cl.reconcile(local, local).ok
-    remote = local.with_columns(amount=pl.col("amount") + pl.when(pl.int_range(rows) == 123_456).then(0.01).otherwise(0))
+    remote = local.with_columns(
+        amount=pl.col("amount") + pl.when(pl.int_range(rows) == 123_456).then(0.01).otherwise(0)
+    )
     for other in (remote, remote.sample(fraction=1, shuffle=True, seed=1)):
         report = cl.reconcile(local, other)
         assert (report.total, report.agreeing) == (1_000_000, 999_999)
@@ -783,7 +795,9 @@ def test_a_large_page_shows_the_worst(monkeypatch, kind):
     monkeypatch.setattr(page, "MOST_CUSTOMERS", 3)
     keys = ("cohort", "user_id", "period")
     local = table(*[(f"{n:04}", f"u{n}", age, 1.0) for n in range(40) for age in range(2)], keys=keys)
-    remote = local.with_columns(pl.col("amount") + pl.when(cohort="0033").then(5).when(cohort="0021").then(1).otherwise(0))
+    remote = local.with_columns(
+        pl.col("amount") + pl.when(cohort="0033").then(5).when(cohort="0021").then(1).otherwise(0)
+    )
     if kind == "cohorts":
         local, remote = local.drop("user_id"), remote.drop("user_id")
     seen = Outline(cl.reconcile(local, remote).to_html())

@@ -194,7 +194,7 @@ class Report:
     def _joined(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
         if len(parts) == 1:
             return parts[0] if self.tables[0].name else parts[0].drop("table")
-        names = pl.Enum(dict.fromkeys(field.name for table in self.tables for field in table.fields))
+        names = pl.Enum(list(dict.fromkeys(field.name for table in self.tables for field in table.fields)))
         order = [
             "table",
             *dict.fromkeys(key for table in self.tables for key in table.keys),
@@ -269,8 +269,8 @@ class Report:
             "only_local_fields": list(self.only_local_fields),
             "only_remote_fields": list(self.only_remote_fields),
             "summary": self.summary.to_dicts(),
-            "cohorts": self.cohorts.to_dicts(),
-            "differences": differences.with_columns(pl.selectors.temporal().cast(pl.String)).to_dicts(),
+            "cohorts": _plain(self.cohorts),
+            "differences": _plain(differences),
         }
 
     def to_json(self, limit: int | None = 1000) -> str:
@@ -286,3 +286,8 @@ class Report:
         page = self.to_html()
         with replacing(Path(path)) as stream:
             stream.write(page.encode())
+
+
+def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Give rows of what JSON knows."""
+    return frame.with_columns(pl.selectors.temporal().cast(pl.String)).to_dicts()

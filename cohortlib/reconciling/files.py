@@ -57,9 +57,12 @@ def _json(path: str) -> dict[str, pl.DataFrame]:
     if "values" in first:
         segments, values = adapty.read({"data": rows})
         return {SEGMENTS: segments, VALUES: values}
-    if "segment_start_date" in first:
-        return {"": pl.DataFrame(rows, infer_schema_length=None)}
-    endpoint = termina.endpoint_of(rows)
+    try:
+        endpoint = termina.endpoint_of(rows)
+    except ReplyError:
+        if not ({"cohort", "period"} <= set(first) or {"segment_start_date", "type"} <= set(first)):
+            raise
+        return {"": pl.DataFrame(rows, infer_schema_length=None)}  # some fields of a table that somebody cut out
     if endpoint == "concentration":
         raise ReplyError("it is Termina's concentration, which has no rows to join. Hint: compare its parts as frames")
     table = termina.read(endpoint, rows)

@@ -64,7 +64,7 @@ def sentence(tables: Sequence[Compared], differences: pl.DataFrame) -> str:
     for outcome, words in _ONE_SIDED.items():
         if outcome in counts:
             said.append(f"{counts[outcome]:,} {'is' if counts[outcome] == 1 else 'are'} {words}")
-    where = common(tables[0], differences)
+    where = common(tables[-1], differences)
     which = "" if not where else f", {'all ' if total - agreeing > 1 else ''}{where}"
     return f"{agreeing:,} of {total:,} cells agree; {', '.join(said)}{which}."
 
@@ -72,11 +72,10 @@ def sentence(tables: Sequence[Compared], differences: pl.DataFrame) -> str:
 def common(table: Compared, differences: pl.DataFrame) -> str:
     """Say what all differences have in common: a cohort, a customer, a period, a field."""
     found = []
-    keys = ("segment_start_date",) if table.keys[0] == "segment_start_date" else table.keys
-    for column in (*keys, "field"):
+    for column in (*(key for key in table.keys if key != "type"), "field"):
         values = differences[column].unique() if column in differences.columns else pl.Series()
         if len(values) == 1 and values[0] is not None:
-            found.append(f"{_IN_WORDS[column]} {text(values[0])}")
+            found.append(f"{_IN_WORDS[column]} {short(values[0], 40)}")
     return " ".join(found)
 
 
@@ -91,7 +90,7 @@ def summary_block(summary: pl.DataFrame) -> Block:
             f"{row['cells']:,}",
             *(f"{row[count]:,}" for count in counts),
             number(row["largest"]),
-            short(row["where"] or "", 32).replace("'", ""),
+            short(row["where"] or "", 28).replace("'", ""),
         )
         for row in summary.iter_rows(named=True)
     ]
