@@ -175,7 +175,8 @@ def test_differences_and_the_largest_of_them(both):
 def test_sides_swapped(both):
     forth, back = cl.reconcile(*map(framed, both)), cl.reconcile(*map(framed, both[::-1]))
     other = {name: name for name in OUTCOMES} | {
-        "only_local": "only_remote", "only_remote": "only_local", "null_local": "null_remote", "null_remote": "null_local",
+        "only_local": "only_remote", "only_remote": "only_local",
+        "null_local": "null_remote", "null_remote": "null_local",
     }  # fmt: skip
     assert {key: other[one] for key, one in found_in(forth).items()} == found_in(back)
     assert forth.agreeing == back.agreeing
@@ -373,9 +374,7 @@ def test_what_is_no_table(remote):
 
 
 def test_sides_of_other_kinds(answer):
-    with pytest.raises(
-        SchemaError, match=r"local holds cohorts .*remote holds customer cohorts \(cohort, user_id, per"
-    ):
+    with pytest.raises(SchemaError, match=r"local holds cohorts .*remote holds customer cohorts \(cohort, user_id"):
         cl.reconcile(cohorts(1.0), table(("a", "u", 0, 1.0), keys=("cohort", "user_id", "period")))
     with pytest.raises(SchemaError, match=r"remote has no keys that are known: its columns are 'cohort', 'age'"):
         cl.reconcile(cohorts(1.0), cohorts(1.0).rename({"period": "age"}))
@@ -389,7 +388,7 @@ def test_sides_of_other_kinds(answer):
 
 def test_keys_of_wrong_types():
     local = cohorts(1.0)
-    with pytest.raises(SchemaError, match="column 'period' of remote has type Float64; expected integers. Hint: cast"):
+    with pytest.raises(SchemaError, match=r"column 'period' of remote has type Float64; expected integers\. Hint"):
         cl.reconcile(local, local.with_columns(pl.col("period").cast(pl.Float64)))
     with pytest.raises(SchemaError, match=r"column 'cohort' of local has type List\(String\); expected text"):
         cl.reconcile(local.with_columns(pl.concat_list("cohort")), local)
@@ -404,9 +403,7 @@ def test_null_keys(key, count):
 
 def test_keys_that_stand_twice():
     twice = table(("a", 0, 1.0), ("b", 0, 1.0), ("b", 0, 2.0), ("b", 1, 0.0), ("c", 0, 2.0), ("c", 0, 2.0))
-    with pytest.raises(
-        DataError, match=r"remote has 2 rows of cohort 'b', period 0, and 1 more keys are repeated; exp"
-    ):
+    with pytest.raises(DataError, match=r"remote has 2 rows of cohort 'b', period 0, and 1 more keys are repeated"):
         cl.reconcile(twice.unique(["cohort", "period"]), twice)
     with pytest.raises(DataError, match="local has 2 rows of cohort 'b', period 0"):
         cl.reconcile(twice, twice)
@@ -461,8 +458,8 @@ def test_predictions_are_compared_by_their_parts():
             {"segment_start_date": ["2026-01-01"], "type": ["total"], "predict": [predict]},
             schema={"segment_start_date": pl.String, "type": pl.String, "predict": cl.adapty.fields.PREDICT},
         )
-        for predict in ({"revenue_usd": 10.0, "ltv_usd": 5.0, "months": 3}, {"revenue_usd": 10.0, "ltv_usd": 6.0, "months": 3})
-    ]  # fmt: skip
+        for predict in ({"revenue_usd": 10.0, "ltv_usd": ltv, "months": 3} for ltv in (5.0, 6.0))
+    ]
     found = cl.reconcile(*both).cells
     assert found.select("field", "outcome").rows() == [
         ("predict_revenue_usd", "match"), ("predict_ltv_usd", "differ"), ("predict_months", "match"),
