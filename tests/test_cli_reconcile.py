@@ -184,7 +184,7 @@ def test_a_terminal(folder, monkeypatch):
     monkeypatch.setattr("cohortlib.commands.delivery.a_person_looks", lambda: True)
     result = run("reconcile", "local.csv", "remote.json", FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="60")
     assert result.exit_code == 1
-    assert "\x1b[48;5;18m" in result.stdout  # the only difference has the darkest shade
+    assert "48;5;18m" in result.stdout  # the only difference has the darkest shade
     assert "34 of 35 cells agree" in result.stdout
 
 
