@@ -2,8 +2,8 @@
 Compare two tables of customers: ours beside DuckDB's full outer join.
 
 `python -m benchmarks.reconcile --rows 2e6 --threads 2` prints the seconds and the peak memory beyond the two tables,
-for rows that stand in the same order on both sides and for shuffled ones. Ours looks for keys that stand twice, nulls and
-NaN too; the query only counts.
+for rows that stand in the same order on both sides and for shuffled ones. Ours looks for keys that stand twice, for
+nulls and for NaN too; the query only counts.
 """
 
 import argparse
