@@ -310,9 +310,12 @@ class Line:
 
             for attempt in stamina.retry_context(on=again, attempts=self.attempts, timeout=None, **WAITS):
                 with attempt:
-                    if last is not None and time.monotonic() >= self.deadline:
-                        raise last
-                    return self._send(call, secrets)
+                    try:
+                        return self._send(call, secrets)
+                    except TransportError as error:
+                        # Where there is no time left for an answer, the one before says more.
+                        told = last if last is not None and time.monotonic() >= self.deadline else error
+                    raise told
             raise AssertionError("unreachable")
         raise missing
 

@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -129,7 +130,9 @@ def _send(library: Any, call: Call, connect: float, read: float, max_bytes: int)
     problem: FetchError
     try:
         # What is for this machine must not go to a proxy, in the clear.
-        client = library.Client(timeout=pauses, follow_redirects=False, trust_env=not is_loopback(host))
+        client = library.Client(
+            timeout=pauses, follow_redirects=False, trust_env=not is_loopback(host), verify=_trust(library)
+        )
         with client, watch:
             request = client.build_request(call.method, call.url, headers=headers, content=call.body or None)
             request.extensions["trace"] = watch.connected
@@ -139,14 +142,22 @@ def _send(library: Any, call: Call, connect: float, read: float, max_bytes: int)
             finally:
                 response.close()
             return Reply(response.status_code, dict(response.headers), body)
-    except ReplyError as error:
+    except FetchError as error:
         problem = error
     except Exception as error:
         problem = _fault(library, error, host, connect, read)
     if watch.over:
-        problem = TransportError(f"{host} took longer than {limit:g} seconds for its reply, and was left")
+        problem = TransportError(f"{host} took longer than {limit:.3g} seconds for its reply, and was left")
+        problem.lasting = True
     problem.__context__ = None
     raise problem
+
+
+@cache
+def _trust(library: Any) -> ssl.SSLContext:  # noqa: ANN401
+    """Read the certificates to trust, which takes as long as many a call, once."""
+    trust: ssl.SSLContext = library.create_ssl_context()
+    return trust
 
 
 def _fault(library: Any, error: Exception, host: str, connect: float, read: float) -> TransportError:  # noqa: ANN401

@@ -4,7 +4,8 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -101,7 +102,8 @@ def _table(name: str, what: str) -> None:
             from cohortlib import termina as tables
 
             call = getattr(tables, f"fetch_{name.replace('-', '_')}")
-            found: pl.DataFrame | Concentration = call(**_given(settings, base_url))
+            with _quietly():
+                found: pl.DataFrame | Concentration = call(**_given(settings, base_url))
             return found
 
         put(lambda: _written(ask(), kind), output, [])
@@ -150,9 +152,26 @@ def cohort(request: str, output: str | None, base_url: str | None, **settings: A
     def ask() -> "Answer | pl.DataFrame":
         from cohortlib.adapty import fetch_cohort
 
-        return fetch_cohort(asked, **_given(settings, base_url))
+        with _quietly():
+            return fetch_cohort(asked, **_given(settings, base_url))
 
     put(lambda: _written(ask(), kind), output, [request if request != "-" else None])
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Say nothing of retries: what is printed is the table, or one line that says why there is none."""
+    try:
+        from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+    except ImportError:  # of which the call itself will tell
+        yield
+        return
+    before = get_on_retry_hooks()
+    set_on_retry_hooks([])
+    try:
+        yield
+    finally:
+        set_on_retry_hooks(before)
 
 
 def _given(settings: dict[str, Any], base_url: str | None) -> dict[str, Any]:

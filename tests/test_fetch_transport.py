@@ -1,0 +1,509 @@
+"""What the network can do to a call: every status, slow, cut and false replies, retries and their bounds."""
+
+import gzip
+import itertools
+import json
+import logging
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from loopback import Server, reply, sending
+
+from cohortlib import errors, exchange, secrecy, transport
+from cohortlib.errors import FetchError, ReplyError, SettingError, TransportError
+from cohortlib.transport import Call, Reply
+
+
+@pytest.fixture
+def server():
+    with Server() as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
+
+
+def ask(server, attempts=3, timeout=20.0, send=None, secrets=(), **settings):
+    line = exchange.Line.open("Vendor", send or transport.http(**settings), attempts, timeout)
+    return line.ask(Call("GET", f"{server.url}/path?a=1", {"Authorization": "Bearer k"}), secrets)
+
+
+def failing(server, kind, *args, **settings):
+    with pytest.raises(kind) as caught:
+        ask(server, *args, **settings)
+    assert type(caught.value) is kind
+    return caught.value
+
+
+# --- statuses ---
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_success(server, status):
+    server.answer = sending(reply(status, [1, 2]))
+    found = ask(server)
+    assert (found.status, json.loads(found.body)) == (status, [1, 2])
+    (asked,) = server.asked
+    assert asked.line == "GET /path?a=1 HTTP/1.1"
+    assert asked.headers["authorization"] == "Bearer k"
+    assert asked.headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "asked"),
+    [
+        (400, errors.RefusedError, 1),
+        (401, errors.AuthenticationError, 1),
+        (403, errors.ForbiddenError, 1),
+        (404, errors.NotFoundError, 1),
+        (409, errors.RefusedError, 1),
+        (413, errors.RefusedError, 1),
+        (418, errors.RefusedError, 1),
+        (422, errors.RefusedError, 1),
+        (429, errors.RateLimitError, 3),
+        (500, errors.ServerError, 1),
+        (502, errors.ServerError, 3),
+        (503, errors.ServerError, 3),
+        (504, errors.ServerError, 3),
+        (599, errors.ServerError, 1),
+    ],
+)
+def test_failures(server, status, kind, asked):
+    server.answer = sending(reply(status, {"detail": "the vendor's words"}))
+    error = failing(server, kind)
+    assert (error.status, error.body) == (status, '{"detail": "the vendor\'s words"}')
+    assert f"({status})" in str(error)
+    assert str(error).startswith("Vendor ")
+    assert str(error).endswith(": the vendor's words")
+    assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(server, status):
+    server.answer = sending(reply(status, b"", [f"Location: {server.url}/other"]))
+    error = failing(server, ReplyError)
+    assert f"a redirect ({status}) to {server.url}/other, which is not followed" in str(error)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            {"detail": [{"loc": ["query", "freq"], "msg": "should be 'M'", "type": "enum", "input": "X", "ctx": {}},
+                        {"loc": ["query", 1], "msg": "odd"}, {"msg": "whole"}, "plain"]},
+            "query.freq: should be 'M' (got X); query.1: odd; whole; plain",
+        ),
+        (
+            {"errors": [{"source": "filters.date", "errors": ["missing", "late"]}, {"source": None, "errors": ["bad"]},
+                        {"source": "non_field_errors", "errors": ["worse"]}, "text", 5],
+             "error_code": "base_error", "status_code": 400},
+            "filters.date: missing, late; bad; worse; text; 5; base_error",
+        ),
+        ({"detail": "Not allowed"}, "Not allowed"),
+        ({"message": "m", "error": "e"}, "m; e"),
+        ([1, 2], ""),
+        (b"<html>a page</html>", ""),
+        (b"plain \x00\x1b[31m words", "plain   [31m words"),
+        (b"[" * 100_000, "[" * 200),
+        (b"", ""),
+    ],
+)  # fmt: skip
+def test_the_vendors_words(server, body, words):
+    server.answer = sending(reply(422, body))
+    error = failing(server, errors.RefusedError)
+    assert str(error) == "Vendor refused the request (422)" + (f": {words}" if words else "")
+    assert len(error.body) <= 64 * 1024
+
+
+def test_long_words_are_cut(server):
+    server.answer = sending(reply(400, {"detail": ["x" * 10_000] * 50}))
+    error = failing(server, errors.RefusedError)
+    assert len(str(error)) == 600
+    assert len(error.body) == 64 * 1024
+
+
+# --- retries ---
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_passes_is_tried_again(server, status):
+    server.answer = sending(reply(status), reply(status), reply(200, b"[]"))
+    assert ask(server).body == b"[]"
+    assert len(server.asked) == 3
+
+
+def test_a_connection_that_breaks_is_tried_again(server):
+    server.answer = sending(b"", b"HTTP/1.1 200 OK\r\nConte", reply(200, b"[1", length=10), reply(200, b"[]"))
+    assert ask(server, attempts=4).body == b"[]"
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("form", ["1", "date"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured(server, status, form):
+    when = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if form == "date" else form
+    server.answer = sending(reply(status, b"", [f"Retry-After: {when}"]), reply(200, b"[]"))
+    ask(server)
+    first, second = server.asked
+    assert 0.9 <= second.at - first.at < 10
+
+
+def test_retry_after_beyond_the_time_ends_it_at_once(server):
+    server.answer = sending(reply(429, b"", ["Retry-After: 3600"]))
+    begun = time.monotonic()
+    error = failing(server, errors.RateLimitError, timeout=5)
+    assert time.monotonic() - begun < 4
+    assert error.retry_after == 3600
+    assert "(it asks to wait 3600 seconds)" in str(error)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("text", ["soon", "-5", "nan", "1e9", "99999999999999999999", "\u0663", "Mon, 99 Foo 2026"])
+def test_a_false_retry_after_is_none(text):
+    assert exchange.retry_after(Reply(429, {"RETRY-AFTER": text})) is None
+
+
+def test_a_past_retry_after_is_at_once():
+    assert exchange.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"})) == 0
+    assert exchange.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00"})) == 0
+    assert exchange.retry_after(Reply(429, {"Retry-After": " 1.5 "})) == 1.5
+
+
+def test_retries_end_with_the_time(server):
+    server.answer = lambda connection, asked: (server.wait(0.3), connection.sendall(reply(503, {"detail": "busy"})))
+    error = failing(server, errors.ServerError, attempts=1000, timeout=1.0)
+    assert str(error).endswith(": busy")
+    assert 2 <= len(server.asked) <= 5
+
+
+# --- no answer ---
+
+
+def test_nobody_there():
+    with Server() as gone:
+        pass
+    error = failing(gone, TransportError, attempts=2)
+    assert str(error).startswith("Vendor: no connection to 127.0.0.1: ")
+    assert (error.status, error.body) == (None, "")
+    assert isinstance(error, ConnectionError)
+
+
+def test_a_name_that_does_not_exist():
+    server = Server()
+    server.url = "https://no-such-host.invalid"
+    assert "no connection to no-such-host.invalid" in str(failing(server, TransportError, attempts=1))
+
+
+def test_silence_is_bounded(server):
+    server.answer = lambda connection, asked: server.wait(30)
+    error = failing(server, TransportError, attempts=2, read=0.2)
+    assert str(error) == "Vendor: 127.0.0.1 sent nothing for 0.2 seconds"
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_drops_are_bounded(server, part):
+    """A server that sends a byte now and then never lets a read wait, and still has to end."""
+
+    def drip(connection, asked):
+        whole = reply(200, b" " * 100_000)
+        if part == "body":
+            connection.sendall(whole[:200])
+        for mark in whole[200 if part == "body" else 0 :]:
+            connection.sendall(bytes([mark]))
+            time.sleep(0.05)
+
+    server.answer = drip
+    begun = time.monotonic()
+    error = failing(server, TransportError, attempts=5, timeout=0.7, read=5)
+    assert time.monotonic() - begun < 5
+    assert "longer than" in str(error)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"HTTP/1.1 2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[1,",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2\r\n",
+        b"no http at all\r\n\r\n",
+        reply(200, gzip.compress(b"[1, 2, 3]" * 100)[:-9], ["Content-Encoding: gzip"]),
+    ],
+    ids=["nothing", "status", "length", "chunks", "other", "gzip"],
+)
+def test_cut_short(server, raw):
+    server.answer = sending(raw)
+    assert "cut short" in str(failing(server, TransportError, attempts=2))
+    assert len(server.asked) == 2
+
+
+def test_tls_that_is_none_is_not_tried_again(server):
+    server.greeting = b"HTTP/1.1 200 OK\r\n\r\n"
+    server.url = server.url.replace("http://", "https://")
+    error = failing(server, TransportError)
+    assert "no connection to 127.0.0.1: [SSL" in str(error)
+    assert error.lasting
+
+
+# --- false replies ---
+
+
+@pytest.mark.parametrize("coding", ["", "gzip", "x-gzip", "GZIP", "identity"])
+def test_packed(server, coding):
+    body = gzip.compress(b"[1, 2]") if "zip" in coding.lower() else b"[1, 2]"
+    server.answer = sending(reply(200, body, [f"Content-Encoding: {coding}"] if coding else []))
+    assert ask(server).body == b"[1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "message"),
+    [
+        (b"[1, 2]", "gzip", "is said to be packed as gzip, and is not"),
+        (b"[1, 2]", "br", "is packed as 'br'; expected gzip"),
+        (b"x" * 10_001, "identity", "larger than 10,000 bytes. Hint: transport=http(max_bytes=...)"),
+        (gzip.compress(b"0" * 50_000_000), "gzip", "larger than 10,000 bytes"),
+        (gzip.compress(bytes(range(256)) * 39 + b"x" * 17), "gzip", "larger than 10,000 bytes"),
+    ],
+    ids=["no gzip", "br", "large", "bomb", "by one"],
+)
+def test_refused_replies(server, body, coding, message):
+    server.answer = sending(reply(200, body, [f"Content-Encoding: {coding}"]))
+    assert message in str(failing(server, ReplyError, max_bytes=10_000))
+    assert len(server.asked) == 1
+
+
+def test_of_just_the_largest_size(server):
+    server.answer = sending(reply(200, b"x" * 10_000))
+    assert len(ask(server, max_bytes=10_000).body) == 10_000
+    server.answer = sending(reply(200, gzip.compress(b"x" * 10_000), ["Content-Encoding: gzip"]))
+    assert len(ask(server, max_bytes=10_000).body) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "is empty; expected JSON"),
+        (b" \n", "is empty; expected JSON"),
+        (b"<html>", "Expecting value at character 0; it begins with '<html>'"),
+        (b'[{"a": 1}, {"a"', "it ends after 15 characters, too early"),
+        (b'[{"a": "te', "it ends after 10 characters, too early"),
+        (b"[1, NaN]", "it has NaN, which is no number"),
+        (b"[-Infinity]", "it has -Infinity"),
+        (b"\xff\xfe\xfd", "it is no text"),
+        (b"[" * 200_000, "recursion"),
+        (b"[" + b"9" * 5000 + b"]", "Exceeds the limit"),
+    ],
+)
+def test_no_json(body, message):
+    with pytest.raises(ReplyError) as caught:
+        exchange.parsed(Reply(200, {}, body))
+    assert message in str(caught.value)
+    with pytest.raises(ReplyError) as caught:
+        exchange.understood(lambda: exchange.parsed(Reply(200, {}, body)), "Vendor", Reply(200, {}, body), ())
+    assert str(caught.value).startswith("Vendor: the reply is")
+    assert caught.value.status == 200
+    assert caught.value.body == body.decode(errors="replace")[: 64 * 1024]
+
+
+# --- addresses ---
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "https://x.example",
+        "https://x.example:8443/a/b/",
+        "http://localhost:80",
+        "http://127.9.9.9",
+        "http://[::1]:8080",
+    ],
+)
+def test_addresses(base):
+    assert exchange.address(base, "/api") == base.rstrip("/") + "/api"
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "http://x.example", "http://127.0.0.1.example", "http://localhost.example", "http://0.0.0.0", "http://[::2]",
+        "http://127.1", "ftp://localhost", "https://", "https:///x", "x.example", "", None, 5, "https://a b",
+        "//x.example", "https://x.example?q=1", "https://x.example#f", "http://localhost#x.example",
+        "https://x.example:99999", "https://x:0",
+        "https://x\n.example", "https://[::1", "http://localhost\\x.example", "https://exämple.com", "HTTP://x.example",
+        "http://2130706433", "http://[::ffff:127.0.0.1]", "https://x.example:80:90",
+    ],
+)  # fmt: skip
+def test_addresses_refused(base):
+    with pytest.raises(SettingError, match="expected https://host"):
+        exchange.address(base, "/api")
+
+
+@pytest.mark.parametrize(
+    "base", ["https://user:hunter22@x.example", "http://hunter22@localhost", "https://x/hunter22@y"]
+)
+def test_addresses_with_a_password(base):
+    with pytest.raises(SettingError, match="a user or a password") as caught:
+        exchange.address(base, "/api")
+    assert "hunter22" not in str(caught.value)
+
+
+def test_what_is_for_this_machine_goes_to_no_proxy(server, monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        for variable in (name, name.lower()):
+            monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    server.answer = sending(reply(200, b"[]"))
+    assert ask(server).body == b"[]"
+
+
+def test_a_false_proxy_is_told_without_its_password(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter22@127.0.0.1:port")
+    server = Server()
+    server.url = "https://x.example"
+    assert "hunter22" not in str(failing(server, TransportError))
+
+
+# --- settings, and transports of one's own ---
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attempts": 0}, {"attempts": True}, {"attempts": 1.5}, {"timeout": 0}, {"timeout": "5"},
+        {"timeout": float("inf")},         {"timeout": float("nan")}, {"timeout": True}, {"send": "http"},
+    ],
+)  # fmt: skip
+def test_settings_refused(settings):
+    with pytest.raises(SettingError):
+        ask(Server(), **settings)
+
+
+def test_own_transports(server):
+    server.url = "https://x.example"
+    seen = []
+
+    def once_broken(call):
+        seen.append(call)
+        if len(seen) == 1:
+            raise TimeoutError("slow today")
+        return Reply(200, {}, b"[]")
+
+    assert ask(server, send=once_broken).body == b"[]"
+    assert 0 < seen[1].timeout < seen[0].timeout <= 20
+
+    def broken(call):
+        seen.append(call)
+        raise ValueError("a fault of its own")
+
+    seen.clear()
+    error = failing(server, TransportError, send=broken)
+    assert str(error) == "Vendor: the transport failed: ValueError: a fault of its own"
+    assert len(seen) == 1
+    with pytest.raises(SettingError, match="transport= gave a tuple; expected a cohortlib"):
+        ask(server, send=lambda call: (200, b""))
+
+
+def test_nothing_is_shown_of_calls_and_replies():
+    call = Call("POST", "https://x.example", {"Authorization": "Bearer hunter22"}, b"hunter22")
+    assert repr(call) == "Call(POST https://x.example, 1 headers, 8 bytes)"
+    assert repr(Reply(200, {"a": "hunter22"}, b"hunter22")) == "Reply(200, 1 headers, 8 bytes)"
+    assert repr([call]) == f"[{call!r}]"
+
+
+@pytest.mark.parametrize("missing", ["httpx2", "stamina"])
+def test_without_the_extra(monkeypatch, missing):
+    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    with pytest.raises(FetchError, match=r"fetching needs the extra: pip install 'cohortlib\[fetch\]'") as caught:
+        ask(Server(), send=None if missing == "httpx2" else lambda call: Reply(200))
+    assert caught.value.__context__ is None
+
+
+# --- the pace ---
+
+
+def test_no_second_sees_a_third_call():
+    """What arrives is later than what leaves, by any time: the bound holds at the other end."""
+    pace, arrived, lock = exchange.Pace(2, 0.2), [], threading.Lock()
+
+    def work(number):
+        with pace.turn(time.monotonic() + 60):
+            time.sleep(0.07 * (number % 3))  # the way there
+            with lock:
+                arrived.append(time.monotonic())
+            time.sleep(0.03 * (number % 2))  # the way back
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    arrived.sort()
+    assert len(arrived) == 12
+    assert all(third - first > 0.2 for first, third in itertools.pairwise(arrived[::2]))
+    assert all(third - first > 0.2 for first, third in zip(arrived, arrived[2:], strict=False))
+
+
+def test_a_turn_that_does_not_come():
+    pace = exchange.Pace(1, 5.0)
+    with (
+        pace.turn(time.monotonic() + 1),
+        pytest.raises(TransportError, match="turn came"),
+        pace.turn(time.monotonic() + 0.05),
+    ):
+        pass
+    for _ in range(3):  # the slot that could not be waited for is not lost
+        begun = time.monotonic()
+        with pytest.raises(TransportError, match="turn came"), pace.turn(begun + 2):
+            pass
+        assert time.monotonic() - begun < 1.5
+
+
+def test_one_pace_for_each_server():
+    assert exchange.pace("https://a.example/x", 2, 1.0) is exchange.pace("https://a.example:443/y", 2, 1.0)
+    assert exchange.pace("https://a.example", 2, 1.0) is not exchange.pace("https://b.example", 2, 1.0)
+
+
+# --- secrets ---
+
+KEY = "secret_live_Ab+/=0123456789"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [KEY, KEY.upper(), "secret_live_Ab%2B%2f%3D0123456789", r"secret_live_Ab\u002B\/\u003d0123456789", f"x{KEY}y{KEY}"],
+)
+def test_without(text):
+    found = secrecy.without(f"key {text}.", (KEY, "key"))
+    assert "0123456789" not in found
+    assert found.startswith("key ***") or found.startswith("key x***y***")
+    assert secrecy.without_in_data(text.encode(), (KEY,)).count(b"***") == text.lower().count("secret")
+
+
+def test_data_are_not_harmed_by_a_short_key():
+    body = '[{"user_id": "test", "é": 1}]'.encode()
+    assert secrecy.without_in_data(body, ("test",)) == body
+    assert secrecy.without_in_data(body * 100_000, ("test",)) == body * 100_000
+    large = KEY.encode() + b" " * (1 << 21)
+    assert secrecy.without_in_data(large, (KEY,)) == b"***" + b" " * (1 << 21)
+
+
+@pytest.mark.parametrize("key", ["a b", "a\n", "", "é", 5, b"x", "a\x00"])
+def test_keys_refused(key):
+    with pytest.raises(SettingError, match=r"api_key= \(not shown\) cannot be sent") as caught:
+        secrecy.secret("api_key", key, "NO_SUCH_KEY", "Vendor")
+    assert repr(key) not in str(caught.value)
+
+
+def test_logs_of_others_are_left_alone(caplog):
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("httpx2").info("before %s", KEY)
+        with secrecy.unlogged((KEY,)):
+            logging.getLogger("httpx2").info("within %s", KEY)
+        logging.getLogger("httpx2").info("after %s", KEY)
+    assert [record.getMessage() for record in caplog.records] == [f"before {KEY}", "within ***", f"after {KEY}"]
