@@ -1,0 +1,434 @@
+"""Termina's tables over a real connection: what is asked, what comes back, the token; and its own SDK reading ours."""
+
+import base64
+import inspect
+import json
+import threading
+import time
+import urllib.parse
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+from loopback import Server, reply, sending
+from polars.testing import assert_frame_equal
+
+import cohortlib as cl
+from cohortlib import exchange
+from cohortlib.errors import (
+    AuthenticationError,
+    ForbiddenError,
+    RefusedError,
+    ReplyError,
+    ServerError,
+    SettingError,
+    TransportError,
+)
+from cohortlib.termina import calls, fields
+from cohortlib.termina import fetch as fetching
+from cohortlib.transport import Reply
+
+RECORDED = Path(__file__).parent / "recorded"
+FETCH = {
+    "cohorts": cl.termina.fetch_cohorts,
+    "customer-cohorts": cl.termina.fetch_customer_cohorts,
+    "user-accounting": cl.termina.fetch_user_accounting,
+    "growth-accounting": cl.termina.fetch_growth_accounting,
+    "concentration": cl.termina.fetch_concentration,
+}
+ASKED = {"group_id": 7, "deal_id": 0, "user_type": "business", "metric": "net revenue/€"}
+KEY = "tk_Abcdefghijklmnop"
+
+
+def recorded(endpoint):
+    return (RECORDED / f"termina_{endpoint.replace('-', '_')}.json").read_bytes()
+
+
+def jwt(number=0, seconds=3600):
+    parts = [{"alg": "none"}, {"exp": int(time.time()) + seconds, "n": number}, {"signature": number}]
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+
+
+class Vendor(Server):
+    """Gives tokens for KEY, and tables for the tokens that it knows."""
+
+    def __init__(self, tables=None):
+        super().__init__(self.respond)
+        self.tables = {name: recorded(name) for name in FETCH} if tables is None else tables
+        self.tokens = []
+        self.counter = threading.Lock()
+
+    def respond(self, connection, asked):
+        path = urllib.parse.urlsplit(asked.path).path
+        if path == "/api/v1/auth/get-token":
+            time.sleep(0.02)
+            if asked.json != {"api_key": KEY}:
+                connection.sendall(reply(401, {"detail": "unknown key"}))
+                return
+            with self.counter:
+                self.tokens.append(jwt(len(self.tokens)))
+            connection.sendall(reply(200, {"access_token": self.tokens[-1], "more": 1}))
+        elif asked.headers.get("authorization") not in [f"Bearer {one}" for one in (*self.tokens, "given-token")]:
+            connection.sendall(reply(401, {"detail": "token?"}))
+        else:
+            connection.sendall(reply(200, self.tables[path.rpartition("/")[2]]))
+
+    def paths(self):
+        return [asked.path.partition("?")[0].rpartition("/")[2] for asked in self.asked]
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch):
+    monkeypatch.setattr(fetching, "_all_kept", {})
+    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
+    monkeypatch.delenv("TERMINA_API_KEY", raising=False)
+
+
+@pytest.fixture
+def vendor():
+    with Vendor() as one:
+        yield one
+
+
+# --- what is asked, and what comes back ---
+
+
+@pytest.mark.parametrize("endpoint", FETCH)
+def test_every_table(vendor, endpoint):
+    found = FETCH[endpoint](**ASKED, freq="M", api_key=KEY, base_url=vendor.url)
+    expected = cl.termina.replies.read(endpoint, json.loads(recorded(endpoint)), freq="M")
+    if endpoint == "concentration":
+        assert found.to_dict() == expected.to_dict()
+    else:
+        assert_frame_equal(found, expected)
+        assert found.schema == pl.Schema(fields.TABLES[endpoint])
+    first, second = vendor.asked
+    assert first.line == "POST /api/v1/auth/get-token HTTP/1.1"
+    assert "authorization" not in first.headers
+    assert second.line.split()[0] == "GET"
+    parts = urllib.parse.urlsplit(second.path)
+    assert parts.path == f"/api/v1/group/7/deal/0/data/{endpoint}"
+    query = {"user_type": "business", "metric": "net revenue/€", "freq": "M"}
+    assert dict(urllib.parse.parse_qsl(parts.query)) == query
+    assert second.headers["authorization"] == f"Bearer {vendor.tokens[0]}"
+    assert second.body == b""
+
+
+def test_without_freq_nothing_is_asked_nor_named(vendor):
+    found = cl.termina.fetch_cohorts(**ASKED, token="given-token", base_url=vendor.url)
+    assert found["cohort"].unique().sort().to_list() == ["2026-01-01", "2026-03-01"]
+    assert "freq" not in vendor.asked[0].path
+
+
+def test_the_address_of_termina():
+    asked = []
+
+    def transport(call):
+        asked.append(call)
+        return Reply(200, {}, b"[]")
+
+    table = cl.termina.fetch_customer_cohorts(**ASKED, token="t", transport=transport)
+    assert table.schema == pl.Schema(fields.CUSTOMER_COHORTS)
+    assert asked[0].url.startswith("https://app.termina.ai/api/v1/group/7/deal/0/data/customer-cohorts?")
+    assert calls.BASE_URL == "https://app.termina.ai"
+
+
+def test_all_take_the_same():
+    kept = {name: inspect.signature(function).parameters for name, function in FETCH.items()}
+    assert len({str(parameters) for parameters in kept.values()}) == 1
+    assert all(one.kind == one.KEYWORD_ONLY for one in kept["cohorts"].values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"user_type": "person"}, "user_type='person' is unknown; expected one of 'business', 'consumer'"),
+        ({"group_id": -1}, "group_id=-1 is not an id"),
+        ({"group_id": True}, "group_id=True is not an id"),
+        ({"deal_id": "7/../8"}, "deal_id='7/../8' is not an id"),
+        ({"deal_id": 1.0}, "deal_id=1.0 is not an id"),
+        ({"metric": " "}, "metric=' ' is no name"),
+        ({"metric": None}, "metric=None is no name"),
+        ({"metric": "\ud800"}, "is no text"),
+        ({"freq": "W"}, "freq='W' is unknown; expected one of 'M', 'Q', 'A'"),
+        ({"base_url": "http://termina.example"}, "would send the key in the clear"),
+        ({"token": "t", "api_key": "k"}, "token= and api_key= are both given"),
+        ({"token": "a b", "api_key": None}, "token= (not shown) cannot be sent"),
+        ({"api_key": ""}, "api_key= (not shown) cannot be sent"),
+        ({"attempts": 0}, "attempts=0"),
+    ],
+)
+def test_wrong_questions_are_not_sent(wrong, message):
+    def transport(call):
+        raise AssertionError("nothing is sent")
+
+    with pytest.raises(SettingError) as caught:
+        cl.termina.fetch_cohorts(**ASKED | {"api_key": KEY, "transport": transport} | wrong)
+    assert message in str(caught.value)
+
+
+def test_what_is_wrong_in_a_table_carries_the_reply(vendor):
+    vendor.tables["cohorts"] = [{"cohort": "2026-01", "period": "x"}]
+    with pytest.raises(ReplyError, match="Termina: row 0, field 'period' is 'x'; expected a whole number") as caught:
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert caught.value.status == 200
+    assert caught.value.body == '[{"cohort": "2026-01", "period": "x"}]'
+    vendor.tables["cohorts"] = recorded("concentration")
+    with pytest.raises(ReplyError, match="the reply is an object with 'time_series_metrics'"):
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+
+
+def test_the_vendors_words(vendor):
+    detail = [{"loc": ["query", "metric"], "msg": "unknown metric", "type": "value_error", "input": "gtv"}]
+    vendor.answer = sending(reply(422, {"detail": detail}))
+    with pytest.raises(RefusedError) as caught:
+        cl.termina.fetch_cohorts(**ASKED, token="given-token", base_url=vendor.url)
+    assert str(caught.value) == "Termina refused the request (422): query.metric: unknown metric (got gtv)"
+
+
+# --- the token ---
+
+
+def test_a_token_is_kept(vendor):
+    for _ in range(3):
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert vendor.paths() == ["get-token", "cohorts", "cohorts", "cohorts"]
+
+
+def test_a_token_is_renewed_before_its_hour_is_over(vendor, monkeypatch):
+    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    monkeypatch.setattr(fetching, "TOKEN_SECONDS", 3600 - 300)
+    (kept,) = fetching._all_kept.values()
+    assert 3600 - 301 < kept._until - time.monotonic() <= 3600 - 300
+    kept._until = time.monotonic() + 0.5
+    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert len(vendor.tokens) == 1
+    kept._until = time.monotonic()
+    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert len(vendor.tokens) == 2
+    assert vendor.asked[-1].headers["authorization"] == f"Bearer {vendor.tokens[1]}"
+
+
+def test_many_callers_ask_for_one_token(vendor):
+    found = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url).height)
+        )
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 20
+    assert sorted(vendor.paths()) == ["cohorts"] * 20 + ["get-token"]
+
+
+def test_a_kept_token_that_is_refused_is_replaced_once(vendor):
+    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    vendor.tokens[0] = "revoked"
+    assert cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url).height == 4
+    assert vendor.paths()[2:] == ["cohorts", "get-token", "cohorts"]
+    vendor.tokens[:] = []
+    accepted = vendor.respond
+
+    def forgetful(connection, asked):
+        accepted(connection, asked)
+        vendor.tokens[:] = []
+
+    vendor.answer = forgetful
+    vendor.asked.clear()
+    with pytest.raises(AuthenticationError) as caught:
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert vendor.paths() == ["cohorts", "get-token", "cohorts"]
+    assert caught.value.__context__ is None
+    fetching._all_kept.clear()
+    vendor.asked.clear()
+    with pytest.raises(AuthenticationError):
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert vendor.paths() == ["get-token", "cohorts"]
+
+
+def test_a_given_token_is_not_replaced(vendor):
+    with pytest.raises(AuthenticationError, match=r"Termina does not know the key or token \(401\): token\?"):
+        cl.termina.fetch_cohorts(**ASKED, token="another-token", base_url=vendor.url)
+    assert vendor.paths() == ["cohorts"]
+
+
+def test_each_key_and_address_has_its_own_token(vendor):
+    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url + "/")
+    with Vendor() as other:
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=other.url)
+        assert other.paths() == ["get-token", "cohorts"]
+    with pytest.raises(AuthenticationError, match="unknown key"):
+        cl.termina.fetch_cohorts(**ASKED, api_key="tk_another", base_url=vendor.url)
+    assert not any(KEY in str(place) for place in fetching._all_kept)
+
+
+def test_the_environment(vendor, monkeypatch):
+    with pytest.raises(AuthenticationError, match=r"Termina needs a key\. Hint: set TERMINA_API_KEY") as caught:
+        cl.termina.fetch_cohorts(**ASKED, base_url=vendor.url)
+    assert caught.value.status is None
+    monkeypatch.setenv("TERMINA_API_KEY", f" {KEY}\n")
+    cl.termina.fetch_cohorts(**ASKED, base_url=vendor.url)
+    assert vendor.paths() == ["get-token", "cohorts"]
+    monkeypatch.setenv("TERMINA_API_KEY", vendor.tokens[0])  # a token is one already
+    vendor.asked.clear()
+    cl.termina.fetch_cohorts(**ASKED, base_url=vendor.url)
+    assert vendor.paths() == ["cohorts"]
+    with pytest.raises(AuthenticationError):  # an argument comes before it
+        cl.termina.fetch_cohorts(**ASKED, api_key="tk_another", base_url=vendor.url)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"eyJ.raw.token", b'"eyJ.raw.token"', b"[1]", b"{}", b'{"access_token": 5}', b'{"access_token": ""}',
+     b'{"access_token": "a\\nb"}', b'{"access_token": "\\u00e9"}', b'{"token": "eyJ.raw.token"}', b"[" * 100_000],
+)  # fmt: skip
+def test_no_token_came(vendor, body):
+    vendor.answer = sending(reply(200, body))
+    with pytest.raises(ReplyError) as caught:
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert "has no token; expected an object with the text 'access_token'" in str(caught.value)
+    assert (caught.value.status, caught.value.body) == (200, "")
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, AuthenticationError), (403, ForbiddenError), (500, ServerError)])
+def test_no_token_is_given(vendor, status, kind):
+    vendor.answer = sending(reply(status, {"detail": f"not for {KEY}"}))
+    with pytest.raises(kind) as caught:
+        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    assert caught.value.body == '{"detail": "not for ***"}'
+    assert vendor.paths() == ["get-token"]
+
+
+def test_waiting_for_another_callers_token_is_bounded(vendor):
+    vendor.answer = lambda connection, asked: vendor.wait(3)
+    failed = []
+
+    def call(timeout):
+        with pytest.raises(TransportError) as caught:
+            cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url, timeout=timeout)
+        failed.append(str(caught.value))
+
+    first = threading.Thread(target=call, args=(1.5,))
+    first.start()
+    while not vendor.asked:
+        time.sleep(0.01)
+    call(0.2)
+    assert failed == ["Termina: the time was over before there was a token. Hint: timeout="]
+    first.join()
+    assert len(failed) == 2
+
+
+# --- Termina's own SDK reads what is computed here ---
+
+
+@pytest.fixture(scope="module")
+def sdk():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the vendor's imports
+        import termina
+    return termina
+
+
+ORDERS = pl.DataFrame(
+    {
+        "user_id": [f"user {i % 23}" for i in range(400)],
+        "timestamp": pl.date_range(pl.date(2024, 11, 3), pl.date(2026, 1, 11), "1d", eager=True)
+        .gather_every(1)
+        .head(400),
+        "amount": [round((i * 37 % 101) * 1.13 - 9, 2) for i in range(400)],
+    }
+)
+
+
+@contextmanager
+def served(sdk, tables):
+    with Vendor(tables) as vendor:
+        yield vendor, sdk.Termina(api_key=KEY, base_url=vendor.url).product
+
+
+def field_by_field(models, rows, renamed=()):
+    assert len(models) == len(rows)
+    names = dict(renamed)
+    for model, row in zip(models, rows, strict=True):
+        assert {name: getattr(model, names.get(name, name)) for name in row} == row
+        assert not set(model.model_extra) - set(names), "a field that its users' code does not expect"
+
+
+RENAMED = {name: f"{name[:4]}_{name[4:]}" for name in ("cmgr3", "cmgr6", "cmgr12", "cqgr1", "cqgr2", "cqgr4")}
+RENAMED |= {"p25": "p_25", "p75": "p_75", "p90": "p_90"}
+
+
+@pytest.mark.parametrize("freq", ["M", "Q", "A"])
+@pytest.mark.parametrize(
+    ("endpoint", "compute"), [("cohorts", cl.termina.cohorts), ("customer-cohorts", cl.termina.customer_cohorts)]
+)
+def test_the_sdk_reads_what_is_computed(sdk, endpoint, compute, freq):
+    table = compute(ORDERS, freq=freq)
+    with served(sdk, {endpoint: table.write_json().encode()}) as (vendor, product):
+        get = getattr(product, f"get_{endpoint.replace('-', '_')}")
+        models = get(7, 0, user_type="business", metric="revenue", freq=freq)
+        field_by_field(models, table.to_dicts())
+        fetched = FETCH[endpoint](**ASKED, freq=freq, api_key=KEY, base_url=vendor.url)
+        assert_frame_equal(fetched, table)
+        theirs, ours = (one for one in vendor.asked if one.path.startswith(f"/api/v1/group/7/deal/0/data/{endpoint}?"))
+        assert set(dict(urllib.parse.parse_qsl(ours.path.partition("?")[2]))) == {"user_type", "metric", "freq"}
+        assert theirs.path.partition("?")[0] == ours.path.partition("?")[0]
+
+
+@pytest.mark.parametrize("endpoint", ["user-accounting", "growth-accounting"])
+def test_the_sdk_reads_accountings(sdk, endpoint):
+    rows = json.loads(recorded(endpoint))
+    with served(sdk, {endpoint: rows}) as (_, product):
+        models = getattr(product, f"get_{endpoint.replace('-', '_')}")(7, 0, user_type="business", metric="revenue")
+    assert set(rows[0]) == set(fields.TABLES[endpoint])
+    field_by_field(models, rows, RENAMED)
+
+
+def test_the_sdk_reads_a_concentration(sdk):
+    body = json.loads(recorded("concentration"))
+    with served(sdk, {"concentration": body}) as (_, product):
+        model = product.get_concentration(7, 0, user_type="business", metric="revenue")
+    for name, schema in fields.CONCENTRATION.items():
+        assert set(body[name][0]) == set(schema)
+        field_by_field(getattr(model, name), body[name], RENAMED)
+
+
+@pytest.mark.parametrize(
+    ("model", "schema", "required"),
+    [
+        ("CohortsResponse", fields.COHORTS, "cohorts"),
+        ("CustomerCohortsResponse", fields.CUSTOMER_COHORTS, "customer-cohorts"),
+        ("UserAccountingResponse", fields.USER_ACCOUNTING, "user-accounting"),
+        ("GrowthAccountingResponse", fields.GROWTH_ACCOUNTING, "growth-accounting"),
+        ("ConcentrationTimeseriesDetail", fields.TIME_SERIES_METRICS, "time_series_metrics"),
+        ("ConcentrationEndpointTopUsersDetail", fields.ENDPOINT_TOP_USERS, "endpoint_top_users"),
+        ("ConcentrationEndpointCdfDetail", fields.ENDPOINT_CDF, "endpoint_cdf"),
+    ],
+)
+def test_the_fields_are_those_of_the_sdk(sdk, model, schema, required):
+    known = getattr(sdk, model).model_fields
+    back = {theirs: ours for ours, theirs in RENAMED.items()}
+    assert [back.get(name, name) for name in known] == list(schema)
+    needed = {back.get(name, name) for name, field in known.items() if field.is_required()}
+    assert needed == set(fields.REQUIRED[required])
+    kinds = {"int": pl.Int64, "float": pl.Float64, "str": pl.String}
+    for name, field in known.items():
+        text = str(field.annotation)
+        (kind,) = {kinds[one] for one in kinds if one in text}
+        assert schema[back.get(name, name)] == kind, name
+
+
+def test_the_user_types_are_those_of_the_sdk(sdk):
+    for known in calls.get_args(calls.UserType):
+        assert f"'{known}'" in str(sdk.UserType)
+    from cohortlib.commands.fetch import USER_TYPES
+
+    assert calls.get_args(calls.UserType) == USER_TYPES
