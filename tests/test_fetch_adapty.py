@@ -1,0 +1,322 @@
+"""Adapty's cohort table over a real connection: what is asked, what comes back, the rate; both by their schemas."""
+
+import copy
+import json
+import threading
+import time
+from pathlib import Path
+
+import jsonschema
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loopback import Server, reply, sending
+from polars.testing import assert_frame_equal
+from strategies_adapty import cases
+
+import cohortlib as cl
+from cohortlib import exchange
+from cohortlib.adapty import calls
+from cohortlib.adapty import fetch as fetching
+from cohortlib.errors import (
+    AuthenticationError,
+    CohortlibWarning,
+    RateLimitError,
+    RefusedError,
+    ReplyError,
+    SettingError,
+)
+from cohortlib.transport import Reply
+
+HERE = Path(__file__).parent
+KEY = "secret_live_Abcdefghijklmnop"
+REQUEST = {"filters": {"date": ["2026-02-01", "2026-06-30"]}}
+RECORDED = (HERE / "recorded" / "adapty_renewals.json").read_bytes()
+
+
+def validator(name):
+    schema = json.loads((HERE / "schemas" / f"adapty_{name}.json").read_text())
+    kind = jsonschema.Draft202012Validator
+    kind.check_schema(schema)
+    return kind(schema, format_checker=kind.FORMAT_CHECKER)
+
+
+ASKED, ANSWERED = validator("request"), validator("answer")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
+    monkeypatch.delenv("ADAPTY_API_KEY", raising=False)
+    with Server(sending(reply(200, RECORDED))) as one:
+        yield one
+
+
+def fetch(server, request=REQUEST, **options):
+    return cl.adapty.fetch_cohort(request, **{"api_key": KEY, "base_url": server.url, **options})
+
+
+# --- what is asked, and what comes back ---
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_an_answer(server, status):
+    server.answer = sending(reply(status, RECORDED))
+    answer = fetch(server, timezone="Europe/Berlin")
+    assert answer.to_dict() == json.loads(RECORDED)
+    assert (answer.request, answer.report, answer.conventions) == (cl.adapty.Request.of(REQUEST), {}, None)
+    (asked,) = server.asked
+    assert asked.line == "POST /api/v1/client-api/metrics/cohort/ HTTP/1.1"
+    assert asked.headers["authorization"] == f"Api-Key {KEY}"
+    assert asked.headers["adapty-tz"] == "Europe/Berlin"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.json == cl.adapty.Request.of(REQUEST).to_dict()
+    ASKED.validate(asked.json)
+
+
+def test_what_is_asked_is_what_was_given(server):
+    body = {
+        "filters": {
+            "date": ["2026-02-01", "2026-06-30"], "compare_date": ["2025-02-01", "2025-06-30"], "country": ["us", "DE"],
+            "store_product_id": ["a", "app_store:b", ["play_store", "c:d"]], "duration": ["monthly"],
+        },
+        "period_type": "days", "renewal_days": [7, 0, 7], "prediction_months": 3,
+    }  # fmt: skip
+    with pytest.warns(CohortlibWarning, match="compare_date"):
+        fetch(server, body)
+    (asked,) = server.asked
+    ASKED.validate(asked.json)
+    assert asked.json["filters"] == {
+        "date": ["2026-02-01", "2026-06-30"], "country": ["us", "DE"],
+        "store_product_id": ["a", "app_store:b", ["play_store", "c:d"]], "duration": ["Monthly"],
+    }  # fmt: skip
+    assert asked.json["renewal_days"] == [0, 7]
+    assert "adapty-tz" not in asked.headers
+
+
+def test_the_address_of_adapty():
+    asked = []
+
+    def transport(call):
+        asked.append(call)
+        return Reply(200, {}, RECORDED)
+
+    answer = cl.adapty.fetch_cohort(cl.adapty.Request.of(REQUEST), api_key=KEY, transport=transport)
+    assert answer.segments.height == 6
+    assert asked[0].url == "https://api-admin.adapty.io/api/v1/client-api/metrics/cohort/"
+    assert calls.BASE_URL == "https://api-admin.adapty.io"
+
+
+def test_csv(server):
+    text = "\ufeffsegment,installs,Period 1,share\nTotal,4,75.5,\n2026-02-01,3,10,0.5\n"
+    server.answer = sending(reply(200, text.encode()))
+    table = fetch(server, REQUEST | {"format": "csv"})
+    assert_frame_equal(
+        table,
+        pl.DataFrame(
+            {"segment": ["Total", "2026-02-01"], "installs": [4, 3], "Period 1": [75.5, 10.0], "share": [None, 0.5]}
+        ),
+    )
+    assert server.asked[0].json["format"] == "csv"
+    assert server.asked[0].headers["accept"] == "text/csv"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" ", b'{"data": []}', b"<html>", b"a,b\n1,2,3\n", b'a,b\n"1,2\n', b"a\n\xff\xfe\n"]
+)
+def test_no_csv(server, body):
+    server.answer = sending(reply(200, body))
+    with pytest.raises(ReplyError, match="Adapty: the reply is not CSV") as caught:
+        fetch(server, REQUEST | {"format": "csv"})
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"request": {"filters": {}}}, "filters.date: missing"),
+        ({"timezone": "Europe/Berlin\r\nX-Other: 1"}, "is not a time zone; expected an IANA name"),
+        ({"timezone": ""}, "is not a time zone"),
+        ({"timezone": "x" * 65}, "is not a time zone"),
+        ({"timezone": 5}, "timezone=5 is not a time zone"),
+        ({"timezone": "Европа"}, "is not a time zone"),
+        ({"base_url": "http://adapty.example"}, "would send the key in the clear"),
+        ({"api_key": "a\nb"}, "api_key= (not shown) cannot be sent"),
+        ({"attempts": 0}, "attempts=0"),
+    ],
+)
+def test_wrong_questions_are_not_sent(server, options, message):
+    with pytest.raises(SettingError) as caught:
+        fetch(server, **options)
+    assert message in str(caught.value)
+    assert server.asked == []
+
+
+def test_the_environment(server, monkeypatch):
+    with pytest.raises(AuthenticationError, match=r"Adapty needs a key\. Hint: set ADAPTY_API_KEY"):
+        fetch(server, api_key=None)
+    monkeypatch.setenv("ADAPTY_API_KEY", KEY)
+    fetch(server, api_key=None)
+    assert server.asked[0].headers["authorization"] == f"Api-Key {KEY}"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, RefusedError), (401, AuthenticationError)])
+def test_the_vendors_words(server, status, kind):
+    errors = [{"source": "filters.date", "errors": ["This field is required."]}]
+    body = {"errors": errors, "error_code": "base_error", "status_code": status}
+    server.answer = sending(reply(status, body))
+    with pytest.raises(kind) as caught:
+        fetch(server)
+    assert str(caught.value).endswith(f"({status}): filters.date: This field is required.; base_error")
+    assert json.loads(caught.value.body) == body
+
+
+def test_a_wrong_answer_carries_the_reply(server):
+    server.answer = sending(reply(200, {"data": [{"type": "total"}]}))
+    with pytest.raises(ReplyError, match="Adapty: segment 0 has no field 'segment_start_date'") as caught:
+        fetch(server)
+    assert (caught.value.status, caught.value.body) == (200, '{"data": [{"type": "total"}]}')
+
+
+# --- the rate ---
+
+
+def windows(arrivals):
+    """Give the time between each arrival and the second one after it."""
+    arrivals = sorted(arrivals)
+    return [third - first for first, third in zip(arrivals, arrivals[2:], strict=False)]
+
+
+def test_twenty_callers_never_exceed_the_rate(server):
+    """The server answers late and unevenly, and refuses some, which are then sent again."""
+    count = iter(range(1000))
+
+    def answer(connection, asked):
+        number = next(count)
+        time.sleep(0.05 * (number % 3))
+        connection.sendall(reply(429 if number in (3, 7) else 200, RECORDED))
+
+    server.answer = answer
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(fetch(server).segments.height)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [6] * 20
+    arrivals = [asked.at for asked in server.asked]
+    assert len(arrivals) == 22
+    assert min(windows(arrivals)) > 1.0
+    assert max(arrivals) - min(arrivals) < 25  # and no slower than it has to be
+
+
+def test_the_rate_is_kept_where_all_is_refused(server):
+    server.answer = sending(reply(429, b"", ["Retry-After: 0"]))
+    with pytest.raises(RateLimitError):
+        fetch(server, attempts=4)
+    assert len(server.asked) == 4
+    assert min(windows([asked.at for asked in server.asked])) > 1.0
+
+
+# --- request and answer by the schema ---
+
+
+def test_the_recorded_answers_are_valid():
+    for name in ("renewals", "days"):
+        ANSWERED.validate(json.loads((HERE / "recorded" / f"adapty_{name}.json").read_text()))
+
+
+@given(cases(poison=False))
+@settings(max_examples=15)
+def test_what_is_asked_and_computed_is_valid(case):
+    asked = cl.adapty.Request.of(case.request)
+    ASKED.validate(asked.to_dict())
+    body = json.loads(calls.cohort_call(asked).body)
+    ASKED.validate(body)
+    assert body == json.loads(json.dumps(asked.to_dict()))
+    try:
+        answer = case.ask()
+    except cl.errors.DataError:
+        return
+    text = answer.to_json()
+    ANSWERED.validate(json.loads(text))
+    fetched = cl.adapty.replies.read(json.loads(text))
+    assert_frame_equal(fetched[0], answer.segments.drop("predict_reason", strict=False))
+    assert_frame_equal(fetched[1], answer.values)
+
+
+REQUESTS_REFUSED = [
+    {},
+    {"filters": {}},
+    {"filters": {"date": ["2026-02-01"]}},
+    {"filters": {"date": ["2026-02-01", "tomorrow"]}},
+    {"filters": {"date": "2026-02-01"}},
+    {"date": ["2026-02-01", "2026-06-30"]},
+    *(
+        REQUEST | wrong
+        for wrong in (
+            {"period_unit": "months"}, {"period_type": "day"}, {"value_type": 1}, {"value_field": "ltv"},
+            {"accounting_type": "gross"}, {"renewal_days": []}, {"renewal_days": [-1]}, {"renewal_days": [0.5]},
+            {"renewal_days": 7}, {"prediction_months": 5}, {"format": "xml"}, {"limit": 5},
+        )
+    ),
+    *(
+        {"filters": REQUEST["filters"] | wrong}
+        for wrong in ({"country": "us"}, {"country": [1]}, {"duration": ["Daily"]}, {"store_product_id": [["a"]]},
+                      {"x": []})
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", REQUESTS_REFUSED, ids=json.dumps)
+def test_wrong_requests_are_not_valid(body):
+    assert not ASKED.is_valid(body)
+    with pytest.raises(cl.adapty.RequestError):
+        cl.adapty.Request.of(body)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_wrong_answers_are_not_valid(data):
+    """Take a field away, or give it a value of another type: neither the schema nor the reader lets it pass."""
+    body = copy.deepcopy(json.loads(RECORDED))
+    segment = data.draw(st.sampled_from(body["data"]))
+    place = data.draw(st.sampled_from([segment, *segment["values"]]))
+    name = data.draw(st.sampled_from(sorted(set(place) - {"predict"})))
+    if data.draw(st.booleans()):
+        del place[name]
+    else:
+        place[name] = data.draw(
+            st.sampled_from([[], {}, "no number", 0.5, True]).filter(lambda value: odd(place[name], value))
+        )
+    assert not ANSWERED.is_valid(body)
+    with pytest.raises(ReplyError):
+        cl.adapty.replies.read(body)
+
+
+def odd(value, other):
+    """Tell whether a value of a field could not be another."""
+    if isinstance(value, str):
+        return not isinstance(other, str)
+    if isinstance(value, bool):
+        return not isinstance(other, bool)
+    if isinstance(value, int):
+        return isinstance(other, bool) or not isinstance(other, int)
+    return isinstance(other, bool) or not isinstance(other, int | float)
+
+
+def test_an_answer_that_is_not_in_order_is_not_valid():
+    body = json.loads(RECORDED)
+    body["data"].reverse()
+    assert not ANSWERED.is_valid(body)
+    assert not ANSWERED.is_valid({"data": []})
+    assert not ANSWERED.is_valid(json.loads(RECORDED) | {"more": 1})
+
+
+def test_the_schema_has_the_fields_that_are_written():
+    segment = ANSWERED.schema["$defs"]["segment"]["properties"]
+    value = ANSWERED.schema["$defs"]["value"]["properties"]
+    assert [*segment] == [*cl.adapty.fields.SEGMENTS, "values"]
+    assert [*value] == [name for name in cl.adapty.fields.VALUES if name not in cl.adapty.fields.SEGMENT]
+    assert fetching.CALLS_A_SECOND == 2
