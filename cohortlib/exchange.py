@@ -98,6 +98,8 @@ def failure(who: str, reply: Reply, secrets: Secrets = ()) -> FetchError | None:
     status = reply.status
     if 200 <= status < 300:
         return None
+    # Before anything is cut: of a secret that is cut, nobody would find the rest.
+    reply = replace(reply, body=without(reply.body.decode(errors="replace"), secrets).encode())
     if status < 400:
         to = reply.header("location")
         told = f"{who} answered with a redirect ({status}){f' to {to}' if to else ''}, which is not followed"
@@ -345,14 +347,16 @@ def wait_before(error: FetchError, left: float) -> bool | float:
 
 def _sent(transport: Transport, call: Call, who: str, secrets: Secrets) -> Reply:
     """Send a call; what goes wrong is raised clean, and without the chain of what led to it, which may hold the key."""
-    problem: FetchError
     try:
         reply: Any = transport(call)
     except FetchError as error:
-        problem = error
+        # Made anew, without the notes and the attributes that another transport's error may have.
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == FetchError.__module__)
+        problem: FetchError = kind(str(error), error.status, error.body, error.retry_after)
+        lasting = getattr(error, "lasting", True)
     except Exception as error:
         problem = TransportError(f"the transport failed: {type(error).__name__}: {error}")
-        problem.lasting = not isinstance(error, OSError)
+        lasting = not isinstance(error, OSError)
     else:
         if isinstance(reply, Reply):
             return reply
@@ -360,5 +364,6 @@ def _sent(transport: Transport, call: Call, who: str, secrets: Secrets) -> Reply
     told = str(problem)
     problem.args = (_cut(without(told if told.startswith(who) else f"{who}: {told}", secrets)),)
     problem.body = without(problem.body, secrets)[:BODY]
-    problem.__cause__ = problem.__context__ = None
+    if isinstance(problem, TransportError):
+        problem.lasting = lasting
     raise problem

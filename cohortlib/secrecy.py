@@ -3,9 +3,10 @@
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TypeAlias
 
 from cohortlib.errors import AuthenticationError, SettingError
@@ -39,13 +40,13 @@ def without(text: str, secrets: Secrets) -> str:
     >>> without("Api-Key secret/1 is unknown: secret%2F1", ("secret/1",))
     'Api-Key *** is unknown: ***'
     """
-    found = [one for one in secrets if len(one) >= _SHORTEST]
+    found = tuple(one for one in secrets if len(one) >= _SHORTEST)
     return _pattern(found).sub(HIDDEN, text) if found else text
 
 
 def without_in_data(body: bytes, secrets: Secrets) -> bytes:
     """Put ``***`` for every long secret in what a server sent."""
-    found = [one for one in secrets if len(one) >= _SHORTEST_IN_DATA]
+    found = tuple(one for one in secrets if len(one) >= _SHORTEST_IN_DATA)
     if found and (len(body) < _LITTLE or b"\\u" in body or b"\\/" in body):
         text = body.decode("latin-1")  # a character for each byte, and back
         return _pattern(found).sub(HIDDEN, text).encode("latin-1")
@@ -54,7 +55,8 @@ def without_in_data(body: bytes, secrets: Secrets) -> bytes:
     return body
 
 
-def _pattern(secrets: Iterable[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=4)
+def _pattern(secrets: Secrets) -> re.Pattern[str]:
     """Match each secret, every character as it is or escaped; the longest first, which may hold another."""
 
     def form(mark: str) -> str:

@@ -188,7 +188,8 @@ def _unpacked(pieces: Iterable[bytes], coding: str, max_bytes: int) -> bytes:
     """Join the pieces of a body, unpacked, and stop where they are too many."""
     coding = coding.strip().lower()
     if coding not in ("", "identity", "gzip", "x-gzip"):
-        raise ReplyError(f"the reply is packed as {coding[:40]!r}; expected gzip, or nothing")
+        known = f"as {coding}" if coding in ("br", "compress", "deflate", "zstd") else "in an unknown way"
+        raise ReplyError(f"the reply is packed {known}; expected gzip, or nothing")
     unpack = zlib.decompressobj(31) if coding.endswith("gzip") else None
     found, came = bytearray(), 0
     for piece in pieces:

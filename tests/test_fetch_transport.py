@@ -266,12 +266,13 @@ def test_packed(server, coding):
     ("body", "coding", "message"),
     [
         (b"[1, 2]", "gzip", "is said to be packed as gzip, and is not"),
-        (b"[1, 2]", "br", "is packed as 'br'; expected gzip"),
+        (b"[1, 2]", "br", "is packed as br; expected gzip"),
+        (b"[1, 2]", "gzip, br", "is packed in an unknown way; expected gzip"),
         (b"x" * 10_001, "identity", "larger than 10,000 bytes. Hint: transport=http(max_bytes=...)"),
         (gzip.compress(b"0" * 50_000_000), "gzip", "larger than 10,000 bytes"),
         (gzip.compress(bytes(range(256)) * 39 + b"x" * 17), "gzip", "larger than 10,000 bytes"),
     ],
-    ids=["no gzip", "br", "large", "bomb", "by one"],
+    ids=["no gzip", "br", "both", "large", "bomb", "by one"],
 )
 def test_refused_replies(server, body, coding, message):
     server.answer = sending(reply(200, body, [f"Content-Encoding: {coding}"]))
