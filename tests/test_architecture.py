@@ -119,6 +119,24 @@ def test_vendors_stand_side_by_side():
             assert not imported(module) & {"cohorts", "termina"}
 
 
+def test_fetching_and_computing_stand_side_by_side():
+    """What talks to the vendors brings no engine, and the engine no HTTP."""
+    code = """
+import sys, cohortlib as cl
+cl.termina.fetch_cohorts, cl.adapty.fetch_cohort
+print(*({"numba", "cohortlib.cohorts", "cohortlib.kernels", "httpx2", "stamina"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+    network = {"secrecy", "transport", "exchange", "termina.calls", "termina.fetch", "adapty.calls", "adapty.fetch"}
+    engine = {module for module in ORDER if module.rpartition(".")[2] in ("kernels", "cohorts", "compute", "customers")}
+    for module in ORDER:
+        if module in network:
+            assert not imported(module) & engine
+        elif not module.startswith("commands."):
+            assert not imported(module) & network
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("kernels.py")), ids=named)
 def test_kernels_know_no_frames(path):
     text = path.read_text(encoding="utf-8")
