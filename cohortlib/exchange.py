@@ -26,7 +26,7 @@ from cohortlib.errors import (
     SettingError,
     TransportError,
 )
-from cohortlib.secrecy import Secrets, unlogged, without, without_in_data
+from cohortlib.secrecy import Secrets, readable, unlogged, without, without_in_data
 from cohortlib.transport import Call, Reply, Transport, extra, http, is_loopback
 
 Read = TypeVar("Read")
@@ -99,7 +99,7 @@ def failure(who: str, reply: Reply, secrets: Secrets = ()) -> FetchError | None:
     if 200 <= status < 300:
         return None
     # Before anything is cut: of a secret that is cut, nobody would find the rest.
-    reply = replace(reply, body=without(reply.body.decode(errors="replace"), secrets).encode())
+    reply = replace(reply, body=readable(reply.body, secrets).encode())
     if status < 400:
         to = reply.header("location")
         told = f"{who} answered with a redirect ({status}){f' to {to}' if to else ''}, which is not followed"
@@ -115,8 +115,7 @@ def failure(who: str, reply: Reply, secrets: Secrets = ()) -> FetchError | None:
 def _error(
     kind: type[FetchError], message: str, reply: Reply, secrets: Secrets, wait: float | None = None
 ) -> FetchError:
-    body = without(reply.body.decode(errors="replace"), secrets)[:BODY]
-    return kind(_cut(without(message, secrets)), reply.status, body, wait)
+    return kind(_cut(without(message, secrets)), reply.status, readable(reply.body, secrets, BODY), wait)
 
 
 def _cut(text: str) -> str:
@@ -217,7 +216,8 @@ class Pace:
     A bucket of tokens on this side cannot promise that: calls that leave half a second apart may arrive together,
     for the network holds up the one and not the other. So a call takes one of a few slots, and a slot is free again
     a second after its reply has come. The call arrived before its reply, so the next one of the slot arrives more
-    than a second after it; of any three calls, two have the same one of two slots.
+    than a second after it; of any three calls, two have the same one of two slots. (A call that was given up has no
+    reply: its slot is free a second after that, and it has to be hoped that it arrived by then, if ever.)
     """
 
     def __init__(self, slots: int, seconds: float) -> None:
@@ -363,7 +363,7 @@ def _sent(transport: Transport, call: Call, who: str, secrets: Secrets) -> Reply
         raise SettingError(f"transport= gave a {type(reply).__name__}; expected a cohortlib.transport.Reply")
     told = str(problem)
     problem.args = (_cut(without(told if told.startswith(who) else f"{who}: {told}", secrets)),)
-    problem.body = without(problem.body, secrets)[:BODY]
+    problem.body = readable(problem.body.encode(errors="replace"), secrets, BODY)
     if isinstance(problem, TransportError):
         problem.lasting = lasting
     raise problem

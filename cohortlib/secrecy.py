@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from cohortlib.errors import AuthenticationError, SettingError
 
@@ -17,7 +18,8 @@ HIDDEN = "***"
 # No shorter text is taken out: it would be found where nobody put it. In data, which must not be harmed, none that
 # a word could be.
 _SHORTEST, _SHORTEST_IN_DATA = 4, 16
-_LITTLE = 1 << 20
+_READ = 1 << 20  # the most that is looked at of a body that is no data
+_ESCAPED = re.compile(r"\\(?:u00([0-9a-fA-F]{2})|([^u]))")
 # Those that log what a server sent, which may be what we sent it.
 _LOGGERS = ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
 _now_hidden: ContextVar[Secrets] = ContextVar("cohortlib_hidden", default=())
@@ -40,19 +42,31 @@ def without(text: str, secrets: Secrets) -> str:
     >>> without("Api-Key secret/1 is unknown: secret%2F1", ("secret/1",))
     'Api-Key *** is unknown: ***'
     """
-    found = tuple(one for one in secrets if len(one) >= _SHORTEST)
-    return _pattern(found).sub(HIDDEN, text) if found else text
+    return _hidden(text, tuple(one for one in secrets if len(one) >= _SHORTEST))
 
 
 def without_in_data(body: bytes, secrets: Secrets) -> bytes:
     """Put ``***`` for every long secret in what a server sent."""
     found = tuple(one for one in secrets if len(one) >= _SHORTEST_IN_DATA)
-    if found and (len(body) < _LITTLE or b"\\u" in body or b"\\/" in body):
-        text = body.decode("latin-1")  # a character for each byte, and back
-        return _pattern(found).sub(HIDDEN, text).encode("latin-1")
     for one in sorted(found, key=len, reverse=True):
         body = body.replace(one.encode(), HIDDEN.encode())
-    return body
+    # A character for each byte, and back.
+    return _hidden(body.decode("latin-1"), found).encode("latin-1") if found else body
+
+
+def readable(body: bytes, secrets: Secrets, limit: int = _READ) -> str:
+    """Give the start of a body as text, without secrets, at most `limit` characters."""
+    text = without(body[:_READ].decode(errors="replace"), secrets)
+    if len(body) > _READ:  # a secret that was cut there is no more known as one
+        text = text[: -6 * max(map(len, secrets), default=0) or None]
+    return text[:limit]
+
+
+def _hidden(text: str, secrets: Secrets) -> str:
+    """Put ``***`` for secrets; the pattern is slow, so it is tried where there is one to be found."""
+    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+    plain = (plain if "%" not in plain else unquote(plain) + plain).lower()
+    return _pattern(secrets).sub(HIDDEN, text) if any(one.lower() in plain for one in secrets) else text
 
 
 @lru_cache(maxsize=4)

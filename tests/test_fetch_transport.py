@@ -494,6 +494,16 @@ def test_data_are_not_harmed_by_a_short_key():
     assert secrecy.without_in_data(large, (KEY,)) == b"***" + b" " * (1 << 21)
 
 
+@pytest.mark.parametrize("key", [KEY, KEY * 10])
+@pytest.mark.parametrize("before", [0, 1, 2**20 - 20, 2**20 - 150])
+def test_no_secret_is_cut_in_two(key, before):
+    """Also where so much is taken out that the end of what was looked at is near the start."""
+    text = secrecy.readable(b" " * before + key.encode() * (2**21 // len(key)), (key,), 64 * 1024)
+    assert "secret" not in text
+    assert "789" not in text.replace("***", "")
+    assert set(text) <= {" ", "*"}
+
+
 @pytest.mark.parametrize("key", ["a b", "a\n", "", "é", 5, b"x", "a\x00"])
 def test_keys_refused(key):
     with pytest.raises(SettingError, match=r"api_key= \(not shown\) cannot be sent") as caught:
