@@ -139,6 +139,8 @@ ECHOES = {
     "packed": body(lambda asked: gzip.compress(json.dumps(echo(asked)).encode()), "Content-Encoding: gzip"),
     "large": body(lambda asked: key(asked).encode() * 60_000),
     "long": body(lambda asked: ("x" * 65_500 + key(asked) * 10).encode()),
+    "cut words": raw(lambda asked: reply(400, {"detail": "x" * 170 + key(asked)})),
+    "cut text": raw(lambda asked: reply(400, b"x" * 170 + key(asked).encode() * 9)),
     "silent": lambda connection, asked: None,
 }  # fmt: skip
 
