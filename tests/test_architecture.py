@@ -149,7 +149,8 @@ def test_import_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "cohortlib" in loaded
-    assert not loaded & {"numba", "polars", "nanoarrow", "click", "rich", "altair", "jinja2", "httpx", "httpx2", "pyspark"}
+    heavy = {"numba", "polars", "nanoarrow", "click", "rich", "altair", "jinja2", "httpx", "httpx2", "pyspark"}
+    assert not loaded & heavy
 
 
 def test_public_names_exist():
