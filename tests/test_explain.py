@@ -226,6 +226,21 @@ def test_dates_have_no_zone():
     assert "timezone" not in {cause.kind for trial in why.found.trials for cause in trial.causes}
 
 
+def test_a_file_of_dates_that_make_cohorts(tmp_path):
+    DAYS.select("user_id", joined="signup_date").unique("user_id").write_csv(tmp_path / "joined.csv")
+    joined = str(tmp_path / "joined.csv")
+    remote = cl.termina.cohorts(DAYS, joined=joined, before_joined="clip", refunds="drop")
+    why = cl.explain(DAYS.select("user_id", "timestamp", "amount"), remote, joined=joined, before_joined="clip")
+    assert why.settings == {"refunds": "drop"}
+
+
+def test_a_column_that_nobody_asked_for_may_be_anything(tmp_path):
+    odd = DAYS.with_columns(odd=pl.lit("01/02/2026"), void=pl.lit(None, pl.Null))
+    odd.write_csv(tmp_path / "rows.csv")
+    why = cl.explain(tmp_path / "rows.csv", cl.termina.cohorts(DAYS, refunds="drop"))
+    assert why.settings == {"refunds": "drop"}
+
+
 def test_users_that_are_integers():
     rows = DAYS.with_columns(pl.col("user_id").str.strip_prefix("user_").cast(pl.Int64))
     why = cl.explain(rows, cl.termina.cohorts(rows.filter(pl.col("user_id") != 812)))
@@ -303,6 +318,16 @@ def test_an_answer_needs_its_request_and_installs():
         cl.explain(ROWS, answer)
     with pytest.raises(SettingError, match="freq= is no setting of Adapty's table"):
         cl.explain(ROWS, answer, freq="M")
+
+
+def test_cohorts_from_the_first_row_of_any_sign():
+    begun = DAYS.select("user_id", joined="timestamp").group_by("user_id").min()
+    remote = cl.termina.cohorts(DAYS, joined=begun, before_joined="clip")
+    why = cl.explain(DAYS.drop("signup_date"), remote)
+    assert [cause.words for cause in why.causes] == ["the cohort taken from each user's first row, whatever its amount"]
+    assert cl.reconcile(cl.termina.cohorts(DAYS, **why.settings), remote).ok
+    assert why.ranking["settings"][0] == "joined=a table of user_id and joined, before_joined='clip'"
+    assert json.loads(why.to_json())["causes"][0]["settings"]["joined"] == "a table of user_id and joined"
 
 
 # --- parts ---

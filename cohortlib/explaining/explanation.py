@@ -203,13 +203,18 @@ def _words(trial: Trial) -> str:
 def _plain(cause: Cause) -> dict[str, object]:
     """Give the settings of a cause as JSON can hold them."""
     return {
-        name: value if isinstance(value, str | int | float | bool | None) else repr(value)
+        name: value if isinstance(value, str | int | float | bool | None) else _said(value)
         for name, value in cause.settings
     }
 
 
 def _written(trial: Trial) -> str:
-    return ", ".join(f"{name}={value!r}" for cause in trial.causes for name, value in cause.settings)
+    return ", ".join(f"{name}={_said(value)}" for cause in trial.causes for name, value in cause.settings)
+
+
+def _said(value: object) -> str:
+    """Write a setting: a table by its columns alone."""
+    return f"a table of {' and '.join(value.columns)}" if isinstance(value, pl.DataFrame) else repr(value)
 
 
 def _cut(words: str) -> str:

@@ -23,7 +23,6 @@ from cohortlib.sources import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
 
 _ROLES = {"user": "user_id", "timestamp": "timestamp", "amount": "amount"}
-_FIRST_ROW = "first row"
 _SECONDS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
@@ -95,8 +94,6 @@ class TerminaMaker:
         return settings, rows, view
 
     def _called(self, call: Callable[..., pl.DataFrame], rows: pl.DataFrame, settings: dict[str, Any]) -> pl.DataFrame:
-        if settings.get("joined") == _FIRST_ROW:
-            settings = settings | {"joined": self._first_rows}
         with warnings.catch_warnings():
             # What is left out is told once, by the caller's own call.
             warnings.simplefilter("ignore", CohortlibWarning)
@@ -180,7 +177,7 @@ class TerminaMaker:
                 words = f"the cohort taken from column {name!r} (activity before it: {mode})"
                 yield Cause("joined", (name, mode), words, (("joined", name), ("before_joined", mode)))
         words = "the cohort taken from each user's first row, whatever its amount"
-        yield Cause("joined", _FIRST_ROW, words, (("joined", _FIRST_ROW), ("before_joined", "clip")))
+        yield Cause("joined", "first row", words, (("joined", self._first_rows), ("before_joined", "clip")))
 
     def _customers_shown(self) -> Iterator[Cause]:
         if not self.customers:
@@ -282,14 +279,13 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
         roles.append(settings["joined"])
     text, number = settings["user"], settings["amount"]
 
-    def dates(names: list[str]) -> list[str]:
-        found = schema.select(temporal()).columns if isinstance(schema, pl.DataFrame) else []
-        return [*(name for name in roles if name in names or name in roles[:3]), *found]
+    def asked(names: list[str]) -> list[str]:
+        return [name for name in roles if name in names or name in roles[:3]]  # joined= may be a file
 
     try:
         stream = sources.stream(transactions, lambda names: [*roles[:3], *names], text=text, number=number)
     except SchemaError:
         # Of a column that nobody asked for, no matter what is wrong.
-        return sources.read(transactions, lambda names: roles, text=text, number=number)
-    schema = pl.DataFrame(schema=stream.schema)
-    return sources.read(stream.source, dates, text=text, number=number)
+        return sources.read(transactions, asked, text=text, number=number)
+    dates = pl.DataFrame(schema=stream.schema).select(temporal()).columns
+    return sources.read(stream.source, lambda names: [*asked(names), *dates], text=text, number=number)
