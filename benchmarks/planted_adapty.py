@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from benchmarks.subscriptions import history
 from cohortlib.adapty import Answer, Conventions, Request
 from cohortlib.explaining.adapty import AdaptyMaker
 from cohortlib.explaining.causes import Cause
+from cohortlib.explaining.search import search
 from cohortlib.reconciling.compare import reconcile
 
 RENEWALS = {"filters": {"date": ["2023-06-01", "2025-06-30"]}, "period_unit": "month", "period_type": "renewals"}
@@ -334,32 +335,6 @@ PLANTED = (
 # -------------------------------------------------------------------------------------------------------- the search
 
 
-def greedy(maker: AdaptyMaker, remote: Answer, most: int = 3) -> tuple[list[list[Cause]], int, int, int]:
-    """Choose the cause that makes most cells agree, again and again; also the ties of each choice."""
-    chosen: tuple[Cause, ...] = ()
-    ties: list[list[Cause]] = []
-    report = reconcile(maker.table(()), remote)
-    tried = 0
-    while not report.ok and len(chosen) < most:
-        best: list[tuple[Cause, Any]] = []
-        for cause in maker.causes(chosen, report):
-            tried += 1
-            found = reconcile(maker.table((*chosen, cause)), remote)
-            if _score(found) > _score(best[0][1] if best else report):
-                best = [(cause, found)]
-            elif best and _score(found) == _score(best[0][1]):
-                best.append((cause, found))
-        if not best:
-            break
-        chosen, report = (*chosen, best[0][0]), best[0][1]
-        ties.append([cause for cause, _ in best])
-    return ties, report.agreeing, report.total, tried
-
-
-def _score(report: Any) -> float:
-    return report.agreeing - (report.total - report.agreeing)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What the search said of some planted differences."""
@@ -381,20 +356,28 @@ def outcome(
         remote, local = one.remote(remote), one.local(local)
     theirs = remote.answer()
     start = time.perf_counter()
-    maker = AdaptyMaker(local.events, theirs, request, installs=local.installs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if reconcile(maker.table(()), theirs).ok:
-            return None
-        ties, agreeing, total, tried = greedy(maker, theirs, len(planted) + 1)
+        maker = AdaptyMaker(local.events, theirs, request, installs=local.installs)
+        found = search(maker, lambda table: reconcile(table, theirs), seconds=120)
     seconds = time.perf_counter() - start
-    left = list(planted)
-    for tied in ties[: len(planted)]:
-        hit = next((one for one in left if any(one.named_by(cause) for cause in tied)), None)
-        left = [one for one in left if one is not hit]
-    said = "; ".join(f"{tied[0].words}{f' (= {len(tied) - 1} more)' if len(tied) > 1 else ''}" for tied in ties)
+    best = found.best
+    if found.before.agreeing == found.before.total:
+        return None
+    right = any(_named(planted, trial.causes) for trial in (best, *found.equals))
+    said = " and ".join(cause.words for cause in best.causes) + (
+        "" if not found.equals else f" (= {len(found.equals)} more)"
+    )
     names = " + ".join(one.name for one in planted)
-    return Outcome(names, not left, seconds, tried, f"{said}: {agreeing:,} of {total:,}")
+    return Outcome(names, right, seconds, len(found.trials), f"{said}: {best.agreeing:,} of {best.total:,}")
+
+
+def _named(planted: tuple[Planted, ...], causes: tuple[Cause, ...]) -> bool:
+    """Say whether the first causes are those that were planted, each for one."""
+    first = causes[: len(planted)]
+    return len(first) == len(planted) and any(
+        all(one.named_by(cause) for one, cause in zip(order, first, strict=True)) for order in permutations(planted)
+    )
 
 
 def cases(request: str, pairs: bool) -> Iterator[tuple[Planted, ...]]:

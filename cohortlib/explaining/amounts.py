@@ -81,7 +81,7 @@ class Amounts:
             found |= {(int(begin[at]), int(end[at])): int(scores[at]) for at in best if hits[at].any()}
         likeliest = sorted(found, key=lambda run: (-found[run], run[1] - run[0], run))
         # A run that begins or ends with days without money is one of fewer days.
-        busy = revenue.any(axis=1)
+        busy = np.asarray(revenue.any(axis=1))
         runs = (_trimmed(run, busy) for run in likeliest if found[run] > 0)
         return [(first + begin, first + end - 1) for begin, end in dict.fromkeys(runs) if begin < end][:most]
 
@@ -92,7 +92,7 @@ def _trimmed(run: tuple[int, int], busy: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _spans(sums: Floats, wanted: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Give the runs worth a look, as arrays of where they begin and end: short ones, last ones, and those of the sum."""
+    """Give the runs worth a look, where they begin and end: short ones, last ones, and those of the whole sum."""
     days = np.arange(len(sums) - 1)
     for length in range(1, min(LONGEST, days.size) + 1):
         yield days[: days.size - length + 1], days[: days.size - length + 1] + length
