@@ -282,7 +282,7 @@ def _reactive(values: pl.DataFrame, one: Answer, side: Side, count: int) -> pl.D
 def _days_value(count: int, seed: int) -> Callable[[Cause], bool]:
     def right(cause: Cause) -> bool:
         value: Any = cause.value
-        return value[0] == "days" and value[2] - value[1] <= count - 1
+        return value[0] in ("days", "days of UTC") and value[2] - value[1] <= count - 1
 
     return right
 
@@ -411,16 +411,12 @@ def main(rows: int, share: float, only: str = "") -> None:
             if found:
                 right = sum(one.right for one in found)
                 times = sorted(one.seconds for one in found)
-                print(f"== {request}, {'pairs' if pairs else 'alone'}: {right} of {len(found)} named "
-                      f"({right / len(found):.1%}), {np.median(times):.1f} s median, {times[-1]:.1f} s at most")  # fmt: skip
+                print(
+                    f"== {request}, {'pairs' if pairs else 'alone'}: {right} of {len(found)} named "
+                    f"({right / len(found):.1%}), {np.median(times):.1f} s median, {times[-1]:.1f} s at most"
+                )
 
 
 if __name__ == "__main__":
-    main(
-        *(
-            kind(value)
-            for kind, value in zip(
-                (int, float, str), [*sys.argv[1:], *("100000", "0.1")[len(sys.argv) - 1 :]], strict=False
-            )
-        )
-    )
+    given = sys.argv[1:]
+    main(int(given[0]) if given else 100_000, float(given[1]) if len(given) > 1 else 0.1, "".join(given[2:3]))

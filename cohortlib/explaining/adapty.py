@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ from cohortlib.sources import Source
 
 _FEW = 8  # segments in which single customers are looked for
 _MOST = 24  # customers of whom each is tried
+
+
+_clocks = lru_cache(8)(clocks)
 
 
 class AdaptyMaker:
@@ -58,6 +62,7 @@ class AdaptyMaker:
         self._tables = Tables(events, installs, self.remote, nulls=nulls, decimals=decimals, threads=threads)
         from_events = isinstance(installs, str) and installs == "from_events"
         self._plan = Plan(asked, conventions, timezone, from_events)
+        self._far: dict[object, Ints | None] = {}
 
     def table(self, causes: tuple[Cause, ...]) -> Answer:
         """Compute the answer under some causes, at most one of each kind."""
@@ -160,8 +165,8 @@ class AdaptyMaker:
         seconds = [column.dt.epoch("s").to_numpy() for column in columns if len(column)]
         if not seconds:
             return []
-        found = clocks(min(int(one.min()) for one in seconds), max(int(one.max()) for one in seconds))
-        far = base.strangeness(found)
+        found = _clocks(min(int(one.min()) for one in seconds), max(int(one.max()) for one in seconds))
+        far = self._strange(base, found)
         if far is not None:
             typical, best = float(np.median(far)), int(far.min())
             order = np.argsort(far, kind="stable")
@@ -169,6 +174,16 @@ class AdaptyMaker:
                 order = order[far[order] <= best + max(2.0, typical / 10)]
             found = [found[at] for at in order]
         return base.distinct(found)
+
+    def _strange(self, base: Beside, found: list[Clock]) -> Ints | None:
+        """Tell by how many installs the segments of each clock differ, once for all that count installs alike."""
+        plan = base.plan
+        gone = tuple(cause for cause in plan.rows if plan.from_events or cause.kind in ("right edge", "rows missing"))
+        who = plan.conventions.user_unit, plan.conventions.week_start, plan.from_events, plan.spared, gone
+        key = (plan.request, plan.labels, *who, len(found), found[0].starts[0])
+        if key not in self._far:
+            self._far[key] = base.strangeness(found)
+        return self._far[key]
 
     # -- labels and money
 
@@ -231,11 +246,14 @@ class AdaptyMaker:
         differing = np.flatnonzero((np.abs(off) > NEAR).any(axis=1))
         if not differing.size:
             return
+        zones = ("days", "days of UTC") if base.moved else ("days",)
         for kind, sign, words in (("rows missing", -1, "missing from"), ("rows twice", 1, "twice on")):
-            for first, last in amounts.runs_of(sign * off[:, 0], 3):
-                yield Cause(kind, ("days", first, last), f"the rows of {_days(first, last)} {words} the remote side")
-                if kind == "rows missing" and last >= base.last_day and base.fewer_installs:
-                    yield Cause("right edge", first - 1, f"nothing after {day_named(first - 1)} on the remote side")
+            for zone in zones:
+                for first, last in amounts.runs_of(sign * off[:, 0], 3, zone.replace("days", "day")):
+                    said = f"{_days(first, last)}{' by the days of UTC' if zone != 'days' else ''}"
+                    yield Cause(kind, (zone, first, last), f"the rows of {said} {words} the remote side")
+                    if zone == "days" and kind == "rows missing" and last >= base.last_day and base.fewer_installs:
+                        yield Cause("right edge", first - 1, f"nothing after {day_named(first - 1)} on the remote side")
             if differing.size <= _FEW:
                 yield from self._customers(base, kind, sign, differing, words)
 

@@ -28,8 +28,8 @@ class Amounts:
     Attributes
     ----------
     rows
-        A row for each movement of money of a member: `user`, `day` (since 1970-01-01), `segment`, and the moneys, those
-        of refunds below 0.
+        A row for each movement of money of a member: `user`, `day` and `day of UTC` (since 1970-01-01), `segment`, and
+        the moneys, those of refunds below 0.
     segments
         The number of segments.
     """
@@ -42,12 +42,11 @@ class Amounts:
         """The sums of each user."""
         return self.rows.group_by("segment", "user").agg(pl.col(MONEY).sum()).sort("segment", "user")
 
-    @cached_property
-    def _days(self) -> tuple[int, Floats]:
-        """The first day, and the revenue by day and segment."""
+    def _by_day(self, clock: str) -> tuple[int, Floats]:
+        """Give the first day, and the revenue by day and segment."""
         if self.rows.is_empty():
             return 0, np.zeros((0, self.segments))
-        days = self.rows["day"].to_numpy()
+        days = self.rows[clock].to_numpy()
         first, count = int(days.min()), int(days.max() - days.min()) + 1
         revenue = np.zeros((count, self.segments))
         np.add.at(revenue, (days - first, self.rows["segment"].to_numpy()), self.rows["revenue"].to_numpy())
@@ -62,12 +61,12 @@ class Amounts:
             return [(names[at],) for at in alone]
         return [(names[one], names[other]) for one, other in _pairs(sums, amounts)]
 
-    def runs_of(self, wanted: Floats, most: int) -> list[tuple[int, int]]:
+    def runs_of(self, wanted: Floats, most: int, clock: str = "day") -> list[tuple[int, int]]:
         """Find the runs of days whose revenue by segment is nearest to what is wanted, first and last day of each.
 
         Judged is in how many segments a run comes to what is wanted, less those where it comes to something else.
         """
-        first, revenue = self._days
+        first, revenue = self._by_day(clock)
         if not len(revenue) or not (np.abs(wanted) > NEAR).any():
             return []
         sums = np.concatenate([np.zeros((1, self.segments)), revenue.cumsum(axis=0)])

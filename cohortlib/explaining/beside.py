@@ -42,6 +42,11 @@ class Beside:
         return local_days(self.events.frame["event_datetime"], self.plan.timezone)
 
     @property
+    def moved(self) -> bool:
+        """Whether days are others than those of UTC."""
+        return not np.array_equal(self.days, local_days(self.events.frame["event_datetime"], "UTC"))
+
+    @property
     def last_day(self) -> int:
         """The last day of the data that counts."""
         return min(self.question.segments.last, int(self.days[self.live].max(initial=0)))
@@ -128,7 +133,7 @@ class Beside:
         signs = np.where(kind >= 5, -1.0, 1.0)
         rows = pl.DataFrame([
             frame["user"], pl.Series("transaction", frame["transaction_id"]), pl.Series("kind", kind),
-            pl.Series("day", self.days),
+            pl.Series("day", self.days), pl.Series("day of UTC", local_days(frame["event_datetime"], "UTC")),
             *(pl.Series(name, _refunded(frame[f"{name}_usd"], signs)) for name in MONEY),
         ]).filter(pl.Series(kept))  # fmt: skip
         rows = pl.concat([
@@ -143,7 +148,7 @@ class Beside:
             pl.Series("segment", segments.of_day[installed[inside] - segments.first])
         )
         moneys = [pl.col(MONEY[at]).alias(name) for name, at in zip(MONEY, plan.money, strict=True)]
-        return Amounts(rows.select("user", "day", "segment", *moneys), len(segments))
+        return Amounts(rows.select("user", "day", "day of UTC", "segment", *moneys), len(segments))
 
     def _came(self, who: Installs) -> pl.DataFrame:
         """Give the day on which each user came, as far as it is told."""
@@ -202,14 +207,15 @@ class Beside:
             return None
         if "user" in frame.columns:
             frame = frame.group_by("user").agg(pl.col("install_date").min())
+        frame = frame.sort("install_date")
         seconds = frame["install_date"].dt.epoch("s").to_numpy()
         counts = frame["installs"].to_numpy() if "installs" in frame.columns else np.ones(len(seconds))
         theirs = both["total_installs_remote"].fill_null(0).to_numpy()
         segments = self.question.segments
         far = []
         for clock in found:
-            shifts = clock.shifts[np.searchsorted(clock.starts, seconds, side="right") - 1]
-            days = (seconds + shifts) // 86_400
+            places = np.append(np.searchsorted(seconds, clock.starts[1:]), seconds.size)
+            days = (seconds + np.repeat(clock.shifts, np.diff(places, prepend=0))) // 86_400
             inside = (days >= segments.first) & (days <= segments.last)
             ours = np.bincount(
                 segments.of_day[days[inside] - segments.first], weights=counts[inside], minlength=len(segments)

@@ -225,7 +225,7 @@ def _chosen(events: Events, cause: Cause, timezone: str) -> pl.Series:
     value: Any = cause.value
     if value[0] == "users":
         return events.frame["user"].is_in(list(value[1])).fill_null(value=False)
-    days = local_days(events.frame["event_datetime"], timezone)
+    days = local_days(events.frame["event_datetime"], "UTC" if value[0] == "days of UTC" else timezone)
     return pl.Series((days >= value[1]) & (days <= value[2]))
 
 
@@ -259,12 +259,23 @@ def _unrefunded(events: Events, cause: Cause, timezone: str) -> Events:
 def alike(events: Events) -> pl.Series:
     """Tell the rows that are alike with an earlier one in user, instant, kind, product and money, but not in its id."""
     same = ["user", "event_datetime", "product_id", "revenue_usd", "proceeds_usd", "net_revenue_usd"]
-    frame = events.frame.select(same).with_columns(kind=events.kind, id=events.frame["transaction_id"])
-    order = pl.int_range(pl.len())
-    later = order != order.min().over(*same, "kind")
-    # The engine itself leaves out what has the same id; without one a row repeats nothing there.
-    other = pl.col("id").is_null() | pl.col("id").ne_missing(pl.col("id").first().over(*same, "kind"))
-    return frame.select((later & other & (pl.col("kind") >= 0)).alias("again")).to_series()
+    live = events.kind >= 0
+    keys = events.frame.select(
+        pl.struct(*same, kind=events.kind).hash().alias("row"),
+        "transaction_id",
+        day=pl.col("event_datetime").cast(pl.Date),
+    )
+    keys = keys.filter(live)
+    # What has the same id the engine leaves out by itself. Without an id nothing tells whether a row was meant to be
+    # there twice, so these are taken on days of which others are.
+    other = pl.struct("row", "transaction_id").is_first_distinct() & pl.col("transaction_id").is_not_null()
+    nameless = pl.col("transaction_id").is_null() & (other & pl.col("later")).any().over("day")
+    again = (
+        keys.with_columns(later=~pl.col("row").is_first_distinct())
+        .select((pl.col("later") & (other | nameless)).alias("again"))
+        .to_series()
+    )
+    return pl.repeat(value=False, n=len(live), eager=True).scatter(live.arg_true().filter(again), True)
 
 
 def _once(events: Events, cause: Cause, timezone: str) -> Events:
