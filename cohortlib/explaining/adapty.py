@@ -27,6 +27,7 @@ from cohortlib.sources import Source
 
 _FEW = 8  # segments in which single customers are looked for
 _MOST = 24  # customers of whom each is tried
+_ZONES = 16  # that are tried where installs do not tell which fits
 
 
 _clocks = lru_cache(8)(clocks)
@@ -157,6 +158,8 @@ class AdaptyMaker:
 
     def _zones(self, base: Beside) -> Iterator[Cause]:
         """Name time zones: one of those that cut these data to the same days, first those whose installs fit."""
+        if base.off is None:  # beside other segments no zone helps
+            return
         for clock in self._clocks(base):
             yield Cause("timezone", clock.name, f"time zone {clock.name}", (("timezone", clock.name),), note=clock.note)
 
@@ -170,8 +173,9 @@ class AdaptyMaker:
         if far is not None:
             typical, best = float(np.median(far)), int(far.min())
             order = np.argsort(far, kind="stable")
-            if best < typical / 4:
-                order = order[far[order] <= best + max(2.0, typical / 10)]
+            # Where no clock stands out, something else is the matter first; the nearest are enough for now.
+            stands_out = best < typical / 4
+            order = order[far[order] <= best + max(2.0, typical / 10)] if stands_out else order[:_ZONES]
             found = [found[at] for at in order]
         return base.distinct(found)
 

@@ -53,10 +53,12 @@ class Amounts:
         return first, revenue
 
     def users_of(self, segment: int, amounts: Floats) -> list[tuple[object, ...]]:
-        """Find the users of a segment who have these amounts: single ones, or else two together."""
+        """Find the users of a segment who have these amounts: single ones, the nearest first, or else two together."""
         users = self.users.filter(pl.col("segment") == segment)
         sums, names = users.select(MONEY).to_numpy(), users["user"].to_list()
-        alone = np.flatnonzero((np.abs(sums - amounts) <= NEAR).all(axis=1))
+        apart = np.abs(sums - amounts)
+        alone = np.flatnonzero((apart <= NEAR).all(axis=1))
+        alone = alone[np.argsort(apart[alone].sum(axis=1), kind="stable")]
         if alone.size or not 2 <= len(names) <= MOST_PAIRED:
             return [(names[at],) for at in alone]
         return [(names[one], names[other]) for one, other in _pairs(sums, amounts)]
