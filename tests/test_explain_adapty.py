@@ -33,6 +33,11 @@ def world():
     return planted.world(ROWS, seed=2)
 
 
+@pytest.fixture(scope="module")
+def large():
+    return planted.world(60_000, seed=3)
+
+
 # --- planted differences -------------------------------------------------------------------------------------------
 
 ALONE = [
@@ -40,7 +45,8 @@ ALONE = [
     for kind in planted.REQUESTS
     for at, one in enumerate(planted.cases(kind, pairs=False))
     # Of what both requests know, each takes half.
-    if one[0].only or at % 2 == (kind == "days")
+    # Among so few rows a day without any is nothing that stands out.
+    if one[0].name != "a day missing here" and (one[0].only or at % 2 == (kind == "days"))
 ]
 NAMES = {one.name: one for one in planted.PLANTED}
 PAIRS = [
@@ -236,8 +242,8 @@ def test_events_come_as_files_frames_and_streams(world, tmp_path):
         assert list(maker.causes((), None))
 
 
-def test_predictions_are_made_where_the_other_side_has_them(world):
-    side = planted.Side(*world, planted.REQUESTS["renewals"])
+def test_predictions_are_made_where_the_other_side_has_them(large):
+    side = planted.Side(*large, planted.REQUESTS["renewals"])
     remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, predict=True)
     assert remote.segments["predict"].null_count() < remote.segments.height
     found = AdaptyMaker(side.events, remote, side.request, installs=side.installs).table(())
@@ -404,8 +410,8 @@ def test_a_customer_whom_we_lack_is_counted_in_words(world):
     assert "revenue_usd" in " ".join(said)
 
 
-def test_days_of_which_we_have_nothing_are_named():
-    events, installs = planted.world(60_000, seed=3)
+def test_days_of_which_we_have_nothing_are_named(large):
+    events, installs = large
     side = planted.Side(events, installs, planted.REQUESTS["days"])
     day = planted._busy(side, 8)
     maker = AdaptyMaker(events.filter(~on(day, day)), side.answer(), side.request, installs=installs)

@@ -246,6 +246,9 @@ class AdaptyMaker:
             return
         yield from self._alike(base)
         yield from self._gaps(base)
+        end = base.end_by_installs()
+        if end is not None:
+            yield Cause("right edge", end, f"nothing after {day_named(end)} on the remote side")
         amounts = base.amounts
         differing = np.flatnonzero((np.abs(off) > NEAR).any(axis=1))
         if not differing.size:
@@ -377,6 +380,7 @@ class AdaptyMaker:
                 if some := base.amounts.users_of(here, -off[here]):
                     differing[[one, other]] = False
                     who = _capital(base.portrait(some[0]))
+                    who += "," if "," in who else ""
                     yield f"{who} is in segment {named[here]}; in {named[there]} the money of both would agree."
                     break
         for segment in np.flatnonzero(differing)[:_FEW].tolist():
@@ -428,14 +432,22 @@ def _where(differences: pl.DataFrame) -> Iterator[str]:
     else:
         most = ", ".join(f"{name} ({cells:,})" for name, cells in places.head(3).iter_rows())
         yield f"{count:,} cells differ, in {places.height:,} segments, most in {most}."
-    fields_ = (
+    sizes = (
         differences.group_by(pl.col("field").cast(pl.String))
         .agg(pl.len(), pl.col("difference").abs().max())
-        .sort("len", "field", descending=[True, False])
+        .with_columns(plain=pl.col("field").str.strip_prefix("total_").is_in(_PLAIN))
+        .sort("plain", "len", "field", descending=[True, True, False])
         .head(3)
     )
     told = [
-        f"{name} ({cells:,}, by {most:,.6g} at most)" if most is not None else f"{name} ({cells:,})"
-        for name, cells, most in fields_.iter_rows()
+        f"{name} ({cells:,}{f', by {most:,.6g} at most' if most is not None else ''})"
+        for name, cells, most, _ in sizes.iter_rows()
     ]
-    yield f"They are of {', '.join(told)}."
+    others = differences["field"].n_unique() - sizes.height
+    yield f"They are of {', '.join(told)}{f' and {others:,} other fields' if others else ''}."
+
+
+# What the other fields are worked out of.
+_PLAIN = [
+    "installs", "revenue_usd", "proceeds_usd", "net_revenue_usd", "subscribers", "subscriptions", "paid_subscribers",
+]  # fmt: skip

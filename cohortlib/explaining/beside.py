@@ -236,6 +236,23 @@ class Beside:
             alike[key] = clock if held is None else replace(held, others=(*held.others, clock.name, *clock.others))
         return [clock for clock in alike.values() if clock.name]
 
+    def end_by_installs(self) -> int | None:
+        """Find the last day of the remote side, where it lacks just the installs of the days after that."""
+        both, who = self._segments, self.tables.installs(self.plan)
+        if both is None or who.frame is None or who.users is None:
+            return None
+        lacking = (both["total_installs"] - both["total_installs_remote"].fill_null(0)).to_numpy()
+        short = np.flatnonzero(lacking)
+        if not short.size or (lacking < 0).any() or short[-1] != len(lacking) - 1 or np.diff(short).max(initial=1) > 1:
+            return None
+        passing = filters.installs(who.frame, self.plan.request.filters)
+        frame = who.frame if passing is None else who.frame.filter(passing)
+        users = pl.DataFrame([frame["user"], pl.Series("day", local_days(frame["install_date"], self.plan.timezone))])
+        days = users.group_by("user").agg(pl.col("day").min())["day"].sort().to_numpy()
+        days = days[(days >= self.question.segments.first) & (days <= self.question.segments.last)]
+        count = int(lacking.sum())
+        return int(days[-count]) - 1 if count < days.size and days[-count - 1] < days[-count] else None
+
     # -- rows
 
     @property
@@ -255,7 +272,7 @@ class Beside:
         if counts.size <= width:
             return []
         usual = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1), axis=1)
-        empty = (usual >= 8) & (counts <= usual / 5)
+        empty = (usual >= 12) & (counts <= usual / 8)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], empty.astype(int), [0]])))
         kind = self.events.kind.to_numpy()
         money = self.events.frame["revenue_usd"].cast(pl.Float64).fill_null(0.0).to_numpy()

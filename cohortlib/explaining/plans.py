@@ -412,9 +412,8 @@ def _widest(cells: Ints, width: int) -> Ints:
 
 def _people_by(money: Floats, average: Floats, ours: NDArray[Any]) -> Floats:
     """Find of how many people an average is; ours where that is no whole number."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        people = money / average
-    near = np.isfinite(people) & (np.abs(people - np.rint(people)) < 1e-4)
+    people = np.divide(money, average, out=np.full(money.shape, 0.5), where=average != 0)
+    near = np.abs(people - np.rint(people)) < 1e-4
     padded = np.pad(ours.astype(float), (0, money.size - ours.size), mode="edge") if ours.size < money.size else ours
     return np.where(near, np.rint(np.where(near, people, 0)), padded[: money.size])
 
