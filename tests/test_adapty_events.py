@@ -139,6 +139,20 @@ def test_environment_in_any_case(kind):
     assert events.report == {"rows": 8} | reasons(sandbox=5)
 
 
+def test_rows_left_out_for_one_reason_may_be_spared():
+    rows = frame(
+        5,
+        environment=["Sandbox", "Production", "Production", "Sandbox", "Production"],
+        ownership_type=[None, "FAMILY_SHARED", None, "FAMILY_SHARED", None],
+        product_id=["monthly", "monthly", "adapty_promotion", "monthly", "monthly"],
+    )
+    assert read(rows).kind.to_list() == [-1, -1, -1, -1, 3]
+    assert read(rows, spared=["sandbox"]).kind.to_list() == [3, -1, -1, -1, 3]
+    assert read(rows, spared=["family_shared"]).kind.to_list() == [-1, 3, -1, -1, 3]
+    assert read(rows, spared=["sandbox", "family_shared"]).kind.to_list() == [3, 3, -1, 3, 3]
+    assert read(rows, spared=["granted"]).report == {"rows": 5} | reasons(sandbox=2, family_shared=1)
+
+
 @pytest.mark.parametrize("name", ["ownership_type", "in_app_ownership_type"])
 def test_family_shared(name):
     events = read(frame(4, **{name: ["FAMILY_SHARED", "PURCHASED", None, "family_shared"]}))
@@ -985,6 +999,13 @@ def test_revenuecat_bad_values(name):
     family = pl.when(pl.col("store_transaction_id") == "f1").then(pl.lit("bad")).otherwise(name)
     if name not in ("is_sandbox",):
         assert read(rc(**{name: family})).report["family_shared"] == 1
+
+
+@pytest.mark.parametrize("reason", ["sandbox", "family_shared"])
+def test_revenuecat_reasons_may_be_spared(reason):
+    report, plain = read(rc(), spared=[reason]).report, read(rc()).report
+    assert plain[reason] == 1
+    assert report == plain | {reason: 0}
 
 
 def test_revenuecat_unknown_environment_is_a_sandbox():
