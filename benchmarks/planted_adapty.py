@@ -351,6 +351,7 @@ def outcome(
 ) -> Outcome | None:
     """Plant differences and search for them; None where they change nothing."""
     whole = Side(events, installs, request)
+    planted = tuple(sorted(planted, key=lambda one: "installs" in one.kinds))  # takes away what others look at
     remote, local = whole, whole
     for one in planted:
         remote, local = one.remote(remote), one.local(local)

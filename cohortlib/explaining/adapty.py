@@ -168,7 +168,7 @@ class AdaptyMaker:
         seconds = [column.dt.epoch("s").to_numpy() for column in columns if len(column)]
         if not seconds:
             return []
-        found = _clocks(min(int(one.min()) for one in seconds), max(int(one.max()) for one in seconds))
+        found = list(_clocks(min(int(one.min()) for one in seconds), max(int(one.max()) for one in seconds)))
         far = self._strange(base, found)
         if far is not None:
             typical, best = float(np.median(far)), int(far.min())

@@ -384,8 +384,12 @@ def factor(theirs: Floats, ours: Floats) -> float:
     same = np.abs(ratios / values[best] - 1) < 1e-4 if values[best] else np.zeros(ratios.size, bool)
     if counts[best] < max(3, 0.15 * ratios.size) or abs(values[best] - 1) < 1e-6 or values[best] <= 0:
         return 1.0
-    # Of the cells that share it, the largest tells it best.
-    largest = int(np.argmax(np.where(same, np.abs(ours), 0)))
-    exact = float(theirs[largest] / ours[largest])
-    plain = float(f"{exact:.4g}")
-    return plain if abs(plain / exact - 1) < 1e-9 else exact
+    # Of the cells that share it, most share all its digits, unless they are rounded; then the larger tell it better.
+    near, sizes = ratios[np.flatnonzero(same)], np.abs(ours[np.flatnonzero(same)])
+    digits, counts = np.unique(np.round(near / values[best], 9), return_counts=True)
+    if counts.max() >= max(3, 0.1 * near.size):
+        exact = float(digits[int(np.argmax(counts))] * values[best])
+    else:
+        exact = float(np.median(near[sizes >= np.median(sizes)]))
+    plain = float(f"{exact:.6g}")
+    return plain if abs(plain / exact - 1) < 1e-8 else exact
