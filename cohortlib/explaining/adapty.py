@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,6 @@ from cohortlib.sources import Source
 _FEW = 8  # segments in which single customers are looked for
 _MOST = 24  # customers of whom each is tried
 _ZONES = 16  # that are tried where installs do not tell which fits
-
-
-_clocks = lru_cache(8)(clocks)
 
 
 class AdaptyMaker:
@@ -168,7 +164,7 @@ class AdaptyMaker:
         seconds = [column.dt.epoch("s").to_numpy() for column in columns if len(column)]
         if not seconds:
             return []
-        found = list(_clocks(min(int(one.min()) for one in seconds), max(int(one.max()) for one in seconds)))
+        found = list(clocks(min(int(one.min()) for one in seconds), max(int(one.max()) for one in seconds)))
         far = self._strange(base, found)
         if far is not None:
             typical, best = float(np.median(far)), int(far.min())
