@@ -219,8 +219,11 @@ class AdaptyMaker:
             return
         theirs, ours = pairs
         # Which of ours each of theirs is nearest to.
-        off = [[apart(theirs[:, there], ours[:, here]) for here in range(3)] for there in range(3)]
-        nearest = tuple(int(np.argmin(row)) if min(row) < row[at] / 2 else at for at, row in enumerate(off))
+        nearest = (0, 1, 2)
+        for scaled in (False, True):
+            off = [[apart(theirs[:, there], ours[:, here], scaled) for here in range(3)] for there in range(3)]
+            if nearest == (0, 1, 2):
+                nearest = _nearest(off)
         if nearest != (0, 1, 2):
             said = [f"{MONEY[here]} as {MONEY[there]}" for there, here in enumerate(nearest) if there != here]
             yield Cause("moneys", nearest, f"{' and '.join(said)}")
@@ -398,6 +401,12 @@ def _neighbours(off: Floats) -> Iterator[tuple[int, int]]:
 
 def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
+
+
+def _nearest(off: list[list[float]]) -> tuple[int, int, int]:
+    """Tell for each money which is nearest to it: another where that is nearer by half."""
+    one, other, third = (int(np.argmin(row)) if min(row) < row[at] / 2 else at for at, row in enumerate(off))
+    return one, other, third
 
 
 def _others(kind: str, name: str, plan: Plan, words: dict[str, str]) -> list[Cause]:

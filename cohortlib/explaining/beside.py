@@ -370,9 +370,10 @@ def _bisect(true: Callable[[int], bool], low: int, high: int) -> int:
     return low
 
 
-def apart(theirs: Floats, ours: Floats) -> float:
-    """Tell how far apart most cells are, for their size."""
-    return float(np.median(np.abs(theirs / ours - 1)))
+def apart(theirs: Floats, ours: Floats, scaled: bool = False) -> float:
+    """Tell how far apart most cells are, for their size; or, `scaled`, from the ratio that they have mostly."""
+    ratios = theirs / ours
+    return float(np.median(np.abs(ratios / (np.median(ratios) if scaled else 1.0) - 1)))
 
 
 def factor(theirs: Floats, ours: Floats) -> float:
