@@ -1,13 +1,14 @@
 """The command that explains, as a user runs it."""
 
 import json
+import warnings
 
 import polars as pl
 import pytest
 from click.testing import CliRunner
 
 import cohortlib as cl
-from benchmarks import planted_termina
+from benchmarks import planted_adapty, planted_termina
 from cohortlib import cli
 
 ROWS = planted_termina.transactions(4_000).with_columns(pl.col("timestamp").dt.date())
@@ -77,6 +78,34 @@ def test_refused(folder, args, said):
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert said in result.stderr
+
+
+@pytest.fixture(scope="module")
+def answered():
+    events, installs = planted_adapty.world(6_000, seed=1)
+    request = planted_adapty.RENEWALS
+    theirs = cl.adapty.Conventions(averages="per_period")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return events, installs, request, cl.adapty.cohort(events, request, installs=installs, conventions=theirs)
+
+
+def test_an_answer_of_adaptys(answered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    events, installs, request, answer = answered
+    events.write_parquet("events.parquet")
+    installs.write_parquet("installs.parquet")
+    (tmp_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    (tmp_path / "answer.json").write_text(answer.to_json(), encoding="utf-8")
+    result = run("events.parquet", "answer.json", "--request", "request.json", "--installs", "installs.parquet")
+    assert result.exit_code == 0
+    assert "With averages of each column's own money all " in result.stdout
+    for left_out in ("--request", "--installs"):
+        args = {"--request": "request.json", "--installs": "installs.parquet"}
+        del args[left_out]
+        result = run("events.parquet", "answer.json", *[word for pair in args.items() for word in pair])
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: {left_out}")
 
 
 def test_every_setting_of_both_vendors_is_an_option():
