@@ -64,6 +64,7 @@ ORDER = [
     "explaining.zones",
     "explaining.search",
     "explaining.faults",
+    "explaining.evidence",
     "explaining.termina",
     "explaining.plans",
     "explaining.amounts",

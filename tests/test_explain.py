@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from benchmarks import planted_termina
 from cohortlib.errors import DataError, SchemaError, SettingError
-from cohortlib.explaining import faults
+from cohortlib.explaining import evidence, faults
 
 ROWS = planted_termina.transactions(15_000)
 DAYS = ROWS.with_columns(pl.col("timestamp").dt.date())  # without a clock no zone is tried, which is most of the work
@@ -338,9 +338,9 @@ def test_cohorts_from_the_first_row_of_any_sign():
     [(0.9199, 0.92003, 0.92), (99.999, 100.001, 100.0), (2.0, 1.0, 1.5), (1.23456, 1.234567, 1.234565)],
 )
 def test_simplest(low, high, found):
-    assert faults.simplest(low, high, 1.5) == pytest.approx(found, rel=1e-5)
+    assert evidence.simplest(low, high, 1.5) == pytest.approx(found, rel=1e-5)
     if low < high:
-        assert low <= faults.simplest(low, high, 1.5) <= high
+        assert low <= evidence.simplest(low, high, 1.5) <= high
 
 
 def test_a_payment_is_moved_to_the_period_beside_its_own():

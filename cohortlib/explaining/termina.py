@@ -14,7 +14,7 @@ from polars.selectors import by_name, temporal
 
 from cohortlib import sources
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError, listed
-from cohortlib.explaining import faults
+from cohortlib.explaining import evidence, faults
 from cohortlib.explaining.causes import Cause
 from cohortlib.explaining.zones import clocks
 from cohortlib.periods import WEEKDAYS, Calendar
@@ -150,7 +150,7 @@ class TerminaMaker:
         words = "every period, also the last" if complete else "complete periods alone"
         yield Cause("right edge", "complete_only", words, (("complete_only", not complete),))
         view = self._under(())[2]
-        own, other = faults.edges(self.table(()), view), faults.edges(self.remote, view)
+        own, other = evidence.edges(self.table(()), view), evidence.edges(self.remote, view)
         if own is None or other is None:
             return
         if other[1] != own[1]:
@@ -209,13 +209,13 @@ class TerminaMaker:
                 words = f"time zone {clock.name}{read}"
                 yield Cause("timezone", clock.name, words, (("timezone", clock.name),), note=clock.note)
 
-    def _evidence(self, chosen: tuple[Cause, ...]) -> faults.Evidence:
+    def _evidence(self, chosen: tuple[Cause, ...]) -> evidence.Evidence:
         """Lay the table under some causes beside the other, both written as ours is."""
         (local, view), remote = self._plain(chosen), self.remote
         for edit in _edits(chosen):
             if isinstance(edit, faults.Written):
                 remote = edit.undone.table(remote, view)
-        return faults.Evidence(self._under(chosen)[1], view, local, remote, lambda: self._activity(chosen))
+        return evidence.Evidence(self._under(chosen)[1], view, local, remote, lambda: self._activity(chosen))
 
     def _activity(self, chosen: tuple[Cause, ...]) -> pl.DataFrame:
         """Give the customers one by one, in the periods in which they are active."""
