@@ -20,7 +20,7 @@ import polars as pl
 import cohortlib as cl
 from benchmarks.subscriptions import history
 from cohortlib.adapty import Answer, Conventions, Request
-from cohortlib.explaining.adapty import AdaptyMaker
+from cohortlib.explaining.adapty.maker import AdaptyMaker
 from cohortlib.explaining.causes import Cause
 from cohortlib.explaining.search import search
 from cohortlib.reconciling.compare import reconcile

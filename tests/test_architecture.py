@@ -63,13 +63,13 @@ ORDER = [
     "explaining.causes",
     "explaining.zones",
     "explaining.search",
-    "explaining.faults",
-    "explaining.evidence",
-    "explaining.termina",
-    "explaining.plans",
-    "explaining.amounts",
-    "explaining.beside",
-    "explaining.adapty",
+    "explaining.termina.faults",
+    "explaining.termina.evidence",
+    "explaining.termina.maker",
+    "explaining.adapty.plans",
+    "explaining.adapty.amounts",
+    "explaining.adapty.evidence",
+    "explaining.adapty.maker",
     "explaining.explanation",
     "explaining.explain",
     "terminal",
@@ -103,7 +103,7 @@ def imported(module):
             assert node.level == 0, f"{path.name} has a relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     parts = [name.split(".")[1:] for name in names if name.startswith("cohortlib.")]
-    return {".".join(part[:n]) for part in parts for n in (1, 2)}
+    return {".".join(part[:n]) for part in parts for n in (1, 2, 3)}
 
 
 def test_every_module_has_its_place():

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from benchmarks import planted_termina
 from cohortlib.errors import DataError, SchemaError, SettingError
-from cohortlib.explaining import evidence, faults
+from cohortlib.explaining.termina import evidence, faults
 
 ROWS = planted_termina.transactions(15_000)
 DAYS = ROWS.with_columns(pl.col("timestamp").dt.date())  # without a clock no zone is tried, which is most of the work

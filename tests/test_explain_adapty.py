@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from cohortlib.adapty import Conventions
 from cohortlib.errors import CohortlibWarning
-from cohortlib.explaining.adapty import AdaptyMaker
-from cohortlib.explaining.amounts import Amounts
+from cohortlib.explaining.adapty.amounts import Amounts
+from cohortlib.explaining.adapty.maker import AdaptyMaker
 from cohortlib.explaining.causes import Cause
 from cohortlib.explaining.search import search
 from cohortlib.reconciling.compare import reconcile

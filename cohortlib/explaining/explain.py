@@ -91,7 +91,7 @@ def _maker(transactions: Source, remote: Side, settings: dict[str, Any]) -> tupl
     """Choose who recomputes the table, by what the other one holds."""
     held = tables(remote, "remote")
     if "" in held:
-        from cohortlib.explaining.termina import TerminaMaker
+        from cohortlib.explaining.termina.maker import TerminaMaker
 
         table = held[""]
         if not {"cohort", "period"} <= set(table.columns):
@@ -100,7 +100,7 @@ def _maker(transactions: Source, remote: Side, settings: dict[str, Any]) -> tupl
                 "(cohort, period), or an answer of Adapty's with its segments and values"
             )
         return TerminaMaker.of(transactions, table, settings), table
-    from cohortlib.explaining.adapty import AdaptyMaker
+    from cohortlib.explaining.adapty.maker import AdaptyMaker
 
     known = ("request", "installs", "timezone", "conventions", "nulls", "decimals", "threads")
     for name in settings:

@@ -15,8 +15,8 @@ from cohortlib.adapty.fields import MONEY
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.rows import Installs
 from cohortlib.adapty.sums import Sums
-from cohortlib.explaining.amounts import Amounts, Floats
-from cohortlib.explaining.plans import EPOCH, PLANES, Plan, Tables, alike, local_days, names
+from cohortlib.explaining.adapty.amounts import Amounts, Floats
+from cohortlib.explaining.adapty.plans import EPOCH, PLANES, Plan, Tables, alike, local_days, names
 from cohortlib.explaining.zones import Clock
 from cohortlib.schema import Ints
 

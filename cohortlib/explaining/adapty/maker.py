@@ -15,10 +15,10 @@ from cohortlib.adapty.fields import MONEY
 from cohortlib.adapty.request import CHOICES, Conventions, Request
 from cohortlib.adapty.rows import Installs
 from cohortlib.errors import CohortlibError
-from cohortlib.explaining.amounts import NEAR, Floats
-from cohortlib.explaining.beside import Beside, apart, factor, told_cells, wide
+from cohortlib.explaining.adapty.amounts import NEAR, Floats
+from cohortlib.explaining.adapty.evidence import Beside, apart, factor, told_cells, wide
+from cohortlib.explaining.adapty.plans import EPOCH, Plan, Tables, day_named, follow, names
 from cohortlib.explaining.causes import Cause
-from cohortlib.explaining.plans import EPOCH, Plan, Tables, day_named, follow, names
 from cohortlib.explaining.zones import Clock, clocks
 from cohortlib.periods import WEEKDAYS
 from cohortlib.schema import Ints, Nulls

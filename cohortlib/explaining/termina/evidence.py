@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.explaining.causes import Cause
-from cohortlib.explaining.faults import (
+from cohortlib.explaining.termina.faults import (
     Ages,
     Customers,
     Days,

@@ -14,8 +14,8 @@ from polars.selectors import by_name, temporal
 
 from cohortlib import sources
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError, listed
-from cohortlib.explaining import evidence, faults
 from cohortlib.explaining.causes import Cause
+from cohortlib.explaining.termina import evidence, faults
 from cohortlib.explaining.zones import clocks
 from cohortlib.periods import WEEKDAYS, Calendar
 from cohortlib.reconciling.compare import Report

@@ -1,0 +1,1 @@
+"""Termina's tables under other settings and faults: what makes them so, and what points at it."""
