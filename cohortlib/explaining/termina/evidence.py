@@ -68,13 +68,16 @@ class Evidence:
         yield from self._factor()
         yield from self._shifts()
         yield from self._repeats()
-        yield from self._days()
+        # Days may be missing by the clock of whoever stores them, too.
+        clocks = [self]
         if self.view.zone != "UTC":
-            # Days may be missing by the clock of whoever stores them.
-            yield from replace(self, view=replace(self.view, zone="UTC"), apart=True)._days()
+            clocks.append(replace(self, view=replace(self.view, zone="UTC"), apart=True))
+        for clock in clocks:
+            yield from clock._days()
         yield from self._some_customers()
         yield from self._unknown()
-        yield from self._gaps()
+        for clock in clocks:
+            yield from clock._gaps()
 
     @property
     def _keys(self) -> list[str]:
@@ -380,6 +383,7 @@ class Evidence:
             before = cells.filter((pl.col("_at") == ordinal) & (pl.col("_cohort") < ordinal))
             later = before.select(*self._keys[:-1], "_more")
             told = ", ".join(map(str, mine[:_NAMED])) + (" ..." if len(mine) > _NAMED else "")
+            told += " UTC" if self.apart else ""
             words = (
                 f"rows of {told}, of which there are none here ({usual:,.0f} on other days): the other table has "
                 f"{sums[ordinal]:,.2f} more in {label}"
