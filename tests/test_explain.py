@@ -241,6 +241,35 @@ def test_a_column_that_nobody_asked_for_may_be_anything(tmp_path):
     assert why.settings == {"refunds": "drop"}
 
 
+@pytest.mark.parametrize(
+    "fields", [["active_users"], ["amount"], ["active_users", "ltv"], ["amount", "logo_retention"]]
+)
+def test_a_table_of_few_fields(fields):
+    """What others publish has rarely every field, nor our types."""
+    remote = cl.termina.cohorts(DAYS, refunds="drop").select("cohort", "period", *fields)
+    remote = remote.cast({"cohort": pl.Categorical, "period": pl.Int16})
+    why = cl.explain(DAYS, remote)
+    assert (why.ok, why.settings) == (True, {"refunds": "drop"})
+    changed = remote.with_columns(pl.col(fields[0]) * pl.when(pl.int_range(pl.len()) == 40).then(3).otherwise(1))
+    why = cl.explain(DAYS, changed)
+    assert why.settings == {"refunds": "drop"}
+    assert any("that differ" in line or "differs" in line for line in why.lines)
+
+
+def test_the_published_tables_of_online_retail(shared):
+    """Others counted without cancellations: of all settings, that is the one found."""
+    rows = pl.read_parquet(shared / "online_retail.parquet").filter(pl.col("user_id").is_not_null())
+    remote = pl.read_csv(shared / "published" / "or_A_counts_urbonas.csv").unpivot(index="cohort").drop_nulls()
+    remote = remote.select(
+        "cohort",
+        pl.col("variable").str.strip_prefix("m").cast(pl.Int64).alias("period"),
+        pl.col("value").alias("active_users"),
+    )
+    why = cl.explain(rows, remote)
+    assert why.settings == {"refunds": "drop"}
+    assert why.ok
+
+
 def test_users_that_are_integers():
     rows = DAYS.with_columns(pl.col("user_id").str.strip_prefix("user_").cast(pl.Int64))
     why = cl.explain(rows, cl.termina.cohorts(rows.filter(pl.col("user_id") != 812)))

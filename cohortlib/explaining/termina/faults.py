@@ -138,7 +138,7 @@ class Factor(Written):
 
     def table(self, table: pl.DataFrame, view: View) -> pl.DataFrame:
         """Multiply what is money."""
-        return table.with_columns(by_name(*MONEY) * self.by)
+        return table.with_columns(by_name(*MONEY, require_all=False) * self.by)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from cohortlib.periods import WEEKDAYS, Calendar
 from cohortlib.reconciling.compare import Report
 from cohortlib.sources import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
+from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
 
 _ROLES = {"user": "user_id", "timestamp": "timestamp", "amount": "amount"}
 _SECONDS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -53,7 +54,9 @@ class TerminaMaker:
             if name not in known:
                 raise SettingError(f"{name}= is no setting of {call.__name__}; expected any of {listed(known, 30)}")
         given = {**_unit_of(remote["cohort"]), **_ROLES, **settings}
-        return cls(_read(transactions, given), remote, given)
+        known_fields = {name: kind for name, kind in (COHORTS | CUSTOMER_COHORTS).items() if name in remote.columns}
+        other = remote.select(pl.col(name).cast(kind, strict=False) for name, kind in known_fields.items())
+        return cls(_read(transactions, given), other, given)
 
     # --- recomputing
 
