@@ -154,6 +154,8 @@ def test_ranking():
     assert shares == sorted(shares, reverse=True)
     assert ranking["settings"][0] == "timezone='Europe/London'"
     assert ranking.filter(causes="nothing changed").height == 1
+    assert ranking["more"].to_list() == (ranking["agreeing"] - why.reports[0].agreeing).to_list()
+    assert ranking["more"][0] > 0
 
 
 def test_causes_that_cannot_be_told_apart():
@@ -219,11 +221,22 @@ def test_times_without_a_zone_are_tried_as_utc():
     assert why.causes[0].words == "time zone America/New_York, the times here taken as UTC"
 
 
-def test_dates_have_no_zone():
-    days = ROWS.with_columns(pl.col("timestamp").dt.date())
+@pytest.mark.parametrize("days", [DAYS, DAYS.cast({"timestamp": pl.Datetime("ms")})], ids=["dates", "midnights"])
+def test_days_have_no_zone(days):
     why = cl.explain(days, cl.termina.cohorts(days, refunds="drop"))
     assert why.settings == {"refunds": "drop"}
-    assert "timezone" not in {cause.kind for trial in why.found.trials for cause in trial.causes}
+    assert "timezone" not in kinds_tried(why)
+
+
+def kinds_tried(why):
+    return {cause.kind for trial in why.found.trials for cause in trial.causes}
+
+
+def test_a_day_without_a_row_is_suspected_only_where_nothing_else_differs():
+    closed = DAYS.filter(pl.col("timestamp") != planted_termina.DAY)
+    why = cl.explain(closed, cl.termina.cohorts(closed, refunds="drop"))
+    assert why.settings == {"refunds": "drop"}
+    assert "days missing here" not in kinds_tried(why)
 
 
 def test_a_file_of_dates_that_make_cohorts(tmp_path):
