@@ -228,6 +228,16 @@ def test_days_have_no_zone(days):
     assert "timezone" not in kinds_tried(why)
 
 
+@pytest.mark.parametrize(("clock", "told"), [("Asia/Tokyo", "2023-09-13"), ("UTC", "2023-09-13 UTC")])
+def test_days_may_be_missing_by_either_clock(clock, told):
+    day = pl.col("timestamp").dt.convert_time_zone(clock).dt.date()
+    remote = cl.termina.cohorts(ROWS.filter(day != planted_termina.DAY), timezone="Asia/Tokyo")
+    why = cl.explain(ROWS, remote, timezone="Asia/Tokyo")
+    assert why.ok
+    assert len(why.causes) == 1
+    assert why.causes[0].words.endswith(f" rows of {told} left out")
+
+
 def kinds_tried(why):
     return {cause.kind for trial in why.found.trials for cause in trial.causes}
 

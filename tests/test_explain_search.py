@@ -5,7 +5,8 @@ import pytest
 
 from cohortlib.errors import DataError
 from cohortlib.explaining.causes import Cause
-from cohortlib.explaining.search import search
+from cohortlib.explaining.explanation import Explanation
+from cohortlib.explaining.search import Found, Trial, search
 from cohortlib.reconciling.compare import reconcile
 
 
@@ -125,3 +126,13 @@ def test_progress():
     assert [done for done, _ in seen] == [*range(1, len(seen)), len(seen) - 1]
     assert seen[-1][0] == seen[-1][1]
     assert all(done <= of for done, of in seen)
+
+
+def test_what_adds_nothing_is_not_listed():
+    a, b = (Cause(name, name, name) for name in "ab")
+    before = Trial((), 3, 10)
+    found = Found(
+        [Trial((a,), 8, 10), Trial((a, b), 8, 10), Trial((b,), 5, 10), before, Trial((b, a), 2, 10)], before, True
+    )
+    why = Explanation(found, (), ())
+    assert why.block.rows == (("a", "8", "10"), ("b", "5", "10"))
