@@ -243,6 +243,8 @@ def where(left: pl.DataFrame) -> list[str]:
     if len(cohorts) > 1:
         place = f"in {len(cohorts):,} cohorts, most of them in {label} ({count:,})"
     told = [f"The {len(left):,} cells that differ are {place}, in {', '.join(fields)}."]
+    if len(left) == 1:
+        told = [f"The only cell that differs is in cohort {label}, in {fields[0]}."]
     both = left.filter(pl.col("local").is_not_null() & pl.col("remote").is_not_null()).head(1)
     for row in both.rows(named=True):
         who = f" of {row['user_id']}" if "user_id" in row else ""
@@ -272,7 +274,7 @@ def _unit_of(labels: pl.Series) -> dict[str, Any]:
         ) from None
     if len(known) > 1 and len(days) == 1:
         return {"freq": "W", "week_start": WEEKDAYS[days.pop()]}
-    return {"freq": "D"} if known else {}
+    return {"freq": "D" if known else "M"}
 
 
 def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
