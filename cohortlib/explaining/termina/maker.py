@@ -76,11 +76,24 @@ class TerminaMaker:
     def _plain(self, causes: tuple[Cause, ...]) -> tuple[pl.DataFrame, faults.View]:
         """Recompute the table, but for the causes that only write it in another way."""
         settings, rows, view = self._under(causes)
-        table = self._called(customer_cohorts if self.customers else cohorts, rows, settings)
+        if not causes:
+            return self._base, view
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CohortlibWarning)  # it was told of the table as it is
+            table = self._call(rows, **settings)
         for edit in _edits(causes):
             if not isinstance(edit, faults.Written):
                 table = edit.table(table, view)
         return table, view
+
+    @property
+    def _call(self) -> Callable[..., pl.DataFrame]:
+        return customer_cohorts if self.customers else cohorts
+
+    @cached_property
+    def _base(self) -> pl.DataFrame:
+        """The table as it is; what it leaves out is told."""
+        return self._call(self.rows, **self.settings)
 
     def _under(self, causes: tuple[Cause, ...]) -> tuple[dict[str, Any], pl.DataFrame, faults.View]:
         """Give the settings under some causes, the rows that they are for, and what the columns are."""
@@ -95,12 +108,6 @@ class TerminaMaker:
         for edit in _edits(causes):
             rows = edit.rows(rows, view)
         return settings, rows, view
-
-    def _called(self, call: Callable[..., pl.DataFrame], rows: pl.DataFrame, settings: dict[str, Any]) -> pl.DataFrame:
-        with warnings.catch_warnings():
-            # What is left out is told once, by the caller's own call.
-            warnings.simplefilter("ignore", CohortlibWarning)
-            return call(rows, **settings)
 
     @cached_property
     def _zoned(self) -> pl.DataFrame:
@@ -223,7 +230,9 @@ class TerminaMaker:
     def _activity(self, chosen: tuple[Cause, ...]) -> pl.DataFrame:
         """Give the customers one by one, in the periods in which they are active."""
         settings, rows, _ = self._under(chosen)
-        table = self._called(customer_cohorts, rows, settings | {"rows": "active"})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CohortlibWarning)
+            table = customer_cohorts(rows, **settings | {"rows": "active"})
         return table.select("cohort", "user_id", "period", "amount")
 
     def suspects(self, chosen: tuple[Cause, ...], report: Report) -> list[str]:
