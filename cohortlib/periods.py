@@ -22,6 +22,8 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 FIRST_DAY, LAST_DAY = -719162, 2932896  # 0001-01-01 and 9999-12-31 as days since 1970-01-01
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
+# How labels are told that are no dates.
+LABELS: tuple[tuple[Freq, str], ...] = (("M", r"\d{4}-\d{2}"), ("Q", r"\d{4}Q[1-4]"), ("A", r"\d{4}"))
 _LABEL = re.compile(
     r"(?P<year>\d{4})(?:Q(?P<quarter>[1-4])|-(?P<month>0[1-9]|1[0-2])(?:-(?P<day>\d{2}))?)?",
     re.ASCII,
@@ -107,6 +109,11 @@ class Calendar:
 def epoch_day(day: date) -> int:
     """Count the days from 1970-01-01 to `day`."""
     return day.toordinal() - date(1970, 1, 1).toordinal()
+
+
+def day_of(days: int) -> date:
+    """Give the date that lies some days after 1970-01-01."""
+    return date.fromordinal(date(1970, 1, 1).toordinal() + days)
 
 
 def span(name: str, value: str | date | datetime) -> tuple[date, date]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from cohortlib.errors import ReplyError, listed
-from cohortlib.periods import Calendar, Freq, span
+from cohortlib.periods import LABELS, Calendar, Freq, span
 
 Place = Callable[[int], str]
 Kind = type[pl.DataType]
@@ -22,7 +22,6 @@ _MISSING = object()
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 _WHOLE = re.compile(r"\s*[+-]?\d{1,30}\s*", re.ASCII)
 _INSTANT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?", re.ASCII)
-_LABELS: tuple[tuple[Freq, str], ...] = (("M", r"\d{4}-\d{2}"), ("Q", r"\d{4}Q[1-4]"), ("A", r"\d{4}"))
 _LARGEST = 2**63
 
 
@@ -220,7 +219,7 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
     texts = column.unique().drop_nulls().to_list()
     found = {text: match[1] for text in texts if (match := _INSTANT.fullmatch(text))}
     if freq is None:
-        kinds = {kind for text in texts if text not in found for kind, form in _LABELS if re.fullmatch(form, text)}
+        kinds = {kind for text in texts if text not in found for kind, form in LABELS if re.fullmatch(form, text)}
         freq = kinds.pop() if len(kinds) == 1 else "D"
     try:
         days = {day: span(column.name, day)[0] for day in found.values()}

@@ -101,11 +101,7 @@ def cohort(
     conventions = Conventions() if conventions is None else conventions
     if not isinstance(conventions, Conventions):
         raise SettingError(f"conventions={conventions!r} is no Conventions; expected cohortlib.adapty.Conventions(...)")
-    if installs is None:
-        raise SettingError(
-            "installs=None: the event export has no rows of installs, and every number per user needs them; expected a "
-            "table of user and install_date. Hint: installs='from_events' counts only the users seen in the events"
-        )
+    installs = needed(installs)
     one_of("predict", predict, (True, False))
     one_of("nulls", nulls, ("error", "drop"))
     one_of("decimals", decimals, range(10))
@@ -119,6 +115,16 @@ def cohort(
     sums.tell(report)
     predictions = forecast.predict(read, who, question) if predict else None
     return composing.compose(total, question, report, predictions)
+
+
+def needed(installs: Source | None) -> Source:
+    """Refuse to go on without installs."""
+    if installs is None:
+        raise SettingError(
+            "installs=None: the event export has no rows of installs, and every number per user needs them; expected a "
+            "table of user and install_date. Hint: installs='from_events' counts only the users seen in the events"
+        )
+    return installs
 
 
 def events_for(

@@ -100,6 +100,7 @@ def _maker(transactions: Source, remote: Side, settings: dict[str, Any]) -> tupl
                 "(cohort, period), or an answer of Adapty's with its segments and values"
             )
         return TerminaMaker.of(transactions, table, settings), table
+    from cohortlib.adapty.compute import needed
     from cohortlib.explaining.adapty.maker import AdaptyMaker
 
     known = ("request", "installs", "timezone", "conventions", "nulls", "decimals", "threads")
@@ -110,10 +111,6 @@ def _maker(transactions: Source, remote: Side, settings: dict[str, Any]) -> tupl
     request = asked.pop("request", None) or (remote.request if isinstance(remote, Answer) else None)
     if request is None:
         raise SettingError("request=None: the file of an answer does not tell what was asked; expected the request")
-    if asked.get("installs") is None:
-        raise SettingError(
-            "installs=None: the events have no rows of installs; expected a table of user and install_date. Hint: "
-            "installs='from_events' counts only the users seen in the events"
-        )
+    asked["installs"] = needed(asked.get("installs"))
     maker = AdaptyMaker(transactions, (held[SEGMENTS], held[VALUES]), request, **asked)
     return maker, maker.remote

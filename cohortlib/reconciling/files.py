@@ -8,7 +8,7 @@ import polars as pl
 
 from cohortlib.adapty import replies as adapty
 from cohortlib.errors import ReplyError, SourceError
-from cohortlib.periods import Freq
+from cohortlib.periods import LABELS
 from cohortlib.replies import labels
 from cohortlib.sources import CSV, PARQUET, first_line, named_files
 from cohortlib.termina import replies as termina
@@ -18,7 +18,6 @@ SEGMENTS, VALUES = "segments", "values"  # the two tables of Adapty's answer
 
 # Read as text, so that the year 2026 and the user 007 stay what they are.
 _TEXTS = ("cohort", "user_id", "segment_start_date", "type", "title", "date")
-_FORMS: tuple[tuple[Freq, str], ...] = (("M", r"\d{4}-\d{2}"), ("Q", r"\d{4}Q[1-4]"), ("A", r"\d{4}"))
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
 
 
@@ -76,7 +75,7 @@ def labelled(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     for key in ("cohort", "date"):
         if all(frame.schema.get(key) == pl.String and frame.height for frame in (table, other)):
             texts = [frame[key].unique().drop_nulls() for frame in (table, other)]
-            form = next((freq for freq, form in _FORMS if texts[1].str.contains(f"^(?:{form})$").all()), None)
+            form = next((freq for freq, form in LABELS if texts[1].str.contains(f"^(?:{form})$").all()), None)
             if form is not None and all(map(_DAY.fullmatch, texts[0])):
                 return table.with_columns(labels(table[key], form))
     return table

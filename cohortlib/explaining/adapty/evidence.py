@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from functools import cached_property
 
 import numpy as np
@@ -16,8 +15,9 @@ from cohortlib.adapty.question import Question
 from cohortlib.adapty.rows import Installs
 from cohortlib.adapty.sums import Sums
 from cohortlib.explaining.adapty.amounts import Amounts, Floats
-from cohortlib.explaining.adapty.plans import EPOCH, PLANES, Plan, Tables, alike, local_days, names
+from cohortlib.explaining.adapty.plans import PLANES, Plan, Tables, alike, local_days, names
 from cohortlib.explaining.zones import Clock
+from cohortlib.periods import day_of
 from cohortlib.schema import Ints
 
 
@@ -304,7 +304,7 @@ class Beside:
             return None
 
         def ours(day: int) -> int:
-            plan = replace(self.plan, conventions=replace(self.plan.conventions, as_of=EPOCH + timedelta(day)))
+            plan = replace(self.plan, conventions=replace(self.plan.conventions, as_of=day_of(day)))
             return int(flags(self.tables.answer(plan))["currently_active_period"].sum())
 
         low, high = self.question.segments.first - 800, self.question.segments.last + 1600

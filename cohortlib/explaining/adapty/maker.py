@@ -17,10 +17,10 @@ from cohortlib.adapty.rows import Installs
 from cohortlib.errors import CohortlibError
 from cohortlib.explaining.adapty.amounts import NEAR, Floats
 from cohortlib.explaining.adapty.evidence import Beside, apart, factor, told_cells, wide
-from cohortlib.explaining.adapty.plans import EPOCH, Plan, Tables, day_named, follow, names
+from cohortlib.explaining.adapty.plans import Plan, Tables, day_named, follow, names
 from cohortlib.explaining.causes import Cause
 from cohortlib.explaining.zones import Clock, clocks
-from cohortlib.periods import WEEKDAYS
+from cohortlib.periods import WEEKDAYS, day_of
 from cohortlib.schema import Ints, Nulls
 from cohortlib.sources import Source
 
@@ -353,7 +353,7 @@ class AdaptyMaker:
             if low == high
             else f"{day_named(day)} (or any day from {day_named(low)} to {day_named(high)})"
         )
-        value = EPOCH + timedelta(day)
+        value = day_of(day)
         yield Cause("as of", value, f"periods over or not as of {said}", (("as_of", value),))
 
     # ------------------------------------------------------------------------------------------- what is left over

@@ -7,7 +7,6 @@ upgrades, installs once for each way of naming users, and sums are kept for what
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,12 @@ from cohortlib.adapty.rows import Days, Installs
 from cohortlib.adapty.sums import Sums
 from cohortlib.errors import CohortlibWarning
 from cohortlib.explaining.causes import Cause
+from cohortlib.periods import day_of
 from cohortlib.schema import Ints, Nulls
 from cohortlib.sources import Source, read
 
 Floats = NDArray[np.float64]
 
-EPOCH = date(1970, 1, 1)
 PLANES = [kernels.REVENUE, kernels.PROCEEDS, kernels.NET]
 SPARED = ("sandbox", "family_shared", "granted")
 _CONVENTIONS = {one.name for one in fields(Conventions)}
@@ -420,4 +419,4 @@ def _people_by(money: Floats, average: Floats, ours: NDArray[Any]) -> Floats:
 
 def day_named(day: int) -> str:
     """Write a day since 1970-01-01 as a date."""
-    return (EPOCH + timedelta(day)).isoformat()
+    return day_of(day).isoformat()

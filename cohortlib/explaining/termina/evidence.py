@@ -7,7 +7,6 @@ one ratio that most amounts share. What is found so is a candidate: recomputing 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +27,7 @@ from cohortlib.explaining.termina.faults import (
     Unknown,
     View,
 )
-from cohortlib.periods import Calendar, epoch_day
+from cohortlib.periods import Calendar, day_of, epoch_day
 from cohortlib.schema import Ints
 
 Floats = NDArray[np.float64]
@@ -161,7 +160,7 @@ class Evidence:
         )
         for twice, kind in ((False, "days missing"), (True, "days twice")):
             for first, last in self._runs(days, "twice" if twice else "missing"):
-                run = _day(int(days.days[first])), _day(int(days.days[last]))
+                run = day_of(int(days.days[first])), day_of(int(days.days[last]))
                 number = daily.filter(pl.col("day").is_between(*run))["rows"].sum()
                 if number:
                     told = f"{run[0]}" if first == last else f"{run[0]} to {run[1]}"
@@ -243,7 +242,7 @@ class Evidence:
         for twice, names in found.items():
             if not names:
                 continue
-            some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+            some = _some(names)
             who = f"customer {some}" if len(names) == 1 else f"the {len(names):,} customers {some}"
             kind, done = ("customers twice", "counted twice") if twice else ("customers missing", "left out")
             note = self._first_payment(names)
@@ -258,11 +257,9 @@ class Evidence:
         if len(names) != 1:
             return ""
         rows = self.rows.filter(self.view.users(self.rows) == names[0])
-        instants = rows.filter(rows[self.view.amount] > 0)[self.view.timestamp].drop_nulls()
+        instants = self.view.local(rows.filter(rows[self.view.amount] > 0)).drop_nulls()
         if not len(instants):
             return ""
-        if isinstance(instants.dtype, pl.Datetime) and instants.dtype.time_zone is not None:
-            instants = instants.dt.convert_time_zone(self.view.zone)
         form = "%Y-%m-%d" if instants.dtype == pl.Date else "%Y-%m-%d at %H:%M"
         return f"first payment on {instants.sort().dt.strftime(form)[0]}"
 
@@ -339,7 +336,7 @@ class Evidence:
             new = self.remote.join(self.local, on="user_id", how="anti", maintain_order="left")
             names = new["user_id"].unique(maintain_order=True).to_list()
             if names and len(names) <= self.remote["user_id"].n_unique() // 2:
-                some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+                some = _some(names)
                 words = f"customers of whom no row is here: {some}"
                 yield Cause("customers missing here", Taken(new), words, assumed=True)
             return
@@ -381,7 +378,7 @@ class Evidence:
             if sums.get(ordinal, 0.0) <= max(_CENT, 4 * elsewhere):
                 continue
             usual = float(empty["usual"][0])
-            mine = [_day(int(day)) for day in days[self.view.calendar.ordinals(days) == ordinal]]
+            mine = [day_of(int(day)) for day in days[self.view.calendar.ordinals(days) == ordinal]]
             label = self.view.calendar.label(ordinal)
             # What such rows can change: their period, and all of the cohorts from it on.
             touched = cells.filter((pl.col("_at") == ordinal) | (pl.col("_cohort") >= ordinal)).select(self._keys)
@@ -402,8 +399,9 @@ def _places(among: pl.Series, values: pl.Series) -> Ints:
     return np.searchsorted(among.to_numpy(), values.to_numpy())
 
 
-def _day(day: int) -> date:
-    return date(1970, 1, 1) + timedelta(days=day)
+def _some(names: list[str]) -> str:
+    """Name a few, and count the others."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,15 @@ class View:
 
     def days(self, rows: pl.DataFrame) -> pl.Series:
         """Give the local day of each row."""
+        instants = self.local(rows)
+        return instants if instants.dtype == pl.Date else instants.dt.date()
+
+    def local(self, rows: pl.DataFrame) -> pl.Series:
+        """Give the instant of each row by the local clock."""
         instants = rows[self.timestamp]
         if isinstance(instants.dtype, pl.Datetime) and instants.dtype.time_zone is not None:
             instants = instants.dt.convert_time_zone(self.zone)
-        return instants if instants.dtype == pl.Date else instants.dt.date()
+        return instants
 
     def users(self, rows: pl.DataFrame) -> pl.Series:
         """Give the user of each row, as text."""

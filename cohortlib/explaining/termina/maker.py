@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time
-from functools import cached_property
+from functools import cache, cached_property, partial
 from inspect import signature
 from typing import Any
 
@@ -17,7 +17,7 @@ from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingEr
 from cohortlib.explaining.causes import Cause
 from cohortlib.explaining.termina import evidence, faults
 from cohortlib.explaining.zones import clocks
-from cohortlib.periods import WEEKDAYS, Calendar
+from cohortlib.periods import LABELS, WEEKDAYS, Calendar
 from cohortlib.reconciling.compare import Report
 from cohortlib.sources import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
@@ -225,7 +225,8 @@ class TerminaMaker:
         for edit in _edits(chosen):
             if isinstance(edit, faults.Written):
                 remote = edit.undone.table(remote, view)
-        return evidence.Evidence(self._under(chosen)[1], view, local, remote, lambda: self._activity(chosen))
+        activity = cache(partial(self._activity, chosen))  # asked for by more than one fault
+        return evidence.Evidence(self._under(chosen)[1], view, local, remote, activity)
 
     def _activity(self, chosen: tuple[Cause, ...]) -> pl.DataFrame:
         """Give the customers one by one, in the periods in which they are active."""
@@ -271,7 +272,7 @@ def _edits(causes: tuple[Cause, ...]) -> list[faults.Fault]:
 def _unit_of(labels: pl.Series) -> dict[str, Any]:
     """Tell the unit of periods by their labels."""
     known = sorted(set(labels.drop_nulls().cast(pl.String)))
-    for freq, form in (("M", r"\d{4}-\d\d"), ("Q", r"\d{4}Q[1-4]"), ("A", r"\d{4}")):
+    for freq, form in LABELS:
         if known and all(re.fullmatch(form, label) for label in known):
             return {"freq": freq}
     try:
