@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib import kernels, metrics
-from cohortlib.cohorts import Activity, Question, Sums
+from cohortlib.activity import Activity, Histogram
+from cohortlib.cohorts import Question
 from cohortlib.errors import SettingError, listed
 from cohortlib.partitions import check_size, on_threads
 from cohortlib.schema import Ints
@@ -45,14 +46,14 @@ class Customers:
     @classmethod
     def of(cls, question: Question, basis: Basis) -> "Customers":
         """Net everybody, and add up each."""
-        users = question.activity()
+        users, texts = question.activity()
         calendar, scale = question.settings.calendar, question.settings.scale
-        since = calendar.trailing_year(question.origin + question.span - 1) - question.origin
+        since = calendar.trailing_year(question.last) - question.grid.origin
         first, total, recent, active = (np.empty(users.cohort.size, np.int64) for _ in range(4))
         names: list[Texts] = []
 
         def name() -> None:
-            names.append(Texts.of(question.texts, users.row))
+            names.append(Texts.of(texts, users.row))
 
         def add() -> None:
             kernels.customer_sums(*users.cells, since, first, total, recent, active)
@@ -61,7 +62,7 @@ class Customers:
         factor, divisor = np.ones(users.cohort.size, np.int64), first
         offsets, means = np.empty(0, np.int64), np.empty(0)
         if basis != "single_customer":
-            sums = Sums.zero(question.span, np.bincount(users.cohort, minlength=question.span) > 0)
+            sums = Histogram.zero(question.span, np.bincount(users.cohort, minlength=question.span) > 0)
             sums.add(users)
             divisor = sums.first_amount[users.cohort]
             cohort, _, at = sums.grid(0)
@@ -111,7 +112,7 @@ class Customers:
         total, recent = self.total[customers], self.recent[customers]
         summary = pl.DataFrame(
             {
-                "cohort": self.question.labels().gather(self.users.cohort[customers]),
+                "cohort": self.question.labels.gather(self.users.cohort[customers]),
                 "user_id": self.text.gather(customers),
                 "cohort_size_amount": self.sizes[customers],
                 "ltv": metrics.money(total, scale),
@@ -169,7 +170,7 @@ class Customers:
 
     def _lay_out(self, chosen: Ints, ages: Ints, *, dense: bool) -> pl.DataFrame:
         span, settings = self.question.span, self.question.settings
-        labels = Texts.of(self.question.labels(), np.arange(span, dtype=np.uint32))
+        labels = Texts.of(self.question.labels, np.arange(span, dtype=np.uint32))
         places = np.cumsum(ages) - ages
         count = int(ages.sum())
         cohorts, ids = np.empty(2 * count, np.uint64), np.empty(2 * count, np.uint64)

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cohortlib.termina.adding import Sums, sums
     from cohortlib.termina.compute import cohorts, customer_cohorts, sink_customer_cohorts
     from cohortlib.termina.fetch import (
         fetch_cohorts,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Concentration",
+    "Sums",
     "cohorts",
     "customer_cohorts",
     "fetch_cohorts",
@@ -24,9 +26,11 @@ __all__ = [
     "fetch_growth_accounting",
     "fetch_user_accounting",
     "sink_customer_cohorts",
+    "sums",
 ]
 
-_HOMES = {name: "fetch" if name.startswith("fetch_") else "compute" for name in __all__} | {"Concentration": "replies"}
+_HOMES = {name: "fetch" if name.startswith("fetch_") else "compute" for name in __all__}
+_HOMES |= {"Concentration": "replies", "Sums": "adding", "sums": "adding"}
 
 
 def __getattr__(name: str) -> object:

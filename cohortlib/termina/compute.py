@@ -9,15 +9,16 @@ from pathlib import Path
 
 import polars as pl
 
-from cohortlib import metrics
-from cohortlib.cohorts import BeforeJoined, Question, Refunds, Settings
+from cohortlib.cohorts import Question
 from cohortlib.customers import Basis, Customers, Rows
 from cohortlib.errors import SettingError, one_of
 from cohortlib.partitions import Progress
 from cohortlib.periods import Freq
 from cohortlib.schema import Nulls
+from cohortlib.settings import BeforeJoined, Refunds, Settings
 from cohortlib.sinks import replacing, write_parquet
 from cohortlib.sources import Source
+from cohortlib.termina.adding import tabulated
 from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
@@ -137,24 +138,7 @@ def cohorts(
     question = Question.of(transactions, settings, whole=False)
     if not question.span:
         return pl.DataFrame(schema=COHORTS)
-    sums = question.sums()
-    cohort, age, at = sums.grid(question.first)
-    active, money = sums.active[at], sums.amount[at]
-    size, first, cumulative = sums.size[cohort], sums.first_amount[cohort], sums.cumulative()[at]
-    return pl.DataFrame(
-        {
-            "cohort": question.labels().gather(cohort),
-            "period": age,
-            "cohort_size": size,
-            "cohort_size_amount": metrics.money(first, settings.scale),
-            "active_users": active,
-            "logo_retention": metrics.logo_retention(active, size),
-            "amount": metrics.money(money, settings.scale),
-            "amount_retention": metrics.amount_retention(money, first),
-            "ltv": metrics.ltv(cumulative, size, settings.scale),
-        },
-        schema=COHORTS,
-    )
+    return tabulated(question.sums(), question.grid, settings)
 
 
 def customer_cohorts(
