@@ -14,6 +14,8 @@ PACKAGE = Path(cohortlib.__file__).parent
 # From the ground up: each may import what stands before it.
 ORDER = [
     "errors",
+    "memory",
+    "storage",
     "secrecy",
     "transport",
     "exchange",

@@ -49,7 +49,7 @@ def put(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequen
         with writing("to standard output"):
             pour(make(), sys.stdout.buffer)
     else:
-        from cohortlib.sinks import replacing
+        from cohortlib.storage import replacing
 
         with writing(output):
             refuse_own_source(output, sources)

@@ -13,7 +13,7 @@ from cohortlib.explaining.search import Found, Trial
 from cohortlib.reconciling.compare import Report
 from cohortlib.reconciling.page import Preface
 from cohortlib.reconciling.words import Block, cells_block
-from cohortlib.sinks import replacing
+from cohortlib.storage import replacing
 
 _TOLD = 8  # lines of a list that words give
 _WIDE = 96

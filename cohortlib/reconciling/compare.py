@@ -15,7 +15,7 @@ from cohortlib.reconciling.page import Preface, render
 from cohortlib.reconciling.pairing import Compared, compare
 from cohortlib.reconciling.sides import Side, tables
 from cohortlib.reconciling.tolerances import Tolerances
-from cohortlib.sinks import replacing
+from cohortlib.storage import replacing
 
 
 def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None) -> "Report":

@@ -18,8 +18,8 @@ from cohortlib.partitions import Progress
 from cohortlib.periods import Freq
 from cohortlib.schema import Nulls
 from cohortlib.settings import BeforeJoined, Refunds, Settings
-from cohortlib.sinks import replacing
 from cohortlib.sources import Source, first_line
+from cohortlib.storage import replacing
 from cohortlib.termina.fields import COHORTS
 
 VERSION = 1
@@ -231,8 +231,8 @@ def sums(
 
     Parameters
     ----------
-    transactions, user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, nulls, decimals, \
-    threads, progress
+    transactions, user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, nulls, \
+    decimals, threads, progress
         As for :func:`cohortlib.termina.cohorts`, whose `start`, `end` and `complete_only` are asked of the sum: see
         :meth:`Sums.cohorts`.
 

@@ -16,8 +16,9 @@ from cohortlib.partitions import Progress
 from cohortlib.periods import Freq
 from cohortlib.schema import Nulls
 from cohortlib.settings import BeforeJoined, Refunds, Settings
-from cohortlib.sinks import replacing, write_parquet
+from cohortlib.sinks import write_parquet
 from cohortlib.sources import Source
+from cohortlib.storage import replacing
 from cohortlib.termina.adding import tabulated
 from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
 

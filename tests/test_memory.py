@@ -1,0 +1,138 @@
+"""What is free is read from a real system and from files like those of others; what is asked for is read strictly."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from cohortlib import memory
+from cohortlib.errors import SettingError
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("given", "bytes_"),
+    [
+        (64 << 20, 64 << 20),
+        (5 * GB, 5 * GB),
+        ("4GB", 4 * GB),
+        ("4gb", 4 * GB),
+        (" 1.5 GB ", 3 * GB // 2),
+        ("512MiB", 512 << 20),
+        ("2GiB", 2 << 30),
+        ("1TiB", 1 << 40),
+        ("900000KB", 900_000_000),
+        ("100000000B", 100_000_000),
+    ],
+)
+def test_what_is_given(given, bytes_):
+    assert memory.budget(given) == bytes_
+
+
+@pytest.mark.parametrize("given", ["", "4", "4G", "4g", "GB", "-4GB", "4 GBs", "1e9B", "4,5GB", 4.0, True, [], "٤GB"])
+def test_what_is_no_amount(given):
+    with pytest.raises(SettingError, match=r"max_memory=.* is no amount of memory; expected bytes, a text such as"):
+        memory.budget(given)
+
+
+@pytest.mark.parametrize("given", [0, -1, 1000, "63MiB", "0GB"])
+def test_too_little(given):
+    with pytest.raises(SettingError, match=r"max_memory=.* is too little to compute in; expected '64MiB' or more"):
+        memory.budget(given)
+
+
+def test_a_share_of_what_is_free_here():
+    assert memory.LEAST <= memory.budget(None) <= memory.SHARE * 1.1 * memory.free() + memory.LEAST
+
+
+def limited(kind, size):
+    code = f"import resource; resource.setrlimit(resource.{kind}, ({size}, {size}))\n"
+    code += "from cohortlib import memory; print(memory.free(), memory.budget(None))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has is read from /proc")
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_a_process_with_a_limit(kind):
+    size = 600 << 20
+    if resource.getrlimit(getattr(resource, kind))[1] != resource.RLIM_INFINITY:
+        pytest.skip("this process has a limit already")
+    free, budget = limited(kind, size)
+    assert size // 2 < free < size
+    assert budget == int(0.6 * free)
+    # Where next to nothing is left, what is least needed is tried all the same.
+    assert limited(kind, 80 << 20)[1] == memory.LEAST
+
+
+def system(folder, files):
+    for name, text in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+AVAILABLE = {"proc/meminfo": "MemTotal:  16000000 kB\nMemFree:  1 kB\nMemAvailable:  8000000 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8_192_000_000),
+        (  # version 2: of the groups above each other the least, and what files have cached is free
+            {
+                "proc/self/cgroup": "0::/user/job\n",
+                "sys/fs/cgroup/user/memory.max": "5000000000\n",
+                "sys/fs/cgroup/user/memory.current": "3000000000\n",
+                "sys/fs/cgroup/user/memory.stat": "anon 7\ninactive_file 400000000\nactive_file 600000000\n",
+                "sys/fs/cgroup/user/job/memory.max": "max\n",
+                "sys/fs/cgroup/user/job/memory.current": "3000000000\n",
+            },
+            3_000_000_000,
+        ),
+        (  # in a container the root is the group itself
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "4000000000\n",
+                "sys/fs/cgroup/memory.current": "1000000000\n",
+            },
+            3_000_000_000,
+        ),
+        (  # version 1, whose path is the host's
+            {
+                "proc/self/cgroup": "5:cpu,cpuacct:/\n4:memory:/docker/abc\n1:name=systemd:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000000\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1500000000\n",
+                "sys/fs/cgroup/memory/memory.stat": "cache 9\ntotal_inactive_file 1000\ntotal_active_file 0\n",
+            },
+            500_001_000,
+        ),
+        (  # version 1 without a limit
+            {
+                "proc/self/cgroup": "4:memory:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1500000000\n",
+            },
+            8_192_000_000,
+        ),
+        (  # more is used than may be
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "4000000000\n",
+                "sys/fs/cgroup/memory.current": "5000000000\n",
+            },
+            0,
+        ),
+    ],
+)
+def test_what_systems_tell(tmp_path, monkeypatch, files, expected):
+    system(tmp_path, AVAILABLE | files)
+    monkeypatch.setattr(memory, "_SYSTEM", tmp_path)
+    assert memory.free() == expected
+
+
+def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_SYSTEM", tmp_path)
+    assert memory.free() > memory.LEAST

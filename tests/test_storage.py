@@ -1,0 +1,465 @@
+"""Files and folders are the old or the new, whole; nothing is left beside them; a full disk is told with a name."""
+
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cohortlib import storage
+from cohortlib.errors import CohortlibError, SettingError, SourceError
+
+posix = pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
+
+
+def ours(folder):
+    return (folder / "manifest").is_file()
+
+
+def put(path, text, marks=ours):
+    with storage.replacing_folder(path, marks) as folder:
+        (folder / "manifest").write_text(text)
+        (folder / "parts").mkdir()
+        (folder / "parts" / "one").write_text(text)
+
+
+def found(path):
+    return {str(file.relative_to(path)): file.read_text() for file in path.rglob("*") if file.is_file()}
+
+
+def names(folder):
+    return sorted(one.name for one in folder.iterdir())
+
+
+NEW = {"manifest": "new", "parts/one": "new"}
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def test_a_file_is_replaced_at_the_end(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    file.chmod(0o640)
+    with storage.replacing(file) as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert file.read_text() == "old"
+        assert len(names(tmp_path)) == 2
+    assert file.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+    if os.name != "nt":
+        assert file.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_a_file_stays_where_something_fails(tmp_path, error):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def fail():
+        with storage.replacing(file) as stream:
+            stream.write(b"new")
+            raise error("x")
+
+    with pytest.raises(error):
+        fail()
+    assert found(tmp_path) == {"a.txt": "old"}
+
+
+def test_behind_a_link_the_file_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "a.txt")
+    with storage.replacing(tmp_path / "link") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert found(tmp_path / "there") == {"a.txt": "new"}
+
+
+def test_commit(tmp_path):
+    storage.commit(tmp_path, "manifest.json", "old")
+    storage.commit(tmp_path, "manifest.json", "né")
+    assert (tmp_path / "manifest.json").read_bytes() == "né".encode()
+    assert names(tmp_path) == ["manifest.json"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_is_in_its_place(tmp_path, monkeypatch):
+    told = []
+    fsync, replace = os.fsync, Path.replace
+
+    def spy(opened):
+        told.append((Path(f"/proc/self/fd/{opened}").readlink() if sys.platform == "linux" else None, "disk"))
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    monkeypatch.setattr(Path, "replace", lambda one, other: told.append((None, "place")) or replace(one, other))
+    with storage.replacing(tmp_path / "a.txt") as stream:
+        stream.write(b"new")
+    assert [what for _, what in told] == ["disk", "place", "disk"]
+    if sys.platform == "linux":
+        assert told[0][0].name.endswith(".part")
+        assert told[2][0] == tmp_path
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def test_a_folder_is_made_at_the_end(tmp_path):
+    path = tmp_path / "out"
+    with storage.replacing_folder(path, ours) as folder:
+        (folder / "manifest").write_text("new")
+        assert not path.exists()
+        assert folder.parent == tmp_path
+    assert found(path) == {"manifest": "new"}
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_is_replaced_at_once(tmp_path):
+    path = tmp_path / "out"
+    put(path, "old")
+    (path / "more").write_text("old")
+    path.chmod(0o750)
+    put(path, "new")
+    assert found(path) == NEW
+    assert names(tmp_path) == ["out"]
+    if os.name != "nt":
+        assert path.stat().st_mode & 0o777 == 0o750
+
+
+def test_behind_a_link_the_folder_is_replaced(tmp_path):
+    put(tmp_path / "there", "old")
+    (tmp_path / "out").symlink_to(tmp_path / "there")
+    put(tmp_path / "out", "new")
+    assert (tmp_path / "out").is_symlink()
+    assert found(tmp_path / "there") == NEW
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the exchange of Linux")
+@pytest.mark.parametrize("answer", [errno.EINVAL, errno.ENOSYS, None])
+def test_without_an_exchange(tmp_path, monkeypatch, answer):
+    """An old kernel, a file system that cannot, or a C library that does not know it."""
+
+    class Old:
+        if answer:
+
+            def renameat2(self, *_):
+                ctypes.set_errno(answer)
+                return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Old())
+    put(tmp_path / "out", "old")
+    put(tmp_path / "out", "new")
+    assert found(tmp_path / "out") == NEW
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the exchange of Linux")
+def test_an_exchange_that_fails(tmp_path, monkeypatch):
+    class Broken:
+        def renameat2(self, *_):
+            ctypes.set_errno(errno.EIO)
+            return -1
+
+    put(tmp_path / "out", "old")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Broken())
+    with pytest.raises(OSError, match="out") as told:
+        put(tmp_path / "out", "new")
+    assert told.value.errno == errno.EIO
+    assert found(tmp_path / "out")["manifest"] == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_died_between_two_renames_is_put_back(tmp_path):
+    path = tmp_path / "out"
+    put(path, "old")
+    path.rename(tmp_path / ".out.0a1b2c3d.old")
+    with pytest.raises(ValueError, match="x"), storage.replacing_folder(path, ours):
+        raise ValueError("x")
+    assert found(path)["manifest"] == "old"
+    # the second rename was done, the third not
+    shutil.copytree(path, tmp_path / ".out.0a1b2c3d.old")
+    put(path, "new")
+    assert names(tmp_path) == ["out"]
+    assert found(path) == NEW
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_folder_stays_where_something_fails(tmp_path, error, old):
+    path = tmp_path / "out"
+    if old:
+        put(path, "old")
+
+    def fail():
+        with storage.replacing_folder(path, ours) as folder:
+            (folder / "manifest").write_text("new")
+            raise error("x")
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == (["out"] if old else [])
+    assert not old or found(path)["manifest"] == "old"
+
+
+def test_a_folder_of_others_is_refused(tmp_path):
+    path = tmp_path / "photos"
+    path.mkdir()
+    (path / "cat.jpg").write_text("cat")
+    with pytest.raises(SettingError, match=r"the folder '.*photos' holds what was not written here; expected a new"):
+        put(path, "new")
+    assert found(tmp_path) == {"photos/cat.jpg": "cat"}
+    (path / "cat.jpg").unlink()
+    put(path, "new")  # an empty one
+    assert found(path) == NEW
+
+
+def test_a_folder_that_came_meanwhile_is_refused(tmp_path):
+    path = tmp_path / "photos"
+
+    def write():
+        with storage.replacing_folder(path, ours):
+            path.mkdir()
+            (path / "cat.jpg").write_text("cat")
+
+    with pytest.raises(SettingError, match="not written here"):
+        write()
+    assert found(tmp_path) == {"photos/cat.jpg": "cat"}
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(SettingError, match=r"'.*out' is a file; expected a folder to replace, or a new name"):
+        put(tmp_path / "out", "new")
+
+
+def test_a_folder_in_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError) as told:
+        put(tmp_path / "not" / "out", "new")
+    assert told.value.filename == str(tmp_path / "not" / "out")
+    with pytest.raises(FileNotFoundError) as told, storage.replacing(tmp_path / "not" / "a.txt"):
+        pass
+    assert told.value.filename == str(tmp_path / "not" / "a.txt")
+
+
+# ----------------------------------------------------------------------------------------------- others, and the dead
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from cohortlib import storage
+path = Path(sys.argv[2])
+def work(folder=None):
+    if folder and sys.argv[1] == "replacing_folder":
+        (folder / "half").write_text("half")
+    print("there", flush=True)
+    sys.stdin.read()
+if sys.argv[1] == "locked":
+    with storage.locked(path):
+        work()
+elif sys.argv[1] == "replacing":
+    with storage.replacing(path) as stream:
+        stream.write(b"half")
+        work()
+else:
+    with storage.replacing_folder(path, lambda _: True) as folder:
+        work(folder)
+"""
+
+
+@contextmanager
+def another(kind, path):
+    """Let another process write, until it is told to end, or killed."""
+    command = [sys.executable, "-c", HOLD, kind, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"there\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@posix
+def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
+    for name in ("out", "other"):
+        put(tmp_path / name, "old")
+    with another("replacing_folder", tmp_path / "new"), another("replacing", tmp_path / "new.txt") as second:
+        assert len(names(tmp_path)) == 4
+        put(tmp_path / "new", "mine")
+        with storage.replacing(tmp_path / "new.txt") as stream:
+            stream.write(b"mine")
+        assert len(names(tmp_path)) == 6  # both are still at it
+        second.communicate()
+        assert (tmp_path / "new.txt").read_text() == "half"  # the last one wins
+    (left,) = [name for name in names(tmp_path) if name.startswith(".")]
+    assert left.startswith(".new.")
+    put(tmp_path / "other", "new")
+    assert left in names(tmp_path)  # another name's
+    put(tmp_path / "new", "new")
+    assert names(tmp_path) == ["new", "new.txt", "other", "out"]
+
+
+@posix
+def test_half_a_file_of_the_killed_goes(tmp_path):
+    with another("replacing", tmp_path / "a.txt"):
+        pass
+    assert len(names(tmp_path)) == 1
+    storage.commit(tmp_path, "a.txt", "new")
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with another("locked", tmp_path) as other:
+        with (
+            pytest.raises(CohortlibError, match=r"'.*' is being written by another process; expected one writer at a"),
+            storage.locked(tmp_path),
+        ):
+            pass
+        other.kill()
+        other.wait()
+        with storage.locked(tmp_path):
+            pass
+    with storage.locked(tmp_path), pytest.raises(CohortlibError, match="being written"), storage.locked(tmp_path):
+        pass
+
+
+@posix
+def test_a_folder_with_a_writer_is_not_replaced(tmp_path):
+    path = tmp_path / "out"
+    put(path, "old")
+    with storage.locked(path), pytest.raises(CohortlibError, match="is being written by another process"):
+        put(path, "new")
+    assert found(path)["manifest"] == "old"
+    with storage.replacing_folder(path, ours), pytest.raises(CohortlibError, match="being written"):
+        put(path, "new")
+    assert names(tmp_path) == ["out"]
+
+
+@posix
+def test_a_lock_of_a_folder_that_was_replaced_is_none(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    put(path, "old")
+    taken = []
+
+    def late(lock):
+        if not taken:
+            taken.append(lock)
+            shutil.rmtree(path)
+            path.mkdir()
+        take(lock)
+
+    take = storage._take
+    monkeypatch.setattr(storage, "_take", late)
+    with storage.locked(path), pytest.raises(CohortlibError, match="being written"), storage.locked(path):
+        pass
+
+
+@posix
+def test_what_another_takes_for_left_behind_is_made_anew(tmp_path, monkeypatch):
+    hold, times = storage._hold, []
+
+    def late(hidden):
+        times.append(hidden)
+        if len(times) < 3:  # another was faster: it has removed it, and then it has it locked
+            hidden.unlink()
+        if len(times) == 2:
+            raise BlockingIOError
+        return hold(hidden)
+
+    monkeypatch.setattr(storage, "_hold", late)
+    storage.commit(tmp_path, "a.txt", "new")
+    assert len(set(times)) == 3
+    assert names(tmp_path) == ["a.txt"]
+
+
+@posix
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def none(_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(storage, "_take", none)
+    storage.commit(tmp_path, "a.txt", "new")
+    put(tmp_path / "out", "new")
+    (tmp_path / ".out.0a1b2c3d.part").mkdir()  # maybe it is being written
+    with pytest.raises(OSError, match="lock") as told:
+        put(tmp_path / "out", "newer")
+    assert told.value.filename == str(tmp_path / "out" / ".lock")
+    assert names(tmp_path) == [".out.0a1b2c3d.part", "a.txt", "out"]
+
+
+# -------------------------------------------------------------------------------------------------------- full disks
+
+
+@pytest.fixture
+def full(tmp_path):
+    """Mount a disk of 1 MB, which is full at once."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if sys.platform != "linux" or os.geteuid() or not mount or not umount:
+        pytest.skip("a small disk can be mounted by root alone")
+    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield disk
+    subprocess.run([umount, "-l", disk], check=True)
+
+
+def test_a_full_disk_is_told_with_the_name(full):
+    storage.commit(full, "a.txt", "old")
+    with pytest.raises(OSError, match="No space left on device") as told:
+        storage.commit(full, "a.txt", "x" * (2 << 20))
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(full / "a.txt"))
+    assert found(full) == {"a.txt": "old"}
+
+
+@pytest.mark.parametrize("how", ["python", "polars", "polars, told"])
+def test_a_full_disk_under_a_folder(full, how):
+    put(full / "out", "old")
+    frame = pl.DataFrame({"a": range(400_000)}).sample(fraction=1, shuffle=True, seed=1)
+
+    def write():
+        with storage.replacing_folder(full / "out", ours) as folder:
+            if how == "python":
+                (folder / "one").write_bytes(b"x" * (2 << 20))
+            elif how == "polars":
+                frame.lazy().sink_parquet(folder / "one")
+            else:
+                with storage.telling(folder / "one"):
+                    frame.lazy().sink_parquet(folder / "one")
+
+    with pytest.raises(OSError, match="No space left on device") as told:
+        write()
+    # what names no file is told of the folder
+    name = full / "out" / "one" if how == "polars, told" else full / "out"
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(name))
+    assert names(full) == ["out"]
+    assert found(full / "out")["manifest"] == "old"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (pl.exceptions.ComputeError("x: No space left on device (os error 28)"), (28, "here")),
+        (OSError("Permission denied (os error 13)"), (13, "here")),
+        (OSError(28, "No space left on device"), (28, "here")),
+        (OSError(28, "No space left on device", "there"), (28, "there")),
+        (OSError(28, "No space left on device", "in/.here.0a1b2c3d.part"), (28, "here")),
+    ],
+)
+def test_telling(error, expected):
+    with pytest.raises(OSError, match=os.strerror(expected[0])) as told, storage.telling(Path("here")):
+        raise error
+    assert (told.value.errno, told.value.filename) == expected
+
+
+@pytest.mark.parametrize("error", [SourceError("x (os error 28)"), ValueError("x"), OSError("x"), KeyboardInterrupt()])
+def test_what_is_not_of_the_disk_goes_on(error):
+    with pytest.raises(type(error)) as told, storage.telling(Path("here")):
+        raise error
+    assert told.value is error
