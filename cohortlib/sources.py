@@ -83,25 +83,67 @@ def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = N
     if isinstance(source, str | Path):
         found, names = named_files(str(source), "Parquet or CSV files")
         if all(name.endswith(PARQUET) for name in names):
-            with _unreadable(repr(str(source))):
-                lazy = _selected(pl.scan_parquet(found, glob=False), wanted)
+            what = repr(str(source))
+            with _unreadable(what, lambda: _unreadable_parquet(found, wanted)):
+                lazy = _selected(_scan_parquet(found), wanted)
                 rows = lazy.select(pl.len()).collect().item()
-                return Stream(source, lazy.collect_schema(), rows, lambda: _batches(lazy, repr(str(source))))
+                return Stream(source, lazy.collect_schema(), rows, lambda: _batches(lazy, what, found, wanted))
     frame = read(source, wanted, text=text, number=number)
     return Stream(frame, frame.schema, frame.height, lambda: frame.iter_slices(_SLICE))
 
 
-def _batches(frame: pl.LazyFrame, what: str) -> Iterator[pl.DataFrame]:
-    with _unreadable(what):
-        yield from frame.collect_batches(maintain_order=True)
+def _batches(frame: pl.LazyFrame, what: str, found: list[str], wanted: Chooser) -> Iterator[pl.DataFrame]:
+    done = 0
+    with _unreadable(what, lambda: _unreadable_parquet(found, wanted, done)):
+        for batch in frame.collect_batches(maintain_order=True):
+            yield batch
+            done += batch.height
 
 
 @contextmanager
-def _unreadable(what: str) -> Iterator[None]:
+def _unreadable(what: str, guilty: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+    """Say that something cannot be read; of many files it is said which, as the message that `guilty` finds."""
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{what} cannot be read: {first_line(error)}") from error
+        raise SourceError(guilty() or f"{what} cannot be read: {first_line(error)}") from error
+
+
+def _unreadable_parquet(found: list[str], wanted: Chooser, done: int = 0) -> str | None:
+    """Say which of many files it is that cannot be read; so many rows have been read.
+
+    The ends of the files, which tell what is in them, are read first; then the rows from where reading stopped.
+    """
+    columns: dict[str, pl.DataType] = {}
+    rest: list[str] = []
+    rows = 0
+    for file in found:
+        frame = _scan_parquet([file])
+        try:
+            there = frame.collect_schema()
+            rows += frame.select(pl.len()).collect().item()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            return f"{file!r} cannot be read: {first_line(error)}"
+        columns = columns or {name: there[name] for name in _chosen(there.names(), wanted)}
+        for name, kind in columns.items():
+            if name not in there:
+                return f"{file!r} has no column {name!r}; expected the columns of {found[0]!r}"
+            if there[name] != kind:
+                return f"column {name!r} of {file!r} is {there[name]}; expected {kind}, as in {found[0]!r}"
+        if rows > done:
+            rest.append(file)
+    for file in rest:
+        try:
+            for _ in _scan_parquet([file]).select(by_name(*columns)).collect_batches():
+                pass
+        except (pl.exceptions.PolarsError, OSError) as error:
+            return f"{file!r} cannot be read: {first_line(error)}"
+    return None
+
+
+def _scan_parquet(found: list[str]) -> pl.LazyFrame:
+    # What else is in a file is nothing to us: over the years columns come.
+    return pl.scan_parquet(found, glob=False, extra_columns="ignore")
 
 
 def _chosen(there: list[str], wanted: Chooser) -> list[str]:
@@ -115,8 +157,10 @@ def _chosen(there: list[str], wanted: Chooser) -> list[str]:
     return columns
 
 
-def _collect(frame: pl.LazyFrame, wanted: Chooser, what: str) -> pl.DataFrame:
-    with _unreadable(what):
+def _collect(
+    frame: pl.LazyFrame, wanted: Chooser, what: str, guilty: Callable[[], str | None] = lambda: None
+) -> pl.DataFrame:
+    with _unreadable(what, guilty):
         return _selected(frame, wanted).collect()
 
 
@@ -144,7 +188,7 @@ def named_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
 def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
     found, names = named_files(path, "Parquet or CSV files")
     if all(name.endswith(PARQUET) for name in names):
-        return _collect(pl.scan_parquet(found, glob=False), wanted, repr(path))
+        return _collect(_scan_parquet(found), wanted, repr(path), lambda: _unreadable_parquet(found, wanted))
     if all(name.endswith(CSV) for name in names):
         return _read_csv(path, found, wanted, text, number)
     raise SourceError(
