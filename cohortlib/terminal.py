@@ -15,7 +15,7 @@ import polars as pl
 from rich.cells import cell_len, set_cell_size
 from rich.color import Color
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.style import Style
 from rich.text import Text
 
@@ -43,6 +43,10 @@ DARK_FROM = 4
 NO_WIDTH = 1_000_000
 ELLIPSIS = ".."
 WIDEST_NAME = 16
+
+COUNTS = ("", "k", "M", "bn")
+BYTES = ("B", "kB", "MB", "GB", "TB")
+WIDTH_FOR_BYTES = 76
 
 
 @dataclass(frozen=True)
@@ -179,16 +183,17 @@ def console_for_output() -> Console:
 
 
 @contextmanager
-def progress_bar(console: Console, what: str = "rows", delay: float = 0.5) -> Iterator[Callable[[int, int], None]]:
-    """Give a callable for (what is done, what there is in all) that shows a bar once `delay` seconds have passed."""
-    bar = Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+def progress_bar(
+    console: Console, what: str = "rows", delay: float = 0.5, size: int | None = None
+) -> Iterator[Callable[[int, int], None]]:
+    """Give a callable for (what is done, what there is in all) that shows a bar once `delay` seconds have passed.
+
+    The bar shows how much is done of what, of the `size` in bytes (by the share that is done; where there is room),
+    how fast, and the time that is left.
+    """
+    in_bytes = [] if size is None or console.width < WIDTH_FOR_BYTES else [_DoneBytes(size)]
+    columns = [TextColumn(what), BarColumn(20), _Done(), *in_bytes, _Rate(), TimeRemainingColumn()]
+    bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task(what, total=None)
     begun = time.monotonic()
 
@@ -202,6 +207,46 @@ def progress_bar(console: Console, what: str = "rows", delay: float = 0.5) -> It
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+class _Done(ProgressColumn):
+    """How much of all is done: ``12.3/200.0 M``."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_share(task.completed, task.total, COUNTS))
+
+
+class _DoneBytes(ProgressColumn):
+    """The same in bytes: ``1.2/3.4 GB``."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def render(self, task: Task) -> Text:
+        return Text(_share(self._size * task.completed / (task.total or 1), self._size, BYTES))
+
+
+class _Rate(ProgressColumn):
+    """How much is done in a second: ``4.1 M/s``."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{_amount(speed, speed, COUNTS)}/s")
+
+
+def _share(done: float, total: float | None, units: Sequence[str]) -> str:
+    """Write a part of something and all of it, in one unit."""
+    if total is None:
+        return _amount(done, done, units)
+    number, _, unit = _amount(done, total, units).partition(" ")
+    return f"{number}/{_amount(total, total, units).partition(' ')[0]}{' ' if unit else ''}{unit}"
+
+
+def _amount(value: float, largest: float, units: Sequence[str]) -> str:
+    """Write a number in the unit that fits the largest."""
+    step = next((at for at in range(len(units) - 1) if largest < 1000 ** (at + 1)), len(units) - 1)
+    return f"{value / 1000**step:,.{1 if step else 0}f} {units[step]}".rstrip()
 
 
 def _cell_columns(

@@ -339,10 +339,10 @@ def test_show_in_a_pipe_is_whole(sample):
 # --- the bar ---
 
 
-def bar(steps, delay, wait=0.0, width=60):
+def bar(steps, delay, wait=0.0, width=80, size=None):
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=True, color_system=None)
-    with terminal.progress_bar(console, delay=delay) as report:
+    with terminal.progress_bar(console, delay=delay, size=size) as report:
         for done, total in steps:
             time.sleep(wait)
             report(done, total)
@@ -355,8 +355,38 @@ def test_short_work_has_no_bar():
 
 def test_long_work_has_a_bar_that_goes_away():
     text = bar([(1000, 3000), (2000, 3000), (3000, 3000)], delay=0, wait=0.01)
-    assert "3000/3000" in text
+    assert "3.0/3.0 k" in text
     assert text.endswith("\x1b[2K")
+
+
+def test_a_bar_tells_rows_bytes_rate_and_time_left():
+    million = 10**6
+    steps = [(done * million, 200 * million) for done in range(10, 190, 20)]
+    text = CONTROL.sub("", bar(steps, delay=0, wait=0.05, size=12_345_678_901))
+    (*_, last) = re.findall(r"rows \S+ +(\S+) M ([^ ]+) GB (\S+) M/s (\S+)", text)
+    assert last[:2] == ("170.0/200.0", "10.5/12.3")
+    assert float(last[2]) > 0
+    assert re.fullmatch(r"\d:\d\d:\d\d", last[3])
+    narrow = bar(steps, delay=0, wait=0.05, size=12_345_678_901, width=60)
+    assert "170.0/200.0 M" in narrow
+    assert "GB" not in narrow
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "units", "text"),
+    [
+        (0, 9, terminal.COUNTS, "0/9"),
+        (999, 999, terminal.COUNTS, "999/999"),
+        (999, 1000, terminal.COUNTS, "1.0/1.0 k"),
+        (12_345_678, 200_000_000, terminal.COUNTS, "12.3/200.0 M"),
+        (10**12, 2 * 10**12, terminal.COUNTS, "1,000.0/2,000.0 bn"),
+        (7, None, terminal.COUNTS, "7"),
+        (0, 512, terminal.BYTES, "0/512 B"),
+        (10**8, 3.4e9, terminal.BYTES, "0.1/3.4 GB"),
+    ],
+)
+def test_how_much_is_done(done, total, units, text):
+    assert terminal._share(done, total, units) == text
 
 
 def test_work_that_ends_as_the_bar_would_appear():

@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 from strategies import ZONES, cases, customer_settings, instants, quietly, shaped
 
 import cohortlib as cl
+from cohortlib.partitions import Meter
 
 KEYS = ["cohort", "period"]
 plain = cases(joined=("none",), poison=False)  # any money, any instants, no refusals but for range
@@ -436,6 +437,19 @@ def test_real_data_obey(shared, name):
     sums = pl.col("cohort_size", "active_users", "amount").sum()
     pieces = pl.concat(in_units(part, "amount") for part in parts).group_by(KEYS).agg(sums).sort(KEYS)
     same(in_units(table, "amount").select(pieces.columns), pieces)
+
+
+def test_progress_never_goes_back():
+    """Where the work begins anew, it waits until it is as far as it was."""
+    seen = []
+    meter = Meter(lambda *told: seen.append(told), 10)
+    for rows in (8, 4):
+        meter.add(rows)
+    meter.anew()
+    for rows in (8, 8, 4):
+        meter.add(rows)
+    meter.done()
+    assert seen == [(done, 10) for done in (4, 6, 6, 8, 10, 10)]
 
 
 @pytest.mark.parametrize("table", [cl.termina.cohorts, cl.termina.customer_cohorts])

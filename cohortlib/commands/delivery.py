@@ -3,7 +3,7 @@
 import glob
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -24,8 +24,17 @@ def computed(compute: Callable[..., Result], *inputs: object, what: str = "rows"
 
         from cohortlib.terminal import progress_bar
 
-        with progress_bar(Console(stderr=True), what) as progress:
+        with progress_bar(Console(stderr=True), what, size=size_of(inputs[0])) as progress:
             return compute(*inputs, progress=progress, **settings)
+
+
+def size_of(source: object) -> int | None:
+    """Tell how many bytes the files of a source have; None where it names no files that can be looked at."""
+    from cohortlib.sources import files
+
+    with suppress(OSError):
+        return sum(Path(file).stat().st_size for file in files(str(source))) or None
+    return None
 
 
 def a_person_looks() -> bool:
