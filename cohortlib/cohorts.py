@@ -4,25 +4,28 @@ Rows are ordered by partition of users; then each partition is netted by itself,
 produce is added as integers, so the result does not depend on how many there were, or on the order of anything.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import polars as pl
 from polars.selectors import by_name
 
-from cohortlib import schema, sources
+from cohortlib import schema, sources, storage
 from cohortlib.activity import Activity, Histogram
-from cohortlib.errors import DataError, SchemaError, listed
-from cohortlib.netting import NOTHING, Grid, Netting, RecordsNetting
+from cohortlib.errors import DataError, SchemaError, SettingError, listed
+from cohortlib.netting import NOTHING, Grid, Netting, PartsNetting, People, RecordsNetting, Shelf
 from cohortlib.partitions import Meter, bits_for
 from cohortlib.records import Batch, Filing, Form, UnfitError
 from cohortlib.schema import Amounts, Cut, Instants, Transactions, Users
 from cohortlib.settings import Settings
 from cohortlib.sources import Source
+from cohortlib.spilling import Plan, Told, gathered, kept, rows_of, written
+from cohortlib.stores import Filed, Manifest, Prepared, opened
 
 _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before cohorts are counted first
 
@@ -44,24 +47,130 @@ class Question:
     netting: Netting | None = None
 
     @classmethod
-    def of(cls, source: Source, settings: Settings, *, whole: bool, beyond: bool = False) -> "Question":
-        """Read a source and lay out the grid; unless the `whole` is asked for, batch by batch where that can be.
+    @contextmanager
+    def of(
+        cls, source: Source, settings: Settings, *, whole: bool, beyond: bool = False, bounded: bool = True
+    ) -> Iterator["Question"]:
+        """Read a source and lay out the grid; what had to go to disk is there until the end.
 
-        The grid ends with the last row; users may be given cohorts `beyond` that, and be left to the caller.
+        Parameters
+        ----------
+        source, settings
+            What is asked, of what.
+        whole
+            Whether users are to be named.
+        beyond
+            The grid ends with the last row; users may be given cohorts beyond that, and be left to the caller.
+        bounded
+            Whether rows may go to disk where they take more memory than there is.
         """
-        if not whole and settings.joined is None:
-            stream = sources.stream(source, lambda _: settings.roles, text=settings.user, number=settings.amount)
-            if Users.alike(stream.schema[settings.user]):
-                # What is wrong is better told of the whole table.
-                with suppress(DataError, SchemaError):
-                    with suppress(UnfitError):
-                        return cls._of_batches(stream, settings, packed=True)
-                    return cls._of_batches(stream, settings, packed=False)
-            source = stream.source
-        rows, joined = _read(source, settings)
+        with ExitStack() as stack:
+            budget = settings.budget if bounded else None
+            yield cls._read(source, settings, stack, whole=whole, beyond=beyond, budget=budget)
+
+    @classmethod
+    def _read(
+        cls, source: Source, settings: Settings, stack: ExitStack, *, whole: bool, beyond: bool, budget: int | None
+    ) -> "Question":
+        source = opened(source)
+        if isinstance(source, Prepared):
+            told = source.manifest
+            _check_same(source, settings)
+            people = People(told.kind, told.key_secret, whole=told.whole)
+            joined = _joined_table(settings, source.columns, lambda: source.dates(str(settings.joined)))
+            meter = Meter(settings.progress, told.rows)
+            return cls._of_parts(settings, source, source.days(), told.magnitude, meter, people, joined, beyond=beyond)
+        if budget is None and (whole or settings.joined is not None):
+            return cls._of_whole(source, settings, beyond=beyond)
+        stream = sources.stream(source, settings.wanted, text=settings.user, number=settings.amount, most=budget)
+        if stream.rows is None and budget is not None:
+            stream = stream.begun(budget // 4)
+        if budget is not None and (stream.rows is None or _needed(stream.rows, settings, whole=whole) > budget):
+            folder = stack.enter_context(storage.scratch(Path(gettempdir())))
+            return cls._spilled(source, stream, settings, budget, folder, named=whole, beyond=beyond)
+        if (
+            not whole
+            and settings.joined is None
+            and stream.rows is not None
+            and Users.alike(stream.schema[settings.user])
+        ):
+            # What is wrong is better told of the whole table.
+            with suppress(DataError, SchemaError):
+                with suppress(UnfitError):
+                    return cls._of_batches(stream, settings, packed=True)
+                return cls._of_batches(stream, settings, packed=False)
+        return cls._of_whole(stream.source, settings, beyond=beyond)
+
+    @classmethod
+    def _of_whole(cls, source: Source, settings: Settings, *, beyond: bool) -> "Question":
+        there: list[str] = []
+
+        def wanted(names: list[str]) -> list[str]:
+            there.extend(names)
+            return settings.wanted(names)
+
+        frame = sources.read(source, wanted, text=settings.user, number=settings.amount)
+        rows = schema.transactions(frame, *settings.roles, **settings.reading)
+        table = _joined_table(settings, there, lambda: frame.select(by_name(settings.user, str(settings.joined))))
+        batch, users = None, [rows.users]
+        if table is not None:
+            mine, others = Users.both(rows.users, Users.of(table[settings.user]))
+            cut = _cut(table, settings)
+            batch = None if cut is None else Batch(others, cut, None)
+            rows = replace(rows, users=mine)
+            users = [others, mine] if batch is not None else [mine]
         rows.dropped.tell("the table")
-        users = [rows.users] if joined is None else [joined.users, rows.users]
-        return cls._filed(settings, [rows], len(rows.users), joined, wide=rows.users.wide, users=users, beyond=beyond)
+        return cls._filed(settings, [rows], len(rows.users), batch, wide=rows.users.wide, users=users, beyond=beyond)
+
+    @classmethod
+    def _spilled(
+        cls, source: Source, stream: sources.Stream, settings: Settings, budget: int, folder: Path,
+        *, named: bool, beyond: bool,
+    ) -> "Question":  # fmt: skip
+        people = People.of(stream.schema[settings.user], settings.user)
+        plan = Plan(budget, settings.workers, people.text, named or settings.joined is not None, stream.rows)
+        meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
+        told = Told()
+        batches = rows_of(stream.batches(), settings, people, ())
+        runs: list[tuple[Filed, ...]] = []
+        alone = None
+        for run in gathered(batches, plan, told, meter):
+            if run.last and not runs:
+                alone = kept(run, plan)
+            else:
+                runs.append(tuple(written(run, plan, folder)))
+        told.dropped.tell("the table")
+        first, final = min((day for day, _ in told.days), default=0), max((day for _, day in told.days), default=-1)
+        manifest = Manifest(
+            bits=plan.bits, kind=people.kind, rows=told.rows, first_day=first, final_day=final, runs=tuple(runs)
+        )
+        joined = _joined_in_stream(source, settings) if settings.joined is not None else None
+        return cls._of_parts(
+            settings, alone or Prepared(folder, manifest), (first, final, told.last_day), told.magnitude, meter, people,
+            joined, beyond=beyond,
+        )  # fmt: skip
+
+    @classmethod
+    def _of_parts(
+        cls, settings: Settings, shelf: Shelf, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
+        people: People, table: pl.DataFrame | None, *, beyond: bool,
+    ) -> "Question":  # fmt: skip
+        """Lay out the grid for parts, whose rows lie between the first two days; the third is the last of all rows."""
+        first, final, last_day = days
+        cut = (
+            None
+            if table is None
+            else Cut.of(Instants.of(table[table.columns[-1]]), settings.timezone, settings.calendar)
+        )
+        placed = [first, final] if first <= final else []
+        placed += [] if cut is None else cut.days
+        grid = _grid(settings, last_day, placed, beyond=beyond)
+        if grid is None:
+            return cls(settings, last_day)
+        given = None if cut is None or table is None else people.given(table, cut, settings.calendar, grid.origin)
+        return cls(
+            settings, last_day, magnitude, grid, PartsNetting(settings, grid, meter, shelf, (first, final), given)
+        )
 
     @classmethod
     def _of_batches(cls, stream: sources.Stream, settings: Settings, *, packed: bool) -> "Question":
@@ -70,12 +179,12 @@ class Question:
         def batches() -> Iterator[Transactions]:
             nonlocal dropped
             for frame in stream.batches():
-                rows = _transactions(frame, settings)
+                rows = schema.transactions(frame, *settings.roles, **settings.reading)
                 dropped += rows.dropped
                 yield rows
 
         wide = stream.schema[settings.user] == pl.String
-        question = cls._filed(settings, batches(), stream.rows, None, wide=wide, packed=packed)
+        question = cls._filed(settings, batches(), stream.rows or 0, None, wide=wide, packed=packed)
         dropped.tell("the table")
         return question
 
@@ -122,16 +231,10 @@ class Question:
             raise amounts[0].too_large()
 
         last_day = max(ends) if ends else None
-        start, last = settings.bounds(last_day)
-        if beyond and records is not None:
-            placed = settings.ordinal(records.last)
-            last = placed if last is None else max(last, placed)
-        if last is None or records is None:
+        placed = [records.first, records.last] if records is not None else []
+        grid = _grid(settings, last_day, placed, beyond=beyond)
+        if grid is None or records is None:
             return cls(settings, last_day)
-        # Where all rows lie after the right edge the grid has that one period, and the rows are checked all the same.
-        origin = min(last, settings.ordinal(records.first))
-        first = 0 if start is None else max(0, start - origin)
-        grid = Grid(origin, last - origin + 1, first)
         return cls(settings, last_day, filing.total, grid, RecordsNetting(settings, grid, meter, records, users or []))
 
     @property
@@ -182,28 +285,49 @@ class Question:
         return users
 
 
-def _transactions(frame: pl.DataFrame, settings: Settings) -> Transactions:
-    return schema.transactions(
-        frame, *settings.roles,
-        nulls=settings.nulls, decimals=settings.decimals, zone=settings.timezone, calendar=settings.calendar,
-    )  # fmt: skip
+def _grid(settings: Settings, last_day: int | None, placed: Sequence[int], *, beyond: bool) -> Grid | None:
+    """Lay out the grid for rows between two days; None where there is nothing to place."""
+    start, last = settings.bounds(last_day)
+    if not placed:
+        return None
+    if beyond:
+        last = max(settings.ordinal(max(placed)), settings.ordinal(max(placed)) if last is None else last)
+    if last is None:
+        return None
+    # Where all rows lie after the right edge the grid has that one period, and the rows are checked all the same.
+    origin = min(last, settings.ordinal(min(placed)))
+    return Grid(origin, last - origin + 1, 0 if start is None else max(0, start - origin))
 
 
-def _read(source: Source, settings: Settings) -> tuple[Transactions, Batch | None]:
-    """Read the transactions and, where it is asked for, the table of joined users."""
+def _cut(table: pl.DataFrame, settings: Settings) -> Cut | None:
+    """Cut the dates of a joined table, its last column."""
+    return Cut.of(Instants.of(table[table.columns[-1]]), settings.timezone, settings.calendar)
+
+
+def _needed(rows: int, settings: Settings, *, whole: bool) -> int:
+    """Give about the bytes that so many rows take in memory: records, and where users are named the table too."""
+    return rows * (100 if whole or settings.joined is not None else 28) + (64 << 20)
+
+
+def _check_same(prepared: Prepared, settings: Settings) -> None:
+    """Refuse to read the prepared form by other settings than it was written by: the result would be another."""
+    for name in ("user", "timestamp", "amount", "timezone", "decimals"):
+        was, asked = getattr(prepared.manifest, name), getattr(settings, name)
+        if was != asked:
+            raise SettingError(
+                f"{name}={asked!r} is asked of {str(prepared.folder)!r}, which was prepared with {name}={was!r}; "
+                f"expected the same. Hint: {name}={was!r}, or prepare the transactions anew"
+            )
+
+
+def _joined_table(settings: Settings, there: list[str], column: Callable[[], pl.DataFrame]) -> pl.DataFrame | None:
+    """Read the table of users and dates from which cohorts are given; `column` does so where it is a column."""
     joined = settings.joined
-    there: list[str] = []
-
-    def wanted(names: list[str]) -> list[str]:
-        there.extend(names)
-        return [*settings.roles, joined] if isinstance(joined, str) and joined in names else settings.roles
-
-    frame = sources.read(source, wanted, text=settings.user, number=settings.amount)
-    rows = _transactions(frame, settings)
     if joined is None:
-        return rows, None
-    if isinstance(joined, str) and joined in there:
-        table = frame.select(by_name(settings.user, joined)).filter(frame[settings.user].alias("").is_not_null())
+        return None
+    if settings.joined_in(there):
+        table = column()
+        table = table.filter(table[settings.user].alias("").is_not_null())
     else:
         if isinstance(joined, str) and not sources.files(joined):
             raise SchemaError(f"joined={joined!r} is neither a column nor a file; columns are {listed(there)}")
@@ -212,10 +336,26 @@ def _read(source: Source, settings: Settings) -> tuple[Transactions, Batch | Non
         table = sources.read(joined, lambda names: _joined_columns(names, settings.user), text=settings.user)
     table, dropped = schema.without_nulls(table, settings.nulls, "the joined table")
     dropped.tell("the joined table")
-    users, others = Users.both(rows.users, Users.of(table[settings.user]))
-    instants = Instants.of(table[table.columns[-1]])
-    cut = Cut.of(instants, settings.timezone, settings.calendar)
-    return replace(rows, users=users), None if cut is None else Batch(others, cut, None)
+    return table
+
+
+def _joined_in_stream(source: Source, settings: Settings) -> pl.DataFrame | None:
+    """Read the joined table beside transactions that are larger than memory; each user and date of a column once."""
+    there: list[str] = []
+
+    def wanted(names: list[str]) -> list[str]:
+        there.extend(names)
+        return [settings.user, *([str(settings.joined)] if settings.joined_in(names) else [])]
+
+    stream = sources.stream(source, wanted, text=settings.user, most=0)
+
+    def column() -> pl.DataFrame:
+        found = pl.DataFrame(schema=stream.schema)
+        for batch in stream.batches():
+            found = pl.concat([found, batch]).unique(maintain_order=True)
+        return found
+
+    return _joined_table(settings, there, column)
 
 
 def _joined_columns(names: list[str], user: str) -> list[str]:

@@ -495,6 +495,143 @@ def bring_together(
 
 
 @njit(nogil=True, cache=True)
+def name_users(part, edges, pages, counts, records, wide, slots, codes, users, users2, sizes, firsts):
+    """Give the users of one partition of full records codes 0, 1, 2 … in order of appearance.
+
+    `edges` to `wide` and `slots` are as for `bring_together`. Written are the code of each record, in order, and for
+    each user the key, the number of records, and the number of the first row. Returns the number of users.
+    """
+    width = _U4 if wide else _U3
+    rows = np.int64(0)
+    for j in range(edges[part], edges[part + 1]):
+        rows += counts[pages[j]]
+    mask = _U1
+    while mask < _U(2 * rows):
+        mask <<= _U1
+    for at in range(mask):
+        slots[at] = -1
+    mask -= _U1
+    count = _U0
+    filled = _U0
+    key2 = _U0
+    for j in range(edges[part], edges[part + 1]):
+        page = _U(pages[j])
+        for i in range(page * _PAGE, page * _PAGE + _U(counts[page])):
+            at = i * width
+            key = records[at]
+            if wide:
+                key2 = records[at + _U3]
+            slot = key & mask
+            code = slots[slot]
+            while code >= 0 and not (users[_U(code)] == key and (not wide or users2[_U(code)] == key2)):
+                slot = (slot + _U1) & mask
+                code = slots[slot]
+            if code < 0:
+                code = np.int32(count)
+                slots[slot] = code
+                users[count] = key
+                if wide:
+                    users2[count] = key2
+                sizes[count] = np.uint32(0)
+                firsts[count] = np.uint32(records[at + _U2] >> _U32)
+                count += _U1
+            sizes[_U(code)] += np.uint32(1)
+            codes[filled] = code
+            filled += _U1
+    return np.int64(count)
+
+
+@njit(nogil=True, cache=True)
+def put_together(part, edges, pages, counts, records, wide, codes, places, days, units, rows):
+    """Write the records of one partition user by user: day, units, and the number of the row.
+
+    `places` has for each user, by code, where its first record goes; it is used up. `days` have 24 bits and a sign.
+    """
+    width = _U4 if wide else _U3
+    j = _U0
+    for k in range(edges[part], edges[part + 1]):
+        page = _U(pages[k])
+        for i in range(page * _PAGE, page * _PAGE + _U(counts[page])):
+            at = i * width
+            code = _U(codes[j])
+            j += _U1
+            place = _U(places[code])
+            places[code] += 1
+            tag = records[at + _U2]
+            days[place] = np.int32(np.int64(tag << _U40) >> np.int64(40))
+            units[place] = np.int64(records[at + _U1])
+            rows[place] = np.uint32(tag >> _U32)
+
+
+@njit(nogil=True, cache=True)
+def lay_together(ends, starts, sizes, order):
+    """Order rows by their users, of whom user u has the stretches ``ends[u - 1]`` to ``ends[u]``.
+
+    Stretch s has ``sizes[s]`` rows from ``starts[s]`` on. `order` has room for the numbers of all rows. Returns how
+    many there are.
+    """
+    at = _U0
+    for s in range(_U(ends[-1]) if ends.size else _U0):
+        first = starts[s]
+        for i in range(sizes[s]):
+            order[at] = np.uint32(first + i)
+            at += _U1
+    return np.int64(at)
+
+
+@njit(nogil=True, cache=True)
+def side_by_side(
+    user, until, stretches, starts, sizes, of_users, kept, days, money, table, origin, span, last, above, short,
+    row, given, ends, periods, units, sums, words,
+):  # fmt: skip
+    """Put the rows of users whose rows stand together already side by side, as `bring_together` does.
+
+    Parameters
+    ----------
+    user, until
+        The users from `user` to before `until`.
+    stretches, starts, sizes
+        The rows of user u are the stretches ``stretches[u - 1]`` to ``stretches[u]``; stretch s has ``sizes[s]`` rows
+        from ``starts[s]`` on.
+    of_users
+        The period of the cohort that each user is given from outside, or −1; empty where nobody is given one.
+    kept
+        Which rows count; empty where all do.
+    days, money
+        Of each row.
+    table, origin, span, last, above, short, row, given, ends, periods, units, sums, words
+        As for `bring_together`; ``table[day - origin]`` is there for every day. `row` is the number of the user.
+
+    Returns
+    -------
+    int
+        The number of users.
+    """
+    count = _U0
+    filled = _U0
+    for u in range(_U(user), _U(until)):
+        row[count] = np.uint32(u)
+        given[count] = of_users[u] if of_users.size > 0 else np.int32(-1)
+        for s in range(_U(stretches[u - _U1]) if u > _U0 else _U0, _U(stretches[u])):
+            first = _U(starts[s])
+            for i in range(first, first + _U(sizes[s])):
+                t = table[_U(np.int64(days[i]) - origin)]
+                x = money[i]
+                if t > last or x <= above or (kept.size > 0 and not kept[i]):
+                    continue
+                if short:
+                    sums[count * _U(span) + _U(t)] += x
+                    words[count] |= _U1 << _U(t)
+                else:
+                    periods[filled] = t
+                    units[filled] = x
+                    filled += _U1
+        ends[count] = np.int64(filled)
+        count += _U1
+    return np.int64(count)
+
+
+@njit(nogil=True, cache=True)
 def net(
     count, row, given, ends, periods, units, span, short, signed, clip, tally, sums, words,
     offsets, size, cells, firsts, cohort, start, period, active, amount,

@@ -2,9 +2,11 @@
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import NamedTuple, TypeVar
+from itertools import pairwise
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -12,16 +14,18 @@ from numpy.typing import NDArray
 
 from cohortlib import kernels
 from cohortlib.activity import Activity, Histogram
-from cohortlib.errors import DataError, warn
+from cohortlib.errors import DataError, SchemaError, warn
 from cohortlib.partitions import Meter, shared_out
+from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
 from cohortlib.periods import Calendar
 from cohortlib.records import Form, Records
-from cohortlib.schema import Ints, Users
+from cohortlib.schema import SECRET, Cut, Ints, Keys, Users
 from cohortlib.settings import Settings
 
 _Result = TypeVar("_Result")
 
 GROUP = 1 << 15  # rows that a worker nets at a time
+_GIVEN = "given"
 _SHORT = 1 << 25  # sums of users by periods that may lie side by side; only those of users who are there are touched
 
 
@@ -108,8 +112,8 @@ class Netting(ABC):
         """Put everybody one after the other; give the column of users in which each has a row."""
 
     @abstractmethod
-    def name(self, row: int) -> str:
-        """Name the user of a row that a tally tells."""
+    def suspect(self, kind: int) -> str:
+        """Name a user whom the tallies count, of those early (5) or those given two cohorts (6)."""
 
     def tally(self) -> Ints:
         """Count what is met on one thread: see ``kernels.net``."""
@@ -142,7 +146,7 @@ class Netting(ABC):
     def _tell(self) -> None:
         early, late, twice, unlisted, known = np.sum(self.tallies, axis=0)[:5].tolist()
         if twice or (early and self.settings.before_joined == "error"):
-            user = self.name(min(tally[6 if twice else 5] for tally in self.tallies if tally[6 if twice else 5]) - 1)
+            user = self.suspect(6 if twice else 5)
             if twice:
                 raise DataError(
                     f"joined gives users more than one period, in {twice:,} rows, among them user {user!r}; expected "
@@ -175,8 +179,9 @@ class RecordsNetting(Netting):
         """Number of stretches of partitions."""
         return len(self._groups)
 
-    def name(self, row: int) -> str:
-        """Name the user of a row that was filed."""
+    def suspect(self, kind: int) -> str:
+        """Name the user of the first such row that was filed."""
+        row = min(int(tally[kind]) for tally in self.tallies if tally[kind]) - 1
         return str(Users(self._texts).text(np.array([row], np.uint32))[0])
 
     @property
@@ -216,3 +221,204 @@ class RecordsNetting(Netting):
 
         parts: dict[int, Activity] = reduce(operator.or_, self.net(work, workers))
         return Activity.chained([parts[group] for group in sorted(parts)]), self._texts
+
+
+class Shelf(Protocol):
+    """Parts of disjoint users, in memory or on disk."""
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+
+    def size(self, cut: int) -> int:
+        """Give about the number of rows of a part."""
+
+    def load(self, cut: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
+        """Give a part, with more columns than the key, the day and the units."""
+
+    @property
+    def text(self) -> bool:
+        """Whether keys have two words."""
+
+    @property
+    def cuts(self) -> Sequence[tuple[int, int]]:
+        """The least and the greatest first word of a key in each part."""
+
+    @property
+    def asked(self) -> Sequence[str]:
+        """The columns of rows that `kept` looks at."""
+
+    def kept(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows count; empty where all do."""
+
+
+class PartsNetting(Netting):
+    """Parts, one after the other; no row lies outside of the `days`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        grid: Grid,
+        meter: Meter,
+        shelf: Shelf,
+        days: tuple[int, int],
+        given: "Given | None" = None,
+    ) -> None:
+        super().__init__(settings, grid, meter)
+        self._shelf, self._given = shelf, given
+        self._origin = days[0]
+        every = np.arange(days[0], days[1] + 1, dtype=np.int64)
+        self._table = (settings.calendar.ordinals(every) - grid.origin).astype(np.int32)
+        self._early: list[str] = []
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return self._shelf.count
+
+    def suspect(self, kind: int) -> str:
+        """Name the first such user, as text."""
+        return min(self._early) if kind == 5 or self._given is None else self._given.one_of_them
+
+    def take(self, groups: Iterator[int], sums: Histogram | None = None) -> Iterator[tuple[int, Activity]]:
+        """Net parts, a piece at a time."""
+        for group in groups:
+            for activity in self._netted(self._loaded(group, named=self._given is not None), sums):
+                yield group, activity
+            self.meter.add(self._shelf.size(group))
+
+    def everybody(self, workers: int) -> tuple[Activity, pl.Series]:
+        """Put everybody one after the other, in the order of the parts."""
+
+        def work(groups: Iterator[int]) -> dict[int, tuple[Activity, pl.Series]]:
+            found = {}
+            for group in groups:
+                found[group] = self.one(group)
+                self.meter.add(self._shelf.size(group))
+            return found
+
+        parts: dict[int, tuple[Activity, pl.Series]] = reduce(operator.or_, self.net(work, workers))
+        people, names = zip(*(parts[group] for group in sorted(parts)), strict=True)
+        users = Activity.chained(list(people))
+        return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), pl.concat(names)
+
+    def one(self, group: int) -> tuple[Activity, pl.Series]:
+        """Put the users of one part one after the other, and name them."""
+        part = self._loaded(group, named=True)
+        users = Activity.chained([activity.copy() for activity in self._netted(part, None)])
+        names = part.part.users[USER][users.row]
+        return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), names
+
+    def _loaded(self, group: int, *, named: bool) -> "_Loaded":
+        wanted = ([KEY, KEY2] if self._shelf.text else [KEY]) if self._given is not None else []
+        part = self._shelf.load(group, users=[*wanted, *[USER] * named], rows=self._shelf.asked)
+        kept = self._shelf.kept(part.rows)
+        if self._given is None:
+            return _Loaded(part, np.empty(0, np.int32), kept)
+        low, high = self._shelf.cuts[group]
+        theirs = self._given.users.filter(pl.col(KEY).is_between(low, high))
+        with_given = part.users.join(theirs.drop(USER), on=wanted, how="left", maintain_order="left")
+        others = theirs.join(part.users, on=wanted, how="anti").with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
+        users = pl.concat([with_given, others.select(with_given.columns)])
+        stretches = part.stretches
+        ends = np.append(stretches.ends, np.full(others.height, stretches.sizes.size, np.int64))
+        given = users[_GIVEN].fill_null(-1).to_numpy()
+        return _Loaded(Part(users, part.rows, replace(stretches, ends=ends)), given, kept)
+
+    def _netted(self, loaded: "_Loaded", sums: Histogram | None) -> Iterator[Activity]:
+        """Net the users of a part; each piece lasts until the next."""
+        part, given, kept = loaded
+        tally = self.tally()
+        stretches = part.stretches
+        days, units = (np.ascontiguousarray(part.rows[name].to_numpy()) for name in (DAY, UNITS))
+        # A piece ends before the user with whom it would have too many rows, or too many users.
+        weight = np.maximum(np.diff(stretches.until(), prepend=0), 1)
+        until = np.cumsum(weight)
+        cuts = np.unique(
+            np.append(np.searchsorted(until, np.arange(0, until[-1] if until.size else 0, GROUP)), until.size)
+        )
+        most = int(np.diff(np.append(0, until)[cuts]).max(initial=1))
+        bench = Bench(most, self.settings, self.grid, sums)
+        for user, end in pairwise(cuts.tolist()):
+            count = kernels.side_by_side(
+                user, end, stretches.ends, stretches.starts, stretches.sizes, given, kept, days, units,
+                self._table, np.int64(self._origin), self.grid.span, self.grid.span - 1, bench.above, bench.short,
+                bench.row, bench.given, bench.ends, bench.periods, bench.units, bench.totals, bench.words,
+            )  # fmt: skip
+            yield bench.net(count, tally)
+        if tally[5]:
+            self._early.append(str(part.users[USER][int(tally[5]) - 1]))
+
+    def end(self) -> None:
+        """Tell of users who were given two cohorts, too."""
+        if self._given is not None:
+            self.tally()[2] = self._given.twice
+        super().end()
+
+
+class Given(NamedTuple):
+    """Users who are given a cohort, each once: the key, the user, and the period `given`.
+
+    So many rows gave a user another one than the first; `one_of_them` is such a user.
+    """
+
+    users: pl.DataFrame
+    twice: int
+    one_of_them: str
+
+
+@dataclass(frozen=True)
+class People:
+    """How users are told apart: kept as "Int64", "UInt64" or "String", and given keys by a secret.
+
+    `whole` says that they came as whole numbers, of whatever width.
+    """
+
+    kind: str
+    secret: Keys
+    whole: bool
+
+    @classmethod
+    def of(cls, kind: pl.DataType, name: str, secret: Keys = SECRET) -> "People":
+        """Choose by the type of a column, of which any part must be kept the same way."""
+        users = Users.of(pl.Series(name, [], dtype=kind))
+        text = users.series.dtype not in (pl.Int64, pl.UInt64) or not (Users.alike(kind) or kind == pl.Null)
+        return cls("String" if text else str(users.series.dtype), secret, users.whole)
+
+    @property
+    def text(self) -> bool:
+        """Whether keys have two words."""
+        return self.kind == "String"
+
+    def users(self, column: pl.Series) -> Users:
+        """Take some users."""
+        return Users(column.cast(_KINDS[self.kind]), self.whole, self.secret)
+
+    def given(self, table: pl.DataFrame, cut: Cut, calendar: Calendar, origin: int) -> Given:
+        """Key a table of users and dates, which the cut is of."""
+        column = table.to_series(0)
+        theirs = Users.of(column)
+        if theirs.whole != self.whole:
+            raise SchemaError(
+                f"the users are {self.kind} in the transactions and {column.dtype} in joined ({column[0]!r}); expected "
+                "the same type in both. Hint: cast one of them"
+            )
+        users = self.users(column)
+        key, key2 = users.keys(0, len(users))
+        keys = {KEY: key} | ({KEY2: key2} if self.text else {})
+        periods = (calendar.ordinals(cut.local_days(0, len(users)).astype(np.int64)) - origin).astype(np.int32)
+        frame = pl.DataFrame(keys | {USER: users.series.alias(""), _GIVEN: periods})
+        first = frame.unique([*keys], keep="first", maintain_order=True)
+        other = frame.join(first, on=[*keys]).filter(pl.col(_GIVEN) != pl.col(f"{_GIVEN}_right"))
+        return Given(first, other.height, str(other[USER][0]) if other.height else "")
+
+
+_KINDS: dict[str, type[pl.DataType]] = {"Int64": pl.Int64, "UInt64": pl.UInt64, "String": pl.String}
+
+
+class _Loaded(NamedTuple):
+    """A part as it is netted: the period that each user is given, or −1; and which rows count."""
+
+    part: Part
+    given: NDArray[np.int32]
+    kept: NDArray[np.bool_]

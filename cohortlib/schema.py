@@ -49,6 +49,8 @@ class Users:
     series: pl.Series
     whole: bool = False
     """Whether the ids were integers, of whatever width."""
+    secret: Keys = field(default_factory=lambda: SECRET, repr=False, compare=False)
+    """What the keys are drawn by."""
 
     @classmethod
     def of(cls, column: pl.Series) -> "Users":
@@ -105,7 +107,7 @@ class Users:
         """Give `count` rows from `first` on a key of one word, or of two where the ids are text."""
         keys = np.empty(count, np.uint64)
         if not self.wide:
-            kernels.mix_integers(self._ids(first, count).view(np.int64), SECRET, keys)
+            kernels.mix_integers(self._ids(first, count).view(np.int64), self.secret, keys)
             return keys, np.empty(0, np.uint64)
         keys2 = np.empty(count, np.uint64)
         at = -first
@@ -113,7 +115,7 @@ class Users:
             begin, end = max(at, 0), min(at + views.size // 2, count)
             if begin < end:
                 rows = np.arange(begin - at, end - at, dtype=np.uint32)
-                kernels.fingerprint_strings(views, memory, bases, rows, SECRET, keys[begin:end], keys2[begin:end])
+                kernels.fingerprint_strings(views, memory, bases, rows, self.secret, keys[begin:end], keys2[begin:end])
             at += views.size // 2
         return keys, keys2
 
@@ -126,7 +128,7 @@ class Users:
         """Give `count` rows of integer ids a key of so many bits, on top of a word; None where ids do not fit."""
         keys = np.empty(count, np.uint64)
         ids = self._ids(first, count).view(np.int64)
-        return None if kernels.mix_narrow(ids, np.int64(base), bits, SECRET, keys) else keys
+        return None if kernels.mix_narrow(ids, np.int64(base), bits, self.secret, keys) else keys
 
     @cached_property
     def _ids(self) -> _Numbers:

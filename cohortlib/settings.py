@@ -1,12 +1,13 @@
 """What the caller of a Termina table asked for, checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from cohortlib import schema
+from cohortlib import memory, schema
 from cohortlib.errors import SettingError, listed, one_of
 from cohortlib.partitions import Progress, check_progress, workers_for
 from cohortlib.periods import Calendar, Freq, check_zone, span
@@ -39,6 +40,7 @@ class Settings:
     decimals: int = 6
     threads: int | None = None
     progress: Progress | None = None
+    max_memory: int | str | None = None
 
     def __post_init__(self) -> None:
         names = {"user": self.user, "timestamp": self.timestamp, "amount": self.amount}
@@ -56,6 +58,7 @@ class Settings:
         workers_for(self.threads)
         check_progress(self.progress)
         check_zone(self.timezone)
+        memory.budget(self.max_memory)
         first, last = self.edges()
         if first is not None and last is not None and first > last:
             raise SettingError(f"start={self.start!r} lies after end={self.end!r}; expected start before end")
@@ -71,6 +74,19 @@ class Settings:
         return [self.user, self.timestamp, self.amount]
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """What rows are read by: the arguments of :func:`cohortlib.schema.transactions` beside the columns."""
+        return {"nulls": self.nulls, "decimals": self.decimals, "zone": self.timezone, "calendar": self.calendar}
+
+    def joined_in(self, columns: Sequence[str]) -> bool:
+        """Tell whether `joined` names one of some columns."""
+        return isinstance(self.joined, str) and self.joined in columns
+
+    def wanted(self, columns: Sequence[str]) -> list[str]:
+        """Name what is to be read of some columns."""
+        return [*self.roles, *([str(self.joined)] if self.joined_in(columns) else [])]
+
+    @property
     def scale(self) -> int:
         """Units of money in one."""
         return int(10**self.decimals)
@@ -83,6 +99,11 @@ class Settings:
     def ordinal(self, day: int) -> int:
         """Give the period of a day (since 1970-01-01)."""
         return int(self.calendar.ordinals(np.array([day]))[0])
+
+    @property
+    def budget(self) -> int:
+        """Bytes that may be taken."""
+        return memory.budget(self.max_memory)
 
     def edges(self) -> tuple[int | None, int | None]:
         """Give the ordinals that `start` and `end` name."""

@@ -4,7 +4,7 @@ import glob
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -66,20 +66,43 @@ def read(source: Source, wanted: Chooser, *, text: str, number: str | None = Non
 class Stream(NamedTuple):
     """A table that comes in batches.
 
-    `schema` has the types of its columns, `rows` is the number of its rows; `source` can be read once more.
+    `schema` has the types of its columns, `rows` is the number of its rows, if that is known; `source` can be read once
+    more.
     """
 
     source: Source
     schema: pl.Schema
-    rows: int
+    rows: int | None
     batches: Callable[[], Iterator[pl.DataFrame]]
 
+    def begun(self, most: int) -> "Stream":
+        """Read so many bytes; if that is all, it is a frame from now on."""
+        rest = self.batches()
+        begin: list[pl.DataFrame] = []
+        size = 0
+        for batch in rest:
+            begin.append(batch)
+            size += int(batch.estimated_size())
+            if size > most:
+                return self._replace(batches=lambda: chain(begin, rest))
+        return _in_memory(pl.concat(begin) if begin else pl.DataFrame(schema=self.schema))
 
-def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> Stream:
+
+def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = None, most: int | None = None) -> Stream:
     """Read some columns batch by batch: Parquet as it is decoded, anything else once it is read.
 
-    The parameters are those of :func:`read`.
+    The other parameters are those of :func:`read`.
+
+    Parameters
+    ----------
+    most
+        Bytes that may be taken, if there is a bound: then a lazy frame, and large CSV files, are not read at once, and
+        nobody knows how many rows will come. Such batches can be asked for once.
     """
+    if isinstance(source, pl.LazyFrame) and most is not None:
+        with _unreadable("the lazy frame"):
+            lazy = _selected(source, wanted)
+            return Stream(source, lazy.collect_schema(), None, lambda: _from_lazy(lazy, "the lazy frame"))
     if isinstance(source, str | Path):
         found, names = named_files(str(source), "Parquet or CSV files")
         if all(name.endswith(PARQUET) for name in names):
@@ -88,8 +111,33 @@ def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = N
                 lazy = _selected(_scan_parquet(found), wanted)
                 rows = lazy.select(pl.len()).collect().item()
                 return Stream(source, lazy.collect_schema(), rows, lambda: _batches(lazy, what, found, wanted))
-    frame = read(source, wanted, text=text, number=number)
+        if most is not None and all(name.endswith(CSV) for name in names) and _expanded(found) > most // 4:
+            lazy = _selected(_scan_csv(str(source), found, text, number), wanted)
+            _check_dates(str(source), found, lazy.collect_schema())
+            return Stream(source, lazy.collect_schema(), None, lambda: _from_csv(lazy, str(source), found, number))
+    return _in_memory(read(source, wanted, text=text, number=number))
+
+
+def _in_memory(frame: pl.DataFrame) -> Stream:
     return Stream(frame, frame.schema, frame.height, lambda: frame.iter_slices(_SLICE))
+
+
+def _from_lazy(frame: pl.LazyFrame, what: str) -> Iterator[pl.DataFrame]:
+    with _unreadable(what):
+        yield from frame.collect_batches(maintain_order=True)
+
+
+def _from_csv(frame: pl.LazyFrame, path: str, found: list[str], number: str | None) -> Iterator[pl.DataFrame]:
+    try:
+        yield from _from_lazy(frame, repr(path))
+    except SourceError:
+        _check_numbers(path, found, number)
+        raise
+
+
+def _expanded(found: list[str]) -> int:
+    """Give about the bytes of text in some files, which may be packed."""
+    return sum(Path(file).stat().st_size * (1 if file.lower().endswith(".csv") else 5) for file in found)
 
 
 def _batches(frame: pl.LazyFrame, what: str, found: list[str], wanted: Chooser) -> Iterator[pl.DataFrame]:
@@ -197,7 +245,9 @@ def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl
     )
 
 
-def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+def _scan_csv(path: str, found: list[str], text: str, number: str | None) -> pl.LazyFrame:
+    """Scan CSV files: users as text, amounts as floats, dates as they are written."""
+
     def scan(types: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
         return pl.scan_csv(found, glob=False, try_parse_dates=True, schema_overrides=types)
 
@@ -208,29 +258,54 @@ def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: s
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(f"{path!r} cannot be read: {first_line(error)}") from error
     types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
+    return scan({name: kind for name, kind in types.items() if name in there})
+
+
+def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
+    scan = _scan_csv(path, found, text, number)
     try:
-        frame = _collect(scan({name: kind for name, kind in types.items() if name in there}), wanted, repr(path))
-        for name in frame.select(temporal()).columns:
-            # polars reads 01/02/2026 as the first of February; whoever wrote it may not have meant that.
-            # One form is read for the whole column, so the first value shows it.
-            written = scan({name: pl.String}).select(by_name(name)).drop_nulls().head(1).collect().to_series()
-            if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
-                raise SchemaError(
-                    f"column {name!r} of {path!r} holds dates such as {written[0]!r}, which can be read in more than "
-                    "one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
-                )
-        # Without a row there is nothing to tell the types from.
-        return frame if frame.height else pl.DataFrame(schema=dict.fromkeys(frame.columns, pl.Null))
+        frame = _collect(scan, wanted, repr(path))
+        _check_dates(path, found, frame.schema)
     except SourceError:
-        if number is not None:
-            raw = _collect(scan({number: pl.String}), lambda _: [number], repr(path))[number]
-            bad = raw.filter(raw.is_not_null() & raw.cast(pl.Float64, strict=False).is_null())
-            if len(bad):
-                raise SchemaError(
-                    f"column {number!r} of {path!r} holds text in {len(bad):,} rows, such as {bad[0]!r}; expected "
-                    "numbers such as 12.5"
-                ) from None
+        _check_numbers(path, found, number)
         raise
+    # Without a row there is nothing to tell the types from.
+    return frame if frame.height else pl.DataFrame(schema=dict.fromkeys(frame.columns, pl.Null))
+
+
+def _as_written(found: list[str], name: str) -> pl.LazyFrame:
+    """Scan a column of CSV files as text."""
+    return pl.scan_csv(found, glob=False, schema_overrides={name: pl.String}).select(by_name(name)).drop_nulls()
+
+
+def _check_dates(path: str, found: list[str], columns: pl.Schema) -> None:
+    """Refuse dates that can be read in two ways.
+
+    polars reads 01/02/2026 as the first of February; whoever wrote it may not have meant that. One form is read for the
+    whole column, so the first value shows it.
+    """
+    for name in pl.DataFrame(schema=columns).select(temporal()).columns:
+        written = _as_written(found, name).head(1).collect().to_series()
+        if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
+            raise SchemaError(
+                f"column {name!r} of {path!r} holds dates such as {written[0]!r}, which can be read in more than "
+                "one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
+            )
+
+
+def _check_numbers(path: str, found: list[str], number: str | None) -> None:
+    """Say what it was, where amounts cannot be read as numbers."""
+    if number is None:
+        return
+    plain = pl.col(number)
+    wrong = _as_written(found, number).filter(plain.cast(pl.Float64, strict=False).is_null())
+    with _unreadable(repr(path)):
+        bad = wrong.select(count=pl.len(), example=plain.first()).collect().row(0)
+    if bad[0]:
+        raise SchemaError(
+            f"column {number!r} of {path!r} holds text in {bad[0]:,} rows, such as {bad[1]!r}; expected "
+            "numbers such as 12.5"
+        ) from None
 
 
 def first_line(error: BaseException) -> str:

@@ -14,8 +14,6 @@ PACKAGE = Path(cohortlib.__file__).parent
 # From the ground up: each may import what stands before it.
 ORDER = [
     "errors",
-    "memory",
-    "storage",
     "secrecy",
     "transport",
     "exchange",
@@ -27,9 +25,14 @@ ORDER = [
     "texts",
     "partitions",
     "records",
+    "memory",
+    "storage",
     "settings",
     "activity",
+    "parts",
     "netting",
+    "stores",
+    "spilling",
     "cohorts",
     "metrics",
     "termina.fields",

@@ -224,6 +224,7 @@ def sums(
     decimals: int = 6,
     threads: int | None = None,
     progress: Progress | None = None,
+    max_memory: int | str | None = None,
 ) -> Sums:
     """Compute the sums behind the cohort table of some users, to be added to those of others.
 
@@ -232,7 +233,7 @@ def sums(
     Parameters
     ----------
     transactions, user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, nulls, \
-    decimals, threads, progress
+    decimals, threads, progress, max_memory
         As for :func:`cohortlib.termina.cohorts`, whose `start`, `end` and `complete_only` are asked of the sum: see
         :meth:`Sums.cohorts`.
 
@@ -264,9 +265,11 @@ def sums(
     settings = Settings(
         user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
         refunds=refunds, joined=joined, before_joined=before_joined, nulls=nulls, decimals=decimals,
-        threads=threads, progress=progress,
+        threads=threads, progress=progress, max_memory=max_memory,
     )  # fmt: skip
-    return added_up(Question.of(transactions, settings, whole=False, beyond=joined is not None))
+    asked = Question.of(transactions, settings, whole=False, beyond=joined is not None)
+    with asked as question:
+        return added_up(question)
 
 
 def added_up(question: Question) -> Sums:

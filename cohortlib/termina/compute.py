@@ -44,6 +44,7 @@ def cohorts(
     decimals: int = 6,
     threads: int | None = None,
     progress: Progress | None = None,
+    max_memory: int | str | None = None,
 ) -> pl.DataFrame:
     """Compute the cohort table: one row for each cohort and age.
 
@@ -53,8 +54,9 @@ def cohorts(
     Parameters
     ----------
     transactions
-        One row per money movement: a polars DataFrame or LazyFrame, the path or glob of Parquet or CSV files, or an
-        object with the Arrow PyCapsule interface (pandas, pyarrow, a DuckDB relation).
+        One row per money movement: a polars DataFrame or LazyFrame, the path or glob of Parquet or CSV files, an object
+        with the Arrow PyCapsule interface (pandas, pyarrow, a DuckDB relation), or what :func:`cohortlib.prepare` made
+        of these, or the path of its folder.
     user, timestamp, amount
         Names of the columns: the user (integer, string or categorical), the instant (Date or Datetime), the amount
         (float, integer or Decimal; negative is a refund).
@@ -85,6 +87,10 @@ def cohorts(
         Number of threads; all cores by default. The result does not depend on it.
     progress
         Called with the number of rows done and of all rows, now and then, one call at a time, from any thread.
+    max_memory
+        Bytes that may be taken, or a text such as ``"4GB"`` or ``"512MiB"``; 60 % of what is free by default. Rows that
+        would take more go to the folder of temporary files (``TMPDIR``) for the time being, by partition of users. The
+        result does not depend on it.
 
     Returns
     -------
@@ -135,11 +141,12 @@ def cohorts(
         user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
         refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
+        max_memory=max_memory,
     )  # fmt: skip
-    question = Question.of(transactions, settings, whole=False)
-    if not question.span:
-        return pl.DataFrame(schema=COHORTS)
-    return tabulated(question.sums(), question.grid, settings)
+    with Question.of(transactions, settings, whole=False) as question:
+        if not question.span:
+            return pl.DataFrame(schema=COHORTS)
+        return tabulated(question.sums(), question.grid, settings)
 
 
 def customer_cohorts(
@@ -231,10 +238,10 @@ def customer_cohorts(
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
     )  # fmt: skip
     _check(basis, rows, top_n, rank_by)
-    question = Question.of(transactions, settings, whole=True)
-    if not question.span:
-        return pl.DataFrame(schema=CUSTOMER_COHORTS)
-    everybody = Customers.of(question, basis)
+    with Question.of(transactions, settings, whole=True, bounded=False) as question:
+        if not question.span:
+            return pl.DataFrame(schema=CUSTOMER_COHORTS)
+        everybody = Customers.of(question, basis)
     return everybody.written(everybody.chosen(top_n, rank_by), dense=rows == "dense")
 
 
@@ -306,8 +313,7 @@ def sink_customer_cohorts(
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
     )  # fmt: skip
     _check(basis, rows, top_n, rank_by)
-    with replacing(Path(path)) as stream:
-        question = Question.of(transactions, settings, whole=True)
+    with replacing(Path(path)) as stream, Question.of(transactions, settings, whole=True, bounded=False) as question:
         if not question.span:
             pl.DataFrame(schema=CUSTOMER_COHORTS).write_parquet(stream)
             return

@@ -1,0 +1,215 @@
+"""From rows, batch by batch, to runs of parts: in memory as long as they fit, else on disk."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from polars.selectors import by_name
+
+from cohortlib.netting import People
+from cohortlib.partitions import Meter, bits_for, on_threads
+from cohortlib.parts import Part, clustered
+from cohortlib.records import Batch, Filing, Records
+from cohortlib.schema import Amounts, Dropped, Transactions, transactions
+from cohortlib.settings import Settings
+from cohortlib.stores import Filed, new_run, write_part
+
+_PART = 1 << 20  # rows that a part should have
+_SMALL = 1 << 16
+_ROWS = 1 << 28  # that there may be where nobody knows
+_ARENA = 0.4  # of the memory, for the rows that are being gathered
+
+
+class Rows(NamedTuple):
+    """Some rows: the three columns, and the others that are kept."""
+
+    told: Transactions
+    extras: pl.DataFrame | None
+
+
+def rows_of(batches: Iterable[pl.DataFrame], settings: Settings, people: People, keep: Sequence[str]) -> Iterator[Rows]:
+    """Take the three columns of each batch, and those to be kept."""
+    for frame in batches:
+        told = transactions(frame, *settings.roles, **settings.reading)
+        kept = frame.drop_nulls(settings.roles) if told.dropped.count else frame
+        users = people.users(kept[settings.user])
+        yield Rows(replace(told, users=users), kept.select(by_name(*keep)) if keep else None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How runs are made.
+
+    Parameters
+    ----------
+    budget
+        Bytes that may be taken.
+    workers
+        Number of threads.
+    wide
+        Whether keys have two words.
+    named
+        Whether users are kept, beside their keys.
+    rows
+        The number of rows that will come, where it is known.
+    """
+
+    budget: int
+    workers: int
+    wide: bool
+    named: bool
+    rows: int | None
+
+    @property
+    def bits(self) -> int:
+        """How many top bits of the key tell the part."""
+        a_part = min(max(self.budget // (400 * self.workers), _SMALL), _PART)
+        return min(max(1, (self.rows or _ROWS) // a_part), 1 << 10).bit_length() - 1
+
+    def capacity(self, extras: int) -> int:
+        """Give the rows of a run, with so many bytes in each beside the record."""
+        rows = int(self.budget * _ARENA) // ((32 if self.wide else 24) + 4 + extras)
+        return min(max(rows, _SMALL), self.rows or rows, 2**31)
+
+
+@dataclass
+class Told:
+    """What is to be known of all rows, once they have been gathered."""
+
+    days: list[tuple[int, int]] = field(default_factory=list)
+    last_day: int | None = None
+    magnitude: int = 0
+    rows: int = 0
+    dropped: Dropped = field(default_factory=Dropped)
+    amounts: Amounts | None = None
+
+    def add(self, rows: Transactions) -> None:
+        """Take note of some rows."""
+        self.dropped += rows.dropped
+        self.amounts = rows.amounts
+        if rows.last_day is not None:
+            self.last_day = rows.last_day if self.last_day is None else max(self.last_day, rows.last_day)
+        if rows.cut is not None:
+            self.days.append(rows.cut.days)
+            self.rows += len(rows.users)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Parts in memory: no run came after the first."""
+
+    parts: list[Part]
+    cuts: list[tuple[int, int]]
+    text: bool
+    asked: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return len(self.parts)
+
+    def size(self, cut: int) -> int:
+        """Give the number of rows of a part."""
+        return self.parts[cut].rows.height
+
+    def load(self, cut: int, *, users: Iterable[str] = (), rows: Iterable[str] = ()) -> Part:
+        """Give a part, with all columns that it has."""
+        return self.parts[cut]
+
+    def kept(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """All rows count."""
+        return np.empty(0, np.bool_)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Rows of one run, and whether none come after."""
+
+    records: Records
+    bits: int
+    extras: pl.DataFrame | None
+    names: pl.Series | None
+    last: bool
+
+    def parts(self, plan: Plan) -> list[range]:
+        """Give the partitions of each part."""
+        each = 1 << self.bits - plan.bits
+        sizes = np.add.reduceat(self.records.sizes, np.arange(0, 1 << self.bits, each))
+        return [range(p * each, (p + 1) * each) for p in np.flatnonzero(sizes).tolist()]
+
+    def part(self, partitions: range) -> Part:
+        """Bring the rows of each user together."""
+        return clustered(self.records, partitions, self.extras, self.names)
+
+
+def gathered(batches: Iterable[Rows], plan: Plan, told: Told, meter: Meter | None) -> Iterator[Gathered]:
+    """Gather rows as long as there is room, again and again."""
+    source = iter(batches)
+    pending: list[Rows] = []
+    while first := pending.pop() if pending else next(source, None):
+        extras: list[pl.DataFrame] = []
+        names: list[pl.Series] = []
+        capacity = max(plan.capacity(_bytes(first, plan)), len(first.told.users))
+        bits = max(plan.bits, bits_for(capacity))
+
+        def taken(first: Rows, capacity: int, extras: list[pl.DataFrame], names: list[pl.Series]) -> Iterator[Batch]:
+            filled = 0
+            for rows in chain([first], source):
+                filled += len(rows.told.users)
+                if filled > capacity:
+                    pending.append(rows)
+                    return
+                told.add(rows.told)
+                if rows.told.cut is not None:
+                    if rows.extras is not None:
+                        extras.append(rows.extras)
+                    if plan.named:
+                        names.append(rows.told.users.series.alias(""))
+                    yield Batch(rows.told.users, rows.told.cut, rows.told.amounts)
+
+        filing = Filing(capacity, bits, plan.workers, wide=plan.wide)
+        filing.add(taken(first, capacity, extras, names), meter)
+        told.magnitude += filing.total
+        records = filing.records()
+        if told.magnitude >= 2**63 and told.amounts is not None:
+            raise told.amounts.too_large()
+        if records is not None:
+            yield Gathered(
+                records, bits,
+                pl.concat(extras, rechunk=True) if extras else None,
+                pl.concat(names, rechunk=True) if names else None,
+                last=not pending,
+            )  # fmt: skip
+        del filing, records
+
+
+def kept(run: Gathered, plan: Plan) -> Kept:
+    """Keep the parts of the only run in memory."""
+    ranges = run.parts(plan)
+    step = 1 << 64 - run.bits
+    cuts = [(part.start * step, part.stop * step - 1) for part in ranges]
+    return Kept(on_threads(plan.workers, run.part, ranges), cuts, plan.wide)
+
+
+def written(run: Gathered, plan: Plan, folder: Path) -> list[Filed]:
+    """Write the parts of a run."""
+    name = new_run()
+
+    def write(numbered: tuple[int, range]) -> Filed:
+        number, partitions = numbered
+        return write_part(folder, f"{name}-{number:04}", run.part(partitions))
+
+    return on_threads(plan.workers, write, list(enumerate(run.parts(plan))))
+
+
+def _bytes(rows: Rows, plan: Plan) -> int:
+    """Give the bytes that a row takes beside its record."""
+    height = max(len(rows.told.users), 1)
+    extras = 0 if rows.extras is None else rows.extras.estimated_size()
+    names = rows.told.users.series.estimated_size() + 8 * height if plan.named else 0
+    return int(2 * (extras + names) // height)

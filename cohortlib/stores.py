@@ -1,0 +1,383 @@
+"""Parts on disk: the one format of the prepared form, of a state, and of what is spilled.
+
+A folder holds runs; a run holds parts, by ascending key, and no user stands twice in it. A part is two Parquet files,
+``<run>-<part>.users.parquet`` and ``<run>-<part>.rows.parquet``, with the columns that :mod:`cohortlib.parts` names. A
+user may stand in several runs: the rows of all of them count. The manifest, ``cohortlib.json``, names all files and
+tells what was asked for; it is replaced at once, so a folder is always whole, whatever happened to who wrote it.
+``docs/scale.md`` describes the format.
+"""
+
+import json
+import re
+import secrets as chance
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib import storage
+from cohortlib.errors import CohortlibError, SettingError, SourceError, listed
+from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
+from cohortlib.schema import Keys
+from cohortlib.sources import Source, first_line
+
+VERSION = 1
+MANIFEST = "cohortlib.json"
+_FORMAT = "cohortlib parts"
+_FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows)\.parquet|sums-[0-9a-f]{8}\.parquet")
+
+
+@dataclass(frozen=True)
+class Filed:
+    """A part on disk: the start of its files' names, its size, and the first words of its least and greatest key."""
+
+    name: str
+    users: int
+    rows: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder holds, and what its rows were read by."""
+
+    user: str = "user_id"
+    timestamp: str = "timestamp"
+    amount: str = "amount"
+    keep: tuple[str, ...] = ()
+    timezone: str = "UTC"
+    decimals: int = 6
+    nulls: str = "error"
+    kind: str = "Int64"
+    """How users are kept: as "Int64", "UInt64" or "String"."""
+    whole: bool = True
+    """Whether users were whole numbers, of whatever width."""
+    secret: tuple[int, ...] = ()
+    """What the keys of users are drawn by."""
+    bits: int = 0
+    """As many top bits of the key tell where a part may begin."""
+    rows: int = 0
+    first_day: int = 0
+    final_day: int = -1
+    """Of the rows kept; local days since 1970-01-01."""
+    last_day: int | None = None
+    """Of all rows, kept or not."""
+    magnitude: int = 0
+    """Σ |units|."""
+    dropped: int = 0
+    runs: tuple[tuple[Filed, ...], ...] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    """What a state needs beside its rows."""
+
+    @property
+    def text(self) -> bool:
+        """Whether users are text: then their keys have two words."""
+        return self.kind == "String"
+
+    @property
+    def key_secret(self) -> Keys:
+        """The secret as the kernels take it."""
+        return np.array(self.secret, np.uint64)
+
+    def text_of(self) -> str:
+        """Write the manifest."""
+        told = asdict(self) | {"magnitude": str(self.magnitude)}
+        return json.dumps({"format": _FORMAT, "version": VERSION} | told, indent=1)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read the manifest of a folder.
+
+        Raises
+        ------
+        SourceError
+            Where there is none, or one of another version.
+        """
+        file = folder / MANIFEST
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SourceError(
+                f"the folder {str(folder)!r} has no {MANIFEST}; expected one that cl.prepare or State.build has "
+                "written to its end. Hint: for a folder of Parquet files give a glob, such as 'folder/*.parquet'"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
+        if not isinstance(told, dict) or told.pop("format", None) != _FORMAT or told.pop("version", None) != VERSION:
+            raise SourceError(f"{str(file)!r} is not of version {VERSION}. Hint: prepare the transactions anew")
+        try:
+            runs = tuple(tuple(Filed(**part) for part in run) for run in told.pop("runs"))
+            told |= {"magnitude": int(told["magnitude"]), "keep": tuple(told["keep"]), "secret": tuple(told["secret"])}
+            return cls(**told, runs=runs)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
+
+
+def write_part(folder: Path, name: str, part: Part) -> Filed:
+    """Write a part, whose rows stand in the order of its users."""
+    # Few values differ much: what a dictionary leaves is hardly worth packing, and unpacking takes longer than reading.
+    for kind, frame in (("users", part.users), ("rows", part.rows)):
+        file = folder / f"{name}.{kind}.parquet"
+        with storage.telling(file):
+            frame.write_parquet(file, compression="uncompressed", statistics=False)
+    key = part.users[KEY].to_numpy()
+    return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
+
+
+def new_run() -> str:
+    """Give a run a name that no other has."""
+    return chance.token_hex(4)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Transactions in the prepared form: a folder of parts, and which of its rows count.
+
+    :func:`cohortlib.prepare` writes one; every function takes it, or the path of its folder, in place of raw rows.
+
+    Attributes
+    ----------
+    folder
+        Where its files are.
+    manifest
+        What they hold.
+    only
+        Which rows count; None for all.
+    """
+
+    folder: Path
+    manifest: Manifest
+    only: pl.Expr | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Prepared":
+        """Open a folder that has been prepared.
+
+        Raises
+        ------
+        SourceError
+            Where there is none, or it was not written to its end, or by another version.
+        """
+        return cls(Path(folder), Manifest.read(Path(folder)))
+
+    def __repr__(self) -> str:
+        told = self.manifest
+        only = "" if self.only is None else f", only {self.only}"
+        return f"Prepared({str(self.folder)!r}: {told.rows:,} rows, columns {listed(self.columns)}{only})"
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, as in the source."""
+        told = self.manifest
+        return [told.user, told.timestamp, told.amount, *told.keep]
+
+    def filter(self, only: pl.Expr) -> "Prepared":
+        """Leave rows out, by the columns that were kept.
+
+        Parameters
+        ----------
+        only
+            A polars expression that is true for the rows to take, such as ``pl.col("country") == "DE"``.
+
+        Raises
+        ------
+        SettingError
+            Where it asks for a column that was not kept.
+        """
+        if not isinstance(only, pl.Expr):
+            raise SettingError(f"filter({only!r}) is no polars expression; expected such as pl.col('country') == 'DE'")
+        for name in only.meta.root_names():
+            if name not in self.manifest.keep:
+                raise SettingError(
+                    f"filter: column {name!r} was not kept; kept are {listed(self.manifest.keep)}. Hint: prepare the "
+                    f"transactions anew with keep=[{name!r}]"
+                )
+        return replace(self, only=only if self.only is None else self.only & only)
+
+    def dates(self, column: str) -> pl.DataFrame:
+        """Give the user and a kept column of each row that counts, each pair once."""
+        found = []
+        for cut in range(self.count):
+            part = self.load(cut, users=[USER], rows=[*dict.fromkeys([column, *self.asked])]).laid_together()
+            owners = part.users[USER].gather(np.repeat(np.arange(part.users.height), part.users[SIZE]))
+            rows = part.rows.select(owners.alias(self.manifest.user), column)
+            kept = self.kept(part.rows)
+            found.append((rows.filter(kept) if kept.size else rows).unique(maintain_order=True))
+        return pl.concat(found)
+
+    def frame(self) -> pl.DataFrame:
+        """Give all rows that count as a frame with the columns of the source; instants have become local dates."""
+        told = self.manifest
+        pieces = []
+        for cut in range(self.count):
+            part = self.load(cut, users=[USER], rows=told.keep).laid_together()
+            rows = part.rows.select(
+                part.users[USER].gather(np.repeat(np.arange(part.users.height), part.users[SIZE])).alias(told.user),
+                pl.col(DAY).cast(pl.Date).alias(told.timestamp),
+                in_decimals(pl.col(UNITS), told.decimals).alias(told.amount),
+                *told.keep,
+            )
+            kept = self.kept(part.rows)
+            pieces.append(rows.filter(kept) if kept.size else rows)
+        return pl.concat(pieces) if pieces else pl.DataFrame(schema=dict.fromkeys(self.columns, pl.Null))
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Export all rows that count, for what knows nothing of the prepared form."""
+        return self.frame().__arrow_c_stream__(requested_schema)
+
+    @cached_property
+    def cuts(self) -> list[tuple[int, int]]:
+        """The stretches of keys that are worked on one by one, by the top bits of the key."""
+        shift = 64 - self.manifest.bits
+        there: set[int] = set()
+        for run in self.manifest.runs:
+            for part in run:
+                there.update(range(part.low >> shift, (part.high >> shift) + 1))
+        return [(cut << shift, (cut + 1 << shift) - 1) for cut in sorted(there)]
+
+    @cached_property
+    def _shelf(self) -> tuple[Lock, dict[tuple[str, tuple[str, ...]], Part]]:
+        """Parts that reach over several cuts, which are read once."""
+        return Lock(), {}
+
+    @property
+    def text(self) -> bool:
+        """Whether keys have two words."""
+        return self.manifest.text
+
+    @property
+    def count(self) -> int:
+        """Number of cuts."""
+        return len(self.cuts)
+
+    def size(self, cut: int) -> int:
+        """Give about the number of rows of a cut."""
+        low, high = self.cuts[cut]
+        return sum(part.rows for run in self.manifest.runs for part in run if low <= part.low <= high)
+
+    def load(self, cut: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
+        """Read the users of a cut, and those rows of them that stand in any run.
+
+        Parameters
+        ----------
+        cut
+            Its number.
+        users, rows
+            Columns wanted beside those that every part has.
+        """
+        low, high = self.cuts[cut]
+        found = []
+        several = len(self.manifest.runs) > 1
+        for run in self.manifest.runs:
+            for part in run:
+                if part.low > high or part.high < low:
+                    continue
+                within = low <= part.low and part.high <= high
+                # Without other runs nobody asks who is who.
+                wanted = tuple([KEY] + [KEY2] * self.manifest.text) if several or not within else ()
+                if within:
+                    found.append(self._read(part, (*wanted, *users), rows))
+                else:
+                    found.append(self._shared(part, (*wanted, *users), rows).between(low, high))
+        return Part.merged(found)
+
+    def _shared(self, part: Filed, users: Sequence[str], rows: Sequence[str]) -> Part:
+        lock, shelf = self._shelf
+        with lock:
+            place = (part.name, (*users, *rows))
+            if place not in shelf:
+                shelf[place] = self._read(part, users, rows)
+            return shelf[place]
+
+    def _read(self, part: Filed, users: Sequence[str], rows: Sequence[str]) -> Part:
+        wanted = {"users": dict.fromkeys([*users, SIZE]), "rows": dict.fromkeys([DAY, UNITS, *rows])}
+        frames = []
+        for kind, columns in wanted.items():
+            file = self.folder / f"{part.name}.{kind}.parquet"
+            try:
+                frame = pl.read_parquet(file, columns=list(columns), glob=False, hive_partitioning=False)
+                frames.append(frame.select(*columns))
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise self._changed(file, error) from error
+        people, moved = frames
+        self._check(part, people, moved)
+        return Part.of(people, moved)
+
+    def _changed(self, file: Path, error: Exception) -> CohortlibError:
+        with_now = Manifest.read(self.folder)
+        hint = ". Hint: it was rewritten meanwhile; open it again" if with_now != self.manifest else ""
+        return SourceError(f"{str(file)!r} cannot be read: {first_line(error)}{hint}")
+
+    def _check(self, part: Filed, users: pl.DataFrame, rows: pl.DataFrame) -> None:
+        """Refuse what the kernels could not work on without looking beyond their arrays."""
+        days = rows[DAY]
+        types = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
+        there = users.schema | rows.schema
+        sound = (
+            all(there[name] == kind for name, kind in types.items() if name in there)
+            and not any(frame[name].null_count() for frame in (users, rows) for name in frame.columns if name in types)
+            and users.height == part.users
+            and rows.height == part.rows == users[SIZE].cast(pl.Int64).sum()
+            and (rows.is_empty() or (self.manifest.first_day <= days.min() and days.max() <= self.manifest.final_day))  # type: ignore[operator]
+            and (KEY not in there or bool((users[KEY].diff().is_null() | (users[KEY] >= users[KEY].shift(1))).all()))
+        )
+        if not sound:
+            raise SourceError(
+                f"{str(self.folder / part.name)!r} is not what {MANIFEST} says of it; expected {part.users:,} "
+                f"users and {part.rows:,} rows. Hint: prepare the transactions anew"
+            )
+
+    def kept(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows count; empty where all do."""
+        if self.only is None:
+            return np.empty(0, np.bool_)
+        return rows.select(self.only).to_series().fill_null(value=False).to_numpy()
+
+    @property
+    def asked(self) -> list[str]:
+        """The kept columns that are needed to tell which rows count."""
+        return [] if self.only is None else list(dict.fromkeys(self.only.meta.root_names()))
+
+    def days(self) -> tuple[int, int, int | None]:
+        """Give the first and the last day of the rows that count, and the last of any row."""
+        told = self.manifest
+        if self.only is None or not told.rows:
+            return told.first_day, told.final_day, told.last_day
+        files = [self.folder / f"{part.name}.rows.parquet" for run in told.runs for part in run]
+        days = pl.scan_parquet(files, glob=False, hive_partitioning=False).filter(self.only)
+        first, last = days.select(first=pl.col(DAY).min(), last=pl.col(DAY).max()).collect().row(0)
+        return (told.first_day, told.final_day, None) if first is None else (first, last, last)
+
+
+def in_decimals(units: pl.Expr, decimals: int) -> pl.Expr:
+    """Write money units as numbers, exactly."""
+    whole = units.cast(pl.Decimal(38, decimals))
+    return (whole * pl.lit(Decimal(1).scaleb(-decimals), pl.Decimal(38, decimals))).cast(pl.Decimal(38, decimals))
+
+
+def opened(source: Source) -> Source:
+    """Open the folder that a path names, if it has a manifest; else give the source as it is."""
+    if isinstance(source, str | Path) and (Path(source) / MANIFEST).is_file():
+        return Prepared.open(source)
+    return source
+
+
+def sweep(folder: Path, manifest: Manifest, *, also: Sequence[str] = ()) -> None:
+    """Remove the files of parts that a manifest does not name: what it replaced, or what a killed process left."""
+    names = {part.name for run in manifest.runs for part in run}
+    for file in folder.iterdir():
+        if _FILE.fullmatch(file.name) and file.name.split(".")[0] not in names and file.name not in also:
+            file.unlink(missing_ok=True)
+
+
+def with_run(manifest: Manifest, run: Sequence[Filed]) -> Manifest:
+    """Add a run to a manifest."""
+    return replace(manifest, runs=(*manifest.runs, tuple(run))) if run else manifest
