@@ -8,21 +8,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cohortlib import adapty, errors, termina
     from cohortlib.explaining.explain import explain
+    from cohortlib.preparing import prepare
     from cohortlib.reconciling.compare import reconcile
+    from cohortlib.stores import Prepared
     from cohortlib.triangles import triangle
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "adapty", "errors", "explain", "reconcile", "termina", "triangle"]
+__all__ = ["Prepared", "__version__", "adapty", "errors", "explain", "prepare", "reconcile", "termina", "triangle"]
 
-_FUNCTIONS = {"explain": "explaining.explain", "reconcile": "reconciling.compare", "triangle": "triangles"}
+_HOMES = {
+    "Prepared": "stores",
+    "explain": "explaining.explain",
+    "prepare": "preparing",
+    "reconcile": "reconciling.compare",
+    "triangle": "triangles",
+}
 
 
 def __getattr__(name: str) -> object:
     # Modules come when they are asked for, so that importing the package brings neither polars nor numba.
     if name in ("adapty", "errors", "termina"):
         return _loaded(name)
-    if name in _FUNCTIONS:
-        return getattr(_loaded(_FUNCTIONS[name]), name)
+    if name in _HOMES:
+        return getattr(_loaded(_HOMES[name]), name)
     raise AttributeError(f"module 'cohortlib' has no attribute {name!r}")
 
 

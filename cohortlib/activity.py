@@ -31,6 +31,12 @@ class Activity:
         """The arrays that every kernel on activity takes."""
         return self.cohort, self.start, self.period, self.active, self.amount
 
+    @classmethod
+    def nobody(cls) -> "Activity":
+        """Make the activity of nobody."""
+        none = np.empty(0, np.int32)
+        return cls(none, none.astype(np.uint32), np.zeros(1, np.int64), none, none > 0, none.astype(np.int64))
+
     def copy(self) -> "Activity":
         """Take the users out of the arrays that they were netted in."""
         return Activity(

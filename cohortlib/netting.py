@@ -273,8 +273,8 @@ class PartsNetting(Netting):
 
     @property
     def count(self) -> int:
-        """Number of parts."""
-        return self._shelf.count
+        """Number of parts; and one for users who are given a cohort and have a row in none."""
+        return self._shelf.count + (self._given is not None)
 
     def suspect(self, kind: int) -> str:
         """Name the first such user, as text."""
@@ -285,7 +285,7 @@ class PartsNetting(Netting):
         for group in groups:
             for activity in self._netted(self._loaded(group, named=self._given is not None), sums):
                 yield group, activity
-            self.meter.add(self._shelf.size(group))
+            self._done(group)
 
     def everybody(self, workers: int) -> tuple[Activity, pl.Series]:
         """Put everybody one after the other, in the order of the parts."""
@@ -294,7 +294,7 @@ class PartsNetting(Netting):
             found = {}
             for group in groups:
                 found[group] = self.one(group)
-                self.meter.add(self._shelf.size(group))
+                self._done(group)
             return found
 
         parts: dict[int, tuple[Activity, pl.Series]] = reduce(operator.or_, self.net(work, workers))
@@ -302,28 +302,51 @@ class PartsNetting(Netting):
         users = Activity.chained(list(people))
         return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), pl.concat(names)
 
+    def _done(self, group: int) -> None:
+        if group < self._shelf.count:
+            self.meter.add(self._shelf.size(group))
+
     def one(self, group: int) -> tuple[Activity, pl.Series]:
         """Put the users of one part one after the other, and name them."""
         part = self._loaded(group, named=True)
-        users = Activity.chained([activity.copy() for activity in self._netted(part, None)])
+        pieces = [activity.copy() for activity in self._netted(part, None)]
+        users = Activity.chained(pieces or [Activity.nobody()])
         names = part.part.users[USER][users.row]
         return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), names
 
     def _loaded(self, group: int, *, named: bool) -> "_Loaded":
-        wanted = ([KEY, KEY2] if self._shelf.text else [KEY]) if self._given is not None else []
-        part = self._shelf.load(group, users=[*wanted, *[USER] * named], rows=self._shelf.asked)
-        kept = self._shelf.kept(part.rows)
         if self._given is None:
-            return _Loaded(part, np.empty(0, np.int32), kept)
-        low, high = self._shelf.cuts[group]
-        theirs = self._given.users.filter(pl.col(KEY).is_between(low, high))
-        with_given = part.users.join(theirs.drop(USER), on=wanted, how="left", maintain_order="left")
-        others = theirs.join(part.users, on=wanted, how="anti").with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
-        users = pl.concat([with_given, others.select(with_given.columns)])
+            part = self._shelf.load(group, users=[USER] * named, rows=self._shelf.asked)
+            return _Loaded(part, np.empty(0, np.int32), self._shelf.kept(part.rows))
+        wanted = [KEY, KEY2] if self._shelf.text else [KEY]
+        theirs = self._theirs(group)
+        if group == self._shelf.count:
+            people = theirs.select(*wanted, USER).with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
+            part = Part.of(people.clear(), pl.DataFrame(schema={DAY: pl.Int32, UNITS: pl.Int64}))
+            kept = np.empty(0, np.bool_)
+        else:
+            part = self._shelf.load(group, users=[*wanted, USER], rows=self._shelf.asked)
+            kept = self._shelf.kept(part.rows)
+        people = part.users.select(*wanted, USER, SIZE)
+        mine = people.join(theirs.drop(USER), on=wanted, how="left", maintain_order="left")
+        others = theirs.join(people, on=wanted, how="anti").with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
+        users = pl.concat([mine, others.select(mine.columns)])
         stretches = part.stretches
         ends = np.append(stretches.ends, np.full(others.height, stretches.sizes.size, np.int64))
         given = users[_GIVEN].fill_null(-1).to_numpy()
         return _Loaded(Part(users, part.rows, replace(stretches, ends=ends)), given, kept)
+
+    def _theirs(self, group: int) -> pl.DataFrame:
+        """Take the users given a cohort whose keys are in the cut of a part, or, after the last, in that of none."""
+        given = self._given.users if self._given is not None else pl.DataFrame()
+        if group < self._shelf.count:
+            return given.filter(pl.col(KEY).is_between(*self._shelf.cuts[group]))
+        if not self._shelf.count:
+            return given
+        lows, highs = (np.array(ends, np.uint64) for ends in zip(*self._shelf.cuts, strict=True))
+        key = given[KEY].to_numpy()
+        cut = np.searchsorted(lows, key, side="right") - 1
+        return given.filter((cut < 0) | (key > highs[np.maximum(cut, 0)]))
 
     def _netted(self, loaded: "_Loaded", sums: Histogram | None) -> Iterator[Activity]:
         """Net the users of a part; each piece lasts until the next."""

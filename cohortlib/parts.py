@@ -38,8 +38,8 @@ class Stretches:
 
     def until(self) -> Ints:
         """Count the rows up to and with each user."""
-        running = np.cumsum(self.sizes, dtype=np.int64)
-        return running[self.ends - 1] if running.size else running
+        running: Ints = np.append(np.int64(0), np.cumsum(self.sizes, dtype=np.int64))[self.ends]
+        return running
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,11 @@ class Prepared:
         return f"Prepared({str(self.folder)!r}: {told.rows:,} rows, columns {listed(self.columns)}{only})"
 
     @property
+    def names(self) -> list[str]:
+        """The columns of users that a part needs to be written again."""
+        return [KEY, *[KEY2] * self.text, USER]
+
+    @property
     def columns(self) -> list[str]:
         """The names of the columns, as in the source."""
         told = self.manifest

@@ -33,6 +33,7 @@ ORDER = [
     "netting",
     "stores",
     "spilling",
+    "preparing",
     "cohorts",
     "metrics",
     "termina.fields",
