@@ -759,6 +759,82 @@ def net(
 
 
 @njit(nogil=True, cache=True)
+def advance(
+    stretches, starts, sizes, days, money, table, origin, above, signed, sums, words,
+    cohort, last, amount, late, offsets, size, cells, firsts,
+):  # fmt: skip
+    """Bring the standing of users up to date with rows, and add to the sums over (cohort, age) what they change.
+
+    Parameters
+    ----------
+    stretches, starts, sizes, days, money, table, origin, above
+        As for `side_by_side`.
+    signed
+        As for `net`.
+    sums, words
+        Zeros for every period, and one for every 64 of them; all zero again at the end.
+    cohort, last, amount
+        Of each user, before and after: the period of the cohort and of the last row, both −1 where there is none, and
+        the net of that last period.
+    late
+        Written: whether the rows change what came before the last period, or the cohort itself. These users are left
+        as they are: whoever has all of their rows begins anew with them, and is never late.
+    offsets, size, cells, firsts
+        As for `histogram`; every cohort has cells.
+    """
+    for u in range(_U(stretches.size)):
+        first = _U(words.size)
+        final = _U0
+        for s in range(_U(stretches[u - _U1]) if u > _U0 else _U0, _U(stretches[u])):
+            begin = _U(starts[s])
+            for i in range(begin, begin + _U(sizes[s])):
+                x = money[i]
+                if x > above:
+                    t = _U(table[_U(np.int64(days[i]) - origin)])
+                    sums[t] += x
+                    words[t >> _U6] |= _U1 << (t & _U63)
+                    first = min(first, t >> _U6)
+                    final = max(final, t >> _U6)
+        late[u] = False
+        for w in range(first, final + _U1):
+            bits = words[w]
+            while bits != _U0:
+                lowest = bits & (_U0 - bits)
+                bits ^= lowest
+                t = np.int32((w << _U6) + _U(_BIT[(lowest * _DE_BRUIJN) >> _U58]))
+                if t < last[u] or (t == last[u] and t == cohort[u] and amount[u] + sums[_U(t)] <= 0):
+                    late[u] = True
+        for w in range(first, final + _U1):
+            bits = words[w]
+            words[w] = _U0
+            while bits != _U0:
+                lowest = bits & (_U0 - bits)
+                bits ^= lowest
+                t = np.int32((w << _U6) + _U(_BIT[(lowest * _DE_BRUIJN) >> _U58]))
+                x = sums[_U(t)]
+                sums[_U(t)] = 0
+                if late[u]:
+                    continue
+                before = amount[u] if t == last[u] else np.int64(0)
+                after = before + x
+                if cohort[u] < 0 and after > 0:
+                    cohort[u] = t
+                    size[_U(t)] += 1
+                    before = np.int64(0)
+                if cohort[u] >= 0:
+                    at = _U2 * _U(offsets[_U(cohort[u])] + np.int64(t - cohort[u]))
+                    counted = (after if after > 0 or signed else np.int64(0)) - (
+                        before if before > 0 or signed else np.int64(0)
+                    )
+                    cells[at] += np.int64(after > 0) - np.int64(before > 0)
+                    cells[at + _U1] += counted
+                    if t == cohort[u]:
+                        firsts[_U(t)] += counted
+                last[u] = t
+                amount[u] = after
+
+
+@njit(nogil=True, cache=True)
 def histogram(cohort, start, period, active, amount, offsets, size, cells, firsts):
     """Add users to the sums over (cohort, age).
 

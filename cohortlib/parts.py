@@ -76,12 +76,24 @@ class Part:
 
     def laid_together(self) -> "Part":
         """Put the rows in the order of the users."""
-        order = np.empty(self.rows.height, np.uint32)
         stretches = self.stretches
-        if stretches.sizes.size == self.users.height and not (stretches.starts[1:] < stretches.starts[:-1]).any():
+        rows = int(stretches.sizes.sum(dtype=np.int64))
+        there = Stretches.one_each(stretches.sizes).starts
+        if rows == self.rows.height and there.size == self.users.height and (there == stretches.starts).all():
             return self
+        order = np.empty(rows, np.uint32)
         kernels.lay_together(stretches.ends, stretches.starts, stretches.sizes, order)
         return Part.of(self.users, self.rows[order])
+
+    def only(self, places: Ints) -> "Part":
+        """Take some users, by their places, in ascending order."""
+        stretches = self.stretches
+        begins = np.append(np.int64(0), stretches.ends[:-1])[places]
+        counts = stretches.ends[places] - begins
+        ends = np.cumsum(counts)
+        taken = np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - counts, counts) + np.repeat(begins, counts)
+        mine = Stretches(ends, stretches.starts[taken], stretches.sizes[taken])
+        return Part(self.users[places], self.rows, mine).laid_together()
 
     def between(self, low: int, high: int) -> "Part":
         """Take the users with a first word of the key from `low` to `high`, both inclusive; they stand in order."""

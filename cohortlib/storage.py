@@ -44,9 +44,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
             if path.exists():
                 shutil.copymode(path, partial)
-            _to_disk(partial)
+            to_disk(partial)
             partial.replace(path)
-            _to_disk(path.parent)
+            to_disk(path.parent)
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def replacing_folder(path: Path, marks: Callable[[Path], bool]) -> Iterator[Path
                 yield hidden
                 for folder, _, names in os.walk(hidden, topdown=False):
                     for name in [*names, "."]:
-                        _to_disk(Path(folder, name))
+                        to_disk(Path(folder, name))
             except OSError as error:
                 if isinstance(error, CohortlibError) or not Path(error.filename or "").is_relative_to(hidden):
                     raise
@@ -97,7 +97,7 @@ def replacing_folder(path: Path, marks: Callable[[Path], bool]) -> Iterator[Path
                 _exchange(hidden, path)
             else:
                 hidden.rename(path)
-            _to_disk(path.parent)
+            to_disk(path.parent)
 
 
 @contextmanager
@@ -267,7 +267,7 @@ def _still_at(lock: int, path: Path) -> bool:
         return False
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     if _WINDOWS and path.is_dir():  # folders cannot be opened there
         return

@@ -10,7 +10,7 @@ tells what was asked for; it is replaced at once, so a folder is always whole, w
 import json
 import re
 import secrets as chance
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
@@ -121,13 +121,15 @@ class Manifest:
             raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
 
 
-def write_part(folder: Path, name: str, part: Part) -> Filed:
-    """Write a part, whose rows stand in the order of its users."""
+def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) -> Filed:
+    """Write a part, whose rows stand in the order of its users; if `durable`, wait until it is on the disk."""
     # Few values differ much: what a dictionary leaves is hardly worth packing, and unpacking takes longer than reading.
     for kind, frame in (("users", part.users), ("rows", part.rows)):
         file = folder / f"{name}.{kind}.parquet"
         with storage.telling(file):
             frame.write_parquet(file, compression="uncompressed", statistics=False)
+            if durable:
+                storage.to_disk(file)
     key = part.users[KEY].to_numpy()
     return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
 
@@ -216,7 +218,7 @@ class Prepared:
             rows = part.rows.select(owners.alias(self.manifest.user), column)
             kept = self.kept(part.rows)
             found.append((rows.filter(kept) if kept.size else rows).unique(maintain_order=True))
-        return pl.concat(found)
+        return pl.concat(found) if found else pl.DataFrame(schema={self.manifest.user: pl.Null, column: pl.Null})
 
     def frame(self) -> pl.DataFrame:
         """Give all rows that count as a frame with the columns of the source; instants have become local dates."""
@@ -293,6 +295,23 @@ class Prepared:
                 else:
                     found.append(self._shared(part, (*wanted, *users), rows).between(low, high))
         return Part.merged(found)
+
+    def latest(self, low: int, high: int, *, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Read some columns of the users with keys in a cut, run by run, the latest first."""
+        wanted = [KEY, *[KEY2] * self.text, *columns]
+        for run in reversed(self.manifest.runs):
+            for part in run:
+                if part.low <= high and part.high >= low:
+                    users = self._users(part, wanted)
+                    within = low <= part.low and part.high <= high
+                    yield users if within else users.filter(pl.col(KEY).is_between(low, high))
+
+    def _users(self, part: Filed, columns: Sequence[str]) -> pl.DataFrame:
+        file = self.folder / f"{part.name}.users.parquet"
+        try:
+            return pl.read_parquet(file, columns=list(columns), glob=False, hive_partitioning=False).select(*columns)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._changed(file, error) from error
 
     def _shared(self, part: Filed, users: Sequence[str], rows: Sequence[str]) -> Part:
         lock, shelf = self._shelf
@@ -375,14 +394,9 @@ def opened(source: Source) -> Source:
     return source
 
 
-def sweep(folder: Path, manifest: Manifest, *, also: Sequence[str] = ()) -> None:
-    """Remove the files of parts that a manifest does not name: what it replaced, or what a killed process left."""
-    names = {part.name for run in manifest.runs for part in run}
+def sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove the files that a manifest does not name: what was replaced, or what a killed process left."""
+    names = {part.name for run in manifest.runs for part in run} | {manifest.state.get("sums")}
     for file in folder.iterdir():
-        if _FILE.fullmatch(file.name) and file.name.split(".")[0] not in names and file.name not in also:
+        if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:
             file.unlink(missing_ok=True)
-
-
-def with_run(manifest: Manifest, run: Sequence[Filed]) -> Manifest:
-    """Add a run to a manifest."""
-    return replace(manifest, runs=(*manifest.runs, tuple(run))) if run else manifest

@@ -43,6 +43,7 @@ ORDER = [
     "customers",
     "sinks",
     "termina.adding",
+    "termina.state",
     "termina.compute",
     "triangles",
     "adapty.kernels",

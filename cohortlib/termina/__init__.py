@@ -14,9 +14,11 @@ if TYPE_CHECKING:
         fetch_user_accounting,
     )
     from cohortlib.termina.replies import Concentration
+    from cohortlib.termina.state import State
 
 __all__ = [
     "Concentration",
+    "State",
     "Sums",
     "cohorts",
     "customer_cohorts",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {name: "fetch" if name.startswith("fetch_") else "compute" for name in __all__}
-_HOMES |= {"Concentration": "replies", "Sums": "adding", "sums": "adding"}
+_HOMES |= {"Concentration": "replies", "State": "state", "Sums": "adding", "sums": "adding"}
 
 
 def __getattr__(name: str) -> object:

@@ -113,7 +113,7 @@ class Sums:
                 f"the amounts of both sums are beyond {2**63 / 10**self.conventions.decimals:.3g}, the range of 64-bit "
                 f"integers with decimals={self.conventions.decimals}. Hint: compute both with a smaller decimals="
             )
-        table = pl.concat([self.table, other.table]).group_by(_KEYS).sum().sort(_KEYS)
+        table = something(pl.concat([self.table, other.table]).group_by(_KEYS).sum()).sort(_KEYS)
         days = [day for day in (self.last_day, other.last_day) if day is not None]
         return Sums(self.conventions, table.select(*TABLE), max(days, default=None), magnitude)
 
@@ -277,22 +277,35 @@ def added_up(question: Question) -> Sums:
     conventions = Conventions.of(question.settings)
     if not question.span:
         return Sums(conventions, pl.DataFrame(schema=TABLE), question.last_day, question.magnitude)
-    dense = question.sums()
-    cohort, age, at = dense.grid(0)
+    table = as_table(question.sums(), question.grid.origin)
+    return Sums(conventions, table, question.last_day, question.magnitude)
+
+
+def as_table(sums: Histogram, origin: int) -> pl.DataFrame:
+    """Keep what is not zero of sums whose cohorts count from a period."""
+    made = np.flatnonzero(sums.offsets >= 0)
+    ages = sums.span - made
+    ends = np.cumsum(ages)
+    cohort = np.repeat(made, ages)
+    age = np.arange(ends[-1] if ends.size else 0, dtype=np.int64) - np.repeat(ends - ages, ages)
     began = age == 0
     table = pl.DataFrame(
         {
-            "cohort": cohort + question.grid.origin,
+            "cohort": cohort + origin,
             "age": age,
-            "size": np.where(began, dense.size[cohort], 0),
-            "first_amount": np.where(began, dense.first_amount[cohort], 0),
-            "active": dense.active[at],
-            "amount": dense.amount[at],
+            "size": np.where(began, sums.size[cohort], 0),
+            "first_amount": np.where(began, sums.first_amount[cohort], 0),
+            "active": sums.active,
+            "amount": sums.amount,
         },
         schema=TABLE,
     )
-    some = (pl.col("age") == 0) | (pl.col("active") != 0) | (pl.col("amount") != 0)
-    return Sums(conventions, table.filter(some), question.last_day, question.magnitude)
+    return something(table)
+
+
+def something(table: pl.DataFrame) -> pl.DataFrame:
+    """Leave out rows of zeros."""
+    return table.filter(pl.any_horizontal(pl.col(name) != 0 for name in TABLE if name not in _KEYS))
 
 
 def tabulated(sums: Histogram, grid: Grid, settings: Settings) -> pl.DataFrame:

@@ -1,0 +1,487 @@
+"""A state: the history in the prepared form, and what keeps a cohort table up to date as rows come in."""
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import NamedTuple, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib import kernels, sources, storage
+from cohortlib.activity import Histogram
+from cohortlib.errors import DataError, SchemaError, SourceError
+from cohortlib.netting import People
+from cohortlib.partitions import Meter, Progress, on_threads
+from cohortlib.parts import DAY, SIZE, UNITS, Part, keys
+from cohortlib.periods import Freq
+from cohortlib.preparing import is_ours, write_all
+from cohortlib.schema import Ints, Keys, Nulls
+from cohortlib.settings import Refunds, Settings
+from cohortlib.sources import Source
+from cohortlib.spilling import Plan, Told, gathered, rows_of
+from cohortlib.stores import MANIFEST, Filed, Manifest, Prepared, new_run, opened, sweep, write_part
+from cohortlib.termina.adding import TABLE, Conventions, Sums, as_table
+
+_COHORT, _LAST, _NET = "cohort", "last_period", "last_net"
+_STANDING = [_COHORT, _LAST, _NET]
+_NEVER = -(2**31)
+_RUNS = 32  # that an update leaves; each is looked through by the next
+_SHARE = 4  # of the rows, that may stand in other runs than the first
+
+
+class Standing(NamedTuple):
+    """How users stand, in arrays that are brought up to date: see ``kernels.advance``."""
+
+    cohort: NDArray[np.int32]
+    last: NDArray[np.int32]
+    amount: Ints
+
+    @classmethod
+    def none(cls, users: int) -> "Standing":
+        """Begin without any row."""
+        return cls(np.full(users, -1, np.int32), np.full(users, -1, np.int32), np.zeros(users, np.int64))
+
+    @classmethod
+    def read(cls, users: pl.DataFrame, origin: int) -> "Standing":
+        """Take the standing from columns; periods count from the ordinal `origin`."""
+
+        def counted(name: str) -> NDArray[np.int32]:
+            ordinals = users[name].to_numpy()
+            return np.where(ordinals == _NEVER, -1, ordinals - np.int32(origin)).astype(np.int32)
+
+        return cls(counted(_COHORT), counted(_LAST), users[_NET].to_numpy(writable=True))
+
+    def put(self, places: Ints, others: "Standing") -> None:
+        """Write how some users stand."""
+        self.cohort[places], self.last[places] = others.cohort, others.last
+        self.amount[places] = others.amount
+
+    def columns(self, origin: int) -> list[pl.Series]:
+        """Write columns."""
+        cohort, last = (np.where(at < 0, _NEVER, at + np.int32(origin)).astype(np.int32) for at in self[:2])
+        return [pl.Series(_COHORT, cohort), pl.Series(_LAST, last), pl.Series(_NET, self.amount)]
+
+
+class _Adding:
+    """The periods of all days, and sums over them: each thread adds to its own."""
+
+    def __init__(self, settings: Settings, manifest: Manifest) -> None:
+        self.first_day = manifest.first_day
+        days = np.arange(manifest.first_day, manifest.final_day + 1, dtype=np.int64)
+        ordinals = settings.calendar.ordinals(days)
+        self.origin = int(ordinals[0]) if days.size else 0
+        self.span = int(ordinals[-1]) - self.origin + 1 if days.size else 0
+        self._table = (ordinals - self.origin).astype(np.int32)
+        self._signed = settings.refunds == "signed"
+        self._above = np.int64(0 if settings.refunds == "drop" else np.iinfo(np.int64).min)
+        self._all: list[Histogram] = []
+        self._free: SimpleQueue[Histogram] = SimpleQueue()
+
+    def advance(self, part: Part, standing: Standing) -> NDArray[np.bool_]:
+        """Bring users up to date with the rows of a part, and tell who is late: see ``kernels.advance``."""
+        try:
+            sums = self._free.get_nowait()
+        except Empty:
+            sums = Histogram.zero(self.span, np.ones(self.span, np.bool_))
+            self._all.append(sums)
+        late = np.zeros(part.users.height, np.bool_)
+        stretches = part.stretches
+        kernels.advance(
+            stretches.ends, stretches.starts, stretches.sizes,
+            *(np.ascontiguousarray(part.rows[name].to_numpy()) for name in (DAY, UNITS)),
+            self._table, np.int64(self.first_day), self._above, self._signed,
+            np.zeros(self.span, np.int64), np.zeros(self.span // 64 + 1, np.uint64),
+            *standing, late, *sums.added_to,
+        )  # fmt: skip
+        self._free.put(sums)
+        return late
+
+    def table(self, sign: int = 1) -> pl.DataFrame:
+        """Give what has been added, or what is to be taken away."""
+        parts = [as_table(sums, self.origin) for sums in self._all]
+        table = pl.concat([pl.DataFrame(schema=TABLE), *parts])
+        return table.with_columns(pl.col(*list(TABLE)[2:]) * sign)
+
+
+@dataclass(frozen=True)
+class State:
+    """Transactions on disk with the sums of their cohort table, brought up to date as rows come in.
+
+    An update costs what its rows and their users cost, not what the history does: of users whose new rows come after
+    all others, or in their last period, only the standing is looked up; the others are worked out from all their rows.
+    Late rows may come at any time. After every update the table is that of all rows together, to the bit.
+
+    The folder is in the prepared form too: every function takes it for questions of another frequency or setting.
+
+    Attributes
+    ----------
+    folder
+        Where it is kept. What was asked for when it was built is written there.
+    """
+
+    folder: Path
+
+    @classmethod
+    def build(
+        cls,
+        history: Source,
+        folder: str | Path,
+        *,
+        user: str = "user_id",
+        timestamp: str = "timestamp",
+        amount: str = "amount",
+        freq: Freq = "M",
+        timezone: str = "UTC",
+        week_start: str = "monday",
+        refunds: Refunds = "net",
+        nulls: Nulls = "error",
+        decimals: int = 6,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        max_memory: int | str | None = None,
+    ) -> "State":
+        """Begin with the rows of so far.
+
+        Parameters
+        ----------
+        history, user, timestamp, amount, freq, timezone, week_start, refunds, nulls, decimals, threads, progress, \
+        max_memory
+            As for :func:`cohortlib.termina.cohorts`.
+        folder
+            Where to keep the state: a new folder, or one of the kind, which is replaced once the new one is complete.
+
+        Returns
+        -------
+        State
+            The state.
+
+        Raises
+        ------
+        SettingError, SourceError, SchemaError, DataError
+            As for :func:`cohortlib.termina.cohorts`; a `folder` that holds something else.
+        OSError
+            Where the folder cannot be written; the error names the file.
+
+        Examples
+        --------
+        >>> import cohortlib as cl
+        >>> import polars as pl
+        >>> from datetime import date
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> def rows(user, day, amount):
+        ...     return pl.DataFrame({"user_id": [user], "timestamp": [day], "amount": [amount]})
+        >>> with TemporaryDirectory() as folder:
+        ...     state = cl.termina.State.build(rows("a", date(2026, 1, 5), 100), Path(folder) / "state")
+        ...     state.update(rows("a", date(2026, 2, 10), 80))
+        ...     state.cohorts().select("cohort", "period", "ltv").rows()
+        [('2026-01', 0, 100.0), ('2026-01', 1, 180.0)]
+        """
+        settings = Settings(
+            user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
+            refunds=refunds, nulls=nulls, decimals=decimals, threads=threads, progress=progress, max_memory=max_memory,
+        )  # fmt: skip
+        adding: list[_Adding] = []
+
+        def began(manifest: Manifest) -> _Adding:
+            if not adding:
+                adding.append(_Adding(settings, manifest))
+            return adding[0]
+
+        lock = Lock()
+
+        def finish(manifest: Manifest, part: Part) -> Part:
+            with lock:
+                ground = began(manifest)
+            standing = Standing.none(part.users.height)
+            ground.advance(part, standing)
+            return replace(part, users=part.users.with_columns(standing.columns(ground.origin)))
+
+        with storage.replacing_folder(Path(folder), is_ours) as hidden:
+            manifest = write_all(history, settings, (), hidden, finish)
+            table = began(manifest).table().group_by("cohort", "age").sum().sort("cohort", "age")
+            sums = Sums(Conventions.of(settings), table.select(*TABLE), manifest.last_day, manifest.magnitude)
+            _commit(hidden, manifest, sums)
+        return cls(Path(folder))
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "State":
+        """Open a state that was built.
+
+        Raises
+        ------
+        SourceError
+            Where there is none, or one of another version.
+        """
+        state = cls(Path(folder))
+        state._manifest()
+        return state
+
+    def _manifest(self) -> Manifest:
+        manifest = Manifest.read(self.folder)
+        if "sums" not in manifest.state:
+            raise SourceError(
+                f"the folder {str(self.folder)!r} holds no state; expected one that State.build has written. Hint: "
+                "cl.prepare makes what can be asked, but not be updated"
+            )
+        return manifest
+
+    def sums(self) -> Sums:
+        """Give the sums behind the table.
+
+        Raises
+        ------
+        SourceError
+            Where the folder cannot be read.
+        """
+        while True:
+            manifest = self._manifest()
+            try:
+                return Sums.load(self.folder / manifest.state["sums"])
+            except SourceError:
+                if self._manifest() == manifest:
+                    raise  # else it was updated just now
+
+    def cohorts(
+        self,
+        *,
+        start: str | date | datetime | None = None,
+        end: str | date | datetime | None = None,
+        complete_only: bool = False,
+    ) -> pl.DataFrame:
+        """Make the cohort table, as :func:`cohortlib.termina.cohorts` does of all rows.
+
+        Parameters
+        ----------
+        start, end, complete_only
+            As for :func:`cohortlib.termina.cohorts`.
+
+        Returns
+        -------
+        polars.DataFrame
+            As of :func:`cohortlib.termina.cohorts`.
+        """
+        return self.sums().cohorts(start=start, end=end, complete_only=complete_only)
+
+    def update(
+        self,
+        rows: Source,
+        *,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        max_memory: int | str | None = None,
+    ) -> None:
+        """Add rows.
+
+        The folder is the old one until the update is complete, and the new one from then on, whatever happens. Readers
+        may go on meanwhile; a second writer is refused.
+
+        Parameters
+        ----------
+        rows
+            What is new, with the columns of the history.
+        threads, progress, max_memory
+            As for :func:`cohortlib.termina.cohorts`.
+
+        Raises
+        ------
+        SettingError, SourceError, SchemaError, DataError
+            As for :func:`cohortlib.termina.cohorts`; nothing is added then.
+        CohortlibError
+            Where another process is writing.
+        OSError
+            Where the folder cannot be written; the error names the file.
+        """
+        with storage.locked(self.folder):
+            manifest = self._manifest()
+            sweep(self.folder, manifest)
+            settings = _settings(manifest, threads, progress, max_memory)
+            try:
+                _commit(self.folder, *self._updated(rows, manifest, settings))
+            finally:
+                sweep(self.folder, self._manifest())
+            manifest = self._manifest()
+            other = sum(part.rows for run in manifest.runs[1:] for part in run)
+            if len(manifest.runs) > _RUNS or other * _SHARE > manifest.rows:
+                self._compact(manifest, settings)
+
+    def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
+        sums = Sums.load(self.folder / manifest.state["sums"])
+        stream = sources.stream(
+            opened(rows), lambda _: settings.roles, text=settings.user, number=settings.amount, most=settings.budget
+        )
+        if stream.rows is None:
+            stream = stream.begun(settings.budget // 4)
+        people = _people(manifest, stream.schema[settings.user], settings.user)
+        plan = Plan(settings.budget, settings.workers, people.text, True, stream.rows)
+        meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
+        told, before = Told(), manifest
+        for run in gathered(rows_of(stream.batches(), settings, people, ()), plan, told, meter):
+            now = replace(_grown(before, told), runs=manifest.runs)
+            gained, lost = _Adding(settings, now), _Adding(settings, now)
+            update = _Update(Prepared(self.folder, now), gained, lost, settings.workers)
+            name = new_run()
+            filed = []
+            for number, partitions in enumerate(run.parts(plan)):
+                part = run.part(partitions)
+                users = part.users.with_columns(update.of(part).columns(gained.origin))
+                filed.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
+                meter.add(part.rows.height)
+            changed = pl.concat([gained.table(), lost.table(-1)]).group_by("cohort", "age").sum()
+            sums = replace(sums, magnitude=0) + Sums(sums.conventions, changed.select(*TABLE), None, 0)
+            manifest = replace(now, runs=(*manifest.runs, tuple(filed)))
+        manifest = replace(_grown(before, told), runs=manifest.runs)  # rows that were dropped have a day too
+        told.dropped.tell("the table")
+        meter.done()
+        if manifest.magnitude >= 2**63:
+            raise DataError(
+                f"with these rows the sum of all amounts is beyond {2**63 / 10**settings.decimals:.3g}, the range of "
+                f"64-bit integers with decimals={settings.decimals}. Hint: build the state anew with a smaller "
+                "decimals="
+            )
+        return manifest, replace(sums, last_day=manifest.last_day, magnitude=manifest.magnitude)
+
+    def compact(self, *, threads: int | None = None, max_memory: int | str | None = None) -> None:
+        """Bring the rows of all updates together with those of the history; updates do so now and then.
+
+        Parameters
+        ----------
+        threads, max_memory
+            As for :func:`cohortlib.termina.cohorts`.
+        """
+        with storage.locked(self.folder):
+            manifest = self._manifest()
+            self._compact(manifest, _settings(manifest, threads, None, max_memory))
+
+    def _compact(self, manifest: Manifest, settings: Settings) -> None:
+        store = Prepared(self.folder, manifest)
+        name = new_run()
+
+        def merge(cut: int) -> Filed:
+            part = store.load(cut, users=[*store.names, *_STANDING]).laid_together()
+            return write_part(self.folder, f"{name}-{cut:04}", part, durable=True)
+
+        try:
+            run = tuple(on_threads(settings.workers, merge, range(store.count)))
+            storage.commit(self.folder, MANIFEST, replace(manifest, runs=(run,) if run else ()).text_of())
+        finally:
+            sweep(self.folder, self._manifest())
+
+
+def _settings(
+    manifest: Manifest, threads: int | None, progress: Progress | None, max_memory: int | str | None
+) -> Settings:
+    """Take up what a state was built with."""
+    asked = {name: manifest.state[name] for name in ("freq", "week_start", "refunds")}
+    return Settings(
+        user=manifest.user, timestamp=manifest.timestamp, amount=manifest.amount, timezone=manifest.timezone,
+        decimals=manifest.decimals, nulls=cast("Nulls", manifest.nulls), threads=threads, progress=progress,
+        max_memory=max_memory, **asked,
+    )  # fmt: skip
+
+
+def _people(manifest: Manifest, kind: pl.DataType, name: str) -> People:
+    """Take users as the state keeps them."""
+    new = People.of(kind, name)
+    if new.whole != manifest.whole and kind != pl.Null:
+        raise SchemaError(
+            f"column {name!r} is {kind}; expected users as in the history, kept as {manifest.kind}. Hint: cast it"
+        )
+    return People(manifest.kind, manifest.key_secret, manifest.whole)
+
+
+def _grown(manifest: Manifest, told: Told) -> Manifest:
+    """Tell of more rows."""
+    days = [day for pair in told.days for day in pair]
+    if manifest.rows:
+        days += [manifest.first_day, manifest.final_day]
+    last = [day for day in (manifest.last_day, told.last_day) if day is not None]
+    return replace(
+        manifest,
+        rows=manifest.rows + told.rows,
+        first_day=min(days, default=manifest.first_day),
+        final_day=max(days, default=manifest.final_day),
+        last_day=max(last, default=None),
+        magnitude=manifest.magnitude + told.magnitude,
+        dropped=manifest.dropped + told.dropped.count,
+    )
+
+
+def _commit(folder: Path, manifest: Manifest, sums: Sums) -> None:
+    """Let a folder be what has been written to it."""
+    name = f"sums-{new_run()}.parquet"
+    sums.save(folder / name)
+    conventions = sums.conventions
+    asked = {"freq": conventions.freq, "week_start": conventions.week_start, "refunds": conventions.refunds}
+    storage.commit(folder, MANIFEST, replace(manifest, state=asked | {"sums": name}).text_of())
+
+
+@dataclass(frozen=True)
+class _Update:
+    """How the users of new rows stand."""
+
+    store: Prepared
+    gained: _Adding
+    lost: _Adding
+    workers: int
+
+    def of(self, part: Part) -> Standing:
+        """Bring the users of a part up to date."""
+        key, _ = keys(part.users)
+        shift = 64 - self.store.manifest.bits
+        tops = key >> np.uint64(shift) if shift < 64 else np.zeros(key.size, np.uint64)
+        first = np.flatnonzero(np.append(True, tops[1:] != tops[:-1]))
+        stretches = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
+        pieces = on_threads(self.workers, lambda cut: self._within(part.between(*cut), cut), stretches)
+        return Standing(*(np.concatenate(columns) for columns in zip(*pieces, strict=True)))
+
+    def _within(self, part: Part, cut: tuple[int, int]) -> Standing:
+        """Bring the users of one cut up to date."""
+        standing = Standing.none(part.users.height)
+        key, key2 = keys(part.users)
+        left = np.arange(key.size)
+        for users in self.store.latest(*cut, columns=_STANDING):
+            places, found = _matched(key[left], key2[left] if key2.size else key2, *keys(users))
+            known = Standing.read(users[found], self.gained.origin)
+            standing.put(left[places], known)
+            left = np.delete(left, places)
+        late = np.flatnonzero(self.gained.advance(part, standing))
+        if late.size:
+            standing.put(late, self._anew(part.only(late), cut))
+        return standing
+
+    def _anew(self, part: Part, cut: tuple[int, int]) -> Standing:
+        """Work users out from all of their rows."""
+        store = self.store
+        history = store.load(store.cuts.index(cut), users=store.names)
+        _, places = _matched(*keys(part.users), *keys(history.users))
+        before = history.only(np.sort(places))
+        self.lost.advance(before, Standing.none(before.users.height))
+        users = part.users.select(*store.names, SIZE)
+        after = Part.merged([replace(before, users=before.users.select(*users.columns)), replace(part, users=users)])
+        standing = Standing.none(after.users.height)
+        self.gained.advance(after, standing)
+        return standing
+
+
+def _matched(key: Keys, key2: Keys, others: Keys, others2: Keys) -> tuple[Ints, Ints]:
+    """Find keys among others, both in order and each once: the places of those found, here and there."""
+    here = np.searchsorted(others, key)
+    there = np.minimum(here, max(others.size - 1, 0))
+    if not others.size:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    same = others[there] == key
+    if not key2.size:
+        return np.flatnonzero(same), there[same]
+    # Two users may share the first word; hardly ever do they.
+    sure = same & (others2[there] == key2)
+    for at in np.flatnonzero(same & ~sure).tolist():
+        until = int(np.searchsorted(others, key[at], side="right"))
+        again = np.flatnonzero(others2[here[at] : until] == key2[at])
+        if again.size:
+            there[at], sure[at] = here[at] + again[0], True
+    return np.flatnonzero(sure), there[sure]
