@@ -37,7 +37,8 @@ _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before c
 class Question:
     """The rows of all users beside the grid in which they are to be placed; without rows its span is 0.
 
-    `last_day` is the local day of the last row of all, kept or not, and `magnitude` is Σ |units|.
+    `last_day` is the local day of the last row of all, kept or not, and `magnitude` is Σ |units|. Where it is `silent`
+    it is left to the caller to say what of a joined table did not fit.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class Question:
     magnitude: int = 0
     grid: Grid = NOTHING
     netting: Netting | None = None
+    silent: bool = False
 
     @classmethod
     @contextmanager
@@ -275,13 +277,15 @@ class Question:
             cells = 16 * int((self.span - np.flatnonzero(kept)).sum())
             workers = min(workers, max(1, _SUMS_BYTES // max(cells, 1)))
         sums = self.rows.fold(kept, workers)
-        self.rows.end()
+        if not self.silent:
+            self.rows.end()
         return sums
 
     def activity(self) -> tuple[Activity, pl.Series]:
         """Give everybody one by one, cohorts before `first` too, and the column of users in which each has a row."""
         users = self.rows.everybody(self.settings.workers)
-        self.rows.end()
+        if not self.silent:
+            self.rows.end()
         return users
 
 
@@ -333,7 +337,7 @@ def _joined_table(settings: Settings, there: list[str], column: Callable[[], pl.
             raise SchemaError(f"joined={joined!r} is neither a column nor a file; columns are {listed(there)}")
         if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
             raise SchemaError(f"joined={joined!r} is neither a table nor the name of a column")
-        table = sources.read(joined, lambda names: _joined_columns(names, settings.user), text=settings.user)
+        table = sources.read(joined, lambda names: joined_columns(names, settings.user), text=settings.user)
     table, dropped = schema.without_nulls(table, settings.nulls, "the joined table")
     dropped.tell("the joined table")
     return table
@@ -358,7 +362,7 @@ def _joined_in_stream(source: Source, settings: Settings) -> pl.DataFrame | None
     return _joined_table(settings, there, column)
 
 
-def _joined_columns(names: list[str], user: str) -> list[str]:
+def joined_columns(names: list[str], user: str) -> list[str]:
     """Find the column of dates in a joined table."""
     dates = [name for name in names if name != user]
     if user not in names or not ("joined" in names or len(dates) == 1):

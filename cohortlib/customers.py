@@ -44,8 +44,8 @@ class Customers:
     means: Floats
 
     @classmethod
-    def of(cls, question: Question, basis: Basis) -> "Customers":
-        """Net everybody, and add up each."""
+    def of(cls, question: Question, basis: Basis, totals: Histogram | None = None) -> "Customers":
+        """Net everybody, and add up each; `totals` are those of the cohorts, where there are other users than here."""
         users, texts = question.activity()
         calendar, scale = question.settings.calendar, question.settings.scale
         since = calendar.trailing_year(question.last) - question.grid.origin
@@ -62,8 +62,10 @@ class Customers:
         factor, divisor = np.ones(users.cohort.size, np.int64), first
         offsets, means = np.empty(0, np.int64), np.empty(0)
         if basis != "single_customer":
-            sums = Histogram.zero(question.span, np.bincount(users.cohort, minlength=question.span) > 0)
-            sums.add(users)
+            sums = totals
+            if sums is None:
+                sums = Histogram.zero(question.span, np.bincount(users.cohort, minlength=question.span) > 0)
+                sums.add(users)
             divisor = sums.first_amount[users.cohort]
             cohort, _, at = sums.grid(0)
             offsets, means = (

@@ -20,7 +20,7 @@ from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
 from cohortlib.periods import Calendar
 from cohortlib.records import Form, Records
 from cohortlib.schema import SECRET, Cut, Ints, Keys, Users
-from cohortlib.settings import Settings
+from cohortlib.settings import BeforeJoined, Settings
 
 _Result = TypeVar("_Result")
 
@@ -91,6 +91,55 @@ class Bench:
         return netted
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How the dates of a joined table fit the rows, by count of users; that of disjoint users adds."""
+
+    early: int = 0
+    """Users who were active before their date."""
+    late: int = 0
+    """Users whose date lies after the last period."""
+    twice: int = 0
+    """Rows that give a user another period."""
+    unlisted: int = 0
+    """Active users without a date."""
+    known: int = 0
+    """Users with one."""
+    user: str | None = None
+    """One of those that an error is about."""
+
+    def __add__(self, other: "Fit") -> "Fit":
+        wrong = [fit for fit in (self, other) if fit.twice] or [self, other]
+        return Fit(
+            self.early + other.early,
+            self.late + other.late,
+            self.twice + other.twice,
+            self.unlisted + other.unlisted,
+            self.known + other.known,
+            min((fit.user for fit in wrong if fit.user is not None), default=None),
+        )
+
+    def tell(self, before_joined: BeforeJoined) -> None:
+        """Refuse what does not fit, or warn of it."""
+        if self.twice:
+            raise DataError(
+                f"joined gives users more than one period, in {self.twice:,} rows, among them user {self.user!r}; "
+                "expected one date for each user"
+            )
+        known = f"{self.known:,} users in joined"
+        if self.early and before_joined == "error":
+            raise DataError(
+                f"{self.early:,} of {known} were active before their date there, among them user {self.user!r}. "
+                "Hint: before_joined='clip' counts that at age 0, 'drop' leaves it out"
+            )
+        if self.early and before_joined == "drop":
+            warn(f"{self.early:,} of {known} were active before their date there: that was dropped")
+        if self.late:
+            warn(f"{self.late:,} of {known} have a date after the last period: they were left out")
+        if self.unlisted:
+            warn(f"{self.unlisted:,} active users are not in joined: their cohort is their first active period")
+
+
 class Netting(ABC):
     """The rows of all users, ready to be netted."""
 
@@ -140,28 +189,16 @@ class Netting(ABC):
     def end(self) -> None:
         """End, once all groups are netted: say what of the joined table did not fit."""
         if self.settings.joined is not None:
-            self._tell()
+            self.fit().tell(self.settings.before_joined)
         self.meter.done()
 
-    def _tell(self) -> None:
+    def fit(self) -> Fit:
+        """Give what has been met of the joined table."""
         early, late, twice, unlisted, known = np.sum(self.tallies, axis=0)[:5].tolist()
+        user = None
         if twice or (early and self.settings.before_joined == "error"):
             user = self.suspect(6 if twice else 5)
-            if twice:
-                raise DataError(
-                    f"joined gives users more than one period, in {twice:,} rows, among them user {user!r}; expected "
-                    "one date for each user"
-                )
-            raise DataError(
-                f"{early:,} of {known:,} users in joined were active before their date there, among them user "
-                f"{user!r}. Hint: before_joined='clip' counts that at age 0, 'drop' leaves it out"
-            )
-        if early and self.settings.before_joined == "drop":
-            warn(f"{early:,} of {known:,} users in joined were active before their date there: that was dropped")
-        if late:
-            warn(f"{late:,} of {known:,} users in joined have a date after the last period: they were left out")
-        if unlisted:
-            warn(f"{unlisted:,} active users are not in joined: their cohort is their first active period")
+        return Fit(early, late, twice, unlisted, known, user)
 
 
 class RecordsNetting(Netting):

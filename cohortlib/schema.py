@@ -353,12 +353,7 @@ class Amounts:
 
     def too_large(self) -> DataError:
         """Give the error for an amount, or a sum of amounts, that leaves the range."""
-        top = f"{2**63 / 10**self.decimals:.3g}"
-        return DataError(
-            f"{_spread(self.series)}: an amount, or the sum of all, is beyond {top}, the range of 64-bit "
-            f"integers with decimals={self.decimals}. "
-            + ("Hint: set a smaller decimals=" if self.decimals else "Hint: divide the amounts, by 1000 say")
-        )
+        return beyond_range(_spread(self.series), self.decimals)
 
     def units(self, first: int, count: int) -> Ints:
         """Give `count` rows from `first` on as whole numbers."""
@@ -389,6 +384,15 @@ class Amounts:
         return int(10 ** (self.decimals - (kind.scale if isinstance(kind, pl.Decimal) else 0)))
 
 
+def beyond_range(what: str, decimals: int) -> DataError:
+    """Give the error for an amount, or a sum of amounts, that leaves the range."""
+    return DataError(
+        f"{what}: an amount, or the sum of all, is beyond {2**63 / 10**decimals:.3g}, the range of 64-bit integers "
+        f"with decimals={decimals}. "
+        + ("Hint: set a smaller decimals=" if decimals else "Hint: divide the amounts, by 1000 say")
+    )
+
+
 @dataclass(frozen=True)
 class Dropped:
     """How many rows there were, how many were dropped, and the nulls of each column; the parts of a table add."""
@@ -404,6 +408,13 @@ class Dropped:
         """Warn of the rows that were dropped."""
         if self.count:
             warn(f"{self.count:,} of {self.rows:,} rows of {what} dropped for nulls: {_told(self.nulls)}")
+
+    def refused(self, what: str) -> DataError:
+        """Give the error for rows with nulls that were not to be dropped."""
+        return DataError(
+            f"{what} has nulls: {_told(self.nulls)}, of {self.rows:,} rows; expected none. Hint: nulls='drop' leaves "
+            "these rows out"
+        )
 
 
 @dataclass(frozen=True)
@@ -423,13 +434,11 @@ def without_nulls(frame: pl.DataFrame, nulls: Nulls, what: str) -> tuple[pl.Data
     counts = Counter({name: frame[name].null_count() for name in frame.columns if frame[name].null_count()})
     if not counts:
         return frame, Dropped(len(frame), 0, counts)
-    if nulls == "error":
-        raise DataError(
-            f"{what} has nulls: {_told(counts)}, of {len(frame):,} rows; expected none. Hint: nulls='drop' leaves "
-            "these rows out"
-        )
     kept = frame.drop_nulls()
-    return kept, Dropped(len(frame), len(frame) - len(kept), counts)
+    dropped = Dropped(len(frame), len(frame) - len(kept), counts)
+    if nulls == "error":
+        raise dropped.refused(what)
+    return kept, dropped
 
 
 def _told(counts: Counter[str]) -> str:

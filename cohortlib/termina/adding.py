@@ -163,20 +163,25 @@ class Sums:
             warn(f"{late:,} users in joined have a date after the last period: they were left out")
         if shown.is_empty():
             return pl.DataFrame(schema=COHORTS)
-        cohort, age, size, first_amount, active, amount = (shown[name].to_numpy() for name in TABLE)
-        origin = int(cohort.min())
+        origin = int(shown["cohort"].to_numpy().min())
         grid = Grid(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
+        return tabulated(self.placed(grid), grid, settings)
+
+    def placed(self, grid: Grid) -> Histogram:
+        """Lay the sums out on a grid, without what lies beyond it."""
+        cohort = pl.col("cohort") - grid.origin
+        inside = self.table.filter((cohort >= grid.first) & (cohort + pl.col("age") < grid.span))
+        cohorts, age, size, first_amount, active, amount = (inside[name].to_numpy() for name in TABLE)
+        places = cohorts - grid.origin
         kept = np.zeros(grid.span, np.bool_)
-        kept[cohort - origin] = True
-        kept[: grid.first] = False
+        kept[places] = True
         dense = Histogram.zero(grid.span, kept)
-        at = kept[cohort - origin]
-        cells = dense.offsets[cohort[at] - origin] + age[at]
-        dense.active[cells], dense.amount[cells] = active[at], amount[at]
+        cells = dense.offsets[places] + age
+        dense.active[cells], dense.amount[cells] = active, amount
         began = age == 0
-        dense.size[cohort[began] - origin] = size[began]
-        dense.first_amount[cohort[began] - origin] = first_amount[began]
-        return tabulated(dense, grid, settings)
+        dense.size[places[began]] = size[began]
+        dense.first_amount[places[began]] = first_amount[began]
+        return dense
 
     def save(self, path: str | Path) -> None:
         """Write the sums, with their conventions inside, to a Parquet file that is put in its place at once."""
