@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cohortlib import adapty, errors, termina
+    from cohortlib import adapty, errors, spark, termina
     from cohortlib.explaining.explain import explain
     from cohortlib.preparing import prepare
     from cohortlib.reconciling.compare import reconcile
@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from cohortlib.triangles import triangle
 
 __version__ = "0.1.0"
-__all__ = ["Prepared", "__version__", "adapty", "errors", "explain", "prepare", "reconcile", "termina", "triangle"]
+__all__ = [
+    "Prepared",
+    "__version__",
+    "adapty",
+    "errors",
+    "explain",
+    "prepare",
+    "reconcile",
+    "spark",
+    "termina",
+    "triangle",
+]
 
 _HOMES = {
     "Prepared": "stores",
@@ -27,7 +38,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     # Modules come when they are asked for, so that importing the package brings neither polars nor numba.
-    if name in ("adapty", "errors", "termina"):
+    if name in ("adapty", "errors", "spark", "termina"):
         return _loaded(name)
     if name in _HOMES:
         return getattr(_loaded(_HOMES[name]), name)

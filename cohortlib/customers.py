@@ -107,21 +107,10 @@ class Customers:
 
     def top(self, count: int, rank_by: str | pl.Expr | None) -> Ints:
         """Give the `count` customers that rank highest, in the order of the table."""
-        scale = self.question.settings.scale
         # By user, so that an expression that looks at the order of rows (a rank, say) sees always the same.
         customers = np.arange(self.users.cohort.size)
         self.names.sort(customers, customers == 0)
-        total, recent = self.total[customers], self.recent[customers]
-        summary = pl.DataFrame(
-            {
-                "cohort": self.question.labels.gather(self.users.cohort[customers]),
-                "user_id": self.text.gather(customers),
-                "cohort_size_amount": self.sizes[customers],
-                "ltv": metrics.money(total, scale),
-                "acv": metrics.money(recent, scale),
-                "active_periods": self.active[customers],
-            }
-        )
+        summary = self.summary(customers)
         if isinstance(rank_by, str):
             if rank_by not in summary.columns:
                 raise SettingError(
@@ -130,7 +119,8 @@ class Customers:
             score = summary[rank_by]
         elif rank_by is None:
             # The sum of two sums may leave 64 bits.
-            score = pl.Series(total).cast(pl.Int128) + pl.Series(recent).cast(pl.Int128)
+            total, recent = (pl.Series(sums[customers]).cast(pl.Int128) for sums in (self.total, self.recent))
+            score = total + recent
         else:
             try:
                 scores = summary.select(rank_by)
@@ -149,6 +139,20 @@ class Customers:
         among = np.zeros(len(summary), np.bool_)
         among[best.to_numpy()] = True
         return self.ranked(among)
+
+    def summary(self, customers: Ints) -> pl.DataFrame:
+        """Sum up some customers, one row for each."""
+        scale = self.question.settings.scale
+        return pl.DataFrame(
+            {
+                "cohort": self.question.labels.gather(self.users.cohort[customers]),
+                "user_id": self.text.gather(customers),
+                "cohort_size_amount": self.sizes[customers],
+                "ltv": metrics.money(self.total[customers], scale),
+                "acv": metrics.money(self.recent[customers], scale),
+                "active_periods": self.active[customers],
+            }
+        )
 
     def written(self, chosen: Ints, *, dense: bool) -> pl.DataFrame:
         """Write the table of some customers, in their order."""

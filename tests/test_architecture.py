@@ -45,6 +45,8 @@ ORDER = [
     "termina.adding",
     "termina.state",
     "termina.compute",
+    "spark.frames",
+    "spark.termina",
     "triangles",
     "adapty.kernels",
     "adapty.request",

@@ -237,7 +237,7 @@ def customer_cohorts(
         refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
     )  # fmt: skip
-    _check(basis, rows, top_n, rank_by)
+    check_customers(basis, rows, top_n, rank_by)
     with Question.of(transactions, settings, whole=True, bounded=False) as question:
         if not question.span:
             return pl.DataFrame(schema=CUSTOMER_COHORTS)
@@ -312,7 +312,7 @@ def sink_customer_cohorts(
         refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
     )  # fmt: skip
-    _check(basis, rows, top_n, rank_by)
+    check_customers(basis, rows, top_n, rank_by)
     with replacing(Path(path)) as stream, Question.of(transactions, settings, whole=True, bounded=False) as question:
         if not question.span:
             pl.DataFrame(schema=CUSTOMER_COHORTS).write_parquet(stream)
@@ -323,7 +323,7 @@ def sink_customer_cohorts(
         )
 
 
-def _check(basis: Basis, rows: Rows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
+def check_customers(basis: Basis, rows: Rows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
     """Refuse what the customer table cannot be asked for."""
     one_of("basis", basis, ("single_customer", "cohort_total", "cohort_mean"))
     one_of("rows", rows, ("dense", "active"))

@@ -1,0 +1,456 @@
+"""Termina's tables from a frame of Spark: whole users in each partition, our kernels on it, and sums that add."""
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from cohortlib import schema
+from cohortlib.cohorts import Question, joined_columns
+from cohortlib.customers import Basis, Customers, Rows
+from cohortlib.errors import CohortlibError, SchemaError, SettingError, listed
+from cohortlib.periods import FIRST_DAY, Freq, day_of
+from cohortlib.schema import Cut, Dropped, Instants, Ints, Nulls, Users
+from cohortlib.settings import BeforeJoined, Refunds, Settings
+from cohortlib.spark import frames
+from cohortlib.spark.frames import Batches, Note, quoted
+from cohortlib.termina.adding import TABLE, Conventions, Sums, added_up
+from cohortlib.termina.compute import check_customers
+from cohortlib.termina.fields import CUSTOMER_COHORTS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame as SparkFrame
+
+_WHERE = ("the table", "the joined table")
+_HALVES = ("first_amount", "amount")  # sums of money go in two halves, so that no sum of them leaves 64 bits
+_PARTIAL: dict[str, Any] = {
+    **dict.fromkeys(("cohort", "age", "size", "active"), pl.Int64),
+    **{f"{name}_{half}": pl.Int64 for name in _HALVES for half in ("high", "low")},
+    "note": pl.String,
+}
+_KEYS = ("cohort", "age", "note")
+_RANKED: dict[str, Any] = {
+    "user_id": pl.String,
+    "cohort": pl.String,
+    "cohort_size_amount": pl.Float64,
+    "ltv": pl.Float64,
+    "acv": pl.Float64,
+    "active_periods": pl.Int64,
+    "total": pl.Int64,
+    "recent": pl.Int64,
+}
+
+
+def cohorts(
+    frame: "SparkFrame",
+    *,
+    user: str = "user_id",
+    timestamp: str = "timestamp",
+    amount: str = "amount",
+    freq: Freq = "M",
+    timezone: str = "UTC",
+    week_start: str = "monday",
+    refunds: Refunds = "net",
+    joined: "SparkFrame | str | None" = None,
+    before_joined: BeforeJoined = "error",
+    start: str | date | datetime | None = None,
+    end: str | date | datetime | None = None,
+    complete_only: bool = False,
+    nulls: Nulls = "error",
+    decimals: int = 6,
+    partitions: int | None = None,
+) -> pl.DataFrame:
+    """Compute the cohort table of a Spark frame: the table of :func:`cohortlib.termina.cohorts`, to the bit.
+
+    The rows are sent to partitions by user; each partition is added up by itself, on one thread; Spark adds these
+    sums; and the small table comes back.
+
+    Parameters
+    ----------
+    frame
+        One row per money movement: a ``pyspark.sql.DataFrame``, classic or of Spark Connect.
+    user, timestamp, amount
+        Names of the columns: the user (integer or string), the instant (DATE, TIMESTAMP or TIMESTAMP_NTZ), the amount
+        (float, integer or decimal; negative is a refund). A TIMESTAMP is an instant, whatever the time zone of the
+        session; a TIMESTAMP_NTZ and a DATE stand as they are.
+    joined
+        Dates that set the users' cohorts from outside: a Spark frame with the user column and ``joined``, or the name
+        of a column of `frame`. The frame is then read once more before, for its last instant.
+    partitions
+        Number of partitions of users; None leaves it to Spark (``spark.sql.shuffle.partitions`` and what adaptive
+        execution makes of it). The rows of one partition must fit the memory of a Python worker. The result does not
+        depend on it.
+    freq, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, decimals
+        As for :func:`cohortlib.termina.cohorts`.
+
+    Returns
+    -------
+    polars.DataFrame
+        As of :func:`cohortlib.termina.cohorts`.
+
+    Raises
+    ------
+    SettingError, SchemaError, DataError
+        As for :func:`cohortlib.termina.cohorts`. What goes wrong in a worker is raised here, in the same words.
+
+    Notes
+    -----
+    The workers must find cohortlib, and the same Python. ``docs/spark.md`` has an example that runs.
+    """
+    asked = _asked(
+        frame, joined, partitions,
+        user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
+        refunds=refunds, before_joined=before_joined, start=start, end=end, complete_only=complete_only, nulls=nulls,
+        decimals=decimals,
+    )  # fmt: skip
+    sums = _added(asked)
+    return sums.cohorts(start=start, end=end, complete_only=complete_only)
+
+
+def customer_cohorts(
+    frame: "SparkFrame",
+    *,
+    user: str = "user_id",
+    timestamp: str = "timestamp",
+    amount: str = "amount",
+    freq: Freq = "M",
+    basis: Basis = "single_customer",
+    rows: Rows = "dense",
+    top_n: int | None = None,
+    rank_by: str | None = None,
+    timezone: str = "UTC",
+    week_start: str = "monday",
+    refunds: Refunds = "net",
+    joined: "SparkFrame | str | None" = None,
+    before_joined: BeforeJoined = "error",
+    start: str | date | datetime | None = None,
+    end: str | date | datetime | None = None,
+    complete_only: bool = False,
+    nulls: Nulls = "error",
+    decimals: int = 6,
+    partitions: int | None = None,
+) -> "SparkFrame":
+    """Lay out the customer table of a Spark frame, as a Spark frame: one row for each customer and age.
+
+    Nothing of a customer comes to the driver. One pass over the rows is made at once, that of :func:`cohorts`: it finds
+    whatever is wrong, the right edge, and the totals that customers may be measured against. The customers themselves
+    are computed when, and as often as, the frame is.
+
+    Parameters
+    ----------
+    frame, user, timestamp, amount, joined, partitions
+        As for :func:`cohorts`.
+    rank_by
+        With `top_n`: the name of a column of the summary of customers, greatest first. An expression, which might look
+        at all customers, is for :func:`cohortlib.termina.customer_cohorts` alone.
+    freq, basis, rows, top_n, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, decimals
+        As for :func:`cohortlib.termina.customer_cohorts`.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        The rows of :func:`cohortlib.termina.customer_cohorts`, to the bit. Those of one customer stand together, by
+        period; customers come in no order: ``.orderBy("cohort", "user_id", "period")`` gives one.
+
+    Raises
+    ------
+    SettingError, SchemaError, DataError
+        As for :func:`cohorts`.
+    """
+    check_customers(basis, rows, top_n, rank_by)
+    if rank_by is not None and (not isinstance(rank_by, str) or rank_by not in list(_RANKED)[:6]):
+        raise SettingError(
+            f"rank_by={rank_by!s} cannot be ranked by on Spark; expected a column of the summary of customers: "
+            f"{listed(list(_RANKED)[:6])}"
+        )
+    asked = _asked(
+        frame, joined, partitions,
+        user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
+        refunds=refunds, before_joined=before_joined, start=start, end=end, complete_only=complete_only, nulls=nulls,
+        decimals=decimals,
+    )  # fmt: skip
+    sums = _added(asked)
+    first, last = asked.settings.bounds(sums.last_day)
+    everybody = (asked.ending(last).reader, basis, top_n, rank_by, None if basis == "single_customer" else sums)
+    table = asked.parts().mapInArrow(_Customers(*everybody, dense=rows == "dense"), frames.ddl(CUSTOMER_COHORTS))
+    if first is not None and last is not None and first > last:
+        return table.where("false")
+    if top_n is None:
+        return table
+    score = "cast(total as decimal(38, 0)) + cast(recent as decimal(38, 0))" if rank_by is None else quoted(rank_by)
+    ranking = (
+        asked.parts().mapInArrow(_Ranking(*everybody), frames.ddl(_RANKED)).selectExpr("user_id", f"{score} as score")
+    )
+    best = ranking.orderBy("score", "user_id", ascending=[False, True]).limit(top_n).select("user_id")
+    return table.join(best, "user_id", "left_semi").select(*CUSTOMER_COHORTS)
+
+
+# -------------------------------------------------------------------------------------------------- what is asked for
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a worker reads the rows of its partition, by position: the user, the instant, the amount, maybe a date."""
+
+    settings: Settings
+    names: tuple[str, ...]
+    """Of the columns of the transactions, then of the joined table."""
+    tagged: bool
+    """Whether rows of the joined table stand among the transactions; a mark tells which is which."""
+
+    def question(self, batches: Batches, *, whole: bool = False) -> tuple[Question | None, Note]:
+        """Read the rows of a partition, the `whole` where users are to be named; give also what is to be said of them."""
+        frame = frames.read(batches)
+        if frame is None:
+            return None, Note()
+        rows, joined = self._tables(frame)
+        rows, dropped = schema.without_nulls(rows, "drop", _WHERE[0])
+        last_day = None
+        if dropped.count:
+            # The rows that are left out still tell where the table ends.
+            last_day = _last_day(frame.to_series(1), self.settings)
+        dropped_joined = Dropped()
+        if joined is not None:
+            joined, dropped_joined = schema.without_nulls(joined, "drop", _WHERE[1])
+        note = Note(last_day, 0, dropped, dropped_joined)
+        if self.settings.nulls == "error" and (dropped.count or dropped_joined.count):
+            return None, note
+        settings = replace(self.settings, joined=joined, threads=1)
+        # Rows that are in memory already need no room on disk.
+        with Question.of(rows, settings, whole=whole or joined is not None, bounded=False) as question:
+            pass
+        days = [day for day in (last_day, question.last_day) if day is not None]
+        note = replace(note, last_day=max(days, default=None), magnitude=question.magnitude)
+        return replace(question, silent=True), note
+
+    def _tables(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """Take the transactions and the joined table apart, under the names of their columns."""
+        joined = None
+        columns = frame.get_columns()
+        rows = pl.DataFrame([column.alias(name) for column, name in zip(columns, self.names[:3], strict=False)])
+        if len(self.names) > 3:
+            joined = pl.DataFrame([columns[0].alias(self.names[0]), columns[3].alias(self.names[3])])
+            here = columns[4] if self.tagged else None
+            if here is not None:
+                rows, joined = rows.filter(here), joined.filter(~here)
+            else:
+                joined = joined.filter(columns[0].is_not_null())
+        return rows, joined
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question to Spark, checked: the frame of the columns that are needed, and how workers read it."""
+
+    frame: "SparkFrame"
+    reader: _Reader
+    partitions: int | None
+
+    @property
+    def settings(self) -> Settings:
+        """What the caller asked for."""
+        return self.reader.settings
+
+    def ending(self, last: int | None) -> "_Asked":
+        """Ask the same with the period `last` as the right edge."""
+        if last is None:
+            return self
+        settings = self.settings
+        first, _ = settings.edges()
+        first_day = int(settings.calendar.first_days(np.array([last]))[0])
+        settings = replace(
+            settings,
+            start=None if first is not None and first > last else settings.start,
+            end=day_of(max(first_day, FIRST_DAY)),
+            complete_only=False,  # it has had its say
+        )
+        return replace(self, reader=replace(self.reader, settings=settings))
+
+    def parts(self) -> "SparkFrame":
+        """Send every row of one user to one partition."""
+        if self.partitions is None:
+            return self.frame.repartition("who")
+        return self.frame.repartition(self.partitions, "who")
+
+
+def _asked(frame: "SparkFrame", joined: "SparkFrame | str | None", partitions: int | None, **told: Any) -> _Asked:  # noqa: ANN401
+    """Check all that can be checked without a look at any row."""
+    settings = Settings(**told, joined=None if joined is None else "joined")
+    frames.check_frame(frame)
+    frames.check_partitions(partitions)
+    frames.check_columns(frame, {role: getattr(settings, role) for role in ("user", "timestamp", "amount")})
+    kinds = frames.kinds(frame)
+    roles = settings.roles
+    here = frames.empty({name: kinds[name] for name in roles})
+    schema.transactions(here, *roles, **settings.reading)
+    columns = [f"{quoted(name)} as {role}" for name, role in zip(roles, ("who", "at", "amount"), strict=True)]
+    if joined is None:
+        return _Asked(frame.selectExpr(*columns), _Reader(settings, tuple(roles), tagged=False), partitions)
+    if isinstance(joined, str):
+        if joined not in kinds:
+            raise SchemaError(f"joined={joined!r} is not a column; columns are {listed(kinds)}")
+        Instants.of(frames.empty({joined: kinds[joined]})[joined])
+        columns.append(f"{quoted(joined)} as joined")
+        return _Asked(frame.selectExpr(*columns), _Reader(settings, (*roles, joined), tagged=False), partitions)
+    frames.check_frame(joined, "joined")
+    others = frames.kinds(joined)
+    user, day = joined_columns(list(others), settings.user)
+    there = frames.empty({name: others[name] for name in (user, day)})
+    Instants.of(there[day])
+    key = _common_key(kinds[user], others[user], Users.of(here[user]), Users.of(there[user]))
+    rows = frame.selectExpr(
+        f"cast({quoted(user)} as {key}) as who", *columns[1:], f"cast(null as {others[day]}) as joined", "true as here"
+    )
+    dates = joined.selectExpr(
+        f"cast({quoted(user)} as {key}) as who", f"cast(null as {kinds[settings.timestamp]}) as at",
+        f"cast(null as {kinds[settings.amount]}) as amount", f"{quoted(day)} as joined", "false as here",
+    )  # fmt: skip
+    return _Asked(rows.union(dates), _Reader(settings, (*roles, day), tagged=True), partitions)
+
+
+def _common_key(kind: str, other: str, users: Users, joined: Users) -> str:
+    """Give the type in which the users of both tables are the same, and refuse those that are not."""
+    if users.whole != joined.whole:
+        raise SchemaError(
+            f"the users are {kind} in the transactions and {other} in joined; expected the same type in both. "
+            "Hint: cast one of them"
+        )
+    if not users.whole:
+        return "string"
+    return "decimal(38, 0)" if "decimal" in kind + other else "bigint"
+
+
+# ------------------------------------------------------------------------------------------------------------- sums
+
+
+def _added(asked: _Asked) -> Sums:
+    """Let all partitions be added up, and say what is to be said of them."""
+    settings = asked.settings
+    if settings.joined is not None:
+        # Whether a date lies after the last period must be known where the users are.
+        _, last = settings.bounds(_last_day_of_all(asked))
+        asked = asked.ending(last)
+    table = pl.DataFrame(
+        asked.parts()
+        .mapInArrow(_Adding(asked.reader), frames.ddl(_PARTIAL))
+        .groupBy(*_KEYS)
+        .sum(*(name for name in _PARTIAL if name not in _KEYS))
+        .toDF(*_KEYS, *(name for name in _PARTIAL if name not in _KEYS))
+        .toArrow()
+    )
+    note = Note.all(table["note"].drop_nulls())
+    for where, dropped in zip(_WHERE, (note.dropped, note.dropped_joined), strict=True):
+        if dropped.count and settings.nulls == "error":
+            raise dropped.refused(where)
+        dropped.tell(where)
+    if note.magnitude >= 2**63:
+        raise schema.beyond_range(f"column {settings.amount!r}", settings.decimals)
+    if settings.joined is not None:
+        note.fit.tell(settings.before_joined)
+    whole = {name: pl.col(f"{name}_high") * 2**32 + pl.col(f"{name}_low") for name in _HALVES}
+    sums = table.filter(pl.col("note").is_null()).with_columns(**whole).select(*TABLE).sort("cohort", "age")
+    return Sums(Conventions.of(settings), sums, note.last_day, note.magnitude)
+
+
+@dataclass(frozen=True)
+class _Adding:
+    """Add up the users of a partition."""
+
+    reader: _Reader
+
+    def __call__(self, batches: Batches) -> Batches:
+        sums = None
+        try:
+            question, note = self.reader.question(batches)
+            if question is not None:
+                sums = added_up(question).table
+                if question.netting is not None and question.settings.joined is not None:
+                    note = replace(note, fit=question.netting.fit())
+        except CohortlibError as error:
+            note, sums = Note.of(error), None
+        if sums is not None:
+            halves = {f"{name}_high": pl.col(name) // 2**32 for name in _HALVES}
+            halves |= {f"{name}_low": pl.col(name) & (2**32 - 1) for name in _HALVES}
+            yield from frames.batches(sums.with_columns(**halves, note=pl.lit(None, pl.String)), _PARTIAL)
+        if note != Note():
+            yield from frames.batches(pl.DataFrame([{"note": note.written()}], schema=_PARTIAL), _PARTIAL)
+
+
+def _last_day(instants: pl.Series, settings: Settings) -> int | None:
+    """Give the local day of the last of some instants."""
+    instants = instants.alias("").drop_nulls().alias(settings.timestamp)
+    cut = Cut.of(Instants.of(instants), settings.timezone, settings.calendar)
+    return None if cut is None else cut.days[1]
+
+
+def _last_day_of_all(asked: _Asked) -> int | None:
+    """Give the local day of the last row of all, kept or not."""
+    found = asked.frame.selectExpr("at").mapInArrow(_Ends(asked.settings), "note string").toArrow()
+    return Note.all(pl.DataFrame(found)["note"]).last_day
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """Find the last day of some rows."""
+
+    settings: Settings
+
+    def __call__(self, batches: Batches) -> Batches:
+        frame = frames.read(batches)
+        if frame is not None:
+            try:
+                note = Note(_last_day(frame.to_series(0), self.settings))
+            except CohortlibError as error:
+                note = Note.of(error)
+            yield from frames.batches(pl.DataFrame({"note": [note.written()]}), {"note": pl.String})
+
+
+# -------------------------------------------------------------------------------------------------------- customers
+
+
+@dataclass(frozen=True)
+class _Everybody:
+    """The customers of a partition, or those of them that rank highest, measured against the cohorts of all."""
+
+    reader: _Reader
+    basis: Basis
+    top_n: int | None
+    rank_by: str | None
+    totals: Sums | None
+
+    def chosen(self, batches: Batches) -> tuple[Customers, Ints] | None:
+        """Net the customers of a partition, and choose; None where there are none."""
+        question, _ = self.reader.question(batches, whole=True)
+        if question is None or not question.span:
+            return None
+        totals = None if self.totals is None else self.totals.placed(question.grid)
+        customers = Customers.of(question, self.basis, totals)
+        return customers, customers.chosen(self.top_n, self.rank_by)
+
+
+@dataclass(frozen=True)
+class _Customers(_Everybody):
+    """Lay out the customers of a partition."""
+
+    dense: bool
+
+    def __call__(self, batches: Batches) -> Batches:
+        chosen = self.chosen(batches)
+        if chosen is not None:
+            customers, which = chosen
+            for piece in customers.pieces(which, dense=self.dense):
+                yield from frames.batches(piece, CUSTOMER_COHORTS)
+
+
+@dataclass(frozen=True)
+class _Ranking(_Everybody):
+    """Give what the customers of a partition are ranked by: whoever is among the first of all is so here."""
+
+    def __call__(self, batches: Batches) -> Batches:
+        chosen = self.chosen(batches)
+        if chosen is not None:
+            customers, which = chosen
+            exact = {"total": customers.total[which], "recent": customers.recent[which]}
+            yield from frames.batches(customers.summary(which).with_columns(**exact), _RANKED)
