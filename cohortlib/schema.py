@@ -407,7 +407,12 @@ class Dropped:
     def tell(self, what: str) -> None:
         """Warn of the rows that were dropped."""
         if self.count:
-            warn(f"{self.count:,} of {self.rows:,} rows of {what} dropped for nulls: {_told(self.nulls)}")
+            warn(f"{self.count:,} of {self.rows:,} rows of {what} dropped for nulls: {self.told}")
+
+    @property
+    def told(self) -> str:
+        """Say in which columns the nulls are."""
+        return _told(self.nulls)
 
     def refused(self, what: str) -> DataError:
         """Give the error for rows with nulls that were not to be dropped."""

@@ -34,11 +34,16 @@ NOON = dt.datetime(2026, 2, 10, 12, tzinfo=dt.UTC)
 
 
 def read(source, **changed):
-    return read_events(source, **({"user_unit": "profile_id", "refund_upgraded": "zero", "nulls": "error"} | changed))
+    asked = {"user_unit": "profile_id", "refund_upgraded": "zero", "nulls": "error"} | changed
+    found = read_events(source, **asked)
+    found.dropped.tell("the events")
+    return found
 
 
 def installs(source, **changed):
-    return read_installs(source, **({"user_unit": "profile_id", "nulls": "error"} | changed))
+    found, dropped = read_installs(source, **({"user_unit": "profile_id", "nulls": "error"} | changed))
+    dropped.tell("the installs")
+    return found
 
 
 def frame(rows=2, drop=(), **given):

@@ -65,6 +65,7 @@ ORDER = [
     "adapty.calls",
     "adapty.fetch",
     "adapty.composing",
+    "adapty.parts",
     "adapty.compute",
     "reconciling.tolerances",
     "reconciling.files",

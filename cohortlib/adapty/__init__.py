@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cohortlib.adapty.answer import Answer
-    from cohortlib.adapty.compute import cohort
+    from cohortlib.adapty.compute import cohort, part
     from cohortlib.adapty.fetch import fetch_cohort
+    from cohortlib.adapty.parts import Part
     from cohortlib.adapty.request import Conventions, Filters, Request, RequestError
 
-__all__ = ["Answer", "Conventions", "Filters", "Request", "RequestError", "cohort", "fetch_cohort"]
+__all__ = ["Answer", "Conventions", "Filters", "Part", "Request", "RequestError", "cohort", "fetch_cohort", "part"]
 
-_HOMES = {"Answer": "answer", "cohort": "compute", "fetch_cohort": "fetch"}
+_HOMES = {"Answer": "answer", "Part": "parts", "cohort": "compute", "fetch_cohort": "fetch", "part": "compute"}
 
 
 def __getattr__(name: str) -> object:

@@ -5,6 +5,7 @@ its row is remembered.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -143,10 +144,11 @@ def flag(column: pl.Series) -> Column:
     return Column(read, _unread(written, read), "true or false")
 
 
-def instant(column: pl.Series) -> Column:
+def instant(column: pl.Series, dates: Collection[str] | None = None) -> Column:
     """Read a column of instants as UTC; a column of dates stays one of dates.
 
-    An instant without a zone is one of UTC, as the exports of both vendors say.
+    An instant without a zone is one of UTC, as the exports of both vendors say. Text holds dates where most of it is
+    as long as one; part of a column is told by `dates`, which names the columns of which the whole is such.
     """
     kind = column.dtype
     if kind == pl.Date:
@@ -160,15 +162,24 @@ def instant(column: pl.Series) -> Column:
     if not _is_text(kind):
         raise _refused(column, "a Date, a Datetime or ISO 8601 text", f"pl.from_epoch({column.name!r}), or a cast")
     written = _as_text(column)
-    present = len(written) - written.null_count()
-    dates = present and int((written.str.len_bytes() == len("2026-01-31")).sum()) * 2 >= present
-    read = written.str.to_date(_DATE, strict=False) if dates else _instants(written)
+    whole = are_dates(*date_counts(written)) if dates is None else column.name in dates
+    read = written.str.to_date(_DATE, strict=False) if whole else _instants(written)
     expected = (
         "ISO dates such as '2026-01-31', in all rows or in none"
-        if dates
+        if whole
         else "ISO instants such as '2026-01-31T12:00:00Z', or dates in all rows"
     )
     return Column(read, _unread(written, read), expected)
+
+
+def date_counts(written: pl.Series) -> tuple[int, int]:
+    """Count the texts of a column, and those as long as a date; the counts of parts add."""
+    return int((written != "").sum()), int((written.str.len_bytes() == len("2026-01-31")).sum())
+
+
+def are_dates(present: int, short: int) -> bool:
+    """Tell by these counts whether a column of text holds dates, and not instants."""
+    return present > 0 and 2 * short >= present
 
 
 def _instants(written: pl.Series) -> pl.Series:

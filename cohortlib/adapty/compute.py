@@ -1,10 +1,11 @@
-"""The one call: events, a request, installs, and the answer."""
+"""The calls: events, a request, installs, and the answer, or what some of the users give to it."""
 
 from typing import TYPE_CHECKING
 
-from cohortlib.adapty import composing, forecast, sums
+from cohortlib.adapty import forecast
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.events import Events, read_events, read_installs
+from cohortlib.adapty.parts import Part
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.request import Conventions, Request
 from cohortlib.adapty.rows import Installs
@@ -15,7 +16,7 @@ from cohortlib.schema import Nulls
 from cohortlib.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 
 def cohort(
@@ -98,23 +99,101 @@ def cohort(
     >>> answer.values.filter(type="total").select("period", "revenue_usd", "arpu_usd", "subscribers").rows()
     [(1, 10.0, 5.0, 1), (2, 10.0, 10.0, 1)]
     """
-    conventions = Conventions() if conventions is None else conventions
-    if not isinstance(conventions, Conventions):
-        raise SettingError(f"conventions={conventions!r} is no Conventions; expected cohortlib.adapty.Conventions(...)")
     installs = needed(installs)
     one_of("predict", predict, (True, False))
     one_of("nulls", nulls, ("error", "drop"))
+    question = question_of(
+        request, conventions=conventions, timezone=timezone, decimals=decimals, threads=threads, progress=progress
+    )
+    read = events_for(question, events, nulls=nulls, predict=predict)
+    who = installs_for(question, installs, nulls=nulls)
+    whole = Part.of(read, who, question)
+    whole.tell()
+    return whole.answer(forecast.predict(read, who, question) if predict else None)
+
+
+def part(
+    events: Source,
+    request: "Mapping[str, object] | Request",
+    *,
+    installs: Source | None = None,
+    timezone: str = "UTC",
+    conventions: Conventions | None = None,
+    nulls: Nulls = "error",
+    decimals: int = 6,
+    dates: "Collection[str] | None" = None,
+    installs_dates: "Collection[str] | None" = None,
+    secret: bytes | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Part:
+    """Add up some of the users, to be added to all others.
+
+    The parameters are those of :func:`cohort`, and these.
+
+    Parameters
+    ----------
+    events, installs
+        All rows of some users. Ready counts of installs are of all users together: give them to one part, and to the
+        others the same table without a row.
+    dates, installs_dates
+        The columns of text that hold dates and not instants, of `events` and of `installs`. Such a column is told by
+        its values, of which a part has only some: where parts may differ, say it for all of them.
+    secret
+        What parts of several processes must share, so that a chain of several users is known for one: some random
+        bytes. Parts of one process need none.
+
+    Returns
+    -------
+    Part
+        Parts of disjoint users add with ``+``; ``.answer()`` of their sum is that of :func:`cohort`, to the bit, and
+        so is ``.report``; ``.tell()`` gives its warnings. ``.table()`` and ``Part.of_table`` send it over a wire.
+
+    Notes
+    -----
+    All parts need the same columns, of the same types. User ids that are wider than 64 bits are best cast to text.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from cohortlib import adapty
+    >>> events = pl.DataFrame({
+    ...     "profile_id": ["u1", "u2"], "event_type": "subscription_started", "event_datetime": "2026-02-10T09:00:00Z",
+    ...     "transaction_id": ["100", "200"], "original_transaction_id": ["100", "200"], "environment": "Production",
+    ...     "product_id": "monthly", "revenue_usd": [10.0, 5.0], "proceeds_usd": 7.0, "net_revenue_usd": 7.0,
+    ... })
+    >>> request = {"filters": {"date": ["2026-02-01", "2026-02-28"]}, "period_unit": "month"}
+    >>> one, other = (adapty.part(events[[at]], request, installs="from_events") for at in (0, 1))
+    >>> (one + other).answer().values.filter(type="total").select("period", "revenue_usd", "subscribers").rows()
+    [(1, 15.0, 2)]
+    """
+    installs = needed(installs)
+    one_of("nulls", nulls, ("error", "drop"))
+    question = question_of(
+        request, conventions=conventions, timezone=timezone, decimals=decimals, threads=threads, progress=progress
+    )
+    read = events_for(question, events, nulls=nulls, dates=dates)
+    return Part.of(read, installs_for(question, installs, nulls=nulls, dates=installs_dates), question, secret=secret)
+
+
+def question_of(
+    request: "Mapping[str, object] | Request",
+    *,
+    timezone: str = "UTC",
+    conventions: Conventions | None = None,
+    decimals: int = 6,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Question:
+    """Check what is asked for; the parameters are those of :func:`cohort`."""
+    conventions = Conventions() if conventions is None else conventions
+    if not isinstance(conventions, Conventions):
+        raise SettingError(f"conventions={conventions!r} is no Conventions; expected cohortlib.adapty.Conventions(...)")
     one_of("decimals", decimals, range(10))
     check_zone(timezone)
     check_progress(progress)
     workers_for(threads)
-    question = Question(Request.of(request), conventions, timezone, decimals, threads, progress)
-    read = events_for(question, events, nulls=nulls, predict=predict)
-    who = installs_for(question, installs, nulls=nulls)
-    total, report = sums.add_up(read, who, question)
-    sums.tell(report)
-    predictions = forecast.predict(read, who, question) if predict else None
-    return composing.compose(total, question, report, predictions)
+    return Question(Request.of(request), conventions, timezone, decimals, threads, progress)
 
 
 def needed(installs: Source | None) -> Source:
@@ -128,9 +207,15 @@ def needed(installs: Source | None) -> Source:
 
 
 def events_for(
-    question: Question, events: Source, *, nulls: Nulls, predict: bool = False, spared: "Iterable[str]" = ()
+    question: Question,
+    events: Source,
+    *,
+    nulls: Nulls,
+    predict: bool = False,
+    spared: "Iterable[str]" = (),
+    dates: "Collection[str] | None" = None,
 ) -> Events:
-    """Read of some events what a question needs; `spared` as in :func:`read_events`."""
+    """Read of some events what a question needs; `spared` and `dates` as in :func:`read_events`."""
     return read_events(
         events,
         user_unit=question.conventions.user_unit,
@@ -138,12 +223,15 @@ def events_for(
         nulls=nulls,
         wanted=question.wanted() | ({"duration"} if predict else set()),
         spared=spared,
+        dates=dates,
         threads=question.threads,
     )
 
 
-def installs_for(question: Question, installs: Source, *, nulls: Nulls) -> Installs:
+def installs_for(
+    question: Question, installs: Source, *, nulls: Nulls, dates: "Collection[str] | None" = None
+) -> Installs:
     """Read installs as a question needs them, or take it that the events tell of them."""
     if isinstance(installs, str) and installs == "from_events":
         return Installs(None)
-    return Installs(read_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls))
+    return Installs(*read_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls, dates=dates))

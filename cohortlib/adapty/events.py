@@ -5,10 +5,11 @@ and RevenueCat's transactions (see :mod:`cohortlib.adapty.revenuecat`). No row i
 that do not count have the kind −1 and are told in the report.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import reduce
+from functools import partial, reduce
 from math import isfinite
 from operator import or_
 from typing import Any, TypeAlias
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 from cohortlib.adapty import columns, kernels, revenuecat
 from cohortlib.adapty.columns import Column
 from cohortlib.adapty.tables import ATTRIBUTION, Raw, tables
-from cohortlib.errors import DataError, SchemaError, listed, warn
+from cohortlib.errors import DataError, SchemaError, listed
 from cohortlib.partitions import on_threads, workers_for
-from cohortlib.schema import string_views
+from cohortlib.schema import Dropped, string_views
 from cohortlib.sources import Source
 
 KINDS = {
@@ -88,6 +89,7 @@ _READERS: dict[str, _Reader] = {
         columns.text,
     ),
 }  # fmt: skip
+_INSTANTS = tuple(name for name, read in _READERS.items() if read is columns.instant)
 _REQUIRED = ("event_datetime", "transaction_id", "original_transaction_id", "product_id", *MONEY)
 _ALWAYS = ("install_date", "subscription_expires_at", "profile_event_id")
 _MATTERS = {
@@ -107,6 +109,8 @@ class Events:
     kind: pl.Series
     """Int8: 0 a trial, 1 to 4 payments, 5 and 6 refunds, −1 the row does not count."""
     report: dict[str, int]
+    dropped: Dropped = field(default_factory=Dropped)
+    """The rows left out for nulls, and the columns in which these are."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ def read_events(
     nulls: str,
     wanted: Iterable[str] = (),
     spared: Iterable[str] = (),
+    dates: Collection[str] | None = None,
     threads: int | None = None,
 ) -> Events:
     """Read events and tell which rows count.
@@ -167,6 +172,8 @@ def read_events(
         The optional columns that somebody needs.
     spared
         Of ``"sandbox"``, ``"family_shared"`` and ``"granted"``, reasons for which no row is to be left out.
+    dates
+        The columns of text that hold dates, where the source is part of a table; else the values tell.
     threads
         Number of threads, by default all.
     """
@@ -179,15 +186,18 @@ def read_events(
         _refuse_missing(revenuecat.required(user_unit) if foreign else ask.required(), there, where)
         return [name for name in dict.fromkeys(others if foreign else adapty) if name in there]
 
-    parts = [
-        _from_revenuecat(raw.frame, ask) if revenuecat.MARK in raw.frame.columns else _from_adapty(raw, ask)
-        for raw in tables(source, choose, dict.fromkeys([*adapty, *others]), loose=MONEY)
-    ]
+    raws = tables(source, choose, dict.fromkeys([*adapty, *others]), loose=MONEY)
+    parts = [_read(raw if dates is None else replace(raw, dates=dates), ask) for raw in raws]
     report = {key: sum(part.report[key] for part in parts) for key in ("rows", *_REASONS)}
-    _tell_nulls("the events", [part.nulls for part in parts], report["rows"], report["nulls"], nulls)
+    dropped = Dropped(report["rows"], report["nulls"], sum((Counter(part.nulls) for part in parts), Counter()))
+    _refuse_nulls("the events", dropped, nulls)
     frame = _stacked([part.frame for part in parts])
     kind = pl.concat([part.kind for part in parts], rechunk=True).alias("kind")
-    return Events(_settled(frame, kind), kind, report)
+    return Events(_settled(frame, kind), kind, report, dropped)
+
+
+def _read(raw: Raw, ask: _Ask) -> _Part:
+    return (_from_revenuecat if revenuecat.MARK in raw.frame.columns else _from_adapty)(raw, ask)
 
 
 def known_columns() -> set[str]:
@@ -198,15 +208,17 @@ def known_columns() -> set[str]:
     return ours | {name for unit in units for name in revenuecat.names(unit)} | {"store", "first_seen_time"}
 
 
-def read_installs(source: Source, *, user_unit: str, nulls: str) -> pl.DataFrame:
+def read_installs(
+    source: Source, *, user_unit: str, nulls: str, dates: Collection[str] | None = None
+) -> tuple[pl.DataFrame, Dropped]:
     """Read installs: a row per user and install, or ready counts per date (columns ``install_date``, ``installs``).
 
     Beside ``user`` and ``install_date`` (or ``install_date`` and ``installs``) the frame has ``store``, ``country``
-    and what there is of ``attribution_*``.
+    and what there is of ``attribution_*``. What was left out for nulls is given too; `dates` as in `read_events`.
     """
-    readers = {
+    readers: dict[str, _Reader] = {
         "user": _device if user_unit == "device_id" else columns.user,
-        "install_date": columns.instant,
+        "install_date": partial(columns.instant, dates=dates),
         "installs": columns.whole,
         **dict.fromkeys(("store", "country", *(n for n in _READERS if n.startswith("attribution_"))), columns.text),
     }
@@ -240,12 +252,13 @@ def read_installs(source: Source, *, user_unit: str, nulls: str) -> pl.DataFrame
     frame = _stacked(frames)
     needed: list[str] = [name for name in ("user", "install_date", "installs") if name in frame.columns]
     lost = reduce(or_, (frame[name].is_null() for name in needed))
-    counts: dict[str, int] = {name: frame[name].null_count() for name in needed if frame[name].null_count()}
-    _tell_nulls("the installs", [counts], len(frame), int(lost.sum()), nulls)
+    counts = Counter({name: frame[name].null_count() for name in needed if frame[name].null_count()})
+    dropped = Dropped(len(frame), int(lost.sum()), counts)
+    _refuse_nulls("the installs", dropped, nulls)
     frame = frame.filter(~lost) if counts else frame
     if "installs" in needed and (frame["installs"] < 0).any():
         raise DataError(f"column 'installs' holds {frame['installs'].min()!r}; expected counts of 0 or more")
-    return frame
+    return frame, dropped
 
 
 def _accepted(name: str) -> tuple[str, ...]:
@@ -291,7 +304,11 @@ def _device(column: pl.Series) -> Column:
 def _from_adapty(raw: Raw, ask: _Ask) -> _Part:
     def pick(named: tuple[str, tuple[str, ...]]) -> Column | None:
         name, accepted = named
-        return _pick(raw, accepted, _device if name == "user" and ask.user_unit == "device_id" else _READERS[name])
+        if name == "user" and ask.user_unit == "device_id":
+            return _pick(raw, accepted, _device)
+        if name in _INSTANTS:
+            return _pick(raw, accepted, partial(columns.instant, dates=raw.dates))
+        return _pick(raw, accepted, _READERS[name])
 
     names = ask.columns()
     picked = zip(names, on_threads(ask.workers, pick, list(names.items())), strict=True)
@@ -307,12 +324,13 @@ def _from_adapty(raw: Raw, ask: _Ask) -> _Part:
     return _judged(read, code, _is(frame["environment"], "Production"), masks, ask.spared)
 
 
-def _from_revenuecat(raw: pl.DataFrame, ask: _Ask) -> _Part:
-    read, code = revenuecat.payments(raw, ask.user_unit)
+def _from_revenuecat(table: Raw, ask: _Ask) -> _Part:
+    raw = table.frame
+    read, code = revenuecat.payments(raw, ask.user_unit, table.dates)
     granted = _is(raw["store"], "promotional") | _granted(read)
     family = _is(raw["ownership_type"], "FAMILY_SHARED") if "ownership_type" in raw.columns else None
     part = _judged(read, code, revenuecat.production(raw), {"family_shared": family, "granted": granted}, ask.spared)
-    frame, kinds = revenuecat.refunds(raw, part.frame, part.kind)
+    frame, kinds = revenuecat.refunds(raw, part.frame, part.kind, table.dates)
     lost = frame["revenue_usd"].is_null()
     if not lost.any():
         return replace(part, frame=_stacked([part.frame, frame]), kind=pl.concat([part.kind, kinds]))
@@ -424,17 +442,12 @@ def _settled(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
     return frame
 
 
-def _tell_nulls(what: str, counts: list[dict[str, int]], rows: int, dropped: int, nulls: str) -> None:
-    """Refuse nulls, or say how many rows were dropped for them."""
-    if not dropped:
-        return
-    names = dict.fromkeys(name for count in counts for name in count)
-    told = ", ".join(f"{sum(count.get(name, 0) for count in counts):,} in column {name!r}" for name in names)
-    if nulls == "error":
+def _refuse_nulls(what: str, dropped: Dropped, nulls: str) -> None:
+    if dropped.count and nulls == "error":
         raise DataError(
-            f"{what} have nulls: {told}, in rows that count; expected none. Hint: nulls='drop' leaves these rows out"
+            f"{what} have nulls: {dropped.told}, in rows that count; expected none. Hint: nulls='drop' leaves these "
+            "rows out"
         )
-    warn(f"{dropped:,} of {rows:,} rows of {what} dropped for nulls: {told}")
 
 
 def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:

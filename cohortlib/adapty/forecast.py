@@ -60,7 +60,7 @@ class Ladder:
         extras = Columns(*ledger.rows.columns).extras
         # Codes of rows that are left out stand nowhere, so the number of kinds is that of all events.
         kinds = 1 + (events.frame["duration"].n_unique() if extras.size else 0)
-        rungs = ledger.settle(lambda question: _Rungs(question, kinds))
+        rungs, _ = ledger.settle(lambda question: _Rungs(question, kinds))
         money, payers, paid = reduce(lambda one, other: [*map(add, one, other)], (rung.sums for rung in rungs))
         return cls(
             np.cumsum(money, axis=2),

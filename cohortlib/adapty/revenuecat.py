@@ -4,6 +4,9 @@ A transaction is one row there: a refund is the day it happened and what is left
 events, the payment and, where money went back, the refund.
 """
 
+from collections.abc import Collection
+from functools import partial
+
 import numpy as np
 import polars as pl
 
@@ -42,15 +45,17 @@ def names(user_unit: str) -> list[str]:
     return [MARK, *required(user_unit), *_OPTIONAL]
 
 
-def payments(raw: pl.DataFrame, user_unit: str) -> tuple[dict[str, Column], pl.Series]:
-    """Give the event of each transaction, column by column, and its kind."""
-    there = set(raw.columns)
+def payments(
+    raw: pl.DataFrame, user_unit: str, dates: Collection[str] | None = None
+) -> tuple[dict[str, Column], pl.Series]:
+    """Give the event of each transaction, column by column, and its kind; `dates` as of a :class:`Raw` table."""
+    there, instant = set(raw.columns), partial(columns.instant, dates=dates)
     read = {name: columns.text(raw[column]) for name, column in _TEXT.items()}
     read["user"] = columns.user(raw[USERS.get(user_unit, user_unit)])
-    read["event_datetime"] = columns.instant(raw["start_time"])
+    read["event_datetime"] = instant(raw["start_time"])
     if "first_seen_time" in there:
-        read["install_date"] = columns.instant(raw["first_seen_time"])
-    ends = [columns.instant(raw[name]) for name in ("effective_end_time", "end_time") if name in there]
+        read["install_date"] = instant(raw["first_seen_time"])
+    ends = [instant(raw[name]) for name in ("effective_end_time", "end_time") if name in there]
     if ends:
         read["subscription_expires_at"] = ends[0] if len(ends) == 1 else ends[0].merged(ends[1])
     for name, column in (("store_country", "country"), ("offer_id", "offer")):
@@ -81,13 +86,15 @@ def production(raw: pl.DataFrame) -> pl.Series:
     return (~sandbox.series).fill_null(value=False)
 
 
-def refunds(raw: pl.DataFrame, of: pl.DataFrame, kind: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+def refunds(
+    raw: pl.DataFrame, of: pl.DataFrame, kind: pl.Series, dates: Collection[str] | None = None
+) -> tuple[pl.DataFrame, pl.Series]:
     """Give the refunds of the payments that count (`of`, whose kinds are `kind`), as rows of the same columns.
 
     Where the export does not know what is left of the price, the money of the refund is null.
     """
     paid = kind > 0
-    at = columns.instant(raw["refunded_at"])
+    at = columns.instant(raw["refunded_at"], dates)
     left, gross = (columns.number(raw[name]) for name in ("price_in_usd", "purchase_price_in_usd"))
     at.refuse_unread(paid)
     refunded = paid & at.series.is_not_null()

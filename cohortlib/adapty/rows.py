@@ -1,7 +1,7 @@
 """Events and installs as the kernels take them: columns of numbers, block by block, ordered by partition of users."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from cohortlib.adapty.question import Question, Segments
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.partitions import Meter, Partitions, Write, on_threads, workers_for
 from cohortlib.periods import Calendar, epoch_day
-from cohortlib.schema import SECRET, Amounts, Cut, Instants, Ints, Keys, Users, magnitude, string_views
+from cohortlib.schema import SECRET, Amounts, Cut, Dropped, Instants, Ints, Keys, Users, magnitude, string_views
 
 _MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
 _NUMBER = "consecutive_payments"
@@ -63,14 +63,17 @@ class Texts:
 
     views: tuple[NDArray[Any], ...]
     nulls: NDArray[np.bool_] | None
+    secret: Keys = field(default_factory=lambda: SECRET)
 
     @classmethod
-    def of(cls, column: pl.Series) -> "Texts":
-        """Look at a column where it lies."""
+    def of(cls, column: pl.Series, secret: Keys = SECRET) -> "Texts":
+        """Look at a column where it lies; `secret` is what its keys are drawn by."""
         nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
         pieces = string_views(column.rechunk(), nulls=False)
         return cls(
-            pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64)), nulls
+            pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64)),
+            nulls,
+            secret,
         )
 
     def there(self, rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -89,7 +92,7 @@ class Texts:
                 keys2[there] = found2
             return keys, keys2
         keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
-        shared.fingerprint_strings(*self.views, rows, SECRET, keys, keys2)
+        shared.fingerprint_strings(*self.views, rows, self.secret, keys, keys2)
         return keys, keys2
 
 
@@ -178,8 +181,13 @@ class Rows:
     """Who counts as an install; None where that is not for the events to say."""
 
     @classmethod
-    def of(cls, events: Events, users: Users, question: Question, *, installs: bool, durations: bool) -> "Rows":
-        """Prepare the columns of events; `installs` says whether it is they who tell of installs."""
+    def of(
+        cls, events: Events, users: Users, question: Question, *, installs: bool, durations: bool, secret: Keys
+    ) -> "Rows":
+        """Prepare the columns of events.
+
+        `installs` says whether it is they who tell of installs; the keys of chains are drawn by `secret`.
+        """
         frame = events.frame
         none = Days(None, None)
         at = frame["event_datetime"]
@@ -199,8 +207,8 @@ class Rows:
             *(frame[name] if name in there else None for name in ("install_date", "subscription_expires_at")),
         ]
         came, first_seen, expiries = on_threads(workers_for(question.threads), days, instants)
-        ids = [frame["transaction_id"], chains]
-        transactions, chained = on_threads(workers_for(question.threads), Texts.of, ids)
+        ids = [(frame["transaction_id"], SECRET), (chains, secret)]
+        transactions, chained = on_threads(workers_for(question.threads), lambda pair: Texts.of(*pair), ids)
         seen = None
         if installs:
             passing = filters.audience(frame, question.request.filters)
@@ -224,8 +232,13 @@ class Rows:
             seen,
         )
 
-    def partitions(self, bits: int, last_day: int, meter: Meter, report: dict[str, int]) -> Partitions:
-        """Order the rows that count, up to `last_day`; count in `report` those left out because they are later."""
+    def partitions(
+        self, bits: int, last_day: int, meter: Meter, report: dict[str, int]
+    ) -> tuple[Partitions, tuple[int, ...]]:
+        """Order the rows that count, up to `last_day`, and sum the magnitudes of each kind of money.
+
+        Count in `report` those left out because they are later.
+        """
         later: list[int] = []
         totals: list[list[int]] = []
         unnumbered: list[int] = []
@@ -269,8 +282,9 @@ class Rows:
                  (kernels.EXTRA, self._has_extras), (np.uint32, True))  # fmt: skip
         count = 0 if self.instants is None else self.kind.size
         ordered = Partitions.of(count, bits, workers_for(self.question.threads), block, types)
-        for amounts, sums in zip(self.amounts, zip(*totals, strict=True), strict=False):
-            if sum(sums) >= 2**63:
+        magnitudes = tuple(map(sum, zip(*totals, strict=True))) or (0,) * len(self.amounts)
+        for amounts, total in zip(self.amounts, magnitudes, strict=True):
+            if total >= 2**63:
                 raise amounts.too_large()
         if sum(unnumbered):
             raise DataError(
@@ -279,7 +293,7 @@ class Rows:
                 "payments itself"
             )
         report["after_to"] = sum(later)
-        return ordered
+        return ordered, magnitudes
 
     def _ticks(self, first: int, size: int) -> Ints:
         return np.empty(0, np.int64) if self.instants is None else self.instants.ticks(first, size)
@@ -342,6 +356,8 @@ class Installs:
     """Who installed, and when: a table of users, ready counts by date, or what the events say."""
 
     frame: pl.DataFrame | None
+    dropped: Dropped = field(default_factory=Dropped)
+    """The rows left out for nulls, and the columns in which these are."""
 
     @property
     def users(self) -> pl.Series | None:

@@ -17,9 +17,8 @@ from cohortlib.adapty import kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.rows import Columns, Installs, Listed, Rows
-from cohortlib.errors import warn
 from cohortlib.partitions import Meter, Partitions, bits_for, check_size, shared_out, workers_for
-from cohortlib.schema import Ints, Users
+from cohortlib.schema import SECRET, Ints, Keys, Users
 
 
 @dataclass(frozen=True)
@@ -136,11 +135,18 @@ class Ledger:
     is_list: bool
     texts: tuple[tuple[NDArray[Any], ...], ...]
     report: dict[str, int]
+    magnitudes: tuple[int, ...]
+    """The sum of the magnitudes of each kind of money."""
     meter: Meter
 
     @classmethod
-    def of(cls, events: Events, installs: Installs, question: Question, *, durations: bool = False) -> "Ledger":
-        """Order the rows of all users; with the durations of products where they are asked for."""
+    def of(
+        cls, events: Events, installs: Installs, question: Question, *, durations: bool = False, secret: Keys = SECRET
+    ) -> "Ledger":
+        """Order the rows of all users; with the durations of products where they are asked for.
+
+        The keys of chains are drawn by `secret`, which processes may share.
+        """
         users, listed_users = Users.of(events.frame["user"]), None
         if not users.wide:
             # Only rows that do not count have no user.
@@ -148,16 +154,18 @@ class Ledger:
         if installs.users is not None:
             users, listed_users = Users.both(users, Users.of(installs.users), ("the events", "installs"))
         report = dict(events.report)
-        rows = Rows.of(events, users, question, installs=installs.frame is None, durations=durations)
+        rows = Rows.of(events, users, question, installs=installs.frame is None, durations=durations, secret=secret)
         bits = bits_for(len(users), len(listed_users or ()))
         meter = Meter(question.progress, len(users))
+        ordered, magnitudes = rows.partitions(bits, question.segments.last, meter, report)
         return cls(
             question,
-            rows.partitions(bits, question.segments.last, meter, report),
+            ordered,
             installs.partitions(listed_users, bits, question),
             listed_users is not None,
             (rows.transactions.views, rows.chains.views),
             report,
+            magnitudes,
             meter,
         )
 
@@ -178,10 +186,13 @@ class Ledger:
             )  # fmt: skip
         return int(count)
 
-    def settle(self, make: Callable[[Question], Added]) -> list[Added]:
-        """Settle all partitions; each worker makes what adds them up. Count in `report` what was met."""
+    def settle(self, make: Callable[[Question], Added]) -> tuple[list[Added], Keys]:
+        """Settle all partitions; each worker makes what adds them up. Count in `report` what was met.
+
+        The keys of chains are given too, one for each chain of each user.
+        """
         tallies: list[Ints] = []
-        chains: list[NDArray[np.uint64]] = []
+        chains: list[Keys] = []
 
         def work(parts: Iterator[int]) -> Added:
             adder, tally, segments = make(self.question), np.zeros(5, np.int64), self.question.segments
@@ -211,34 +222,13 @@ class Ledger:
             "without_install": undated,
             "not_in_installs": unlisted,
             "before_install": early,
-            "shared_chains": _repeated(np.concatenate(chains)),
         })  # fmt: skip
-        return added
+        return added, np.concatenate(chains)
 
-
-def _repeated(keys: NDArray[np.uint64]) -> int:
-    """Count the keys that stand more than once."""
-    keys.sort()
-    again = keys[1:] == keys[:-1]
-    return int(again.sum() - (again[1:] & again[:-1]).sum())
-
-
-def add_up(events: Events, installs: Installs, question: Question) -> tuple[Sums, dict[str, int]]:
-    """Add up all users; give also what of the rows was left out or is worth knowing, by count."""
-    ledger = Ledger.of(events, installs, question)
-    make: Callable[[Question], _Summing] = _Renewals if question.request.period_type == "renewals" else _Days
-    sums = reduce(add, (adder.sums() for adder in ledger.settle(make)))
-    sums.heads[kernels.INSTALLS] += installs.counts(question.segments, question)
-    return sums, ledger.report
-
-
-def tell(report: dict[str, int]) -> None:
-    """Warn of what a user should look into."""
-    for name, text in (
-        ("refunds_without_payment", "refunds without a payment in the events: {}; they count in period 1"),
-        ("shared_chains", "chains (original_transaction_id) of several users: {}; each user's part counts as a chain"),
-        ("not_in_installs", "users of the events who are not in installs: {}; their money counts, they do not"),
-        ("without_install", "users without an install date and without money: {}; they are in no cohort"),
-    ):
-        if report[name]:
-            warn(text.format(f"{report[name]:,}"))
+    def add_up(self) -> tuple[Sums, Keys]:
+        """Add up all users, and give the keys of their chains."""
+        make: Callable[[Question], _Summing] = _Days
+        if self.question.request.period_type == "renewals":
+            make = _Renewals
+        added, chains = self.settle(make)
+        return reduce(add, (adder.sums() for adder in added)), chains

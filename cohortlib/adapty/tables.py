@@ -28,6 +28,8 @@ class Raw:
     frame: pl.DataFrame
     mixed: bool = False
     """Whether each row may have fields of its own, as lines of JSON have."""
+    dates: Collection[str] | None = None
+    """The columns of text that hold dates; None where a column is whole, so that its values tell."""
 
 
 def tables(source: Source, choose: Choose, fields: Collection[str], loose: Collection[str] = ()) -> list[Raw]:

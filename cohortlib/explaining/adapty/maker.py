@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cohortlib.adapty import sums
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.fields import MONEY
+from cohortlib.adapty.parts import Part
 from cohortlib.adapty.request import CHOICES, Conventions, Request
 from cohortlib.adapty.rows import Installs
 from cohortlib.errors import CohortlibError
@@ -301,8 +301,7 @@ class AdaptyMaker:
         who = self._tables.installs(base.plan)
         if who.frame is not None and who.users is not None:
             who = Installs(who.frame.filter(who.users.is_in(list(users))))
-        total, _ = sums.add_up(some, who, base.question)
-        return told_cells(total, base.question)
+        return told_cells(Part.of(some, who, base.question).sums, base.question)
 
     def _alike(self, base: Beside) -> Iterator[Cause]:
         """Name rows of ours that are alike in all but their ids."""

@@ -4,7 +4,6 @@ What the tables share is done once: events are read once for each way of naming 
 upgrades, installs once for each way of naming users, and sums are kept for what only writes them in another way.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -13,16 +12,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.adapty import composing, forecast, kernels, sums
+from cohortlib.adapty import composing, forecast, kernels
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.compute import events_for, installs_for
 from cohortlib.adapty.events import Events, known_columns
 from cohortlib.adapty.fields import AVERAGES, MONEY
+from cohortlib.adapty.parts import Part
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.request import Conventions, Request
 from cohortlib.adapty.rows import Days, Installs
 from cohortlib.adapty.sums import Sums
-from cohortlib.errors import CohortlibWarning
 from cohortlib.explaining.causes import Cause
 from cohortlib.periods import day_of
 from cohortlib.schema import Ints, Nulls
@@ -155,26 +154,25 @@ class Tables:
     def _added_up(self, plan: Plan) -> tuple[Sums, dict[str, int]]:
         question = self.question(plan)
         if not plan.ages:
-            return sums.add_up(self.events(plan), self.installs(plan), question)
+            whole = Part.of(self.events(plan), self.installs(plan), question)
+            return whole.sums, whole.report
         # Day d there is another day here; what is before the install is nothing.
         days = [day + plan.ages for day in plan.request.renewal_days]
         shown = tuple(day for day in days if day >= 0)
         question = replace(question, request=replace(plan.request, renewal_days=shown))
-        total, report = sums.add_up(self.events(plan), self.installs(plan), question)
+        whole = Part.of(self.events(plan), self.installs(plan), question)
         lost = len(days) - len(shown)
-        cells = np.pad(total.cells, ((0, 0), (0, 0), (lost, 0)))
-        return replace(total, columns=total.columns + lost, cells=cells), report
+        cells = np.pad(whole.sums.cells, ((0, 0), (0, 0), (lost, 0)))
+        return replace(whole.sums, columns=whole.sums.columns + lost, cells=cells), whole.report
 
     def _events_of(self, plan: Plan) -> Events:
         question = self.question(plan)
         key = (plan.conventions.user_unit, plan.conventions.refund_upgraded, plan.spared, question.consecutive)
         if key not in self._read:
-            with warnings.catch_warnings():
-                if self._read:  # told once
-                    warnings.simplefilter("ignore", CohortlibWarning)
-                self._read[key] = events_for(
-                    question, self._events, nulls=self._nulls, predict=self._predict, spared=plan.spared
-                )
+            events = events_for(question, self._events, nulls=self._nulls, predict=self._predict, spared=plan.spared)
+            if not self._read:  # told once
+                events.dropped.tell("the events")
+            self._read[key] = events
         return self._read[key]
 
     def installs(self, plan: Plan) -> Installs:
@@ -183,10 +181,10 @@ class Tables:
             return Installs(None)
         key = plan.conventions.user_unit
         if key not in self._who:
-            with warnings.catch_warnings():
-                if self._who:
-                    warnings.simplefilter("ignore", CohortlibWarning)
-                self._who[key] = installs_for(self.question(plan), self._installs, nulls=self._nulls)
+            who = installs_for(self.question(plan), self._installs, nulls=self._nulls)
+            if not self._who:
+                who.dropped.tell("the installs")
+            self._who[key] = who
         who = self._who[key]
         for cause in plan.rows:
             gone = _gone_from_installs(who, cause, plan.timezone)
