@@ -67,6 +67,7 @@ ORDER = [
     "adapty.composing",
     "adapty.parts",
     "adapty.compute",
+    "spark.adapty",
     "reconciling.tolerances",
     "reconciling.files",
     "reconciling.sides",

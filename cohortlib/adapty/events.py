@@ -53,7 +53,7 @@ GRANTED = ("adapty_server_side_product", "adapty_dashboard_product", "adapty_pro
 
 MONEY = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
 _DEVICE = ("idfv", "android_app_set_id", "android_id", "idfa", "advertising_id")
-_NO_DEVICE = "00000000-0000-0000-0000-000000000000"  # what phones give where the user forbids tracking
+NO_DEVICE = "00000000-0000-0000-0000-000000000000"  # what phones give where the user forbids tracking
 _FAMILY = ("ownership_type", "in_app_ownership_type")
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -136,6 +136,12 @@ class _Ask:
         """Name the other columns that decide whether a row counts."""
         return ("event_type", "environment", *_FAMILY, *(("cancellation_reason",) * (self.refund_upgraded == "zero")))
 
+    def names(self, *, foreign: bool) -> list[str]:
+        """Name all columns that are read, of RevenueCat's transactions or of Adapty's events."""
+        if foreign:
+            return list(dict.fromkeys(revenuecat.names(self.user_unit)))
+        return list(dict.fromkeys([*self.extras(), *(name for names in self.columns().values() for name in names)]))
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -178,19 +184,18 @@ def read_events(
         Number of threads, by default all.
     """
     ask = _Ask(user_unit, refund_upgraded, frozenset(wanted), frozenset(spared), workers_for(threads))
-    adapty = [*ask.extras(), *(name for names in ask.columns().values() for name in names)]
-    others = revenuecat.names(user_unit)
 
     def choose(there: list[str], where: str) -> list[str]:
         foreign = revenuecat.MARK in there
         _refuse_missing(revenuecat.required(user_unit) if foreign else ask.required(), there, where)
-        return [name for name in dict.fromkeys(others if foreign else adapty) if name in there]
+        return [name for name in ask.names(foreign=foreign) if name in there]
 
-    raws = tables(source, choose, dict.fromkeys([*adapty, *others]), loose=MONEY)
+    names = dict.fromkeys([*ask.names(foreign=False), *ask.names(foreign=True)])
+    raws = tables(source, choose, names, loose=MONEY)
     parts = [_read(raw if dates is None else replace(raw, dates=dates), ask) for raw in raws]
     report = {key: sum(part.report[key] for part in parts) for key in ("rows", *_REASONS)}
     dropped = Dropped(report["rows"], report["nulls"], sum((Counter(part.nulls) for part in parts), Counter()))
-    _refuse_nulls("the events", dropped, nulls)
+    refuse_nulls("the events", dropped, nulls)
     frame = _stacked([part.frame for part in parts])
     kind = pl.concat([part.kind for part in parts], rechunk=True).alias("kind")
     return Events(_settled(frame, kind), kind, report, dropped)
@@ -198,6 +203,25 @@ def read_events(
 
 def _read(raw: Raw, ask: _Ask) -> _Part:
     return (_from_revenuecat if revenuecat.MARK in raw.frame.columns else _from_adapty)(raw, ask)
+
+
+def columns_of_events(there: list[str], *, user_unit: str, refund_upgraded: str, wanted: Iterable[str]) -> list[str]:
+    """Name those of the columns that are there which are read; the settings are those of :func:`read_events`."""
+    ask = _Ask(user_unit, refund_upgraded, frozenset(wanted), frozenset(), 1)
+    return [name for name in ask.names(foreign=revenuecat.MARK in there) if name in there]
+
+
+def columns_of_users(there: list[str], user_unit: str) -> list[str]:
+    """Name the columns of which the first with a value is the user, in a table of events or of installs."""
+    if revenuecat.MARK in there:
+        return [revenuecat.USERS.get(user_unit, user_unit)]
+    names = [name for name in (*_accepted(user_unit), *revenuecat.USERS.values()) if name in there]
+    return names[:1] if user_unit in names else names
+
+
+def columns_of_instants() -> set[str]:
+    """Name every column that is read as instants."""
+    return {one for name in _INSTANTS for one in _accepted(name)} | set(revenuecat.INSTANTS)
 
 
 def known_columns() -> set[str]:
@@ -254,7 +278,7 @@ def read_installs(
     lost = reduce(or_, (frame[name].is_null() for name in needed))
     counts = Counter({name: frame[name].null_count() for name in needed if frame[name].null_count()})
     dropped = Dropped(len(frame), int(lost.sum()), counts)
-    _refuse_nulls("the installs", dropped, nulls)
+    refuse_nulls("the installs", dropped, nulls)
     frame = frame.filter(~lost) if counts else frame
     if "installs" in needed and (frame["installs"] < 0).any():
         raise DataError(f"column 'installs' holds {frame['installs'].min()!r}; expected counts of 0 or more")
@@ -297,7 +321,7 @@ def _device(column: pl.Series) -> Column:
     if not isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum):
         return columns.user(column)
     ids = columns.text(column).series
-    zeros = (ids == _NO_DEVICE).fill_null(value=False)
+    zeros = (ids == NO_DEVICE).fill_null(value=False)
     return Column(ids.set(zeros, None) if zeros.any() else ids)
 
 
@@ -442,7 +466,8 @@ def _settled(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
     return frame
 
 
-def _refuse_nulls(what: str, dropped: Dropped, nulls: str) -> None:
+def refuse_nulls(what: str, dropped: Dropped, nulls: str) -> None:
+    """Refuse nulls that are not to be dropped."""
     if dropped.count and nulls == "error":
         raise DataError(
             f"{what} have nulls: {dropped.told}, in rows that count; expected none. Hint: nulls='drop' leaves these "

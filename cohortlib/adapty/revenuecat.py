@@ -17,6 +17,9 @@ MARK = "rc_original_app_user_id"
 """The column that tells the export."""
 USERS = {"profile_id": MARK, "customer_user_id": "rc_last_seen_app_user_id_alias"}
 
+INSTANTS = ("start_time", "refunded_at", "first_seen_time", "effective_end_time", "end_time")
+"""The columns of instants."""
+
 _TEXT = {
     "transaction_id": "store_transaction_id",
     "original_transaction_id": "original_store_transaction_id",

@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cohortlib.spark.adapty import adapty_cohort
     from cohortlib.spark.termina import cohorts, customer_cohorts
 
-__all__ = ["cohorts", "customer_cohorts"]
+__all__ = ["adapty_cohort", "cohorts", "customer_cohorts"]
 
-_HOMES = {"cohorts": "termina", "customer_cohorts": "termina"}
+_HOMES = {"adapty_cohort": "adapty", "cohorts": "termina", "customer_cohorts": "termina"}
 
 
 def __getattr__(name: str) -> object:

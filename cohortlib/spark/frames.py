@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -77,17 +77,19 @@ def kinds(frame: "SparkFrame") -> dict[str, str]:
     return {field.name: field.dataType.simpleString() for field in frame.schema.fields}
 
 
-def empty(kinds: dict[str, str]) -> pl.DataFrame:
-    """Make the frame without rows that a worker would see."""
-    return pl.DataFrame(schema={name: _kind(name, kind) for name, kind in kinds.items()})
+def empty(kinds: dict[str, str], *, strict: bool = True) -> pl.DataFrame:
+    """Make the frame without rows that a worker would see; `strict` refuses types that no column may have."""
+    return pl.DataFrame(schema={name: _kind(name, kind, strict=strict) for name, kind in kinds.items()})
 
 
-def _kind(name: str, kind: str) -> pl.DataType:
+def _kind(name: str, kind: str, *, strict: bool) -> pl.DataType:
     decimal = _DECIMAL.fullmatch(kind)
     if decimal:
         return pl.Decimal(int(decimal[1]), int(decimal[2]))
     if _TEXT.match(kind):
         return pl.String()
+    if kind not in _KINDS and not strict:
+        return pl.Null()
     if kind not in _KINDS:
         raise SchemaError(f"column {name!r} is {kind}; expected text, numbers, dates or instants. Hint: cast it")
     return _KINDS[kind]
@@ -137,6 +139,12 @@ def ddl(schema: dict[str, Any]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ notes
+
+
+def in_order(dropped: Dropped, names: Iterable[str]) -> Dropped:
+    """Put the columns with nulls in an order, whichever partition told of them first."""
+    told = Counter({name: dropped.nulls[name] for name in names if dropped.nulls[name]})
+    return replace(dropped, nulls=told | dropped.nulls)
 
 
 @dataclass(frozen=True)

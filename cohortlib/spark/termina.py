@@ -201,7 +201,7 @@ class _Reader:
     """Whether rows of the joined table stand among the transactions; a mark tells which is which."""
 
     def question(self, batches: Batches, *, whole: bool = False) -> tuple[Question | None, Note]:
-        """Read the rows of a partition, the `whole` where users are to be named; give also what is to be said of them."""
+        """Read the rows of a partition, the `whole` where users are to be named; give also what is to be told."""
         frame = frames.read(batches)
         if frame is None:
             return None, Note()
@@ -217,7 +217,8 @@ class _Reader:
         note = Note(last_day, 0, dropped, dropped_joined)
         if self.settings.nulls == "error" and (dropped.count or dropped_joined.count):
             return None, note
-        settings = replace(self.settings, joined=joined, threads=1)
+        # The last period of all rows is not that of these.
+        settings = replace(self.settings, joined=joined, threads=1, complete_only=False)
         # Rows that are in memory already need no room on disk.
         with Question.of(rows, settings, whole=whole or joined is not None, bounded=False) as question:
             pass
@@ -264,7 +265,7 @@ class _Asked:
             settings,
             start=None if first is not None and first > last else settings.start,
             end=day_of(max(first_day, FIRST_DAY)),
-            complete_only=False,  # it has had its say
+            complete_only=False,
         )
         return replace(self, reader=replace(self.reader, settings=settings))
 
@@ -341,7 +342,8 @@ def _added(asked: _Asked) -> Sums:
         .toArrow()
     )
     note = Note.all(table["note"].drop_nulls())
-    for where, dropped in zip(_WHERE, (note.dropped, note.dropped_joined), strict=True):
+    for where, found in zip(_WHERE, (note.dropped, note.dropped_joined), strict=True):
+        dropped = frames.in_order(found, asked.reader.names)
         if dropped.count and settings.nulls == "error":
             raise dropped.refused(where)
         dropped.tell(where)

@@ -1,0 +1,538 @@
+"""The tables of Spark frames are those of the local run, to the bit: on Spark, and through Spark Connect on Sail.
+
+The engines are real. Sail needs no Java and is quick, so what is drawn at random is drawn there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from polars.testing import assert_frame_equal
+from strategies import cases, quietly
+from strategies_adapty import assert_same
+from strategies_adapty import cases as adapty_cases
+
+import cohortlib as cl
+import cohortlib.samples
+from benchmarks.subscriptions import history
+from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
+
+pytestmark = [
+    # What pyspark itself does.
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+SAMPLE = Path(next(iter(cohortlib.samples.__path__))) / "cdnow_sample.parquet"
+ENGINES = ("spark", "sail")
+KEYS = ["cohort", "user_id", "period"]
+few = settings(
+    max_examples=max(settings().max_examples // 3, 10), suppress_health_check=[*settings().suppress_health_check,
+                                                                              HealthCheck.function_scoped_fixture]
+)  # fmt: skip
+
+
+def on_spark():
+    from pyspark.sql import SparkSession
+
+    fast = {
+        "spark.ui.enabled": False,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.shuffle.partitions": 2,
+        "spark.default.parallelism": 2,
+        "spark.sql.codegen.wholeStage": False,
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.log.level": "OFF",
+        "spark.sql.session.timeZone": "America/Sao_Paulo",
+    }
+    builder = SparkSession.builder.master("local[2]").appName("cohortlib")
+    for name, value in fast.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+@pytest.fixture(scope="module")
+def sessions():
+    """Start each engine when it is asked for, and stop it at the end."""
+    pytest.importorskip("pyspark")
+    started, stops = {}, []
+    # Workers are other processes, and must be of this Python.
+    before = {name: os.environ.get(name) for name in ("PYSPARK_PYTHON", "SPARK_LOCAL_IP")}
+    os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
+
+    def start(engine):
+        if engine in started:
+            return started[engine]
+        if engine == "spark":
+            if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
+                pytest.skip("Spark needs Java, and there is none on this machine (Debian: default-jre-headless)")
+            session = on_spark()
+            stops.append(session.stop)
+        else:
+            sail = pytest.importorskip("pysail.spark", reason="pysail is not installed")
+            from pyspark.sql.connect.session import SparkSession
+
+            server = sail.SparkConnectServer()
+            server.start()
+            session = SparkSession.builder.remote("sc://127.0.0.1:{1}".format(*server.listening_address)).create()
+            stops.extend([session.stop, server.stop])
+        session.conf.set("spark.sql.timestampType", "TIMESTAMP_NTZ")  # of what Arrow has without a zone
+        started[engine] = session
+        return session
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", (FutureWarning, ResourceWarning))
+        yield start
+        for stop in stops:
+            stop()
+    for name, value in before.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture(params=ENGINES)
+def session(request, sessions):
+    return sessions(request.param)
+
+
+@pytest.fixture
+def sail(sessions):
+    return sessions("sail")
+
+
+def sparkling(session, frame):
+    """Make a Spark frame of the same rows."""
+    types = {
+        name: pl.Decimal(20, 0) if kind == pl.UInt64 else pl.Int64 if kind.is_unsigned_integer() else kind
+        for name, kind in frame.schema.items()
+    }
+    for name, kind in types.items():
+        if isinstance(kind, pl.Datetime):
+            types[name] = pl.Datetime("us", kind.time_zone)
+        if isinstance(kind, pl.Categorical | pl.Enum):
+            types[name] = pl.String
+    some = frame if frame.height else frame.clear(1)  # without a row, Spark Connect does not see the types
+    made = session.createDataFrame(some.cast(types).to_arrow(compat_level=pl.CompatLevel.oldest()))
+    return made if frame.height else made.where("false")
+
+
+def local(spark_frame):
+    return pl.DataFrame(spark_frame.toArrow())
+
+
+def told(warned):
+    return sorted(str(one.message) for one in warned if issubclass(one.category, CohortlibWarning))
+
+
+def drawn(users=40, rows=400, seed=7):
+    """Draw rows: half of them of one user, some in the hours around midnight, one in ten a refund."""
+    rng = np.random.default_rng(seed)
+    who = np.where(rng.random(rows) < 0.5, 3, rng.integers(0, users, rows))
+    hours = rng.integers(0, 24 * 200, rows)
+    cents = rng.integers(1, 10_000, rows) * np.where(rng.random(rows) < 0.1, -1, 1)
+    at = pl.Series(hours * 3_600_000_000 + 1_759_000_000_000_000 // 3_600_000_000 * 3_600_000_000)
+    since = pl.Series(at.to_numpy()).cast(pl.Datetime("us")).dt.date().alias("since")
+    frame = pl.DataFrame({"user_id": who, "timestamp": at.cast(pl.Datetime("us")), "amount": cents / 100})
+    first = frame.with_columns(since).group_by("user_id").agg(pl.col("since").min().dt.offset_by("-10d"))
+    return frame.join(first, on="user_id", how="left", maintain_order="left").with_columns(
+        zoned=pl.col("timestamp").dt.replace_time_zone("UTC"),
+        day=pl.col("timestamp").dt.date(),
+        name=pl.format("customer-{}", "user_id"),
+        whole=pl.col("user_id").cast(pl.UInt64) + 2**63,
+        exact=pl.col("amount").round(2).cast(pl.Decimal(12, 2)),
+    )
+
+
+ROWS = drawn()
+JOINED = ROWS.select("user_id", joined="since").unique().sort("user_id")
+SETTINGS = (
+    {},
+    {"freq": "D", "refunds": "signed", "end": "2026-01"},
+    {"freq": "W", "week_start": "sunday", "timezone": "Asia/Tokyo", "timestamp": "zoned", "refunds": "drop"},
+    {"freq": "Q", "start": "2025Q4", "complete_only": True, "user": "name", "amount": "exact", "decimals": 2},
+    {"freq": "A", "timestamp": "day", "user": "whole"},
+    {"joined": "since", "before_joined": "clip"},
+    {"joined": "table", "before_joined": "drop", "start": "2025-10", "timezone": "Asia/Kolkata", "timestamp": "zoned"},
+    {"joined": "table", "freq": "W", "complete_only": True},
+)  # fmt: skip
+
+
+def asked(session, frame, options):
+    """Give what is asked of Spark and what is asked of the local run."""
+    mine, theirs = dict(options), dict(options)
+    if options.get("joined") == "table":
+        mine["joined"], theirs["joined"] = sparkling(session, JOINED), JOINED
+    return mine, theirs
+
+
+# ---------------------------------------------------------------------------------------------------------- Termina
+
+
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+def test_cohorts_are_those_of_the_local_run(session, options):
+    mine, theirs = asked(session, ROWS, options)
+    table = quietly(cl.spark.cohorts, sparkling(session, ROWS), partitions=3, **mine)
+    assert_frame_equal(table, quietly(cl.termina.cohorts, ROWS, **theirs), check_exact=True)
+    assert table.height
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rows": "active", "refunds": "signed"},
+        {"basis": "cohort_total", "user": "name", "start": "2025-11"},
+        {"basis": "cohort_mean", "complete_only": True, "freq": "W"},
+        {"top_n": 5},
+        {"top_n": 3, "rank_by": "acv", "basis": "cohort_total", "start": "2025-12"},
+        {"joined": "table", "before_joined": "drop", "basis": "cohort_mean"},
+        {"start": "2027-01"},
+    ],
+    ids=str,
+)
+def test_customers_are_those_of_the_local_run(session, options):
+    mine, theirs = asked(session, ROWS, options)
+    frame = quietly(cl.spark.customer_cohorts, sparkling(session, ROWS), partitions=3, **mine)
+    assert hasattr(frame, "mapInArrow")  # a frame of Spark still, of which nothing has been computed
+    assert frame.columns == list(cl.termina.fields.CUSTOMER_COHORTS)
+    table = quietly(cl.termina.customer_cohorts, ROWS, **theirs)
+    assert_frame_equal(local(frame).sort(KEYS), table.sort(KEYS), check_exact=True)
+    assert local(frame.limit(0)).schema == table.schema
+
+
+def test_real_rows_from_parquet(session):
+    frame, rows = session.read.parquet(str(SAMPLE)), pl.read_parquet(SAMPLE)
+    assert_frame_equal(cl.spark.cohorts(frame), cl.termina.cohorts(rows), check_exact=True)
+    customers = local(cl.spark.customer_cohorts(frame, rows="active", partitions=2))
+    assert_frame_equal(
+        customers.sort(KEYS), cl.termina.customer_cohorts(rows, rows="active").sort(KEYS), check_exact=True
+    )
+
+
+@pytest.mark.parametrize("partitions", [None, 1, 60])
+def test_the_number_of_partitions_does_not_matter(session, partitions):
+    """Most of 60 have no user; and one user has half of the rows."""
+    table = cl.spark.cohorts(sparkling(session, ROWS), partitions=partitions, freq="W")
+    assert_frame_equal(table, cl.termina.cohorts(ROWS, freq="W"), check_exact=True)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Apia", "+05:30"])
+@pytest.mark.parametrize("timestamp", ["timestamp", "zoned", "day"])
+def test_the_time_zone_of_the_session_does_not_matter(session, zone, timestamp):
+    before = session.conf.get("spark.sql.session.timeZone")
+    frame = sparkling(session, ROWS)
+    expected = cl.termina.cohorts(ROWS, timestamp=timestamp, timezone="America/New_York", freq="D")
+    session.conf.set("spark.sql.session.timeZone", zone)
+    try:
+        table = cl.spark.cohorts(frame, timestamp=timestamp, timezone="America/New_York", freq="D")
+    finally:
+        session.conf.set("spark.sql.session.timeZone", before)
+    assert_frame_equal(table, expected, check_exact=True)
+
+
+def test_no_rows(session):
+    frame = sparkling(session, ROWS.clear())
+    assert_frame_equal(cl.spark.cohorts(frame), cl.termina.cohorts(ROWS.clear()))
+    assert_frame_equal(local(cl.spark.customer_cohorts(frame, top_n=3)), cl.termina.customer_cohorts(ROWS.clear()))
+    assert cl.spark.cohorts(frame, joined="since").is_empty()
+    assert cl.spark.cohorts(frame, joined=sparkling(session, JOINED.clear()), end="2026-01").is_empty()
+
+
+def with_nulls():
+    rows = np.arange(ROWS.height)
+    latest = pl.DataFrame({"user_id": [None], "timestamp": [datetime(2026, 8, 1)], "amount": [1.0]})
+    return pl.concat([
+        ROWS.select("user_id", "timestamp", "amount").with_columns(
+            user_id=pl.when(pl.Series(rows % 50 == 1)).then(None).otherwise("user_id"),
+            amount=pl.when(pl.Series(rows % 70 == 2)).then(None).otherwise("amount"),
+        ),
+        latest,
+    ], how="vertical_relaxed")  # fmt: skip
+
+
+def test_nulls_are_counted_over_all_partitions(session):
+    """One error, or one warning, with the words of the local run; and rows left out still set the right edge."""
+    rows = with_nulls()
+    with pytest.raises(DataError) as expected:
+        cl.termina.cohorts(rows)
+    with pytest.raises(DataError) as found:
+        cl.spark.cohorts(sparkling(session, rows), partitions=4)
+    assert str(found.value) == str(expected.value)
+    with pytest.warns(CohortlibWarning) as said:
+        table = cl.spark.cohorts(sparkling(session, rows), partitions=4, nulls="drop")
+    with pytest.warns(CohortlibWarning) as should:
+        assert_frame_equal(table, cl.termina.cohorts(rows, nulls="drop"), check_exact=True)
+    assert told(said) == told(should)
+    assert table.filter(cohort="2025-12")["period"].max() == 8
+
+
+def test_errors_of_a_worker_are_those_of_the_local_run(session):
+    """Without a trace of Java, or of the worker."""
+    rows = ROWS.select("user_id", "timestamp", "amount")
+    late = JOINED.with_columns(joined=pl.when(pl.col("user_id") == 5).then(date(2026, 3, 1)).otherwise("joined"))
+    twice = pl.concat([JOINED, JOINED.filter(user_id=9).with_columns(joined=date(2026, 1, 1))])
+    for frame, options in (
+        (rows.head(1).with_columns(amount=float("nan")), {}),
+        (rows.head(1).with_columns(amount=1e15), {}),
+        (rows.with_columns(timestamp=pl.col("timestamp").dt.replace(year=20_000)).head(1), {}),
+        (rows, {"joined": late}),
+        (rows, {"joined": twice}),
+    ):
+        with pytest.raises(DataError) as expected:
+            cl.termina.cohorts(frame, **options)
+        mine = {name: sparkling(session, joined) for name, joined in options.items()}
+        with pytest.raises(DataError) as found:
+            cl.spark.cohorts(sparkling(session, frame), partitions=3, **mine)
+        assert str(found.value) == str(expected.value)
+        assert found.value.__cause__ is None
+
+
+def test_who_does_not_fit_the_joined_table_is_told_once(session):
+    """Over all partitions: who joined after the last row, who was active before, who is not in it."""
+    joined = JOINED.filter(pl.col("user_id") > 10).with_columns(
+        joined=pl.when(pl.col("user_id") % 3 == 0)
+        .then(date(2027, 1, 1))
+        .otherwise(pl.col("joined").dt.offset_by("2mo"))
+    )
+    options = {"before_joined": "drop"}
+    with pytest.warns(CohortlibWarning) as should:
+        expected = cl.termina.cohorts(ROWS, joined=joined, **options)
+    with pytest.warns(CohortlibWarning) as said:
+        table = cl.spark.cohorts(sparkling(session, ROWS), joined=sparkling(session, joined), partitions=4, **options)
+    assert_frame_equal(table, expected, check_exact=True)
+    assert told(said) == told(should)
+    assert len(told(said)) == 3
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_that_another_engine_would_wrap_are_refused(session, sign):
+    """Each partition fits 64 bits, all of them do not."""
+    days = [date(2026, 1, 1)] * 8
+    amounts = [Decimal(sign * 7 * 10**12)] * 8
+    rows = pl.DataFrame({"user_id": range(8), "timestamp": days, "amount": amounts}).cast({"amount": pl.Decimal(20, 0)})
+    with pytest.raises(DataError, match=r"the sum of all, is beyond .*, the range of 64-bit integers with decimals=6"):
+        cl.spark.cohorts(sparkling(session, rows), partitions=8)
+    table = cl.spark.cohorts(sparkling(session, rows), partitions=8, decimals=2)
+    assert_frame_equal(table, cl.termina.cohorts(rows, decimals=2), check_exact=True)
+
+
+def test_sums_of_negative_money(sail):
+    """Halves of a sum may differ in sign, and the sum may need nearly all of 64 bits."""
+    top = 2**62 // 10**6
+    rows = pl.DataFrame(
+        [(1, date(2026, 1, 1), 1), (1, date(2026, 2, 1), -top), (2, date(2026, 1, 1), 5), (2, date(2026, 2, 1), -3)],
+        schema=["user_id", "timestamp", "amount"], orient="row",
+    )  # fmt: skip
+    table = cl.spark.cohorts(sparkling(sail, rows), refunds="signed", partitions=4)
+    assert_frame_equal(table, cl.termina.cohorts(rows, refunds="signed"), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "options"),
+    [
+        (SchemaError, "column 'who' is not in the table; columns are .* Hint: name the columns", {"user": "who"}),
+        (SchemaError, "'amounts' is not in the table.*Hint: amount='amount'", {"amount": "amounts"}),
+        (SchemaError, "column 'exact' is Decimal.*; expected a Date or a Datetime", {"timestamp": "exact"}),
+        (SchemaError, "column 'name' is String; expected amounts", {"amount": "name"}),
+        (SchemaError, "column 'amount' is Float64; expected user ids", {"user": "amount", "amount": "user_id"}),
+        (SchemaError, "column 'list' is array<bigint>; expected text, numbers", {"user": "list"}),
+        (SchemaError, "joined='when' is not a column", {"joined": "when"}),
+        (SchemaError, "joined: a DataFrame is no frame of Spark", {"joined": JOINED}),
+        (SettingError, "partitions=0 is not a number of partitions", {"partitions": 0}),
+        (SettingError, "freq='Y' is unknown", {"freq": "Y"}),
+        (SettingError, "start='2026-02' lies after end='2026-01'", {"start": "2026-02", "end": "2026-01"}),
+        (DataError, "more places than decimals=1", {"amount": "exact", "decimals": 1}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_wrong_is_told_before_anything_runs(sail, error, words, options):
+    frame = sparkling(sail, ROWS).selectExpr("*", "array(1L) as list")
+    with pytest.raises(error, match=words):
+        cl.spark.cohorts(frame, **options)
+
+
+def test_frames_in_memory_are_refused():
+    with pytest.raises(SchemaError, match="the transactions: a DataFrame is no frame of Spark; expected a pyspark"):
+        cl.spark.cohorts(ROWS)
+    with pytest.raises(SchemaError, match="the events: a str is no frame of Spark"):
+        cl.spark.adapty_cohort("events/*.csv", {})
+
+
+def test_users_of_two_types_are_refused(sail):
+    joined = sparkling(sail, JOINED.with_columns(pl.col("user_id").cast(pl.String)))
+    with pytest.raises(SchemaError, match="the users are bigint in the transactions and string in joined"):
+        cl.spark.cohorts(sparkling(sail, ROWS), joined=joined)
+    narrow = sparkling(sail, JOINED.with_columns(pl.col("user_id").cast(pl.Int16)))
+    table = cl.spark.cohorts(sparkling(sail, ROWS), joined=narrow)
+    assert_frame_equal(table, cl.termina.cohorts(ROWS, joined=JOINED), check_exact=True)
+
+
+@pytest.mark.parametrize("rank_by", ["total", "revenue", pl.col("ltv").rank()], ids=str)
+def test_customers_are_ranked_by_columns_alone(sail, rank_by):
+    with pytest.raises(
+        SettingError, match=r"rank_by=.* cannot be ranked by on Spark; expected a column of the summary"
+    ):
+        cl.spark.customer_cohorts(sparkling(sail, ROWS), top_n=3, rank_by=rank_by)
+
+
+def test_names_of_columns_may_be_anything(sail):
+    names = {"user": "the user.id", "timestamp": "at `once`", "amount": "sum('x')"}
+    frame = ROWS.select("user_id", "timestamp", "amount")
+    frame = frame.rename(dict(zip(frame.columns, names.values(), strict=True)))
+    table = cl.spark.cohorts(sparkling(sail, frame), **names)
+    assert_frame_equal(table, cl.termina.cohorts(frame, **names), check_exact=True)
+
+
+@few
+@given(case=cases())
+def test_drawn_tables(sail, case):
+    """Whatever the rows and the settings: the same table, or the same kind of error."""
+    frame = local(sparkling(sail, case.frame))
+    joined = case.joined_as
+    if isinstance(joined, pl.DataFrame):
+        joined = local(sparkling(sail, joined))
+    options = {**case.names, **case.settings}
+    mine = sparkling(sail, joined) if isinstance(joined, pl.DataFrame) else joined
+    expected = outcome(cl.termina.cohorts, frame, joined=joined, **options)
+    found = outcome(cl.spark.cohorts, sparkling(sail, frame), joined=mine, partitions=3, **options)
+    if isinstance(expected, pl.DataFrame) and isinstance(found, pl.DataFrame):
+        assert_frame_equal(found, expected, check_exact=True)
+    else:
+        assert type(found) is type(expected), (found, expected)
+
+
+def outcome(function, *arguments, **options):
+    """Give what a function returns, or the error that it raises."""
+    try:
+        return quietly(function, *arguments, **options)
+    except cl.errors.CohortlibError as error:
+        return error
+
+
+def test_nothing_here_brings_pyspark():
+    """A frame brings its own session; whoever has no Spark does not need it."""
+    code = "import sys, cohortlib as cl; cl.spark.cohorts, cl.spark.adapty_cohort; print('pyspark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert dir(cl.spark) == ["adapty_cohort", "cohorts", "customer_cohorts"]
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = cl.spark.nothing
+
+
+# ----------------------------------------------------------------------------------------------------------- Adapty
+
+EVENTS, INSTALLS = history(1500, seed=3)
+RENEWALS = {"filters": {"date": ["2023-06-01", "2025-06-30"]}, "period_unit": "quarter"}
+DAYS = {"filters": {"date": ["2024-01-01", "2024-12-31"]}, "period_type": "days", "renewal_days": [0, 7, 31, 92]}
+
+
+def same(found, expected):
+    assert_same(found.to_dict(), expected.to_dict())
+    assert found.report == expected.report
+
+
+@pytest.mark.parametrize(
+    ("request_", "installs", "options"),
+    [
+        (RENEWALS, "table", {"partitions": 3}),
+        (DAYS, "table", {"timezone": "America/New_York"}),
+        (DAYS | {"filters": DAYS["filters"] | {"country": ["US", "de"]}}, "from_events", {"partitions": 5}),
+        (RENEWALS, "counts", {"partitions": 4, "decimals": 2}),
+    ],
+    ids=["renewals", "days", "from events", "ready counts"],
+)
+def test_answers_are_those_of_the_local_run(session, request_, installs, options):
+    who = installs
+    if installs == "table":
+        who = INSTALLS
+    elif installs == "counts":
+        who = INSTALLS.group_by(pl.col("install_date").dt.date()).agg(installs=pl.len())
+    theirs = who if isinstance(who, str) else sparkling(session, who)
+    with pytest.warns(CohortlibWarning) as said:
+        answer = cl.spark.adapty_cohort(sparkling(session, EVENTS), request_, installs=theirs, **options)
+    options.pop("partitions", None)
+    with pytest.warns(CohortlibWarning) as should:
+        expected = cl.adapty.cohort(EVENTS, request_, installs=who, **options)
+    same(answer, expected)
+    assert told(said) == told(should)
+    assert answer.report["shared_chains"] == expected.report["shared_chains"] > 0
+
+
+def test_conventions_and_text_that_is_dates(sail):
+    """Whether text is dates is told by all of it, also where a partition has only what is none."""
+    plan = cl.adapty.Conventions(averages="per_period", after_to="payments", refund_upgraded="negative")
+    days = EVENTS.with_columns(pl.col("event_datetime").dt.date().cast(pl.String))
+    odd = pl.Series(np.arange(EVENTS.height) % 40 == 0) & ~EVENTS["environment"].eq("Production")
+    days = days.with_columns(event_datetime=pl.when(odd).then(pl.lit("soon")).otherwise("event_datetime"))
+    installs = INSTALLS.with_columns(pl.col("install_date").dt.to_string("%Y-%m-%dT%H:%M:%SZ"))
+    answer = quietly(
+        cl.spark.adapty_cohort, sparkling(sail, days), DAYS, installs=sparkling(sail, installs), conventions=plan,
+        partitions=7,
+    )  # fmt: skip
+    same(answer, quietly(cl.adapty.cohort, days, DAYS, installs=installs, conventions=plan))
+
+
+def test_nulls_of_events_are_counted_over_all_partitions(sail):
+    bare = EVENTS.with_columns(
+        revenue_usd=pl.when(pl.Series(np.arange(EVENTS.height) % 30 == 1)).then(None).otherwise("revenue_usd")
+    )
+    frame, installs = sparkling(sail, bare), sparkling(sail, INSTALLS)
+    with pytest.raises(DataError) as expected:
+        cl.adapty.cohort(bare, RENEWALS, installs=INSTALLS)
+    with pytest.raises(DataError) as found:
+        cl.spark.adapty_cohort(frame, RENEWALS, installs=installs, partitions=4)
+    assert str(found.value) == str(expected.value)
+    answer = quietly(cl.spark.adapty_cohort, frame, RENEWALS, installs=installs, partitions=4, nulls="drop")
+    same(answer, quietly(cl.adapty.cohort, bare, RENEWALS, installs=INSTALLS, nulls="drop"))
+
+
+def test_what_is_wrong_with_events_is_told(sail):
+    frame = sparkling(sail, EVENTS)
+    with pytest.raises(SettingError, match="installs=None: the event export has no rows of installs"):
+        cl.spark.adapty_cohort(frame, RENEWALS)
+    with pytest.raises(
+        SchemaError, match=r"installs='installs\.csv' is no frame of Spark; expected one, or 'from_events'"
+    ):
+        cl.spark.adapty_cohort(frame, RENEWALS, installs="installs.csv")
+    with pytest.raises(cl.adapty.RequestError, match=r"filters\.date: missing"):
+        cl.spark.adapty_cohort(frame, {}, installs="from_events")
+    with pytest.raises(SchemaError, match="column 'product_id' missing from the table; columns are 'profile_id'"):
+        cl.spark.adapty_cohort(frame.drop("product_id"), RENEWALS, installs="from_events")
+    with pytest.raises(SchemaError, match=r"filters\.offer_id needs the column 'offer_id'"):
+        cl.spark.adapty_cohort(
+            frame, RENEWALS | {"filters": RENEWALS["filters"] | {"offer_id": ["x"]}}, installs="from_events"
+        )
+    huge = sparkling(sail, EVENTS.with_columns(pl.col("revenue_usd") * 1e9))
+    with pytest.raises(DataError, match=r"column 'revenue_usd'.* beyond 9\.22e\+12, the range of 64-bit integers"):
+        cl.spark.adapty_cohort(huge, RENEWALS, installs="from_events", partitions=20)
+    wild = EVENTS.with_columns(pl.col("revenue_usd") / 0)
+    with pytest.raises(DataError, match="column 'revenue_usd' holds NaN or infinity"):
+        cl.spark.adapty_cohort(sparkling(sail, wild), RENEWALS, installs="from_events", partitions=1)
+
+
+@few
+@given(case=adapty_cases())
+def test_drawn_events(sail, case):
+    events = local(sparkling(sail, case.frame))
+    installs = case.installs_as
+    if isinstance(installs, pl.DataFrame):
+        installs = local(sparkling(sail, installs))
+    options = {"conventions": cl.adapty.Conventions(**case.conventions), **case.settings}
+    who = sparkling(sail, installs) if isinstance(installs, pl.DataFrame) else installs
+    expected = outcome(cl.adapty.cohort, events, case.request, installs=installs, **options)
+    frame = sparkling(sail, events)
+    found = outcome(cl.spark.adapty_cohort, frame, case.request, installs=who, partitions=3, **options)
+    if isinstance(expected, cl.adapty.Answer) and isinstance(found, cl.adapty.Answer):
+        same(found, expected)
+    else:
+        assert type(found) is type(expected), (found, expected)
