@@ -103,7 +103,7 @@ def adapty_cohort(
     noted = pl.col("name").str.starts_with(_NOTE)
     Note.all(text.removeprefix(_NOTE) for text in found.filter(noted)["name"])
     found = found.filter(~noted).with_columns(value=pl.col("high") * 2**32 + pl.col("low"))
-    part = Part.of_table(pl.concat([nobody, found.select(*SCHEMA).cast(dict(SCHEMA))]), question)
+    part = Part.of_table(pl.concat([nobody, found.select(*SCHEMA).cast(SCHEMA)]), question)
     mine, theirs = part.dropped
     part = replace(part, dropped=(frames.in_order(mine, reader.events), frames.in_order(theirs, reader.installs or ())))
     for what, dropped in zip(("the events", "the installs"), part.dropped, strict=True):
