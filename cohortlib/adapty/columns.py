@@ -7,6 +7,7 @@ its row is remembered.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -57,11 +58,13 @@ def _refused(column: pl.Series, expected: str, hint: str) -> SchemaError:
     return SchemaError(f"column {column.name!r} is {column.dtype}{example}; expected {expected}. Hint: {hint}")
 
 
-def _is_text(kind: pl.DataType) -> bool:
+def is_text(kind: pl.DataType) -> bool:
+    """Whether a type is one of text."""
     return isinstance(kind, pl.String | pl.Categorical | pl.Enum)
 
 
-def _is_whole(kind: pl.DataType) -> bool:
+def is_whole(kind: pl.DataType) -> bool:
+    """Whether a type is one of integers."""
     return kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0)
 
 
@@ -88,7 +91,7 @@ def _as_text(column: pl.Series) -> pl.Series:
 def text(column: pl.Series) -> Column:
     """Read a column of names or ids; empty text is null."""
     kind = column.dtype
-    if not (_is_text(kind) or _is_whole(kind) or kind == pl.Null):
+    if not (is_text(kind) or is_whole(kind) or kind == pl.Null):
         raise _refused(column, "text, categoricals or integers", f"pl.col({column.name!r}).cast(pl.String)")
     return Column(_as_text(column))
 
@@ -96,7 +99,7 @@ def text(column: pl.Series) -> Column:
 def user(column: pl.Series) -> Column:
     """Read a column of user ids: text, or integers where the source holds integers."""
     kind = column.dtype
-    if _is_whole(kind):
+    if is_whole(kind):
         if kind in (pl.Int64, pl.UInt64):
             return Column(column)
         whole = column.cast(pl.Int64, strict=False)
@@ -111,7 +114,7 @@ def number(column: pl.Series) -> Column:
         return Column(column.cast(pl.Float64) if kind.is_float() else column)
     if kind == pl.Null:
         return Column(column.cast(pl.Float64))
-    if not _is_text(kind):
+    if not is_text(kind):
         raise _refused(column, "floats, integers, Decimal or numbers as text", "cast it to pl.Float64")
     written = _as_text(column)
     read = written.cast(pl.Float64, strict=False)
@@ -127,7 +130,7 @@ def whole(column: pl.Series) -> Column:
     numbers = number(column)
     read = numbers.series.cast(pl.Int64, strict=False)
     read = read.set((read != numbers.series).fill_null(value=False), None)
-    return Column(read, _unread(_as_text(column) if _is_text(kind) else column, read), "whole numbers such as 3")
+    return Column(read, _unread(_as_text(column) if is_text(kind) else column, read), "whole numbers such as 3")
 
 
 def flag(column: pl.Series) -> Column:
@@ -135,7 +138,7 @@ def flag(column: pl.Series) -> Column:
     kind = column.dtype
     if kind in (pl.Boolean, pl.Null):
         return Column(column.cast(pl.Boolean))
-    if not (kind.is_integer() or _is_text(kind)):
+    if not (kind.is_integer() or is_text(kind)):
         raise _refused(column, "booleans", f"pl.col({column.name!r}).cast(pl.Boolean)")
     written = _as_text(column)
     small = written.str.to_lowercase()
@@ -159,7 +162,7 @@ def instant(column: pl.Series, dates: Collection[str] | None = None) -> Column:
         return Column(column if kind.time_zone == "UTC" else column.dt.convert_time_zone("UTC"))
     if kind == pl.Null:
         return Column(column.cast(UTC))
-    if not _is_text(kind):
+    if not is_text(kind):
         raise _refused(column, "a Date, a Datetime or ISO 8601 text", f"pl.from_epoch({column.name!r}), or a cast")
     written = _as_text(column)
     whole = are_dates(*date_counts(written)) if dates is None else column.name in dates
@@ -172,9 +175,9 @@ def instant(column: pl.Series, dates: Collection[str] | None = None) -> Column:
     return Column(read, _unread(written, read), expected)
 
 
-def date_counts(written: pl.Series) -> tuple[int, int]:
-    """Count the texts of a column, and those as long as a date; the counts of parts add."""
-    return int((written != "").sum()), int((written.str.len_bytes() == len("2026-01-31")).sum())
+def date_counts(written: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Count the texts of a column (a series, or an expression), and those as long as a date; counts of parts add."""
+    return (written != "").sum(), (written.str.len_bytes() == len("2026-01-31")).sum()
 
 
 def are_dates(present: int, short: int) -> bool:

@@ -6,13 +6,13 @@ that do not count have the kind −1 and are told in the report.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial, reduce
 from math import isfinite
 from operator import or_
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cohortlib.adapty import columns, kernels, revenuecat
 from cohortlib.adapty.columns import Column
-from cohortlib.adapty.tables import ATTRIBUTION, Raw, tables
+from cohortlib.adapty.tables import ATTRIBUTION, Raw, Stream, streams, tables
 from cohortlib.errors import DataError, SchemaError, listed
 from cohortlib.partitions import on_threads, workers_for
 from cohortlib.schema import Dropped, string_views
@@ -69,6 +69,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "attribution_ad_set": ("attribution_adset",),
     "device_id": _DEVICE,
 }
+_Batch = TypeVar("_Batch")
 _Reader: TypeAlias = Callable[[pl.Series], Column]
 _READERS: dict[str, _Reader] = {
     "user": columns.user,
@@ -98,6 +99,12 @@ _MATTERS = {
     "consecutive_payments": (1, 3),
 }
 """The kinds of rows in which a column matters, where not in all."""
+_OF_INSTALLS: dict[str, _Reader] = {
+    "user": columns.user,
+    "install_date": columns.instant,
+    "installs": columns.whole,
+    **dict.fromkeys(("store", "country", *(n for n in _READERS if n.startswith("attribution_"))), columns.text),
+}
 _REASONS = ("sandbox", "other_events", "unknown_events", "family_shared", "granted", "upgraded", "nulls")
 
 
@@ -142,6 +149,16 @@ class _Ask:
             return list(dict.fromkeys(revenuecat.names(self.user_unit)))
         return list(dict.fromkeys([*self.extras(), *(name for names in self.columns().values() for name in names)]))
 
+    def fields(self) -> list[str]:
+        """Name everything that may be read, of either vendor."""
+        return list(dict.fromkeys([*self.names(foreign=False), *self.names(foreign=True)]))
+
+    def choose(self, there: list[str], where: str) -> list[str]:
+        """Choose what to read of the columns of a table, or say which is missing."""
+        foreign = revenuecat.MARK in there
+        _refuse_missing(revenuecat.required(self.user_unit) if foreign else self.required(), there, where)
+        return [name for name in self.names(foreign=foreign) if name in there]
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -184,14 +201,7 @@ def read_events(
         Number of threads, by default all.
     """
     ask = _Ask(user_unit, refund_upgraded, frozenset(wanted), frozenset(spared), workers_for(threads))
-
-    def choose(there: list[str], where: str) -> list[str]:
-        foreign = revenuecat.MARK in there
-        _refuse_missing(revenuecat.required(user_unit) if foreign else ask.required(), there, where)
-        return [name for name in ask.names(foreign=foreign) if name in there]
-
-    names = dict.fromkeys([*ask.names(foreign=False), *ask.names(foreign=True)])
-    raws = tables(source, choose, names, loose=MONEY)
+    raws = tables(source, ask.choose, ask.fields(), loose=MONEY)
     parts = [_read(raw if dates is None else replace(raw, dates=dates), ask) for raw in raws]
     report = {key: sum(part.report[key] for part in parts) for key in ("rows", *_REASONS)}
     dropped = Dropped(report["rows"], report["nulls"], sum((Counter(part.nulls) for part in parts), Counter()))
@@ -224,6 +234,54 @@ def columns_of_instants() -> set[str]:
     return {one for name in _INSTANTS for one in _accepted(name)} | set(revenuecat.INSTANTS)
 
 
+@dataclass(frozen=True)
+class Arriving(Generic[_Batch]):
+    """A table that comes batch by batch, and what reads a batch of it.
+
+    What the door tells from a whole column is told before the first batch, so that the batches are read as the whole
+    would be; only integers of more than 64 bits are read as text here.
+    """
+
+    streams: list[Stream]
+    dated: Collection[str]
+    users: Collection[str]
+    read: Callable[[Raw], _Batch]
+
+    @property
+    def wide(self) -> bool:
+        """Whether ids may be integers of more than 64 bits."""
+        return any(stream.wide(self.users) for stream in self.streams)
+
+    def batches(self, *, texts: bool) -> Iterator[_Batch]:
+        """Read all batches; first of each table one without a row. If `texts`, ids are read as text."""
+        for stream in self.streams:
+            for raw in stream.raws(self.dated, self.users if texts else ()):
+                yield self.read(raw)
+
+
+def arriving_events(
+    source: Source,
+    *,
+    user_unit: str,
+    refund_upgraded: str,
+    nulls: str,
+    wanted: Iterable[str] = (),
+    threads: int | None = None,
+) -> Arriving[Events]:
+    """Open events to be read batch by batch; see :func:`read_events`."""
+    ask = _Ask(user_unit, refund_upgraded, frozenset(wanted), frozenset(), workers_for(threads))
+
+    def read(raw: Raw) -> Events:
+        part = _read(raw, ask)
+        dropped = Dropped(part.report["rows"], part.report["nulls"], Counter(part.nulls))
+        _refuse_nulls("the events", dropped, nulls)
+        return Events(_settled(part.frame, part.kind), part.kind, part.report, dropped)
+
+    dated = [*revenuecat.INSTANTS, *(name for instant in _INSTANTS for name in _accepted(instant))]
+    users = [*_accepted(user_unit), *revenuecat.USERS.values()]
+    return Arriving(streams(source, ask.choose, ask.fields(), MONEY), dated, users, read)
+
+
 def known_columns() -> set[str]:
     """Name every column that may be read of a table of events or installs, in any of the three shapes."""
     units = ("profile_id", "customer_user_id", "device_id")
@@ -240,40 +298,70 @@ def read_installs(
     Beside ``user`` and ``install_date`` (or ``install_date`` and ``installs``) the frame has ``store``, ``country``
     and what there is of ``attribution_*``. What was left out for nulls is given too; `dates` as in `read_events`.
     """
-    readers: dict[str, _Reader] = {
-        "user": _device if user_unit == "device_id" else columns.user,
-        "install_date": partial(columns.instant, dates=dates),
-        "installs": columns.whole,
-        **dict.fromkeys(("store", "country", *(n for n in _READERS if n.startswith("attribution_"))), columns.text),
-    }
-    accepted = {name: _accepted(user_unit if name == "user" else name) for name in readers} | {
+    accepted = _accepted_of_installs(user_unit)
+    fields = dict.fromkeys(name for some in accepted.values() for name in some)
+    raws = tables(source, partial(_choose_installs, accepted, user_unit), fields)
+    frames = [_installs(replace(raw, dates=dates), accepted, user_unit) for raw in raws]
+    refuse_mixture("installs" in frame.columns for frame in frames)
+    return _checked_installs(_stacked(frames), nulls)
+
+
+def arriving_installs(source: Source, *, user_unit: str, nulls: str) -> Arriving[tuple[pl.DataFrame, Dropped]]:
+    """Open installs to be read batch by batch; see :func:`read_installs`."""
+    accepted = _accepted_of_installs(user_unit)
+    fields = dict.fromkeys(name for some in accepted.values() for name in some)
+    return Arriving(
+        streams(source, partial(_choose_installs, accepted, user_unit), fields),
+        accepted["install_date"],
+        accepted["user"],
+        lambda raw: _checked_installs(_installs(raw, accepted, user_unit), nulls),
+    )
+
+
+def _accepted_of_installs(user_unit: str) -> dict[str, tuple[str, ...]]:
+    """Give the columns of installs, and the names that each may have in the source."""
+    accepted = {name: _accepted(user_unit if name == "user" else name) for name in _OF_INSTALLS} | {
         "country": ("country", "store_country", "profile_country", "profile_county"),
     }
     if user_unit in revenuecat.USERS:
         accepted["user"] += (revenuecat.USERS[user_unit],)
     accepted["install_date"] += ("first_seen_time",)
+    return accepted
 
-    def choose(there: list[str], where: str) -> list[str]:
-        counts = "installs" in there and not any(name in there for name in accepted["user"])
-        who = {"installs": ("installs",)} if counts else {user_unit: accepted["user"]}
-        _refuse_missing({**who, "install_date": accepted["install_date"]}, there, where)
-        unread = accepted["user"] if counts else accepted["installs"]
-        names = (name for some in accepted.values() for name in some)
-        return [name for name in dict.fromkeys(names) if name in there and name not in unread]
 
-    fields = dict.fromkeys(name for some in accepted.values() for name in some)
-    frames = []
-    for raw in tables(source, choose, fields):
-        read = {name: _pick(raw, accepted[name], reader) for name, reader in readers.items()}
-        there = {name: column for name, column in read.items() if column is not None}
-        for column in there.values():
-            column.refuse_unread(pl.repeat(value=True, n=len(column.series), eager=True))
-        frames.append(pl.DataFrame([column.series.alias(name) for name, column in there.items()]))
-    if len({"installs" in frame.columns for frame in frames}) > 1:
+def _choose_installs(accepted: dict[str, tuple[str, ...]], user_unit: str, there: list[str], where: str) -> list[str]:
+    counts = "installs" in there and not any(name in there for name in accepted["user"])
+    who = {"installs": ("installs",)} if counts else {user_unit: accepted["user"]}
+    _refuse_missing({**who, "install_date": accepted["install_date"]}, there, where)
+    unread = accepted["user"] if counts else accepted["installs"]
+    names = (name for some in accepted.values() for name in some)
+    return [name for name in dict.fromkeys(names) if name in there and name not in unread]
+
+
+def _installs(raw: Raw, accepted: dict[str, tuple[str, ...]], user_unit: str) -> pl.DataFrame:
+    """Read a table of installs."""
+    readers: dict[str, _Reader] = {
+        **_OF_INSTALLS,
+        "user": _device if user_unit == "device_id" else columns.user,
+        "install_date": partial(columns.instant, dates=raw.dates),
+    }
+    read = {name: _pick(raw, accepted[name], reader) for name, reader in readers.items()}
+    there = {name: column for name, column in read.items() if column is not None}
+    for column in there.values():
+        column.refuse_unread(pl.repeat(value=True, n=len(column.series), eager=True))
+    return pl.DataFrame([column.series.alias(name) for name, column in there.items()])
+
+
+def refuse_mixture(counted: Iterable[bool]) -> None:
+    """Refuse tables of installs of which some are ready counts and others not."""
+    if len(set(counted)) > 1:
         raise SchemaError(
             "some files of installs hold users and others ready counts; expected the same kind in all of them"
         )
-    frame = _stacked(frames)
+
+
+def _checked_installs(frame: pl.DataFrame, nulls: str) -> tuple[pl.DataFrame, Dropped]:
+    """Refuse nulls, or leave them out, and refuse counts below 0."""
     needed: list[str] = [name for name in ("user", "install_date", "installs") if name in frame.columns]
     lost = reduce(or_, (frame[name].is_null() for name in needed))
     counts = Counter({name: frame[name].null_count() for name in needed if frame[name].null_count()})
@@ -479,24 +567,43 @@ def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
     """Put frames one under another; what one of them lacks is null there."""
     if len(frames) == 1:
         return frames[0]
-    types = {
-        name: _common(name, [frame[name] for frame in frames if name in frame.columns])
-        for name in dict.fromkeys(name for frame in frames for name in frame.columns)
-    }
-    return pl.concat(
-        frame.select(
-            (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
-            for name, kind in types.items()
-        )
-        for frame in frames
+    kinds = Kinds()
+    for frame in frames:
+        kinds.add(frame)
+    types = kinds.common()
+    return pl.concat(in_types(frame, types) for frame in frames)
+
+
+class Kinds:
+    """The types that the columns of some frames have; a column without a value has no say."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, pl.DataType] = {}
+        self._told: dict[str, dict[pl.DataType, None]] = {}
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Take note of a frame."""
+        for column in frame.iter_columns():
+            self._all.setdefault(column.name, column.dtype)
+            if column.null_count() < len(column):
+                self._told.setdefault(column.name, {})[column.dtype] = None
+
+    def common(self) -> dict[str, pl.DataType]:
+        """Give each column the type in which all frames fit."""
+        return {name: _common(name, list(self._told.get(name, [kind]))) for name, kind in self._all.items()}
+
+
+def in_types(frame: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Bring a frame to some columns; what it lacks is null."""
+    return frame.select(
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name) for name, kind in types.items()
     )
 
 
-def _common(name: str, pieces: list[pl.Series]) -> pl.DataType:
-    """Find the type in which the pieces of one column fit; a piece without a value has no say."""
-    kinds = list(dict.fromkeys(piece.dtype for piece in pieces if piece.null_count() < len(piece)))
-    if len(kinds) <= 1:
-        return kinds[0] if kinds else pieces[0].dtype
+def _common(name: str, kinds: list[pl.DataType]) -> pl.DataType:
+    """Find the type in which the pieces of one column fit."""
+    if len(kinds) == 1:
+        return kinds[0]
     if all(isinstance(kind, pl.Datetime) for kind in kinds):
         return columns.UTC
     if name in MONEY and all(kind.is_integer() for kind in kinds):

@@ -2,14 +2,18 @@
 
 import gzip
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
+from polars.selectors import by_name
 
 from cohortlib import sources
-from cohortlib.errors import SourceError
+from cohortlib.adapty.columns import are_dates, date_counts, is_text, is_whole
+from cohortlib.errors import CohortlibError, SourceError
 from cohortlib.sources import Source, first_line
 
 ATTRIBUTION = ("status", "channel", "campaign", "ad_group", "ad_set", "creative")
@@ -32,6 +36,74 @@ class Raw:
     """The columns of text that hold dates; None where a column is whole, so that its values tell."""
 
 
+_BATCH = 1 << 16  # rows
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A table that can be read batch by batch, more than once."""
+
+    frame: pl.LazyFrame
+    mixed: bool
+    unreadable: Callable[[Exception], SourceError]
+
+    def wide(self, users: Collection[str]) -> bool:
+        """Whether one of some columns of ids holds integers of more than 64 bits, as far as its type tells."""
+        return any(name in users and _is_wide(kind) for name, kind in self._schema.items())
+
+    def raws(self, dated: Collection[str], texts: Collection[str]) -> Iterator[Raw]:
+        """Read the table, beginning with a batch without a row.
+
+        What of the columns `dated` is text is told from the whole column, which takes a pass of its own. Of the
+        columns `texts` integers are read as text.
+        """
+        cast = [name for name, kind in self._schema.items() if name in texts and is_whole(kind)]
+        frame = self.frame.with_columns(pl.col(cast).cast(pl.String))
+        yield Raw(pl.DataFrame(schema=frame.collect_schema()), self.mixed, ())
+        written = [name for name, kind in self._schema.items() if name in dated and is_text(kind)]
+        try:
+            dates = frozenset(self._dates(written)) if written else ()
+            for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=False):
+                yield Raw(batch, self.mixed, dates)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            if isinstance(error, CohortlibError):
+                raise
+            raise self.unreadable(error) from error
+
+    @property
+    def _schema(self) -> pl.Schema:
+        return self.frame.collect_schema()
+
+    def _dates(self, written: list[str]) -> list[str]:
+        counts = [count for name in written for count in date_counts(pl.col(name).cast(pl.String))]
+        row = self.frame.select(count.alias(str(at)) for at, count in enumerate(counts)).collect(engine="streaming")
+        told = [count or 0 for count in row.row(0)]
+        return [name for at, name in enumerate(written) if are_dates(told[2 * at], told[2 * at + 1])]
+
+
+def _is_wide(kind: pl.DataType) -> bool:
+    return is_whole(kind) and (kind in (pl.Int128, pl.UInt128) or not kind.is_integer())
+
+
+def streams(source: Source, choose: Choose, fields: Collection[str], loose: Collection[str] = ()) -> list[Stream]:
+    """Open the tables of a source, to be read batch by batch; the parameters are those of :func:`tables`."""
+    if isinstance(source, pl.LazyFrame):
+        scans = [(source, "the table")]
+    elif isinstance(source, str | Path):
+        found, kind = _files(str(source))
+        if kind == "lines":
+            return [_stream_of_lines(str(source), found, choose, fields, loose)]
+        scans = [(_scan(file, kind), repr(file)) for file in found]
+    else:
+        scans = [(sources.read(source, lambda there: choose(there, "the table"), text="").lazy(), "the table")]
+    opened = []
+    for frame, where in scans:
+        with _unreadable(where):
+            chosen = frame.select(by_name(*choose(frame.collect_schema().names(), where)))
+            opened.append(Stream(chosen, mixed=False, unreadable=partial(_cannot, where)))
+    return opened
+
+
 def tables(source: Source, choose: Choose, fields: Collection[str], loose: Collection[str] = ()) -> list[Raw]:
     """Read the tables of a source.
 
@@ -48,71 +120,122 @@ def tables(source: Source, choose: Choose, fields: Collection[str], loose: Colle
     """
     if not isinstance(source, str | Path):
         return [Raw(sources.read(source, lambda there: choose(there, "the table"), text=""))]
-    path = str(source)
+    found, kind = _files(str(source))
+    if kind == "lines":
+        return [Raw(_lines(str(source), found, choose, fields, loose), mixed=True)]
+    return [Raw(_collected(_scan(file, kind), choose, file)) for file in found]
+
+
+def _files(path: str) -> tuple[list[str], str]:
+    """List the files that a path or glob names, and tell their kind by their names."""
     found, names = sources.named_files(path, "CSV, Parquet or JSON lines files")
     if all(name.endswith(sources.PARQUET) for name in names):
-        return [Raw(_collected(pl.scan_parquet(file, glob=False), choose, file)) for file in found]
+        return found, "parquet"
     if all(name.endswith(sources.CSV) for name in names):
-        return [Raw(_collected(pl.scan_csv(file, glob=False, infer_schema=False), choose, file)) for file in found]
+        return found, "csv"
     if all(name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson")) for name in names):
-        return [Raw(_lines(path, found, choose, fields, loose), mixed=True)]
+        return found, "lines"
     raise SourceError(
         f"{path!r} is of no known kind by its name; expected names that all end in .csv, .csv.gz or .csv.zst, all in "
         ".parquet, or all in .jsonl, .ndjson or these with .gz. Hint: for a folder give a glob, such as 'folder/*.csv'"
     )
 
 
+def _scan(file: str, kind: str) -> pl.LazyFrame:
+    if kind == "parquet":
+        return pl.scan_parquet(file, glob=False)
+    return pl.scan_csv(file, glob=False, infer_schema=False)
+
+
 def _collected(frame: pl.LazyFrame, choose: Choose, file: str) -> pl.DataFrame:
-    try:
+    with _unreadable(repr(file)):
         return frame.select(choose(frame.collect_schema().names(), repr(file))).collect()
-    except pl.exceptions.NoDataError as error:
-        raise SourceError(f"{file!r} is empty; expected a CSV file with a header line") from error
+
+
+@contextmanager
+def _unreadable(where: str) -> Iterator[None]:
+    try:
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{file!r} cannot be read: {first_line(error)}") from error
+        if isinstance(error, CohortlibError):
+            raise
+        raise _cannot(where, error) from error
+
+
+def _cannot(where: str, error: Exception) -> SourceError:
+    if isinstance(error, pl.exceptions.NoDataError):
+        return SourceError(f"{where} is empty; expected a CSV file with a header line")
+    return SourceError(f"{where} cannot be read: {first_line(error)}")
 
 
 def _lines(
     path: str, found: list[str], choose: Choose, fields: Collection[str], loose: Collection[str]
 ) -> pl.DataFrame:
     """Read lines of JSON, all values as text; what stands in event_properties fills what the line itself lacks."""
-    texts = dict.fromkeys(fields, pl.String())
-    schema = {**texts, "event_properties": pl.Struct(texts), "attributions": pl.String()}
     try:
-        lines = pl.concat([pl.read_ndjson(file, schema=schema) for file in found])
+        lines = pl.concat([pl.read_ndjson(file, schema=_line_schema(fields)) for file in found])
+        flat = _flat(lines.lazy(), fields).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _broken(found, error) from error
-    inside = pl.col("event_properties").struct
-    flat = lines.select(pl.coalesce(name, inside.field(name)).alias(name) for name in fields)
-    told = _attributions(lines["attributions"])
-    flat = flat.with_columns(
-        pl.coalesce(name, series).alias(name) for name, series in told.items() if name in flat.columns
-    )
-    there = [name for name in fields if name in loose or not len(flat) or flat[name].null_count() < len(flat)]
-    return flat.select(choose(there, repr(path)))
+    return flat.select(choose(_told(flat.lazy(), fields, loose), repr(path)))
 
 
-def _attributions(column: pl.Series) -> dict[str, pl.Series]:
-    """Give the attribution by the first network of each line."""
-    network = column.str.extract(_NETWORK)
-    names = network.drop_nulls().unique().sort().to_list()
-    if not names:
-        return {}
-    shape = pl.Struct({name: pl.Struct(dict.fromkeys(ATTRIBUTION, pl.String())) for name in names})
+def _stream_of_lines(
+    path: str, found: list[str], choose: Choose, fields: Collection[str], loose: Collection[str]
+) -> Stream:
     try:
-        decoded = column.str.json_decode(shape).alias("decoded")
-    except pl.exceptions.PolarsError:  # a network told in another way: then there is no attribution to be had
-        return {}
-    frame = pl.DataFrame([network.alias("network"), decoded])
-    told = frame.select(
-        pl.col("network").alias("attribution_source"),
-        *(
-            pl.coalesce(
-                pl.when(network=name).then(pl.col("decoded").struct.field(name).struct.field(field)) for name in names
-            ).alias(f"attribution_{field}")
-            for field in ATTRIBUTION
-        ),
-    )
-    return {series.name: series for series in told}
+        flat = _flat(pl.scan_ndjson(found, schema=_line_schema(fields)), fields)
+        chosen = choose(_told(flat, fields, loose), repr(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if isinstance(error, CohortlibError):
+            raise
+        raise _broken(found, error) from error
+    return Stream(flat.select(chosen), mixed=True, unreadable=partial(_broken, found))
+
+
+def _line_schema(fields: Collection[str]) -> dict[str, pl.DataType]:
+    texts: dict[str, pl.DataType] = dict.fromkeys(fields, pl.String())
+    return {**texts, "event_properties": pl.Struct(texts), "attributions": pl.String()}
+
+
+def _told(flat: pl.LazyFrame, fields: Collection[str], loose: Collection[str]) -> list[str]:
+    """Name the fields that some line has."""
+    counts = flat.select(pl.len().alias(""), pl.all().count()).collect(engine="streaming").row(0, named=True)
+    return [name for name in fields if name in loose or not counts[""] or counts[name]]
+
+
+def _flat(lines: pl.LazyFrame, fields: Collection[str]) -> pl.LazyFrame:
+    """Fill what lines lack from their event_properties, and from their attributions what no line tells otherwise."""
+    inside = pl.col("event_properties").struct
+    plain = lines.select(*(pl.coalesce(name, inside.field(name)).alias(name) for name in fields), "attributions")
+    flat = plain.drop("attributions")
+    wanted = [name for name in fields if name.startswith("attribution_")]
+    if not wanted:
+        return flat
+    network = pl.col("attributions").str.extract(_NETWORK)
+    names = lines.select(network.drop_nulls().unique()).collect(engine="streaming").to_series().sort().to_list()
+    if not names:
+        return flat
+    told = _attributions(names)
+    filled = plain.with_columns(pl.coalesce(name, told[name]).alias(name) for name in wanted if name in told)
+    try:
+        filled.select(pl.col(wanted).count()).collect(engine="streaming")
+    except pl.exceptions.ComputeError:  # a network told in another way: then there is no attribution to be had
+        return flat
+    return filled.drop("attributions")
+
+
+def _attributions(networks: list[str]) -> dict[str, pl.Expr]:
+    """Give the attribution by the first network of each line."""
+    shape = pl.Struct({name: pl.Struct(dict.fromkeys(ATTRIBUTION, pl.String())) for name in networks})
+    network, decoded = pl.col("attributions").str.extract(_NETWORK), pl.col("attributions").str.json_decode(shape)
+    by_field = {
+        f"attribution_{field}": pl.coalesce(
+            pl.when(network == name).then(decoded.struct.field(name).struct.field(field)) for name in networks
+        )
+        for field in ATTRIBUTION
+    }
+    return {"attribution_source": network, **by_field}
 
 
 def _broken(found: list[str], error: Exception) -> SourceError:
