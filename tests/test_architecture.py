@@ -66,6 +66,7 @@ ORDER = [
     "adapty.fetch",
     "adapty.composing",
     "adapty.parts",
+    "adapty.spilling",
     "adapty.compute",
     "spark.adapty",
     "reconciling.tolerances",

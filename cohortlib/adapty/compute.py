@@ -1,15 +1,18 @@
 """The calls: events, a request, installs, and the answer, or what some of the users give to it."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypedDict
 
-from cohortlib.adapty import forecast
+from cohortlib.adapty import forecast, spilling
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.events import Events, read_events, read_installs
+from cohortlib.adapty.events import Events, arriving_events, arriving_installs, read_events, read_installs
 from cohortlib.adapty.parts import Part
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.request import Conventions, Request
 from cohortlib.adapty.rows import Installs
+from cohortlib.adapty.tables import fitting
 from cohortlib.errors import SettingError, one_of
+from cohortlib.memory import budget
 from cohortlib.partitions import Progress, check_progress, workers_for
 from cohortlib.periods import check_zone
 from cohortlib.schema import Nulls
@@ -31,6 +34,7 @@ def cohort(
     decimals: int = 6,
     threads: int | None = None,
     progress: Progress | None = None,
+    max_memory: int | str | None = None,
 ) -> Answer:
     """Compute the cohort table that Adapty's API returns for a request.
 
@@ -58,6 +62,10 @@ def cohort(
         Decimal places to which amounts are exact, 0 to 9.
     threads, progress
         Number of threads, by default all; a function that is told the rows done and the rows in all.
+    max_memory
+        Bytes that may be taken, or a text such as ``"4GB"`` or ``"512MiB"``; 60 % of what is free by default. Events
+        and installs that would take more go to the folder of temporary files (``TMPDIR``) for the time being, by user,
+        and are added up part by part. The answer does not depend on it.
 
     Returns
     -------
@@ -105,6 +113,20 @@ def cohort(
     question = question_of(
         request, conventions=conventions, timezone=timezone, decimals=decimals, threads=threads, progress=progress
     )
+    room = budget(max_memory)
+    arriving = arriving_events(events, **_of_events(question, nulls, predict=predict))
+    events, need = fitting(events, arriving.choose, room, spilling.WORK)
+    coming = None
+    if not _from_events(installs):
+        coming = arriving_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls)
+        installs, more = fitting(installs, coming.choose, room - need, spilling.WORK_OF_INSTALLS)
+        need += more
+    if need > room:
+        arriving = replace(arriving, source=events)
+        coming = None if coming is None else replace(coming, source=installs)
+        whole, predictions = spilling.add_up(question, arriving, coming, room=room, predict=predict)
+        whole.tell()
+        return whole.answer(predictions)
     read = events_for(question, events, nulls=nulls, predict=predict)
     who = installs_for(question, installs, nulls=nulls)
     whole = Part.of(read, who, question)
@@ -216,22 +238,37 @@ def events_for(
     dates: "Collection[str] | None" = None,
 ) -> Events:
     """Read of some events what a question needs; `spared` and `dates` as in :func:`read_events`."""
-    return read_events(
-        events,
-        user_unit=question.conventions.user_unit,
-        refund_upgraded=question.conventions.refund_upgraded,
-        nulls=nulls,
-        wanted=question.wanted() | ({"duration"} if predict else set()),
-        spared=spared,
-        dates=dates,
-        threads=question.threads,
-    )
+    return read_events(events, **_of_events(question, nulls, predict=predict), spared=spared, dates=dates)
+
+
+class _OfEvents(TypedDict):
+    """What a question asks of the door of events."""
+
+    user_unit: str
+    refund_upgraded: str
+    nulls: str
+    wanted: set[str]
+    threads: int | None
+
+
+def _of_events(question: Question, nulls: Nulls, *, predict: bool) -> _OfEvents:
+    return {
+        "user_unit": question.conventions.user_unit,
+        "refund_upgraded": question.conventions.refund_upgraded,
+        "nulls": nulls,
+        "wanted": question.wanted() | ({"duration"} if predict else set()),
+        "threads": question.threads,
+    }
+
+
+def _from_events(installs: Source) -> bool:
+    return isinstance(installs, str) and installs == "from_events"
 
 
 def installs_for(
     question: Question, installs: Source, *, nulls: Nulls, dates: "Collection[str] | None" = None
 ) -> Installs:
     """Read installs as a question needs them, or take it that the events tell of them."""
-    if isinstance(installs, str) and installs == "from_events":
+    if _from_events(installs):
         return Installs(None)
     return Installs(*read_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls, dates=dates))

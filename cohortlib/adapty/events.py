@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from math import isfinite
 from operator import or_
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cohortlib.adapty import columns, kernels, revenuecat
 from cohortlib.adapty.columns import Column
-from cohortlib.adapty.tables import ATTRIBUTION, Raw, Stream, streams, tables
+from cohortlib.adapty.tables import ATTRIBUTION, Choose, Raw, Stream, streams, tables
 from cohortlib.errors import DataError, SchemaError, listed
 from cohortlib.partitions import on_threads, workers_for
 from cohortlib.schema import Dropped, string_views
@@ -242,10 +242,18 @@ class Arriving(Generic[_Batch]):
     would be; only integers of more than 64 bits are read as text here.
     """
 
-    streams: list[Stream]
+    source: Source
+    choose: Choose
+    fields: Collection[str]
     dated: Collection[str]
     users: Collection[str]
     read: Callable[[Raw], _Batch]
+    loose: Collection[str] = ()
+
+    @cached_property
+    def streams(self) -> list[Stream]:
+        """The tables, opened."""
+        return streams(self.source, self.choose, self.fields, self.loose)
 
     @property
     def wide(self) -> bool:
@@ -279,7 +287,7 @@ def arriving_events(
 
     dated = [*revenuecat.INSTANTS, *(name for instant in _INSTANTS for name in _accepted(instant))]
     users = [*_accepted(user_unit), *revenuecat.USERS.values()]
-    return Arriving(streams(source, ask.choose, ask.fields(), MONEY), dated, users, read)
+    return Arriving(source, ask.choose, ask.fields(), dated, users, read, MONEY)
 
 
 def known_columns() -> set[str]:
@@ -311,7 +319,9 @@ def arriving_installs(source: Source, *, user_unit: str, nulls: str) -> Arriving
     accepted = _accepted_of_installs(user_unit)
     fields = dict.fromkeys(name for some in accepted.values() for name in some)
     return Arriving(
-        streams(source, partial(_choose_installs, accepted, user_unit), fields),
+        source,
+        partial(_choose_installs, accepted, user_unit),
+        fields,
         accepted["install_date"],
         accepted["user"],
         lambda raw: _checked_installs(_installs(raw, accepted, user_unit), nulls),

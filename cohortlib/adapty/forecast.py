@@ -9,6 +9,7 @@ durations.
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import reduce
+from math import fsum
 from operator import add
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from cohortlib.adapty import kernels
 from cohortlib.adapty.events import Events
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.rows import Columns, Installs
+from cohortlib.adapty.rows import Columns, Installs, durations
 from cohortlib.adapty.sums import Ledger, Settled, column_of_age
 from cohortlib.partitions import check_size
 from cohortlib.schema import Ints
@@ -43,9 +44,11 @@ class Prediction:
 class Ladder:
     """Revenue and payers by (duration, segment, age), and payers of any duration by (segment, age), cumulative.
 
-    The last column has no end. `last_days` are the last days on which the segments may have had installs.
+    The last column has no end. `durations` are those of the rows, of which the first is none; `last_days` are the last
+    days on which the segments may have had installs. Ladders of disjoint users add.
     """
 
+    durations: tuple[str, ...]
     revenue: Ints
     payers: Ints
     paid: Ints
@@ -57,17 +60,35 @@ class Ladder:
         """Add up the users of all segments of a frame, from what is dated up to its end."""
         question = replace(question, conventions=replace(question.conventions, after_to="drop"))
         ledger = Ledger.of(events, installs, question, durations=True)
-        extras = Columns(*ledger.rows.columns).extras
-        # Codes of rows that are left out stand nowhere, so the number of kinds is that of all events.
-        kinds = 1 + (events.frame["duration"].n_unique() if extras.size else 0)
-        rungs, _ = ledger.settle(lambda question: _Rungs(question, kinds))
+        names = durations(events.frame)
+        rungs, _ = ledger.settle(lambda question: _Rungs(question, 1 + len(names)))
         money, payers, paid = reduce(lambda one, other: [*map(add, one, other)], (rung.sums for rung in rungs))
         return cls(
+            ("", *names),
             np.cumsum(money, axis=2),
             np.cumsum(payers, axis=2),
             np.cumsum(paid, axis=1),
             max(int(rung.trial[0]) for rung in rungs),
             question.segments.ends,
+        )
+
+    def __add__(self, other: "Ladder") -> "Ladder":
+        first, *rest = self.durations
+        names = (first, *sorted({*rest, *other.durations[1:]}))
+
+        def both(one: Ints, two: Ints) -> Ints:
+            total = np.zeros((len(names), *one.shape[1:]), np.int64)
+            for told, cells in ((self.durations, one), (other.durations, two)):
+                total[[names.index(name) for name in told]] += cells
+            return total
+
+        return Ladder(
+            names,
+            both(self.revenue, other.revenue),
+            both(self.payers, other.payers),
+            self.paid + other.paid,
+            max(self.trial, other.trial),
+            self.last_days,
         )
 
 
@@ -89,20 +110,35 @@ class _Rungs:
 
 def predict(events: Events, installs: Installs, question: Question) -> list[Prediction]:
     """Predict each segment of a frame, the total first."""
-    count = len(question.segments)
+    since = earliest(events, installs, question.request.date[0])
+    return predictions(ladders(events, installs, question, since), question)
+
+
+def ladders(events: Events, installs: Installs, question: Question, since: date) -> tuple[Ladder, Ladder] | None:
+    """Give the ladder of a frame and that of all cohorts since a day; None where nothing is predicted.
+
+    Those of disjoint users add.
+    """
     if question.request.period_unit not in UNITS:
-        return [Prediction(reason="only cohorts of weeks and months are predicted")] * (count + 1)
+        return None
     question = replace(question, progress=None)
     first, to = question.request.date
-    whole = replace(question.request, date=(min(first, _earliest(events, installs, first)), to))
+    whole = replace(question.request, date=(min(first, since), to))
     own = Ladder.of(events, installs, question)
-    history = Ladder.of(events, installs, replace(question, request=whole))
-    singles = [_predicted(own, history, segment, question) for segment in range(count)]
+    return own, Ladder.of(events, installs, replace(question, request=whole))
+
+
+def predictions(both: tuple[Ladder, Ladder] | None, question: Question) -> list[Prediction]:
+    """Predict each segment of a frame, the total first, from the ladders of all users."""
+    count = len(question.segments)
+    if both is None:
+        return [Prediction(reason="only cohorts of weeks and months are predicted")] * (count + 1)
+    singles = [_predicted(*both, segment, question) for segment in range(count)]
     return [Prediction(reason="the total is no cohort of a week or a month"), *singles]
 
 
-def _earliest(events: Events, installs: Installs, first: date) -> date:
-    """Give a day before which no user can have come."""
+def earliest(events: Events, installs: Installs, first: date) -> date:
+    """Give a day, `first` or one before it, before which no user can have come."""
     columns = [events.frame[name] for name in ("event_datetime", "install_date") if name in events.frame.columns]
     if installs.users is not None and installs.frame is not None:
         columns.append(installs.frame["install_date"])
@@ -141,7 +177,8 @@ def _predicted(own: Ladder, history: Ladder, segment: int, question: Question) -
             )
         revenue *= _growth(history.revenue[:, older, column : column + 2].sum(axis=1))
         users *= _growth(history.payers[:, older, column : column + 2].sum(axis=1))
-    return Prediction(float(revenue.sum()) / 10**question.decimals, float(users.sum()))
+    # Rounded once, so that durations which nobody has do not matter.
+    return Prediction(fsum(revenue) / 10**question.decimals, fsum(users))
 
 
 def _growth(sums: Ints) -> NDArray[np.float64]:

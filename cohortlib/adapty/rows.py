@@ -331,12 +331,20 @@ def _before_the_end(column: pl.Series) -> pl.Series:
 def _codes(column: pl.Series) -> NDArray[np.int32]:
     """Give texts numbers in their order, from 1; 0 is null."""
     names = column.alias("").cast(pl.String)
-    kinds = pl.Enum(names.drop_nulls().unique().sort())
+    kinds = pl.Enum(_names(names))
     return (names.cast(kinds).to_physical().cast(pl.Int32) + 1).fill_null(0).to_numpy()
 
 
+def _names(column: pl.Series) -> pl.Series:
+    return column.drop_nulls().unique().sort()
+
+
+def durations(frame: pl.DataFrame) -> list[str]:
+    """Name the durations of products, in whatever case they are written, in the order of their numbers."""
+    return _names(frame["duration"].str.to_lowercase()).to_list() if "duration" in frame.columns else []
+
+
 def _durations(frame: pl.DataFrame) -> NDArray[np.int32]:
-    """Give durations numbers, in whatever case they are written."""
     return _codes(frame["duration"].str.to_lowercase()) if "duration" in frame.columns else np.empty(0, np.int32)
 
 

@@ -37,6 +37,54 @@ class Raw:
 
 
 _BATCH = 1 << 16  # rows
+_TEXT = 40  # bytes that a text takes, more or less
+# Memory that a byte of a file takes, more or less, as frames and while they are read.
+_GROWTH = {"csv": 4, "lines": 3}
+_PACKED = 8  # of a byte of a file that is compressed
+
+
+def held(frame: pl.DataFrame) -> int:
+    """Tell about how many bytes a frame takes: polars leaves out the views of its texts."""
+    return int(frame.estimated_size()) + 16 * frame.height * len(frame.select(pl.col(pl.String)).columns)
+
+
+def fitting(source: Source, choose: Choose, room: int, work: int) -> tuple[Source, int]:
+    """Tell about how many bytes a source takes in memory, with so many more of work for each of its rows.
+
+    A lazy frame is read as far as there is room; where all of it fits, the frame is given in place of it.
+    """
+    if isinstance(source, pl.DataFrame):
+        return source, source.height * work
+    if isinstance(source, pl.LazyFrame):
+        return _begun(source, choose, room, work)
+    if not isinstance(source, str | Path):
+        return source, 0  # nobody knows, and it is read as a whole
+    found, kind = _files(str(source))
+    if kind != "parquet":
+        sizes = [(Path(file).stat().st_size, file) for file in found if Path(file).is_file()]
+        return source, sum(
+            size * _GROWTH[kind] * (_PACKED if file.lower().endswith((".gz", ".zst")) else 1) for size, file in sizes
+        )
+    need = 0
+    for file in found:
+        with _unreadable(repr(file)):
+            frame = _scan(file, kind)
+            schema = frame.collect_schema()
+            width = sum(_TEXT if is_text(schema[name]) else 8 for name in choose(schema.names(), repr(file)))
+            need += frame.select(pl.len()).collect().item() * (2 * width + work)
+    return source, need
+
+
+def _begun(frame: pl.LazyFrame, choose: Choose, room: int, work: int) -> tuple[Source, int]:
+    with _unreadable("the lazy frame"):
+        chosen = frame.select(by_name(*choose(frame.collect_schema().names(), "the table")))
+        batches, need = [pl.DataFrame(schema=chosen.collect_schema())], 0
+        for batch in chosen.collect_batches(chunk_size=_BATCH):
+            batches.append(batch)
+            need += 2 * held(batch) + batch.height * work
+            if need > room:
+                return frame, need
+        return pl.concat(batches), need
 
 
 @dataclass(frozen=True)
