@@ -68,6 +68,11 @@ def is_whole(kind: pl.DataType) -> bool:
     return kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0)
 
 
+def is_wide(kind: pl.DataType) -> bool:
+    """Whether a type is one of integers that may need more than 64 bits."""
+    return is_whole(kind) and (kind in (pl.Int128, pl.UInt128) or not kind.is_integer())
+
+
 def _unread(before: pl.Series, after: pl.Series) -> pl.Series | None:
     """Give the values that reading has turned into nulls."""
     if before.null_count() == after.null_count():

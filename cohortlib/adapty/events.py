@@ -256,9 +256,9 @@ class Arriving(Generic[_Batch]):
         return streams(self.source, self.choose, self.fields, self.loose)
 
     @property
-    def wide(self) -> bool:
-        """Whether ids may be integers of more than 64 bits."""
-        return any(stream.wide(self.users) for stream in self.streams)
+    def ids(self) -> list[pl.DataType]:
+        """The types of the columns of ids, table by table."""
+        return [kind for stream in self.streams for kind in stream.kinds(self.users)]
 
     def batches(self, *, texts: bool) -> Iterator[_Batch]:
         """Read all batches; first of each table one without a row. If `texts`, ids are read as text."""

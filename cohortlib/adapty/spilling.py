@@ -20,13 +20,14 @@ import polars as pl
 
 from cohortlib import storage
 from cohortlib.adapty import forecast
+from cohortlib.adapty.columns import is_whole, is_wide
 from cohortlib.adapty.events import Arriving, Events, Kinds, in_types, refuse_mixture
 from cohortlib.adapty.forecast import Ladder, Prediction
 from cohortlib.adapty.parts import Part, repeated
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.rows import Installs
 from cohortlib.adapty.tables import held
-from cohortlib.errors import CohortlibError, SourceError
+from cohortlib.errors import CohortlibError, SchemaError, SourceError
 from cohortlib.partitions import Progress
 from cohortlib.schema import Dropped, Ints, Keys, Users
 
@@ -195,7 +196,8 @@ class _Spilled:
         self._from_events = installs is None
         self.since = question.request.date[0]
         self._predict = predict
-        texts = events.wide or (installs is not None and installs.wide)
+        ids = events.ids, [] if installs is None else installs.ids
+        texts = any(map(is_wide, ids[0] + ids[1]))
         most = int(room * _GATHERED)
         self._users = Spill(folder, "installs", most)
         self._counted: list[pl.DataFrame] = []
@@ -205,6 +207,12 @@ class _Spilled:
         self._events = Spill(folder, "events", most)
         self._told = Events(pl.DataFrame(), pl.Series(dtype=pl.Int8), {})
         self._gather_events(events, texts=texts)
+        whole = [{is_whole(kind) for kind in kinds} for kinds in ids]
+        if whole[0] != whole[1] and self._events.rows.any() and self._users.rows.any():
+            raise SchemaError(
+                f"the users are {ids[0][0]} in the events and {ids[1][0]} in installs; expected the same type in both. "
+                "Hint: cast one of them"
+            )
 
     def _gather_installs(self, installs: Arriving[tuple[pl.DataFrame, Dropped]], *, texts: bool) -> None:
         counted = []

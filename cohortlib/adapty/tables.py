@@ -95,10 +95,6 @@ class Stream:
     mixed: bool
     unreadable: Callable[[Exception], SourceError]
 
-    def wide(self, users: Collection[str]) -> bool:
-        """Whether one of some columns of ids holds integers of more than 64 bits, as far as its type tells."""
-        return any(name in users and _is_wide(kind) for name, kind in self._schema.items())
-
     def raws(self, dated: Collection[str], texts: Collection[str]) -> Iterator[Raw]:
         """Read the table, beginning with a batch without a row.
 
@@ -118,6 +114,10 @@ class Stream:
                 raise
             raise self.unreadable(error) from error
 
+    def kinds(self, users: Collection[str]) -> list[pl.DataType]:
+        """Give the types of some columns, of those that are there."""
+        return [kind for name, kind in self._schema.items() if name in users]
+
     @property
     def _schema(self) -> pl.Schema:
         return self.frame.collect_schema()
@@ -127,10 +127,6 @@ class Stream:
         row = self.frame.select(count.alias(str(at)) for at, count in enumerate(counts)).collect(engine="streaming")
         told = [count or 0 for count in row.row(0)]
         return [name for at, name in enumerate(written) if are_dates(told[2 * at], told[2 * at + 1])]
-
-
-def _is_wide(kind: pl.DataType) -> bool:
-    return is_whole(kind) and (kind in (pl.Int128, pl.UInt128) or not kind.is_integer())
 
 
 def streams(source: Source, choose: Choose, fields: Collection[str], loose: Collection[str] = ()) -> list[Stream]:
@@ -267,16 +263,20 @@ def _flat(lines: pl.LazyFrame, fields: Collection[str]) -> pl.LazyFrame:
     told = _attributions(names)
     filled = plain.with_columns(pl.coalesce(name, told[name]).alias(name) for name in wanted if name in told)
     try:
-        filled.select(pl.col(wanted).count()).collect(engine="streaming")
+        plain.select(_decoded(names).count()).collect(engine="streaming")
     except pl.exceptions.ComputeError:  # a network told in another way: then there is no attribution to be had
         return flat
     return filled.drop("attributions")
 
 
+def _decoded(networks: list[str]) -> pl.Expr:
+    shape = pl.Struct({name: pl.Struct(dict.fromkeys(ATTRIBUTION, pl.String())) for name in networks})
+    return pl.col("attributions").str.json_decode(shape)
+
+
 def _attributions(networks: list[str]) -> dict[str, pl.Expr]:
     """Give the attribution by the first network of each line."""
-    shape = pl.Struct({name: pl.Struct(dict.fromkeys(ATTRIBUTION, pl.String())) for name in networks})
-    network, decoded = pl.col("attributions").str.extract(_NETWORK), pl.col("attributions").str.json_decode(shape)
+    network, decoded = pl.col("attributions").str.extract(_NETWORK), _decoded(networks)
     by_field = {
         f"attribution_{field}": pl.coalesce(
             pl.when(network == name).then(decoded.struct.field(name).struct.field(field)) for name in networks
