@@ -38,7 +38,7 @@ WORK_OF_INSTALLS = 60
 _BITS = 12
 _BUCKETS = 1 << _BITS
 _GATHERED = 0.1  # share of the memory for the rows gathered; to order and to write them takes as much three times
-_A_PART = 0.6  # share of the memory for a part
+_A_PART = 0.4  # share of the memory for a part
 _LEAST = 1 << 16  # bytes, so that a file is worth its while
 _KIND = "kind"
 
