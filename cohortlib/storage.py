@@ -108,13 +108,6 @@ def scratch(within: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch(within: Path) -> Iterator[Path]:
-    """Make a hidden folder for the time being; the next call removes what a killed process left."""
-    with telling(within), _beside(within / "cohortlib", Path.mkdir) as hidden:
-        yield hidden
-
-
-@contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only one who writes to a folder; the lock ends with the process, however that ends.
 
