@@ -282,7 +282,7 @@ def arriving_events(
     def read(raw: Raw) -> Events:
         part = _read(raw, ask)
         dropped = Dropped(part.report["rows"], part.report["nulls"], Counter(part.nulls))
-        _refuse_nulls("the events", dropped, nulls)
+        refuse_nulls("the events", dropped, nulls)
         return Events(_settled(part.frame, part.kind), part.kind, part.report, dropped)
 
     dated = [*revenuecat.INSTANTS, *(name for instant in _INSTANTS for name in _accepted(instant))]
