@@ -111,6 +111,8 @@ def scratch(within: Path) -> Iterator[Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Be the only one who writes to a folder; the lock ends with the process, however that ends.
 
+    The file that is locked goes at the end; one that a killed process left behind is locked by nobody.
+
     Raises
     ------
     CohortlibError
@@ -136,6 +138,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not _WINDOWS and _still_at(lock, file):  # else it is that of the folder which took the place of this one
+            file.unlink()
         os.close(lock)
 
 

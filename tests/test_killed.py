@@ -1,0 +1,172 @@
+"""Whoever writes may be killed at any moment: what stands there is the old or the new, whole, and the next cleans up.
+
+A few kills each; ``COHORTLIB_KILLS=100`` makes it a hundred.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+
+KILLS = int(os.environ.get("COHORTLIB_KILLS", "4"))
+SPAN = 0.25  # seconds after the first writing within which the process is killed
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here")
+
+# Each writes `version` to `target`; it does so again and again, one version after the other, until it is killed.
+LOOP = """
+import sys
+from itertools import count
+from pathlib import Path
+target, first, runs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+{write}
+for version in range(first, first + runs) if runs else count(first):
+    write(target, version)
+    print(version, flush=True)
+"""
+
+FILE = """
+from cohortlib.storage import replacing
+def write(target, version):
+    with replacing(target) as stream:
+        for part in range(50):
+            stream.write(b"%d %d\\n" % (version, part) * 400)
+"""
+
+FOLDER = """
+from cohortlib.storage import replacing_folder
+def write(target, version):
+    with replacing_folder(target, lambda folder: (folder / "manifest").is_file()) as folder:
+        (folder / "parts").mkdir()
+        for part in range(8):
+            (folder / "parts" / str(part)).write_bytes(b"%d\\n" % version * 5000)
+        (folder / "manifest").write_text(str(version))
+"""
+
+COMMIT = """
+from cohortlib.storage import commit, locked
+def write(target, version):
+    target.mkdir(exist_ok=True)
+    with locked(target):
+        (target / f"{version}.part").write_bytes(b"%d\\n" % version * 5000)
+        commit(target, "manifest", str(version))
+        for old in target.glob("*.part"):
+            if not old.name.startswith("."):
+                if int(old.stem) != version:
+                    old.unlink()
+"""
+
+SINK = """
+import polars as pl
+from datetime import date
+from cohortlib.termina import sink_customer_cohorts
+users = range(3000)
+def write(target, version):
+    rows = pl.DataFrame({"user_id": users, "timestamp": [date(2026, 1 + user % 9, 1) for user in users]})
+    sink_customer_cohorts(rows.with_columns(amount=pl.lit(version)), target)
+"""
+
+
+def read_file(target):
+    lines = target.read_bytes().split(b"\n")
+    version = int(lines[0].split()[0])
+    assert lines == [b"%d %d" % (version, part) for part in range(50) for _ in range(400)] + [b""]
+    return version
+
+
+def read_folder(target):
+    version = int((target / "manifest").read_text())
+    assert {one.name for one in target.iterdir()} - {".lock"} == {"manifest", "parts"}
+    assert {part.name: part.read_bytes() for part in (target / "parts").iterdir()} == {
+        str(part): b"%d\n" % version * 5000 for part in range(8)
+    }
+    return version
+
+
+def read_commit(target):
+    version = int((target / "manifest").read_text())
+    assert (target / f"{version}.part").read_bytes() == b"%d\n" % version * 5000
+    return version
+
+
+def read_sink(target):
+    rows = pl.read_parquet(target)
+    version = int(rows["amount"][0])
+    assert rows.group_by("cohort").agg(pl.len(), pl.col("amount").sum()).sort("cohort").rows() == [
+        (f"2026-0{month}", users * (10 - month), float(version * users))
+        for month, users in enumerate([334, 334, 334, 333, 333, 333, 333, 333, 333], 1)
+    ]
+    return version
+
+
+WRITERS = {
+    "a file": (FILE, read_file),
+    "a folder": (FOLDER, read_folder),
+    "a file of a folder": (COMMIT, read_commit),
+    "the table of customers": (SINK, read_sink),
+}
+
+
+def writer(write, target, first, runs=0):
+    command = [sys.executable, "-c", LOOP.format(write=write), str(target), str(first), str(runs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def litter(target):
+    return sorted(one.name for one in target.parent.iterdir() if one.name != target.name)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_killed(tmp_path, name):
+    write, read = WRITERS[name]
+    target = tmp_path / "target"
+    moments = random.Random(name)  # noqa: S311 - the same moments every time
+    version = 0
+    for _ in range(KILLS):
+        with writer(write, target, version + 1) as process:
+            told = int(process.stdout.readline())
+            assert told == version + 1
+            end = time.monotonic() + moments.uniform(0, SPAN)
+            while time.monotonic() < end:  # it is there all the time
+                assert target.exists()
+                time.sleep(0.0005)
+            process.kill()
+            told = [told, *map(int, process.stdout.read().split())][-1]
+        found = read(target)
+        assert told <= found <= told + 1  # what was said to be written is, and at most the next beside it
+        assert len(litter(target)) <= 1
+        version = found
+    with writer(write, target, version + 1, runs=1) as process:
+        assert process.wait(timeout=60) == 0
+    assert read(target) == version + 1
+    assert litter(target) == []
+    if target.is_dir():
+        assert list(target.rglob(".*")) == []
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_killed_at_the_first_time(tmp_path, name):
+    """There is nothing yet, and then all of it or nothing."""
+    write, read = WRITERS[name]
+    target = tmp_path / "target"
+    moments = random.Random(name)  # noqa: S311
+    for _ in range(KILLS):
+        with writer(write, target, 1, runs=1) as process:
+            end = time.monotonic() + 60
+            while not litter(target) and not target.exists() and time.monotonic() < end:
+                pass
+            time.sleep(moments.uniform(0, 0.01))
+            process.kill()
+        if name == "a file of a folder":  # made in place: without its manifest it is nothing
+            assert not (target / "manifest").exists() or read(target) == 1
+        else:
+            assert not target.exists() or read(target) == 1
+    with writer(write, target, 1, runs=1) as process:
+        assert process.wait(timeout=60) == 0
+    assert read(target) == 1
+    assert litter(target) == []
