@@ -1,15 +1,16 @@
 """From whatever the user holds to a frame of the columns wanted: files, frames, Arrow streams."""
 
 import glob
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
 import polars as pl
-from polars.selectors import by_name, temporal
+from polars.selectors import by_name
 
 from cohortlib.errors import SchemaError, SourceError, listed
 
@@ -102,7 +103,7 @@ def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = N
     if isinstance(source, pl.LazyFrame) and most is not None:
         with _unreadable("the lazy frame"):
             lazy = _selected(source, wanted)
-            return Stream(source, lazy.collect_schema(), None, lambda: _from_lazy(lazy, "the lazy frame"))
+            return Stream(source, lazy.collect_schema(), None, lambda: _lazy_batches(lazy))
     if isinstance(source, str | Path):
         found, names = named_files(str(source), "Parquet or CSV files")
         if all(name.endswith(PARQUET) for name in names):
@@ -112,9 +113,7 @@ def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = N
                 rows = lazy.select(pl.len()).collect().item()
                 return Stream(source, lazy.collect_schema(), rows, lambda: _batches(lazy, what, found, wanted))
         if most is not None and all(name.endswith(CSV) for name in names) and _expanded(found) > most // 4:
-            lazy = _selected(_scan_csv(str(source), found, text, number), wanted)
-            _check_dates(str(source), found, lazy.collect_schema())
-            return Stream(source, lazy.collect_schema(), None, lambda: _from_csv(lazy, str(source), found, number))
+            return _Csv(str(source), found, wanted, text, number).stream()
     return _in_memory(read(source, wanted, text=text, number=number))
 
 
@@ -122,17 +121,9 @@ def _in_memory(frame: pl.DataFrame) -> Stream:
     return Stream(frame, frame.schema, frame.height, lambda: frame.iter_slices(_SLICE))
 
 
-def _from_lazy(frame: pl.LazyFrame, what: str) -> Iterator[pl.DataFrame]:
-    with _unreadable(what):
+def _lazy_batches(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    with _unreadable("the lazy frame"):
         yield from frame.collect_batches(maintain_order=True)
-
-
-def _from_csv(frame: pl.LazyFrame, path: str, found: list[str], number: str | None) -> Iterator[pl.DataFrame]:
-    try:
-        yield from _from_lazy(frame, repr(path))
-    except SourceError:
-        _check_numbers(path, found, number)
-        raise
 
 
 def _expanded(found: list[str]) -> int:
@@ -153,6 +144,8 @@ def _unreadable(what: str, guilty: Callable[[], str | None] = lambda: None) -> I
     """Say that something cannot be read; of many files it is said which, as the message that `guilty` finds."""
     try:
         yield
+    except SourceError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(guilty() or f"{what} cannot be read: {first_line(error)}") from error
 
@@ -238,74 +231,125 @@ def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl
     if all(name.endswith(PARQUET) for name in names):
         return _collect(_scan_parquet(found), wanted, repr(path), lambda: _unreadable_parquet(found, wanted))
     if all(name.endswith(CSV) for name in names):
-        return _read_csv(path, found, wanted, text, number)
+        return _Csv(path, found, wanted, text, number).read()
     raise SourceError(
         f"{path!r} is neither Parquet nor CSV by its name; expected names that all end in .parquet, or all in .csv "
         "or .csv.gz. Hint: for a folder give a glob, such as 'folder/*.parquet'"
     )
 
 
-def _scan_csv(path: str, found: list[str], text: str, number: str | None) -> pl.LazyFrame:
-    """Scan CSV files: users as text, amounts as floats, dates as they are written."""
+@dataclass(frozen=True)
+class _Csv:
+    """CSV files of one header, and what of them is wanted: the columns, one as text, one as numbers."""
 
-    def scan(types: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
-        return pl.scan_csv(found, glob=False, try_parse_dates=True, schema_overrides=types)
+    path: str
+    found: list[str]
+    wanted: Chooser
+    text: str
+    number: str | None
 
-    try:
-        there = scan({}).collect_schema().names()
-    except pl.exceptions.NoDataError as error:
-        raise SourceError(f"{path!r} is empty; expected a CSV file with a header line") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"{path!r} cannot be read: {first_line(error)}") from error
-    types: dict[str, type[pl.DataType]] = {text: pl.String} | ({number: pl.Float64} if number else {})
-    return scan({name: kind for name, kind in types.items() if name in there})
+    def read(self) -> pl.DataFrame:
+        """Read all rows."""
+        with self._bad_numbers_told():
+            lazy = self._checked()
+            with self._unreadable():
+                frame = lazy.collect()
+        return frame if frame.height else _typeless(frame.columns)
+
+    def stream(self) -> Stream:
+        """Read batch by batch."""
+        with self._bad_numbers_told():
+            lazy = self._checked()
+            schema = lazy.collect_schema()
+            with self._unreadable():
+                empty = lazy.head(1).collect().is_empty()
+        if empty:
+            return _in_memory(_typeless(schema))
+        return Stream(self.path, schema, None, lambda: self._batches(lazy))
+
+    def _batches(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+        with self._bad_numbers_told(), self._unreadable():
+            yield from lazy.collect_batches(maintain_order=True)
+
+    def _checked(self) -> pl.LazyFrame:
+        """Choose the columns and their types, and refuse dates of more than one meaning."""
+        with self._unreadable():
+            try:
+                lazy = self._scan(self.found)
+            except pl.exceptions.NoDataError as error:
+                if len(self.found) > 1:
+                    raise
+                raise SourceError(f"{self.path!r} is empty; expected a CSV file with a header line") from error
+        for name, kind in lazy.collect_schema().items():
+            if not kind.is_temporal():
+                continue
+            # polars reads 01/02/2026 as the first of February; whoever wrote it may not have meant that.
+            # One form is read for the whole column, so the first value shows it.
+            with self._unreadable():
+                first = _scan_csv(self.found, {name: pl.String}).select(by_name(name)).drop_nulls().head(1).collect()
+            written = first.to_series()
+            if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
+                raise SchemaError(
+                    f"column {name!r} of {self.path!r} holds dates such as {written[0]!r}, which can be read in more "
+                    "than one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
+                )
+        return lazy
+
+    def _scan(self, found: list[str]) -> pl.LazyFrame:
+        """Choose the columns and their types in some of the files."""
+        there = _scan_csv(found, {}).collect_schema().names()
+        types: dict[str, type[pl.DataType]] = {self.text: pl.String}
+        if self.number is not None:
+            types[self.number] = pl.Float64
+        return _selected(_scan_csv(found, {name: kind for name, kind in types.items() if name in there}), self.wanted)
+
+    def _unreadable(self) -> AbstractContextManager[None]:
+        return _unreadable(repr(self.path), self._guilty)
+
+    def _guilty(self) -> str | None:
+        """Say which of the files it is that cannot be read, or has another header than the first."""
+        header: list[str] = []
+        for file in self.found:
+            try:
+                there = _scan_csv([file], {}).collect_schema().names()
+                header = header or there
+                if there != header:
+                    return f"{file!r} has columns {listed(there)}; expected {listed(header)}, as in {self.found[0]!r}"
+                for _ in self._scan([file]).collect_batches():
+                    pass
+            except (pl.exceptions.PolarsError, OSError) as error:
+                return f"{file!r} cannot be read: {first_line(error)}"
+        return None
+
+    @contextmanager
+    def _bad_numbers_told(self) -> Iterator[None]:
+        """Where files cannot be read because of words in the column of numbers, say so, and count them."""
+        try:
+            yield
+        except SourceError:
+            if self.number is not None:
+                raw = pl.col(self.number)
+                bad = raw.filter(raw.is_not_null() & raw.cast(pl.Float64, strict=False).is_null())
+                told = bad.len().alias("count"), bad.first().alias("first")
+                count, first = 0, None
+                with suppress(pl.exceptions.PolarsError, OSError):  # then it is no number that is wrong
+                    lazy = _scan_csv(self.found, {self.number: pl.String}).select(told)
+                    count, first = lazy.collect(engine="streaming").row(0)
+                if count:
+                    raise SchemaError(
+                        f"column {self.number!r} of {self.path!r} holds text in {count:,} rows, such as {first!r}; "
+                        "expected numbers such as 12.5"
+                    ) from None
+            raise
 
 
-def _read_csv(path: str, found: list[str], wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
-    scan = _scan_csv(path, found, text, number)
-    try:
-        frame = _collect(scan, wanted, repr(path))
-        _check_dates(path, found, frame.schema)
-    except SourceError:
-        _check_numbers(path, found, number)
-        raise
-    # Without a row there is nothing to tell the types from.
-    return frame if frame.height else pl.DataFrame(schema=dict.fromkeys(frame.columns, pl.Null))
+def _typeless(columns: Iterable[str]) -> pl.DataFrame:
+    """Make the table of a file without a row: there is nothing to tell the types from."""
+    return pl.DataFrame(schema=dict.fromkeys(columns, pl.Null))
 
 
-def _as_written(found: list[str], name: str) -> pl.LazyFrame:
-    """Scan a column of CSV files as text."""
-    return pl.scan_csv(found, glob=False, schema_overrides={name: pl.String}).select(by_name(name)).drop_nulls()
-
-
-def _check_dates(path: str, found: list[str], columns: pl.Schema) -> None:
-    """Refuse dates that can be read in two ways.
-
-    polars reads 01/02/2026 as the first of February; whoever wrote it may not have meant that. One form is read for the
-    whole column, so the first value shows it.
-    """
-    for name in pl.DataFrame(schema=columns).select(temporal()).columns:
-        written = _as_written(found, name).head(1).collect().to_series()
-        if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
-            raise SchemaError(
-                f"column {name!r} of {path!r} holds dates such as {written[0]!r}, which can be read in more than "
-                "one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
-            )
-
-
-def _check_numbers(path: str, found: list[str], number: str | None) -> None:
-    """Say what it was, where amounts cannot be read as numbers."""
-    if number is None:
-        return
-    plain = pl.col(number)
-    wrong = _as_written(found, number).filter(plain.cast(pl.Float64, strict=False).is_null())
-    with _unreadable(repr(path)):
-        bad = wrong.select(count=pl.len(), example=plain.first()).collect().row(0)
-    if bad[0]:
-        raise SchemaError(
-            f"column {number!r} of {path!r} holds text in {bad[0]:,} rows, such as {bad[1]!r}; expected "
-            "numbers such as 12.5"
-        ) from None
+def _scan_csv(found: list[str], types: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
+    return pl.scan_csv(found, glob=False, try_parse_dates=True, schema_overrides=types)
 
 
 def first_line(error: BaseException) -> str:

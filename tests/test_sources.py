@@ -1,14 +1,16 @@
 """Of many files the one that cannot be read is told by its name."""
 
 import datetime as dt
+import gzip
 import os
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 import cohortlib as cl
 from cohortlib import sources
-from cohortlib.errors import SourceError
+from cohortlib.errors import SchemaError, SourceError
 
 CALLS = [cl.termina.cohorts, cl.termina.customer_cohorts]
 FILES, ROWS = 5, 2000
@@ -126,3 +128,133 @@ def test_columns_that_are_not_asked_for_may_come_and_go(folder, call):
     rows(1).with_columns(country=pl.lit("de")).write_parquet("part-1.parquet")
     rows(3).select("amount", "timestamp", pl.lit(1).alias("country"), "user_id").write_parquet("part-3.parquet")
     assert call("*.parquet").equals(expected)
+
+
+# --- CSV -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def texts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in range(FILES):
+        rows(file).write_csv(f"part-{file}.csv")
+    return tmp_path
+
+
+def in_pieces(source, wanted=("user_id", "timestamp", "amount")):
+    found = sources.stream(source, lambda _: list(wanted), text="user_id", number="amount", most=0)
+    frames = list(found.batches())
+    assert all(frame.schema == found.schema for frame in frames)
+    assert found.rows in (None, sum(frame.height for frame in frames))
+    return pl.concat([pl.DataFrame(schema=found.schema), *frames])
+
+
+def whole(source, wanted=("user_id", "timestamp", "amount")):
+    return sources.read(source, lambda _: list(wanted), text="user_id", number="amount")
+
+
+BOTH = [whole, in_pieces]
+
+
+def spoil(path, end):
+    path.write_bytes(path.read_bytes() + end)
+
+
+@pytest.mark.parametrize("read", BOTH)
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (b"u,yesterday,3\n", "'part-3.csv' cannot be read: could not parse `yesterday` as dtype `date`"),
+        (b"u,2026-01-01,3,4,5\n", "'part-3.csv' cannot be read: found more fields than defined"),
+        (b"\xff\xfe,2026-01-01,3\n", "'part-3.csv' cannot be read: invalid utf-8 sequence"),
+    ],
+)
+def test_the_text_that_cannot_be_read_is_named(texts, read, end, told):
+    spoil(texts / "part-3.csv", end)
+    with pytest.raises(SourceError) as error:
+        read("*.csv")
+    assert str(error.value).startswith(told)
+
+
+@pytest.mark.parametrize("read", BOTH)
+def test_a_compressed_text_that_is_cut_short_is_named(texts, read):
+    for file in range(FILES):
+        data = gzip.compress((texts / f"part-{file}.csv").read_bytes())
+        (texts / f"part-{file}.csv.gz").write_bytes(data[: len(data) // 2] if file == 3 else data)
+    with pytest.raises(SourceError, match=r"^'part-3\.csv\.gz' cannot be read"):
+        read("*.csv.gz")
+
+
+@pytest.mark.parametrize("read", BOTH)
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        (2, "", "'part-2.csv' cannot be read: empty CSV"),
+        (0, "", "'part-0.csv' cannot be read: empty CSV"),
+        (
+            4,
+            "user_id,timestamp,money\nu,2026-01-01,2\n",
+            "'part-4.csv' has columns 'user_id', 'timestamp', 'money'; expected 'user_id', 'timestamp', 'amount', as",
+        ),
+    ],
+)
+def test_the_text_with_another_header_is_named(texts, read, file, text, told):
+    (texts / f"part-{file}.csv").write_text(text)
+    with pytest.raises(SourceError) as error:
+        read("*.csv")
+    assert str(error.value).startswith(told)
+
+
+@pytest.mark.parametrize("read", BOTH)
+def test_words_among_the_numbers_are_counted(texts, read):
+    spoil(texts / "part-1.csv", b"u,2026-01-01,many\nu,2026-01-01,\n")
+    spoil(texts / "part-3.csv", b"u,2026-01-01,few\n")
+    with pytest.raises(SchemaError) as error:
+        read("*.csv")
+    assert str(error.value) == (
+        "column 'amount' of '*.csv' holds text in 2 rows, such as 'many'; expected numbers such as 12.5"
+    )
+
+
+@pytest.mark.parametrize("read", BOTH)
+def test_dates_of_two_meanings(texts, read):
+    (texts / "x.csv").write_text("user_id,timestamp,amount\na,01/02/2026,1\n")
+    with pytest.raises(SchemaError, match="holds dates such as '01/02/2026', which can be read in more than one way"):
+        read("x.csv")
+
+
+# --- in pieces -----------------------------------------------------------------------------------------------------
+
+
+def test_pieces_make_the_whole(texts, folder):
+    frame = pl.concat([rows(file) for file in range(FILES)])
+    lazy = pl.scan_parquet("*.parquet").filter(pl.col("amount") > 3)
+    for source in ("*.parquet", "*.csv", Path("part-0.csv"), frame, frame.lazy(), lazy, frame.to_arrow()):
+        assert in_pieces(source).equals(whole(source))
+        assert in_pieces(source, ["amount", "user_id"]).equals(whole(source, ["amount", "user_id"]))
+    assert sources.stream("*.parquet", list, text="user_id", most=0).rows == FILES * ROWS
+    assert sources.stream(lazy, list, text="user_id", most=0).rows is None
+    assert sources.stream(lazy, list, text="user_id").rows == lazy.select(pl.len()).collect().item()
+
+
+def test_pieces_of_nothing(texts, folder):
+    (texts / "none.csv").write_text("user_id,timestamp,amount\n")
+    for source in ("none.csv", rows(0).head(0), rows(0).lazy().head(0)):
+        assert in_pieces(source).equals(whole(source))
+        assert in_pieces(source).schema == whole(source).schema
+
+
+def test_pieces_can_be_asked_for_twice(texts, folder):
+    for source in ("*.csv", "*.parquet", pl.scan_parquet("*.parquet")):
+        found = sources.stream(source, list, text="user_id", most=0)
+        once, again = (pl.concat(found.batches()) for _ in range(2))
+        assert once.equals(again)
+
+
+@pytest.mark.parametrize("read", BOTH)
+def test_what_a_lazy_frame_fails_at(folder, read):
+    (folder / "part-3.parquet").write_bytes(b"x" * 1000)
+    with pytest.raises(SourceError, match=r"^the lazy frame cannot be read: "):
+        read(pl.scan_parquet("*.parquet"))
+    with pytest.raises(SchemaError, match="column 'amount' is not in the table"):
+        read(pl.scan_parquet("part-0.parquet").drop("amount"))
