@@ -67,3 +67,8 @@ DECIMALS = click.option(
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
 )
+MAX_MEMORY = click.option(
+    "--max-memory",
+    metavar="SIZE",
+    help="Memory to take, such as 4GB or 512MiB; more rows go to temporary files.  [default: 60 % of what is free]",
+)

@@ -17,7 +17,17 @@ from cohortlib.commands.delivery import (
     rows_shown,
     writing,
 )
-from cohortlib.commands.options import DECIMALS, THREADS, WEEKDAYS, Decorated, choice, decorated, source, timezone
+from cohortlib.commands.options import (
+    DECIMALS,
+    MAX_MEMORY,
+    THREADS,
+    WEEKDAYS,
+    Decorated,
+    choice,
+    decorated,
+    source,
+    timezone,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,6 +109,7 @@ def termina() -> None:
 
 @termina.command(short_help="One row per cohort and age.")
 @settings_options
+@MAX_MEMORY
 @output_options(("logo_retention", "ltv", "amount", "amount_retention", "active_users"), LOGO_AND_LTV)
 def cohorts(
     source: str,
