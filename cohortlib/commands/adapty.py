@@ -14,7 +14,7 @@ import click
 from cohortlib.adapty.request import CHOICES, Conventions, Format, Request, read_day
 from cohortlib.commands.delivery import a_person_looks, computed, ending, put, rows_shown, writing
 from cohortlib.commands.failures import Failure, warnings_told
-from cohortlib.commands.options import DECIMALS, THREADS, choice, decorated, source, timezone
+from cohortlib.commands.options import DECIMALS, NULLS, THREADS, choice, decorated, source, timezone
 
 if TYPE_CHECKING:
     from cohortlib.adapty import Answer
@@ -83,7 +83,7 @@ OPTIONS = (
     ),
     _convention("week_start", "First day of a week.", "WEEKDAY"),
     click.option("--predict", is_flag=True, help="Work out the prediction of each segment."),
-    choice("--nulls", ("error", "drop"), "error", "Rows without a user, a time or an amount."),
+    NULLS,
     DECIMALS,
     THREADS,
     click.option(

@@ -91,7 +91,22 @@ def refuse_own_source(output: str, sources: Sequence[str | None]) -> None:
     path = Path(output)
     if not path.is_file():
         return
+    for source, file in _there(sources):
+        if file.is_file() and path.samefile(file):
+            raise Failure(f"cannot write {path}: it is a file of the source {source}")
+
+
+def refuse_own_folder(output: str, sources: Sequence[str | None]) -> None:
+    """Refuse to replace a folder in which the table's rows are."""
+    folder = Path(output).resolve()
+    for source, file in _there(sources):
+        if file.resolve().is_relative_to(folder):
+            raise Failure(f"cannot write {output}: the source {source} is in it")
+
+
+def _there(sources: Sequence[str | None]) -> Iterator[tuple[str, Path]]:
+    """Find what there is of each source."""
     for source in filter(None, sources):
         for name in (source, *glob.iglob(source, recursive=True)):
-            if Path(name).is_file() and path.samefile(name):
-                raise Failure(f"cannot write {path}: it is a file of the source {source}")
+            if Path(name).exists():
+                yield source, Path(name)

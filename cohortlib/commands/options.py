@@ -57,6 +57,12 @@ def timezone(naive: str) -> Callable[[Decorated], Decorated]:
     )
 
 
+COLUMNS = (
+    click.option("--user", default="user_id", show_default=True, metavar="COLUMN", help="Who paid."),
+    click.option("--timestamp", default="timestamp", show_default=True, metavar="COLUMN", help="When."),
+    click.option("--amount", default="amount", show_default=True, metavar="COLUMN", help="How much."),
+)
+NULLS = choice("--nulls", ("error", "drop"), "error", "Rows without a user, a time or an amount.")
 DECIMALS = click.option(
     "--decimals",
     type=click.IntRange(0, 9),

@@ -3,23 +3,29 @@
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cohortlib.commands.delivery import (
     a_person_looks,
     computed,
     ending,
     put,
+    refuse_own_folder,
     refuse_own_source,
     rows_shown,
     writing,
 )
 from cohortlib.commands.options import (
+    COLUMNS,
     DECIMALS,
     MAX_MEMORY,
+    NULLS,
     THREADS,
     WEEKDAYS,
     Decorated,
@@ -33,14 +39,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMATS = ("csv", "json", "parquet")
+# What a prepared form has been read by.
+READ_BY = ("user", "timestamp", "amount", "timezone", "decimals")
 LOGO_AND_LTV = ("logo_retention", "ltv")
 SLICE = 100_000
 
 SETTINGS = (
     source("source", "SOURCE"),
-    click.option("--user", default="user_id", show_default=True, metavar="COLUMN", help="Who paid."),
-    click.option("--timestamp", default="timestamp", show_default=True, metavar="COLUMN", help="When."),
-    click.option("--amount", default="amount", show_default=True, metavar="COLUMN", help="How much."),
+    *COLUMNS,
     choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year."),
     timezone("too"),
     choice("--week-start", WEEKDAYS, "monday", "First day of a week, for --freq W.", "WEEKDAY"),
@@ -64,7 +70,7 @@ SETTINGS = (
     click.option("--start", metavar="DATE", help="First cohort to keep: 2026, 2026Q1, 2026-01 or 2026-01-31."),
     click.option("--end", metavar="DATE", help="Last period to count, in the same forms."),
     click.option("--complete-only", is_flag=True, help="Leave out the last period if the data end inside it."),
-    choice("--nulls", ("error", "drop"), "error", "Rows without a user, a time or an amount."),
+    NULLS,
     DECIMALS,
     THREADS,
 )
@@ -165,12 +171,14 @@ def customer_cohorts(
     SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
 
     The table is written to -o, or as CSV to standard output. In a terminal, without -o, the amounts of
-    the first customers are printed by age instead (--show chooses other fields).
+    the first customers are printed by age instead (--show chooses other fields). Where -o is a folder (out/), Parquet
+    files are written into it part by part, however large the table is.
 
     \b
     Examples:
       cohortlib termina customer-cohorts orders.csv --user customer --top-n 25
       cohortlib termina customer-cohorts 'orders/*.parquet' --basis cohort_total -o customers.parquet
+      cohortlib termina customer-cohorts 'orders/*.parquet' --rows active -o customers/
       cohortlib termina customer-cohorts orders.csv --rows active --format json > customers.json
     """
     from cohortlib import termina as tables
@@ -196,6 +204,7 @@ def deliver(
 
     Where there is a `sink` for the table, it writes the Parquet files.
     """
+    settings = as_prepared(source, settings)
     if show and (output or kind):
         raise click.UsageError("--show prints triangles: it goes with neither -o nor --format")
     if show or (a_person_looks() and output is None and kind is None):
@@ -203,14 +212,16 @@ def deliver(
         with writing("to standard output"):
             print_fields(table, show or shown, freq=settings["freq"], limit=rows_shown())
         return
-    written_as = kind or kind_of(output)
+    written_as = kind or ("parquet" if sink is not None and is_folder(output) else kind_of(output))
     if written_as == "parquet" and output in (None, "-") and a_person_looks():
         raise click.UsageError("Parquet is no text for a terminal. Hint: -o FILE.parquet")
 
+    if sink is not None and is_folder(output) and written_as != "parquet":
+        raise click.UsageError(f"-o {output}: a folder takes Parquet, not {written_as}. Hint: -o FILE.{written_as}")
     sources = [source, settings["joined"]]
     if sink is not None and written_as == "parquet" and output is not None and output != "-":
         with writing(output):
-            refuse_own_source(output, sources)
+            (refuse_own_folder if is_folder(output) else refuse_own_source)(output, sources)
             computed(sink, source, output, **settings)
         return
 
@@ -218,6 +229,18 @@ def deliver(
         return encoded(computed(compute, source, **settings), written_as)
 
     put(make, output, sources)
+
+
+def as_prepared(source: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Take what was not given from a prepared SOURCE: whoever prepared it has said how its rows are read."""
+    from cohortlib.stores import Prepared, opened
+
+    told = opened(source)
+    if not isinstance(told, Prepared):
+        return settings
+    context = click.get_current_context()
+    left = [name for name in READ_BY if context.get_parameter_source(name) == ParameterSource.DEFAULT]
+    return settings | {name: getattr(told.manifest, name) for name in left}
 
 
 def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, limit: int | None) -> None:
@@ -229,6 +252,11 @@ def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, lim
         if index:
             print_line(console)
         print_triangle(console, table, field, freq=freq, limit=limit)
+
+
+def is_folder(output: str | None) -> bool:
+    """Tell whether a folder is named: by a slash at the end, or because there is one."""
+    return output is not None and (output.endswith(("/", os.sep)) or Path(output).is_dir())
 
 
 def kind_of(output: str | None) -> str:
