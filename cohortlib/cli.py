@@ -18,6 +18,7 @@ from cohortlib.commands.delivery import writing
 from cohortlib.commands.explain import explain
 from cohortlib.commands.failures import Failure, in_options, one_line
 from cohortlib.commands.fetch import fetch
+from cohortlib.commands.prepare import prepare
 from cohortlib.commands.reconcile import reconcile
 from cohortlib.commands.termina import termina
 from cohortlib.errors import CohortlibError
@@ -95,6 +96,7 @@ def demo() -> None:
 
 cli.add_command(termina)
 cli.add_command(adapty)
+cli.add_command(prepare)
 cli.add_command(reconcile)
 cli.add_command(explain)
 cli.add_command(fetch)

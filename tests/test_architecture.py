@@ -98,6 +98,7 @@ ORDER = [
     "commands.reconcile",
     "commands.explain",
     "commands.fetch",
+    "commands.prepare",
     "cli",
     "__main__",
 ]
