@@ -13,7 +13,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -87,7 +87,7 @@ def replacing_folder(path: Path, marks: Callable[[Path], bool]) -> Iterator[Path
                     for name in [*names, "."]:
                         to_disk(Path(folder, name))
             except OSError as error:
-                if isinstance(error, CohortlibError) or not Path(error.filename or "").is_relative_to(hidden):
+                if not _is_in(error, hidden):
                     raise
                 named = path / Path(error.filename).relative_to(hidden)
                 raise OSError(error.errno, error.strerror, str(named)) from error
@@ -102,9 +102,20 @@ def replacing_folder(path: Path, marks: Callable[[Path], bool]) -> Iterator[Path
 
 @contextmanager
 def scratch(within: Path) -> Iterator[Path]:
-    """Make a hidden folder for the time being; the next call removes what a killed process left."""
-    with telling(within), _beside(within / "cohortlib", Path.mkdir) as hidden:
-        yield hidden
+    """Make a hidden folder for the time being; the next call removes what a killed process left.
+
+    Where its files cannot be written, an OSError names the folder that it is in, and says what it is for.
+    """
+    with ExitStack() as stack:
+        with telling(within):
+            hidden = stack.enter_context(_beside(within / "cohortlib", Path.mkdir))
+        try:
+            yield hidden
+        except OSError as error:
+            if not _is_in(error, hidden):
+                raise
+            why = "rows that do not fit into memory go there. Hint: another TMPDIR, or a larger max_memory="
+            raise OSError(error.errno, f"{error.strerror} ({why})", str(within)) from error
 
 
 @contextmanager
@@ -193,6 +204,11 @@ def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
         _remove(hidden)
         if lock is not None:
             os.close(lock)
+
+
+def _is_in(error: OSError, hidden: Path) -> bool:
+    """Tell whether it is a file of a hidden folder that could not be written."""
+    return not isinstance(error, CohortlibError) and Path(error.filename or "").is_relative_to(hidden)
 
 
 def _hidden(path: Path, kind: str) -> list[Path]:

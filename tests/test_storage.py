@@ -260,8 +260,8 @@ def work(folder=None):
         (folder / "half").write_text("half")
     print("there", flush=True)
     sys.stdin.read()
-if sys.argv[1] == "locked":
-    with storage.locked(path):
+if sys.argv[1] in ("locked", "scratch"):
+    with getattr(storage, sys.argv[1])(path):
         work()
 elif sys.argv[1] == "replacing":
     with storage.replacing(path) as stream:
@@ -303,6 +303,18 @@ def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
     assert left in names(tmp_path)  # another name's
     put(tmp_path / "new", "new")
     assert names(tmp_path) == ["new", "new.txt", "other", "out"]
+
+
+@posix
+def test_what_was_for_the_time_being_goes(tmp_path):
+    with another("scratch", tmp_path), storage.scratch(tmp_path):
+        assert len(names(tmp_path)) == 2
+    with storage.scratch(tmp_path) as folder:
+        assert names(tmp_path) == [folder.name]
+    assert names(tmp_path) == []
+    with pytest.raises(FileNotFoundError) as told, storage.scratch(tmp_path / "not"):
+        pass
+    assert told.value.filename == str(tmp_path / "not")
 
 
 @posix
@@ -443,6 +455,23 @@ def test_a_full_disk_under_a_folder(full, how):
     assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(name))
     assert names(full) == ["out"]
     assert found(full / "out")["manifest"] == "old"
+
+
+def test_a_full_disk_for_the_time_being(full):
+    def write(name):
+        with storage.scratch(full) as folder, storage.telling(folder / "one"):
+            (folder / "one").write_bytes(b"x" * 1000)
+            raise OSError(errno.ENOSPC, "No space left on device", str(name or folder / "one"))
+
+    with pytest.raises(
+        OSError, match=r"No space left on device \(rows that do not fit into memory go there. Hint"
+    ) as told:
+        write(None)
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(full))
+    with pytest.raises(OSError, match="No space left") as told:
+        write(full / "other")
+    assert told.value.filename == str(full / "other")
+    assert names(full) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
-from cohortlib.commands.failures import Failure, warnings_told
+import click
+
+from cohortlib.commands.failures import Failure, in_options, warnings_told
 from cohortlib.errors import CohortlibError
 
 Result = TypeVar("Result")
@@ -83,7 +85,10 @@ def writing(where: str) -> Iterator[None]:
     except (CohortlibError, BrokenPipeError):
         raise
     except OSError as error:
-        raise Failure(f"cannot write {where}: {error.strerror or error}") from error
+        # It may be a part of what is written, or a temporary file.
+        other = error.filename is not None and Path(error.filename).resolve() != Path(where).resolve()
+        why = in_options(str(error.strerror or error), click.get_current_context().find_root().command)
+        raise Failure(f"cannot write {error.filename if other else where}: {why}") from error
 
 
 def refuse_own_source(output: str, sources: Sequence[str | None]) -> None:

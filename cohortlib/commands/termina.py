@@ -208,8 +208,8 @@ def deliver(
     if show and (output or kind):
         raise click.UsageError("--show prints triangles: it goes with neither -o nor --format")
     if show or (a_person_looks() and output is None and kind is None):
-        table = computed(compute, source, **settings)
         with writing("to standard output"):
+            table = computed(compute, source, **settings)
             print_fields(table, show or shown, freq=settings["freq"], limit=rows_shown())
         return
     written_as = kind or ("parquet" if sink is not None and is_folder(output) else kind_of(output))
