@@ -1,0 +1,121 @@
+"""The command line where data are large: a bound of memory, the prepared form, folders of parts, a state."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from cohortlib import cli, spilling, stores
+from cohortlib import cohorts as engine
+
+ROWS = """\
+customer,paid,usd,country
+a,2026-01-05,100,de
+a,2026-02-10,80,de
+a,2026-03-03,-10,fr
+b,2026-01-20,50,fr
+b,2026-03-01,70,fr
+c,2026-02-02,30,de
+c,2026-02-20,-40,de
+c,2026-03-15,60,de
+"""
+NAMES = {"user": "customer", "timestamp": "paid", "amount": "usd"}
+COLUMNS = [word for name, column in NAMES.items() for word in (f"--{name}", column)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    (tmp_path / "orders.csv").write_text(ROWS, encoding="utf-8")
+    return tmp_path
+
+
+def good(*args, told=""):
+    result = CliRunner().invoke(cli.cli, args, prog_name="cohortlib")
+    assert (result.exit_code, result.stderr) == (0, told)
+    return result.stdout
+
+
+def failing(*args):
+    result = CliRunner().invoke(cli.cli, args, prog_name="cohortlib")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("error: ").strip()
+
+
+def names(folder):
+    return sorted(one.name for one in folder.iterdir())
+
+
+def orders():
+    return pl.read_csv(ROWS.encode(), try_parse_dates=True)
+
+
+# --- a bound of memory ---
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Write more rows than fit into the least memory."""
+    rows = 1_200_000
+    chance = np.random.default_rng(6)
+    days = pl.Series(chance.integers(20_000, 20_400, rows)).cast(pl.Int32).cast(pl.Date)
+    frame = {"user_id": chance.integers(0, 200_000, rows), "timestamp": days, "amount": chance.integers(1, 99, rows)}
+    path = tmp_path_factory.mktemp("many") / "many.parquet"
+    pl.DataFrame(frame).write_parquet(path)
+    return str(path)
+
+
+def test_a_bound_of_memory_changes_nothing(many, tmp_path, monkeypatch):
+    write, files = stores.write_part, []
+    monkeypatch.setattr(spilling, "write_part", lambda *given: files.append(given[0].parent) or write(*given))
+    monkeypatch.setattr(engine, "gettempdir", lambda: str(tmp_path))
+    tight = good("termina", "cohorts", many, "--max-memory", "64MiB")
+    assert set(files) == {tmp_path}
+    files.clear()
+    assert tight == good("termina", "cohorts", many, "--max-memory", "8GB")
+    assert files == []
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("4G", "--max-memory 4G is no amount of memory; expected bytes, a text such as '4GB' or '512MiB'"),
+        ("1MB", "--max-memory 1MB is too little to compute in; expected '64MiB' or more"),
+    ],
+)
+def test_no_amount_of_memory(folder, size, expected):
+    assert expected in failing("termina", "cohorts", "orders.csv", *COLUMNS, "--max-memory", size)
+
+
+@pytest.fixture
+def full(tmp_path):
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if sys.platform != "linux" or os.geteuid() or not mount or not umount:
+        pytest.skip("a small disk can be mounted by root alone")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield disk
+    subprocess.run([umount, "-l", disk], check=True)
+
+
+def test_no_room_for_temporary_files(many, full):
+    command = [sys.executable, "-m", "cohortlib", "termina", "cohorts", many, "--max-memory", "64MiB"]
+    env = os.environ | {"TMPDIR": str(full)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: cannot write {full}: No space left on device (rows that do not fit into memory go there. Hint: "
+        "another TMPDIR, or a larger --max-memory)\n"
+    )
+    assert names(full) == []
