@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from tempfile import gettempdir
 from typing import IO
 
 from cohortlib.errors import CohortlibError, SettingError
@@ -114,8 +115,9 @@ def scratch(within: Path) -> Iterator[Path]:
         except OSError as error:
             if not _is_in(error, hidden):
                 raise
-            why = "rows that do not fit into memory go there. Hint: another TMPDIR, or a larger max_memory="
-            raise OSError(error.errno, f"{error.strerror} ({why})", str(within)) from error
+            hint = f"Hint: {'another TMPDIR, or ' if within == Path(gettempdir()) else ''}a larger max_memory="
+            why = f"{error.strerror} (rows that do not fit into memory go there. {hint})"
+            raise OSError(error.errno, why, str(within)) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command line where data are large: a bound of memory, the prepared form, folders of parts, a state."""
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -10,19 +11,20 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from cohortlib import cli, spilling, stores
+import cohortlib as cl
+from cohortlib import cli, preparing, spilling, stores
 from cohortlib import cohorts as engine
 
 ROWS = """\
-customer,paid,usd,country
-a,2026-01-05,100,de
-a,2026-02-10,80,de
-a,2026-03-03,-10,fr
-b,2026-01-20,50,fr
-b,2026-03-01,70,fr
-c,2026-02-02,30,de
-c,2026-02-20,-40,de
-c,2026-03-15,60,de
+customer,paid,usd,country,since
+a,2026-01-05,100,de,2025-12-24
+a,2026-02-10,80,de,2025-12-24
+a,2026-03-03,-10,fr,2025-12-24
+b,2026-01-20,50,fr,2026-01-20
+b,2026-03-01,70,fr,2026-01-20
+c,2026-02-02,30,de,2026-01-31
+c,2026-02-20,-40,de,2026-01-31
+c,2026-03-15,60,de,2026-01-31
 """
 NAMES = {"user": "customer", "timestamp": "paid", "amount": "usd"}
 COLUMNS = [word for name, column in NAMES.items() for word in (f"--{name}", column)]
@@ -118,4 +120,91 @@ def test_no_room_for_temporary_files(many, full):
         f"error: cannot write {full}: No space left on device (rows that do not fit into memory go there. Hint: "
         "another TMPDIR, or a larger --max-memory)\n"
     )
+    assert names(full) == []
+
+
+# --- the prepared form ---
+
+
+def options_of(command):
+    return {param.name: param for param in command.params}
+
+
+def test_every_setting_of_prepare_is_an_option_with_the_same_default(folder, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(cl, "prepare", lambda *inputs, **given: seen.update(given, inputs=inputs))
+    parameters = inspect.signature(preparing.prepare).parameters.values()
+    expected = {parameter.name: parameter.default for parameter in parameters}
+    del expected["transactions"], expected["folder"], expected["progress"]
+    good("prepare", "x.csv", "there")
+    assert seen == expected | {"inputs": ("x.csv", "there")}
+    line = "--user u --timestamp t --amount m --keep a --keep b --timezone Europe/Berlin --nulls drop --decimals 2"
+    good("prepare", "x.csv", "there", *line.split(), "--threads", "2", "--max-memory", "1GB")
+    assert seen == {
+        "inputs": ("x.csv", "there"),
+        "user": "u",
+        "timestamp": "t",
+        "amount": "m",
+        "keep": ("a", "b"),
+        "timezone": "Europe/Berlin",
+        "nulls": "drop",
+        "decimals": 2,
+        "threads": 2,
+        "max_memory": "1GB",
+    }
+
+
+@pytest.mark.parametrize("place", ["prepared", "prepared/"])
+def test_a_prepared_folder_takes_the_place_of_the_rows(folder, place):
+    """Its columns, zone and places need not be said again."""
+    assert good("prepare", "orders.csv", place, *COLUMNS, "--keep", "since", "--decimals", "2") == ""
+    assert names(folder) == ["orders.csv", "prepared"]
+    (folder / "orders.csv").unlink()
+    for table in ("cohorts", "customer-cohorts"):
+        for more in (["--freq", "W"], ["--freq", "Q", "--refunds", "drop"], ["--joined", "since"]):
+            (folder / "orders.csv").write_text(ROWS)
+            expected = good("termina", table, "orders.csv", *COLUMNS, "--decimals", "2", *more)
+            (folder / "orders.csv").unlink()
+            assert good("termina", table, place, *more) == expected
+            assert good("termina", table, place, *COLUMNS, *more) == expected
+    found = failing("termina", "cohorts", place, "--user", "who")
+    assert found.startswith("--user who is asked of")
+    assert "--user customer" in found
+
+
+def test_a_prepared_folder_is_replaced(folder):
+    good("prepare", "orders.csv", "prepared", *COLUMNS)
+    good("prepare", "orders.csv", "prepared", *COLUMNS, "--decimals", "0")
+    assert stores.Prepared.open("prepared").manifest.decimals == 0
+    assert names(folder) == ["orders.csv", "prepared"]
+
+
+def test_a_prepared_folder_that_cannot_be(folder):
+    assert "'who' is not in the table" in failing("prepare", "orders.csv", "prepared", "--user", "who")
+    assert "--keep" in failing("prepare", "orders.csv", "prepared", *COLUMNS, "--keep", "customer")
+    assert failing("prepare", "missing.csv", "x") == (
+        "there is no file 'missing.csv'; expected the path or glob of Parquet or CSV files"
+    )
+    assert names(folder) == ["orders.csv"]
+    expected = "cannot write not/there: No such file or directory"
+    assert failing("prepare", "orders.csv", "not/there", *COLUMNS) == expected
+    assert failing("prepare", "orders.csv", ".", *COLUMNS) == "cannot write .: the source orders.csv is in it"
+    assert "is a file; expected a folder" in failing("prepare", "orders.csv", "orders.csv/", *COLUMNS)
+    (folder / "photos").mkdir()
+    (folder / "photos" / "cat.jpg").write_text("cat")
+    assert "holds what was not written here" in failing("prepare", "orders.csv", "photos", *COLUMNS)
+    assert names(folder) == ["orders.csv", "photos"]
+
+
+def test_a_folder_is_not_prepared_from_itself(folder):
+    good("prepare", "orders.csv", "prepared", *COLUMNS)
+    assert failing("prepare", "prepared", "prepared") == "cannot write prepared: the source prepared is in it"
+
+
+def test_a_full_disk_under_the_prepared_form(many, full):
+    assert failing("prepare", many, str(full / "prepared")).endswith("No space left on device")
+    assert names(full) == []
+    expected = f"cannot write {full / 'prepared'}: No space left on device (rows that do not fit into memory go there."
+    found = failing("prepare", many, str(full / "prepared"), "--max-memory", "64MiB")
+    assert found == f"{expected} Hint: a larger --max-memory)"
     assert names(full) == []

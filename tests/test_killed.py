@@ -1,6 +1,6 @@
 """Whoever writes may be killed at any moment: what stands there is the old or the new, whole, and the next cleans up.
 
-A few kills each; ``COHORTLIB_KILLS=100`` makes it a hundred.
+Two kills each; ``COHORTLIB_KILLS=100`` makes it a hundred.
 """
 
 import os
@@ -13,7 +13,9 @@ import time
 import polars as pl
 import pytest
 
-KILLS = int(os.environ.get("COHORTLIB_KILLS", "4"))
+import cohortlib as cl
+
+KILLS = int(os.environ.get("COHORTLIB_KILLS", "2"))
 SPAN = 0.25  # seconds after the first writing within which the process is killed
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here")
@@ -71,6 +73,16 @@ def write(target, version):
     sink_customer_cohorts(rows.with_columns(amount=pl.lit(version)), target)
 """
 
+PREPARE = """
+import polars as pl
+from datetime import date
+from cohortlib import prepare
+users = range(3000)
+def write(target, version):
+    rows = pl.DataFrame({"user_id": users, "timestamp": [date(2026, 1 + user % 9, 1) for user in users]})
+    prepare(rows.with_columns(amount=pl.lit(version)), target)
+"""
+
 
 def read_file(target):
     lines = target.read_bytes().split(b"\n")
@@ -104,11 +116,19 @@ def read_sink(target):
     return version
 
 
+def read_prepared(target):
+    rows = cl.Prepared.open(target).frame()
+    (version,) = rows["amount"].unique()
+    assert sorted(rows["user_id"].cast(pl.Int64)) == list(range(3000))
+    return int(version)
+
+
 WRITERS = {
     "a file": (FILE, read_file),
     "a folder": (FOLDER, read_folder),
     "a file of a folder": (COMMIT, read_commit),
     "the table of customers": (SINK, read_sink),
+    "the prepared form": (PREPARE, read_prepared),
 }
 
 

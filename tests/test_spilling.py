@@ -1,17 +1,8 @@
 """What does not fit in memory goes to disk; the table cannot tell."""
 
-from datetime import date
-
-import polars as pl
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from polars.testing import assert_frame_equal
-from strategies import cases, quietly, shaped
 
-import cohortlib as cl
 from cohortlib import spilling
-from cohortlib.errors import DataError, SettingError
 
 
 @pytest.fixture(params=[1, 3, 1000], ids=["a row a run", "three rows a run", "one run"], autouse=True)

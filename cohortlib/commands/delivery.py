@@ -35,7 +35,9 @@ def size_of(source: object) -> int | None:
     from cohortlib.sources import files
 
     with suppress(OSError):
-        return sum(Path(file).stat().st_size for file in files(str(source))) or None
+        found = [Path(name) for name in files(str(source))]
+        inside = [file for folder in found if folder.is_dir() for file in folder.iterdir()]
+        return sum(file.stat().st_size for file in (*found, *inside)) or None
     return None
 
 
@@ -105,7 +107,7 @@ def refuse_own_folder(output: str, sources: Sequence[str | None]) -> None:
     """Refuse to replace a folder in which the table's rows are."""
     folder = Path(output).resolve()
     for source, file in _there(sources):
-        if file.resolve().is_relative_to(folder):
+        if folder.is_dir() and file.resolve().is_relative_to(folder):
             raise Failure(f"cannot write {output}: the source {source} is in it")
 
 
