@@ -1,0 +1,167 @@
+"""
+More rows than memory holds: Termina's cohorts by months, from Parquet files, in a process that may take 4 GB.
+
+`python -m benchmarks.large --folder FOLDER` makes 200 million rows of 20 million users there, unless it holds them
+already, and asks cohortlib and DuckDB, each in a process of its own; `--ids text --rows 5e7 --users 5e6` the same with
+text users. All nine fields must be equal to the bit: DuckDB sums whole cents.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from string import Template
+from typing import TYPE_CHECKING
+
+from benchmarks import limited, tables, years
+from benchmarks.limited import Ran
+from benchmarks.years import Years
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CONTENDERS = {"cohortlib": "benchmarks.large:ours", "DuckDB": "benchmarks.large:duck"}
+TINY = Years(10_000, 1_000, 2)
+HEADROOM = 3 / 4  # of the limit, for what DuckDB is told it may take: the rest of the process needs some too
+
+# The form that is fastest in memory, with whole cents for doubles; benchmarks/cohorts.py says what else was tried. Out
+# of core: min() over (partition by user) sorts, and took FIXME.
+DUCKDB = """
+with net as (
+    select user_id, $period as slot, sum((amount * 100)::bigint) as cents from read_parquet('$files') group by all
+),
+active as (select * from net where cents > 0),
+first as (select user_id, min(slot) as cohort from active group by user_id),
+cells as (
+    select cohort, slot - cohort as period, count(*) as active_users, sum(cents) as cents
+    from active join first using (user_id) group by all
+),
+grid as (
+    select cohort, active_users as cohort_size, cents as cents_at_first,
+        unnest(range((select max($period) from read_parquet('$files')) - cohort + 1)) as period
+    from cells where period = 0
+)
+select
+    $label as cohort,
+    period,
+    cohort_size,
+    cents_at_first::double / 100 as cohort_size_amount,
+    coalesce(active_users, 0) as active_users,
+    coalesce(active_users, 0) / cohort_size as logo_retention,
+    coalesce(cents, 0)::double / 100 as amount,
+    coalesce(cents, 0)::double / cents_at_first::double as amount_retention,
+    (sum(coalesce(cents, 0)) over (partition by cohort order by period))::double / (cohort_size * 100) as ltv
+from grid left join cells using (cohort, period)
+order by grid.cohort, period
+"""
+
+
+def ours(files: str, freq: str, threads: int, memory: int, folder: str) -> "pl.DataFrame":
+    import cohortlib as cl
+
+    del memory, folder
+    return cl.termina.cohorts(files, freq=freq, threads=threads)
+
+
+def duck(files: str, freq: str, threads: int, memory: int, folder: str) -> "pl.DataFrame":
+    """Answer with DuckDB, which spills to the folder what it cannot hold."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute(f"set threads = {threads}")
+        connection.execute(f"set memory_limit = '{int(memory * HEADROOM)}B'")
+        connection.execute(f"set temp_directory = '{folder}/duckdb'")
+        connection.execute("set preserve_insertion_order = false")
+        return connection.sql(cohorts_in_cents(files, freq)).pl()
+
+
+def cohorts_in_cents(files: str, freq: str) -> str:
+    """Write DuckDB's query; `files` is a glob."""
+    from benchmarks.cohorts import DUCKDB_CALENDARS
+
+    return Template(DUCKDB).substitute(files=files, **DUCKDB_CALENDARS[freq]._asdict())
+
+
+def same(answer: "pl.DataFrame", other: "pl.DataFrame") -> None:
+    """Raise AssertionError unless two answers are the same table, floats to the last bit."""
+    from benchmarks.cohorts import FIELDS
+    from benchmarks.measure import same_table
+
+    same_table(answer, other, FIELDS, (), rel=0)
+
+
+def measure(options: argparse.Namespace, folder: Path, names: Iterable[str] = CONTENDERS) -> dict[str, list[Ran]]:
+    """Let the contenders take turns, and compare their answers."""
+    asked = Years(options.rows, options.users, options.files, options.ids)
+    tiny, spill = folder / "tiny", folder / "spill"
+    years.write(asked, folder)
+    years.write(TINY._replace(ids=options.ids), tiny)
+    spill.mkdir(exist_ok=True)
+    for file in sorted(folder.glob("*.parquet")):
+        file.read_bytes()  # so that the page cache is as warm for all
+    ran: dict[str, list[Ran]] = {name: [] for name in names}
+    memory = int(options.memory * limited.GB)
+    given = {
+        "files": years.files(folder),
+        "tiny": years.files(tiny),
+        "freq": options.freq,
+        "threads": options.threads,
+        "memory": memory,
+        "folder": str(spill),
+    }
+    agreed = None
+    for _ in range(options.repeat):
+        for name in names:
+            one = limited.run(
+                CONTENDERS[name], given, limit=options.limit, memory=memory, threads=options.threads, folder=spill
+            )
+            agreed = one.answer if agreed is None else agreed
+            try:
+                same(agreed, one.answer)
+            except AssertionError as error:
+                raise AssertionError(f"{name} answers otherwise: {error}") from error
+            assert one.peak < memory, f"{name} took {one.peak:,} bytes of {memory:,}"
+            ran[name].append(one)
+    return ran
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
+    parser.add_argument("--folder", type=Path, help="keeps the files, about 10 bytes a row; else a temporary one")
+    parser.add_argument("--rows", type=_count, default=200_000_000, help="like 2e8")
+    parser.add_argument("--users", type=_count, default=20_000_000, help="like 2e7")
+    parser.add_argument("--files", type=int, default=100)
+    parser.add_argument("--ids", choices=years.IDS, default="int", help=" or ".join(years.IDS))
+    parser.add_argument("--freq", choices=("M", "D"), default="M", help="M or D")
+    parser.add_argument("--memory", type=float, default=4, help="GiB that a process may take")
+    parser.add_argument("--limit", choices=limited.LIMITS, default=limited.strictest(), help="see benchmarks/limited.py")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all")
+    parser.add_argument("--repeat", type=int, default=1, help="rounds")
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    return int(float(text))
+
+
+def main() -> None:
+    asked = options()
+    with tempfile.TemporaryDirectory() as temporary:
+        ran = measure(asked, asked.folder or Path(temporary), asked.only)
+    title = (
+        f"{asked.rows:,} rows of {asked.users:,} users ({asked.ids}) in {asked.files} files, freq={asked.freq}, "
+        f"at most {asked.memory:g} GiB (limit: {asked.limit})"
+    )
+    tables.heading(title, "contender", "seconds", "peak of resident memory", "rounds", texts=1)
+    for name, rounds in ran.items():
+        seconds, peak = median(one.seconds for one in rounds), max(one.peak for one in rounds)
+        print(tables.line(name, f"{seconds:.1f} s", tables.megabytes(peak), len(rounds)))
+    print(f"\nThe answers are the same to the bit.\n\n{tables.conditions(asked.threads)}")
+
+
+if __name__ == "__main__":
+    main()

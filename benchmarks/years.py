@@ -1,0 +1,122 @@
+"""Years of transactions as many Parquet files, written part by part, so that any number of rows takes little memory."""
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
+
+START = np.datetime64("2023-01-01", "us")
+DAY = 86_400_000_000
+DAYS = 1096  # three years, one of them a leap year
+REFUNDS = 0.04
+FIRST_MONTH = 0.2  # the share of users who are there within 30 days
+BLOCK = 100  # users among whom a few make most of the rows
+COUNTRIES = ("DE", "US", "FR", "BR", "JP", "IN", "GB", "NL")
+IDS = ("int", "text")
+
+
+class Years(NamedTuple):
+    """What is made: so many rows of so many users over three years, in so many files one after another in time."""
+
+    rows: int
+    users: int
+    files: int
+    ids: str = "int"
+    seed: int = 0
+
+    def joined(self, day: float) -> int:
+        """Count the users who are there by the end of a day, in days since the start."""
+        return int(np.interp(day, *self._growth()))
+
+    def day_of(self, user: np.ndarray) -> np.ndarray:
+        """Return when each user is first seen, in days since the start; users are numbered in the order of joining."""
+        days, users = self._growth()
+        return np.interp(user, users, days)
+
+    def _growth(self) -> tuple[list[float], list[float]]:
+        return [0, 30, DAYS], [0, self.users * FIRST_MONTH, self.users]
+
+
+def write(years: Years, folder: Path, processes: int | None = None) -> None:
+    """
+    Write the files into a folder where it is empty or not there; a folder that is whole is left as it is.
+
+    Every user has a row when joining. The other rows are of users who joined before, of late ones more than of early
+    ones, and a few users make most of them. Four rows in a hundred are refunds.
+    """
+    whole = folder / "whole.txt"
+    if whole.exists():
+        if whole.read_text() != str(years):
+            raise SystemExit(f"{folder} holds {whole.read_text()}, not {years}")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"making {years} in {folder}", file=sys.stderr)
+    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn"), initializer=_alone) as pool:
+        for _ in pool.map(_write_one, *zip(*((years, folder, at) for at in range(years.files)), strict=True)):
+            pass
+    whole.write_text(str(years))
+
+
+def files(folder: Path) -> str:
+    """Name the files of a folder, as a glob."""
+    return str(folder / "part-*.parquet")
+
+
+def part(years: Years, first: float, last: float, rows: int, seed: int) -> "pl.DataFrame":
+    """
+    Make the rows from one day to another, which are counted from the start; `rows` are those beyond the joining ones.
+
+    Returns
+    -------
+    pl.DataFrame
+        Columns user_id (Int64, or String like "user-000012345"), timestamp (Datetime, microseconds, in order),
+        amount (Float64, whole cents), country (String, the same for all rows of a user).
+    """
+    import polars as pl
+
+    rng = np.random.default_rng((years.seed, seed))
+    start, end = years.joined(first), years.joined(last)
+    joining = np.arange(start, end)
+    day = first + (last - first) * rng.random(rows)
+    there = np.maximum(np.interp(day, *years._growth()).astype(np.int64), 1)
+    user = (there * (1 - rng.random(rows) ** 2)).astype(np.int64)
+    user += (BLOCK * rng.random(rows) ** 3).astype(np.int64) - user % BLOCK
+    user = np.concatenate([joining, np.minimum(user, there - 1)])
+    instant = (np.concatenate([np.maximum(years.day_of(joining), first), day]) * DAY).astype(np.int64)
+    del day, there, joining
+    order = np.argsort(instant, kind="stable")
+    user, instant = user[order], instant[order]
+    cents = np.ceil(np.exp(rng.normal(7.0, 1.0, len(user))))
+    cents[rng.random(len(user)) < REFUNDS] *= -1
+    number = pl.Series(1000 + 2 * user)
+    frame = pl.DataFrame(
+        {
+            "user_id": number,
+            "timestamp": START + instant.astype("timedelta64[us]"),
+            "amount": cents / 100,
+            "country": pl.Series(COUNTRIES)[(user * 2_654_435_761 >> 16) % len(COUNTRIES)],
+        }
+    )
+    if years.ids == "text":
+        frame = frame.with_columns(user_id=pl.lit("user-") + pl.col("user_id").cast(pl.String).str.zfill(9))
+    return frame
+
+
+def _alone() -> None:
+    os.environ["POLARS_MAX_THREADS"] = "1"
+
+
+def _write_one(years: Years, folder: Path, at: int) -> None:
+    """Write one file; each has the share of the other rows that the users who are there by then would make."""
+    edges = np.linspace(0, DAYS, years.files + 1)
+    there = np.array([years.joined(day) for day in edges], np.float64)
+    share = np.concatenate([[0], np.cumsum(there[1:] + there[:-1])]) / (there[1:] + there[:-1]).sum()
+    rows = np.diff(np.round(share * (years.rows - years.users)).astype(np.int64))[at]
+    part(years, edges[at], edges[at + 1], int(rows), at).write_parquet(folder / f"part-{at:04d}.parquet")
