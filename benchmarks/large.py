@@ -137,7 +137,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ids", choices=years.IDS, default="int", help=" or ".join(years.IDS))
     parser.add_argument("--freq", choices=("M", "D"), default="M", help="M or D")
     parser.add_argument("--memory", type=float, default=4, help="GiB that a process may take")
-    parser.add_argument("--limit", choices=limited.LIMITS, default=limited.strictest(), help="see benchmarks/limited.py")
+    parser.add_argument("--limit", choices=limited.LIMITS, default=limited.strictest(), help="see limited.py")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all")
     parser.add_argument("--repeat", type=int, default=1, help="rounds")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")

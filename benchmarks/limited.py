@@ -27,8 +27,8 @@ class Ran(NamedTuple):
     peak: int
 
 
-class Failed(RuntimeError):
-    """A contender that did not get through, with the last line that it wrote."""
+class DidNotEndError(RuntimeError):
+    """A contender that did not get through, with its error."""
 
 
 def run(contender: str, given: dict[str, Any], *, limit: str, memory: int, threads: int, folder: Path) -> Ran:
@@ -65,8 +65,8 @@ def run(contender: str, given: dict[str, Any], *, limit: str, memory: int, threa
         )
         told = Path(place, "told.json")
         if done.returncode or not told.exists():
-            said = (done.stderr.strip() or "nothing").splitlines()[-1]
-            raise Failed(f"{contender} ended with {done.returncode} and said: {said[:200]}")
+            said = [line for line in done.stderr.splitlines() if "Error" in line] or ["nothing"]
+            raise DidNotEndError(f"{contender} ended with {done.returncode} and said: {said[-1][:200]}")
         import polars as pl
 
         answer = pl.read_parquet(Path(place, "answer.parquet"), memory_map=False)

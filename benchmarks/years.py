@@ -3,6 +3,7 @@
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,7 @@ FIRST_MONTH = 0.2  # the share of users who are there within 30 days
 BLOCK = 100  # users among whom a few make most of the rows
 COUNTRIES = ("DE", "US", "FR", "BR", "JP", "IN", "GB", "NL")
 IDS = ("int", "text")
+WORTH_PROCESSES = 1_000_000  # rows
 
 
 class Years(NamedTuple):
@@ -44,7 +46,7 @@ class Years(NamedTuple):
         return [0, 30, DAYS], [0, self.users * FIRST_MONTH, self.users]
 
 
-def write(years: Years, folder: Path, processes: int | None = None) -> None:
+def write(years: Years, folder: Path) -> None:
     """
     Write the files into a folder where it is empty or not there; a folder that is whole is left as it is.
 
@@ -58,9 +60,13 @@ def write(years: Years, folder: Path, processes: int | None = None) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     print(f"making {years} in {folder}", file=sys.stderr)
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn"), initializer=_alone) as pool:
-        for _ in pool.map(_write_one, *zip(*((years, folder, at) for at in range(years.files)), strict=True)):
-            pass
+    write_one = partial(_write_one, years, folder)
+    if years.rows < WORTH_PROCESSES:
+        for at in range(years.files):
+            write_one(at)
+    else:
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_alone) as pool:
+            list(pool.map(write_one, range(years.files)))
     whole.write_text(str(years))
 
 
