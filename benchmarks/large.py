@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 CONTENDERS = {"cohortlib": "benchmarks.large:ours", "DuckDB": "benchmarks.large:duck"}
+FREQS = ("M", "D")
 TINY = Years(10_000, 1_000, 2)
 HEADROOM = 3 / 4  # of the limit, for what DuckDB is told it may take: the rest of the process needs some too
 
@@ -30,7 +31,7 @@ HEADROOM = 3 / 4  # of the limit, for what DuckDB is told it may take: the rest 
 # of core: min() over (partition by user) sorts, and took FIXME.
 DUCKDB = """
 with net as (
-    select user_id, $period as slot, sum((amount * 100)::bigint) as cents from read_parquet('$files') group by all
+    select user_id, $period as slot, sum((amount * 100)::bigint) as cents from $rows group by all
 ),
 active as (select * from net where cents > 0),
 first as (select user_id, min(slot) as cohort from active group by user_id),
@@ -40,7 +41,7 @@ cells as (
 ),
 grid as (
     select cohort, active_users as cohort_size, cents as cents_at_first,
-        unnest(range((select max($period) from read_parquet('$files')) - cohort + 1)) as period
+        unnest(range((select max($period) from $rows) - cohort + 1)) as period
     from cells where period = 0
 )
 select
@@ -77,11 +78,12 @@ def duck(files: str, freq: str, threads: int, memory: int, folder: str) -> "pl.D
         return connection.sql(cohorts_in_cents(files, freq)).pl()
 
 
-def cohorts_in_cents(files: str, freq: str) -> str:
+def cohorts_in_cents(files: str, freq: str, country: str | None = None) -> str:
     """Write DuckDB's query; `files` is a glob."""
     from benchmarks.cohorts import DUCKDB_CALENDARS
 
-    return Template(DUCKDB).substitute(files=files, **DUCKDB_CALENDARS[freq]._asdict())
+    rows = f"read_parquet('{files}')" + (f" where country = '{country}'" if country else "")
+    return Template(DUCKDB).substitute(rows=rows, **DUCKDB_CALENDARS[freq]._asdict())
 
 
 def same(answer: "pl.DataFrame", other: "pl.DataFrame") -> None:
@@ -131,20 +133,21 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
     parser.add_argument("--folder", type=Path, help="keeps the files, about 10 bytes a row; else a temporary one")
-    parser.add_argument("--rows", type=_count, default=200_000_000, help="like 2e8")
-    parser.add_argument("--users", type=_count, default=20_000_000, help="like 2e7")
+    parser.add_argument("--rows", type=count, default=200_000_000, help="like 2e8")
+    parser.add_argument("--users", type=count, default=20_000_000, help="like 2e7")
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--ids", choices=years.IDS, default="int", help=" or ".join(years.IDS))
-    parser.add_argument("--freq", choices=("M", "D"), default="M", help="M or D")
+    parser.add_argument("--freq", choices=FREQS, default="M", help=" or ".join(FREQS))
     parser.add_argument("--memory", type=float, default=4, help="GiB that a process may take")
     parser.add_argument("--limit", choices=limited.LIMITS, default=limited.strictest(), help="see limited.py")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all")
+    parser.add_argument("--threads", type=int, default=os.cpucount(), help="the same for all")
     parser.add_argument("--repeat", type=int, default=1, help="rounds")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
     return parser.parse_args(arguments)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Read a count like 2e8."""
     return int(float(text))
 
 
