@@ -25,17 +25,25 @@ WORTH_PROCESSES = 1_000_000  # rows
 
 
 class Years(NamedTuple):
-    """What is made: so many rows of so many users over three years, in so many files one after another in time."""
+    """What is made: so many rows of so many users over three years, of which the files hold the first `days`."""
 
     rows: int
     users: int
     files: int
     ids: str = "int"
     seed: int = 0
+    days: int = DAYS
 
     def joined(self, day: float) -> int:
         """Count the users who are there by the end of a day, in days since the start."""
         return int(np.interp(day, *self._growth()))
+
+    def others(self, first: float, last: float) -> int:
+        """Count the rows from one day to another beside the joining ones: as many for each user who is there."""
+        there = np.interp(np.arange(DAYS + 1), *self._growth())
+        by_then = np.concatenate([[0], np.cumsum(there[1:] + there[:-1])])
+        begun, ended = np.interp([first, last], np.arange(DAYS + 1), by_then / by_then[-1] * (self.rows - self.users))
+        return round(ended) - round(begun)
 
     def day_of(self, user: np.ndarray) -> np.ndarray:
         """Return when each user is first seen, in days since the start; users are numbered in the order of joining."""
@@ -75,9 +83,9 @@ def files(folder: Path) -> str:
     return str(folder / "part-*.parquet")
 
 
-def part(years: Years, first: float, last: float, rows: int, seed: int) -> "pl.DataFrame":
+def part(years: Years, first: float, last: float, seed: int) -> "pl.DataFrame":
     """
-    Make the rows from one day to another, which are counted from the start; `rows` are those beyond the joining ones.
+    Make the rows from one day to another, which are counted from the start.
 
     Returns
     -------
@@ -89,7 +97,7 @@ def part(years: Years, first: float, last: float, rows: int, seed: int) -> "pl.D
 
     rng = np.random.default_rng((years.seed, seed))
     start, end = years.joined(first), years.joined(last)
-    joining = np.arange(start, end)
+    joining, rows = np.arange(start, end), years.others(first, last)
     day = first + (last - first) * rng.random(rows)
     there = np.maximum(np.interp(day, *years._growth()).astype(np.int64), 1)
     user = (there * (1 - rng.random(rows) ** 2)).astype(np.int64)
@@ -120,9 +128,5 @@ def _alone() -> None:
 
 
 def _write_one(years: Years, folder: Path, at: int) -> None:
-    """Write one file; each has the share of the other rows that the users who are there by then would make."""
-    edges = np.linspace(0, DAYS, years.files + 1)
-    there = np.array([years.joined(day) for day in edges], np.float64)
-    share = np.concatenate([[0], np.cumsum(there[1:] + there[:-1])]) / (there[1:] + there[:-1]).sum()
-    rows = np.diff(np.round(share * (years.rows - years.users)).astype(np.int64))[at]
-    part(years, edges[at], edges[at + 1], int(rows), at).write_parquet(folder / f"part-{at:04d}.parquet")
+    first, last = (years.days * edge / years.files for edge in (at, at + 1))
+    part(years, first, last, at).write_parquet(folder / f"part-{at:04d}.parquet")

@@ -1,0 +1,263 @@
+"""The prepared form beside the judge and beside the raw rows: whatever is asked of it, the same bits."""
+
+from datetime import timedelta
+
+import naive
+import polars as pl
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+from strategies import FREQS, cases, customer_settings, exactly, quietly
+
+import cohortlib as cl
+from cohortlib.errors import CohortlibError
+
+AT_THE_DOOR = ("timezone", "decimals", "nulls")  # settings that prepare takes; the others are asked each time
+TABLES = ("cohorts", "customer_cohorts")
+FROM_FINE_TO_COARSE = ("D", "W", "M", "Q", "A")
+plain = cases(joined=("none", "table"), poison=False)
+
+
+def prepared(case, folder, *, frame=None, keep=()):
+    """Prepare the rows of a case, or others of their like."""
+    door = {name: value for name, value in case.settings.items() if name in AT_THE_DOOR}
+    source = case.frame if frame is None else frame
+    return quietly(cl.prepare, source, folder / "prepared", keep=keep, threads=case.threads, **case.names, **door)
+
+
+def asked(case, source, table="cohorts", **more):
+    """Ask the prepared form what the case asks of its rows."""
+    settings = {name: value for name, value in case.settings.items() if name not in AT_THE_DOOR}
+    # The columns have their names from the time of preparing, but for the one by which joined= finds the users.
+    options = {**settings, "joined": case.joined_as, "threads": case.threads, **more}
+    return quietly(getattr(cl.termina, table), source, **options)
+
+
+def same(left, right):
+    """Compare two tables to the last bit."""
+    assert_frame_equal(left, right, check_exact=True)
+
+
+# --- the judge ------------------------------------------------------------------------------------------------
+
+
+@given(case=cases(joined=("none", "none", "table")), more=customer_settings())
+def test_answers_are_the_judges(case, more, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("form")
+    try:
+        expected = [case.judge("cohorts"), case.judge("customer_cohorts", **more)]
+    except naive.Refused:
+        with pytest.raises(CohortlibError):
+            asked(case, prepared(case, folder))
+        return
+    form = prepared(case, folder)
+    for table, options, rows in zip(TABLES, ({}, more), expected, strict=True):
+        found = asked(case, form, table, **options)
+        assert [[exactly(cell) for cell in row] for row in found.rows()] == [
+            [exactly(row[name]) for name in found.columns] for row in rows
+        ]
+        same(found.clear(), case.ask(table, **options).clear())
+
+
+# --- other questions ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def other_settings(draw, case):
+    """Draw what another question may ask of the same prepared rows; days no finer than those of the case's unit."""
+    freq = case.settings.get("freq", "M")
+    some = FROM_FINE_TO_COARSE[FROM_FINE_TO_COARSE.index(freq) :]
+    days = [naive.local_day(instant, "UTC") for _, instant, _ in case.rows if instant is not None]
+    near = st.sampled_from(days or [naive.date(2026, 1, 1)])
+    more = st.builds(lambda day, by: day + timedelta(days=by), near, st.sampled_from((0, 1, -1, 31, -31)))
+    drawn = draw(
+        st.fixed_dictionaries(
+            {"freq": st.sampled_from(some)},
+            optional={
+                "week_start": st.sampled_from(naive.WEEKDAYS),
+                "refunds": st.sampled_from(("net", "signed", "drop")),
+                "before_joined": st.sampled_from(("clip", "drop")),
+                "start": more,
+                "end": more,
+                "complete_only": st.booleans(),
+            },
+        )
+    )
+    assume("start" not in drawn or "end" not in drawn or drawn["start"] <= drawn["end"])
+    return drawn
+
+
+@given(data=st.data(), case=cases(joined=("none", "table"), poison=False))
+def test_any_question_after_the_first(data, case, tmp_path_factory):
+    """Prepare once, ask many times."""
+    for name in ("start", "end"):
+        case.settings.pop(name, None)
+    case.settings["before_joined"] = "clip"
+    try:
+        form = prepared(case, tmp_path_factory.mktemp("form"))
+    except cl.errors.DataError:
+        assume(False)
+    for _ in range(3):
+        settings = data.draw(other_settings(case))
+        for table in TABLES:
+            try:
+                expected = case.ask(table, **settings)
+            except cl.errors.DataError:
+                with pytest.raises(cl.errors.DataError):
+                    asked(case, form, table, **settings)
+            else:
+                same(asked(case, form, table, **settings), expected)
+
+
+# --- kept columns ---------------------------------------------------------------------------------------------
+
+CONDITIONS = (
+    pl.col("country") == "DE",
+    pl.col("country").is_in(["DE", "US"]),
+    pl.col("country").is_null(),
+    pl.col("country") != "DE",
+    pl.col("price") > 1.5,
+    pl.col("price").is_nan(),
+    (pl.col("country") == "US") | (pl.col("price") <= 1),
+    pl.col("store") == "web",
+    pl.lit(value=False),
+)
+
+
+@st.composite
+def kept_columns(draw, rows):
+    """Draw columns that are kept beside the rows, of several types and with nulls."""
+    countries = st.sampled_from(("DE", "US", "a country with a long name", "", None))
+    prices = st.sampled_from((0.5, 1.0, 2.5, float("nan"), None))
+    return pl.DataFrame(
+        {
+            "country": pl.Series([draw(countries) for _ in range(rows)], dtype=pl.String),
+            "price": pl.Series([draw(prices) for _ in range(rows)], dtype=pl.Float64),
+            "store": pl.Series([draw(st.sampled_from(("web", "app"))) for _ in range(rows)], dtype=pl.Categorical),
+        }
+    )
+
+
+@given(data=st.data(), case=cases(joined=("none", "table")), condition=st.sampled_from(CONDITIONS))
+def test_a_filter_on_a_kept_column(data, case, condition, tmp_path_factory):
+    case.settings["nulls"] = "drop"
+    frame = case.frame.hstack(data.draw(kept_columns(case.frame.height)))
+    some = {**case.names, **case.settings, "joined": case.joined_as, "threads": case.threads}
+    try:
+        form = prepared(case, tmp_path_factory.mktemp("form"), frame=frame, keep=("country", "price", "store"))
+        expected = [quietly(getattr(cl.termina, table), frame.filter(condition), **some) for table in TABLES]
+    except cl.errors.DataError:
+        assume(False)
+    chosen = form.filter(condition)
+    for table, want in zip(TABLES, expected, strict=True):
+        same(asked(case, chosen, table), want)
+    same(asked(case, form), quietly(cl.termina.cohorts, frame, **some))  # the form itself is as it was
+
+
+@given(data=st.data(), case=plain, conditions=st.lists(st.sampled_from(CONDITIONS), min_size=2, max_size=3))
+def test_filters_follow_one_another(data, case, conditions, tmp_path_factory):
+    frame = case.frame.hstack(data.draw(kept_columns(case.frame.height)))
+    try:
+        form = prepared(case, tmp_path_factory.mktemp("form"), frame=frame, keep=("country", "price", "store"))
+        case.ask("cohorts")
+    except cl.errors.DataError:
+        assume(False)
+    one_by_one = form
+    for condition in conditions:
+        one_by_one = one_by_one.filter(condition)
+    same(asked(case, one_by_one), asked(case, form.filter(pl.all_horizontal(conditions))))
+
+
+# --- nothing but the rows matters -----------------------------------------------------------------------------
+
+
+@given(case=plain, random=st.randoms(use_true_random=False), cut=st.integers(0, 40))
+def test_order_and_cuts_of_the_raw_rows(case, random, cut, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("form")
+    order = list(range(case.frame.height))
+    random.shuffle(order)
+    case.frame[order][:cut].write_parquet(folder / "part-0.parquet")
+    case.frame[order][cut:].write_parquet(folder / "part-1.parquet", row_group_size=7)
+    try:
+        expected = [case.ask(table) for table in TABLES]
+    except cl.errors.DataError:
+        assume(False)
+    form = prepared(case, folder, frame=str(folder / "part-*.parquet"))
+    for file in folder.glob("part-*.parquet"):
+        file.unlink()  # the form stands alone
+    for table, want in zip(TABLES, expected, strict=True):
+        same(asked(case, form, table), want)
+
+
+@given(case=plain)
+def test_by_path_opened_again_and_elsewhere(case, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("form")
+    try:
+        form = prepared(case, folder)
+        expected = asked(case, form)
+    except cl.errors.DataError:
+        assume(False)
+    moved = folder / "elsewhere"
+    for place in (form, folder / "prepared", str(folder / "prepared"), cl.Prepared.open(folder / "prepared")):
+        same(asked(case, place), expected)
+    (folder / "prepared").rename(moved)
+    same(asked(case, moved), expected)
+
+
+# --- sums -----------------------------------------------------------------------------------------------------
+
+
+@given(case=cases(joined=("none", "table"), poison=False), some=st.sets(st.integers(0, 5)))
+def test_sums_of_prepared_parts_add(case, some, tmp_path_factory):
+    """Users may be prepared apart, and their sums be added."""
+    told = {name: value for name, value in case.settings.items() if name not in ("start", "end", "complete_only")}
+    case.settings.clear()
+    case.settings.update(told)
+    settings = {**told, "joined": case.joined_as, **case.names}
+    try:
+        whole = quietly(cl.termina.sums, case.frame, **settings)
+    except cl.errors.DataError:
+        assume(False)
+    folder = tmp_path_factory.mktemp("form")
+    form = prepared(case, folder)
+    assert asked(case, form, "sums") == whole
+
+    user = case.names.get("user", "user_id")
+    people = sorted({str(row[0]) for row in case.rows})
+    chosen = pl.col(user).cast(pl.String).is_in([people[at] for at in some if at < len(people)])
+    parts = []
+    for name, mask in (("one", chosen), ("other", ~chosen)):
+        joined = case.joined_as
+        if joined is not None:
+            joined = joined.filter(mask)
+        part = prepared(case, folder / name, frame=case.frame.filter(mask))
+        parts.append(asked(case, part, "sums", joined=joined))
+    assert sum(parts) == whole
+
+
+@given(case=plain, freq=st.sampled_from(FREQS), refunds=st.sampled_from(("net", "signed", "drop")))
+def test_sums_are_whole_numbers_of_the_judge(case, freq, refunds):
+    """Check each number of the sums, which the table shows only divided."""
+    freq = max(freq, case.settings.get("freq", "M"), key=FROM_FINE_TO_COARSE.index)
+    told = {name: case.settings[name] for name in ("timezone", "week_start", "decimals") if name in case.settings}
+    told |= {"freq": freq, "refunds": refunds}
+    try:
+        customers, _ = naive.settle(case.rows, **told)
+    except naive.Refused:
+        assume(False)
+    expected = {}
+    for customer in customers:
+        at_first = expected.setdefault((customer.cohort, 0), [0, 0, 0, 0])
+        at_first[0] += 1
+        at_first[1] += customer.active[0]
+        for age, units in customer.amount.items():
+            cell = expected.setdefault((customer.cohort, age), [0, 0, 0, 0])
+            cell[2] += age in customer.active
+            cell[3] += units
+    sums = cl.termina.sums(case.frame, **case.names, **told)
+    labels = dict(zip(sums.table["cohort"].unique().sort(), sorted({cohort for cohort, _ in expected}), strict=True))
+    found = {(labels[cohort], age): cells for cohort, age, *cells in sums.table.rows()}
+    assert found == {key: cells for key, cells in expected.items() if key[1] == 0 or any(cells)}
+    decimals = told.get("decimals", 6)
+    assert sums.magnitude == sum(abs(naive.to_units(amount, decimals)) for _, _, amount in case.rows)
