@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import limited, tables, years
 from benchmarks.limited import Ran
@@ -22,7 +22,22 @@ from benchmarks.years import Years
 if TYPE_CHECKING:
     import polars as pl
 
-CONTENDERS = {"cohortlib": "benchmarks.large:ours", "DuckDB": "benchmarks.large:duck"}
+
+class Asked(NamedTuple):
+    """A contender, and whether it is held to the limit; else it is only told of it, and its peak is printed.
+
+    DuckDB's allocator keeps more addresses than it uses: with a memory_limit of 2 GB it was resident with 2.4 GB, and
+    still a limit of 4 GB on its data (ulimit -d) ended it.
+    """
+
+    where: str
+    held: bool
+
+
+CONTENDERS = {
+    "cohortlib": Asked("benchmarks.large:ours", held=True),
+    "DuckDB": Asked("benchmarks.large:duck", held=False),
+}
 FREQS = ("M", "D")
 TINY = Years(10_000, 1_000, 2)
 HEADROOM = 3 / 4  # of the limit, for what DuckDB is told it may take: the rest of the process needs some too
@@ -116,15 +131,15 @@ def measure(options: argparse.Namespace, folder: Path, names: Iterable[str] = CO
     agreed = None
     for _ in range(options.repeat):
         for name in names:
-            one = limited.run(
-                CONTENDERS[name], given, limit=options.limit, memory=memory, threads=options.threads, folder=spill
-            )
+            where, held = CONTENDERS[name]
+            limit = options.limit if held or options.limit == "scope" else "none"
+            one = limited.run(where, given, limit=limit, memory=memory, threads=options.threads, folder=spill)
             agreed = one.answer if agreed is None else agreed
             try:
                 same(agreed, one.answer)
             except AssertionError as error:
                 raise AssertionError(f"{name} answers otherwise: {error}") from error
-            assert one.peak < memory, f"{name} took {one.peak:,} bytes of {memory:,}"
+            assert one.peak < memory or not held, f"{name} took {one.peak:,} bytes of {memory:,}"
             ran[name].append(one)
     return ran
 
