@@ -1,0 +1,17 @@
+"""Second questions, small here: the prepared form, the raw files and DuckDB give the same answer."""
+
+import pytest
+
+from benchmarks import prepared, years
+from benchmarks.measure import OURS
+from benchmarks.years import Years
+
+
+@pytest.mark.parametrize("ids", years.IDS)
+def test_the_answers_are_the_same(rows, threads, tmp_path, ids):
+    tiny, _ = prepared.made(prepared.TINY._replace(ids=ids), tmp_path, threads)
+    given, _ = prepared.made(Years(rows, rows // 10, 4, ids), tmp_path, threads)
+    timed = dict(prepared.ask(given, tiny, threads, repeat=1, seconds=0))
+    assert list(timed) == list(prepared.SECONDS)
+    assert {len(one.seconds) for one in timed.values()} == {2, 3}  # DuckDB is not asked everything
+    assert all(OURS in one.seconds for one in timed.values())
