@@ -13,7 +13,7 @@ from strategies import FREQS, cases, customer_settings, exactly, quietly
 import cohortlib as cl
 from cohortlib.errors import CohortlibError
 
-AT_THE_DOOR = ("timezone", "decimals", "nulls")  # settings that prepare takes; the others are asked each time
+AT_THE_DOOR = ("timezone", "decimals", "nulls")  # settings that prepare takes, too
 TABLES = ("cohorts", "customer_cohorts")
 FROM_FINE_TO_COARSE = ("D", "W", "M", "Q", "A")
 plain = cases(joined=("none", "table"), poison=False)
@@ -28,9 +28,7 @@ def prepared(case, folder, *, frame=None, keep=()):
 
 def asked(case, source, table="cohorts", **more):
     """Ask the prepared form what the case asks of its rows."""
-    settings = {name: value for name, value in case.settings.items() if name not in AT_THE_DOOR}
-    # The columns have their names from the time of preparing, but for the one by which joined= finds the users.
-    options = {**settings, "joined": case.joined_as, "threads": case.threads, **more}
+    options = {**case.names, **case.settings, "joined": case.joined_as, "threads": case.threads, **more}
     return quietly(getattr(cl.termina, table), source, **options)
 
 

@@ -1,0 +1,148 @@
+"""Rows that do not fit into memory beside the judge and beside the run in memory; here hardly any row fits."""
+
+import inspect
+import tempfile
+from datetime import date
+from pathlib import Path
+
+import naive
+import polars as pl
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+from strategies import cases, customer_settings, exactly, quietly
+
+import cohortlib as cl
+from cohortlib import memory, netting, sources, spilling
+from cohortlib.errors import CohortlibError
+
+# Those that go to disk; the customers are as many as they are, and are written with sink_customer_cohorts.
+TABLES = tuple(
+    name
+    for name in ("cohorts", "customer_cohorts")
+    if "max_memory" in inspect.signature(getattr(cl.termina, name)).parameters
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hardly_any_memory(tmp_path_factory):
+    """Let runs, parts and pieces begin to be cut at a few rows; temporary folders are made where we look after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "LEAST", 1)
+        patch.setattr(spilling, "_SMALL", 3)
+        patch.setattr(sources, "_SLICE", 3)
+        patch.setattr(netting, "GROUP", 4)
+        scratch = tmp_path_factory.mktemp("scratch")
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        yield scratch
+
+
+@pytest.fixture(autouse=True)
+def no_litter(hardly_any_memory):
+    """Whatever happened, nothing is left in the temporary folder."""
+    yield
+    assert list(hardly_any_memory.iterdir()) == []
+
+
+def cells(table):
+    return [[exactly(cell) for cell in row] for row in table.rows()]
+
+
+def same(left, right):
+    """Compare two tables to the last bit."""
+    assert_frame_equal(left, right, check_exact=True)
+
+
+MEMORY = st.sampled_from((1, 200, 1_000, 10_000))
+
+
+@given(case=cases(joined=("none", "none", "table", "column")), more=customer_settings(), most=MEMORY)
+def test_answers_are_the_judges(case, more, most):
+    for table in TABLES:
+        options = more if table == "customer_cohorts" else {}
+        try:
+            expected = case.judge(table, **options)
+        except naive.Refused:
+            with pytest.raises(CohortlibError):
+                case.ask(table, max_memory=most, **options)
+            return
+        found = case.ask(table, max_memory=most, **options)
+        assert cells(found) == [[exactly(row[name]) for name in found.columns] for row in expected]
+        same(found, case.ask(table, **options))
+
+
+@given(case=cases(), cut=st.integers(0, 40), rows=st.sampled_from((2, 7)), most=MEMORY)
+def test_parquet_files(case, cut, rows, most, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    case.frame[:cut].write_parquet(folder / "part-0.parquet", row_group_size=rows)
+    case.frame[cut:].write_parquet(folder / "part-1.parquet", row_group_size=rows)
+    settings = {**case.names, **case.settings, "joined": case.joined_as, "threads": case.threads}
+    for table in TABLES:
+        try:
+            expected = case.ask(table)
+        except cl.errors.DataError:
+            assume(False)
+        same(quietly(getattr(cl.termina, table), str(folder / "*.parquet"), max_memory=most, **settings), expected)
+
+
+@given(case=cases(joined=("none", "table"), poison=False, kinds=("cents",)), most=MEMORY)
+def test_csv_files(case, most, tmp_path_factory):
+    """Text that stands in a CSV file is the same user; a file larger than the memory is read in batches."""
+    user, at = case.names.get("user", "user_id"), case.names.get("timestamp", "timestamp")
+    assume(case.frame.height and case.frame[at].dtype == pl.Date and case.frame[at].dt.year().min() >= 1000)
+    written = case.frame.with_columns(pl.col(user).cast(pl.String))
+    plain = pl.col(user).str.contains(r"^[ -~]+$") & ~pl.col(user).str.contains(r'["\s]')
+    assume(written.select(plain.all()).item())
+    file = tmp_path_factory.mktemp("csv") / "rows.csv"
+    written.write_csv(file)
+    joined = case.joined_as
+    if joined is not None:
+        joined = joined.with_columns(pl.col(user).cast(pl.String))
+    settings = {**case.names, **case.settings, "joined": joined, "threads": case.threads}
+    try:
+        expected = quietly(cl.termina.cohorts, written, **settings)
+    except cl.errors.DataError:
+        assume(False)
+    same(quietly(cl.termina.cohorts, str(file), max_memory=most, **settings), expected)
+
+
+@given(case=cases(joined=("none", "column", "table"), poison=False), most=MEMORY)
+def test_sums(case, most):
+    settings = {**case.names, **case.settings, "joined": case.joined_as}
+    for edge in ("start", "end", "complete_only"):
+        settings.pop(edge, None)
+    try:
+        expected = quietly(cl.termina.sums, case.frame, **settings)
+    except cl.errors.DataError:
+        assume(False)
+    assert quietly(cl.termina.sums, case.frame, max_memory=most, **settings) == expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_progress_grows_to_all_rows(threads):
+    rows = 300
+    frame = pl.DataFrame({"user_id": pl.int_range(rows, eager=True) % 50, "amount": pl.repeat(1.0, rows, eager=True),
+                          "timestamp": pl.int_range(rows, eager=True).cast(pl.Date)})  # fmt: skip
+    seen = []
+    told = cl.termina.cohorts(frame, threads=threads, max_memory=500, progress=lambda *told: seen.append(told))
+    same(told, cl.termina.cohorts(frame))
+    assert {total for _, total in seen} == {rows}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (rows, rows)
+
+
+def test_rows_do_go_to_disk(hardly_any_memory, monkeypatch):
+    """Else this file would test nothing."""
+    written = []
+    through = spilling.write_part
+
+    def watched(folder, name, part):
+        written.append(Path(folder))
+        return through(folder, name, part)
+
+    monkeypatch.setattr(spilling, "write_part", watched)
+    frame = pl.DataFrame({"user_id": [1, 2, 3, 4] * 5, "timestamp": date(2026, 1, 1), "amount": 1.0})
+    same(cl.termina.cohorts(frame, max_memory=200), cl.termina.cohorts(frame))
+    assert len(written) > 2
+    assert {folder.parent for folder in written} == {hardly_any_memory}
