@@ -281,8 +281,13 @@ class Question:
             self.rows.end()
         return sums
 
-    def activity(self) -> tuple[Activity, pl.Series]:
-        """Give everybody one by one, cohorts before `first` too, and the column of users in which each has a row."""
+    def activity(self, part: int | None = None) -> tuple[Activity, pl.Series]:
+        """Give everybody one by one, cohorts before `first` too, and the column of users in which each has a row.
+
+        If one `part` is asked for, it is left to the caller to end the netting.
+        """
+        if part is not None:
+            return self.rows.one(part, self.settings.workers)
         users = self.rows.everybody(self.settings.workers)
         if not self.silent:
             self.rows.end()

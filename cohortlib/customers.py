@@ -44,9 +44,14 @@ class Customers:
     means: Floats
 
     @classmethod
-    def of(cls, question: Question, basis: Basis, totals: Histogram | None = None) -> "Customers":
-        """Net everybody, and add up each; `totals` are those of the cohorts, where there are other users than here."""
-        users, texts = question.activity()
+    def of(
+        cls, question: Question, basis: Basis, totals: Histogram | None = None, part: int | None = None
+    ) -> "Customers":
+        """Net everybody, or one part, and add up each.
+
+        `totals` are those of the cohorts, where there are other users than here.
+        """
+        users, texts = question.activity(part)
         calendar, scale = question.settings.calendar, question.settings.scale
         since = calendar.trailing_year(question.last) - question.grid.origin
         first, total, recent, active = (np.empty(users.cohort.size, np.int64) for _ in range(4))

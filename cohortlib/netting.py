@@ -160,6 +160,15 @@ class Netting(ABC):
     def everybody(self, workers: int) -> tuple[Activity, pl.Series]:
         """Put everybody one after the other; give the column of users in which each has a row."""
 
+    @property
+    def parts(self) -> int:
+        """Number of parts of disjoint users that can be looked at apart: one, unless there are more."""
+        return 1
+
+    def one(self, part: int, workers: int) -> tuple[Activity, pl.Series]:
+        """Put the users of one part one after the other, as `everybody` does all."""
+        return self.everybody(workers)
+
     @abstractmethod
     def suspect(self, kind: int) -> str:
         """Name a user whom the tallies count, of those early (5) or those given two cohorts (6)."""
@@ -330,8 +339,7 @@ class PartsNetting(Netting):
         def work(groups: Iterator[int]) -> dict[int, tuple[Activity, pl.Series]]:
             found = {}
             for group in groups:
-                found[group] = self.one(group)
-                self._done(group)
+                found[group] = self.one(group, 1)
             return found
 
         parts: dict[int, tuple[Activity, pl.Series]] = reduce(operator.or_, self.net(work, workers))
@@ -343,12 +351,18 @@ class PartsNetting(Netting):
         if group < self._shelf.count:
             self.meter.add(self._shelf.size(group))
 
-    def one(self, group: int) -> tuple[Activity, pl.Series]:
+    @property
+    def parts(self) -> int:
+        """Number of parts."""
+        return self.count
+
+    def one(self, part: int, workers: int) -> tuple[Activity, pl.Series]:
         """Put the users of one part one after the other, and name them."""
-        part = self._loaded(group, named=True)
-        pieces = [activity.copy() for activity in self._netted(part, None)]
+        loaded = self._loaded(part, named=True)
+        pieces = [activity.copy() for activity in self._netted(loaded, None)]
         users = Activity.chained(pieces or [Activity.nobody()])
-        names = part.part.users[USER][users.row]
+        names = loaded.part.users[USER][users.row]
+        self._done(part)
         return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), names
 
     def _loaded(self, group: int, *, named: bool) -> "_Loaded":

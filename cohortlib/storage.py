@@ -182,6 +182,11 @@ def telling(path: Path) -> Iterator[None]:
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
+def is_folder(path: str | Path) -> bool:
+    """Tell whether a folder is named: by a slash at the end, or because there is one."""
+    return str(path).endswith(("/", os.sep)) or Path(path).is_dir()
+
+
 # ---------------------------------------------------------------------------------------------------- hidden beside
 
 

@@ -3,9 +3,7 @@
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +32,7 @@ from cohortlib.commands.options import (
     source,
     timezone,
 )
+from cohortlib.storage import is_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -212,16 +211,17 @@ def deliver(
             table = computed(compute, source, **settings)
             print_fields(table, show or shown, freq=settings["freq"], limit=rows_shown())
         return
-    written_as = kind or ("parquet" if sink is not None and is_folder(output) else kind_of(output))
+    folder = sink is not None and output is not None and is_folder(output)
+    written_as = kind or ("parquet" if folder else kind_of(output))
     if written_as == "parquet" and output in (None, "-") and a_person_looks():
         raise click.UsageError("Parquet is no text for a terminal. Hint: -o FILE.parquet")
 
-    if sink is not None and is_folder(output) and written_as != "parquet":
+    if folder and written_as != "parquet":
         raise click.UsageError(f"-o {output}: a folder takes Parquet, not {written_as}. Hint: -o FILE.{written_as}")
     sources = [source, settings["joined"]]
     if sink is not None and written_as == "parquet" and output is not None and output != "-":
         with writing(output):
-            (refuse_own_folder if is_folder(output) else refuse_own_source)(output, sources)
+            (refuse_own_folder if folder else refuse_own_source)(output, sources)
             computed(sink, source, output, **settings)
         return
 
@@ -252,11 +252,6 @@ def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, lim
         if index:
             print_line(console)
         print_triangle(console, table, field, freq=freq, limit=limit)
-
-
-def is_folder(output: str | None) -> bool:
-    """Tell whether a folder is named: by a slash at the end, or because there is one."""
-    return output is not None and (output.endswith(("/", os.sep)) or Path(output).is_dir())
 
 
 def kind_of(output: str | None) -> str:

@@ -16,13 +16,15 @@ from cohortlib.partitions import Progress
 from cohortlib.periods import Freq
 from cohortlib.schema import Nulls
 from cohortlib.settings import BeforeJoined, Refunds, Settings
-from cohortlib.sinks import write_parquet
+from cohortlib.sinks import are_parts, name_of_part, write_parquet
 from cohortlib.sources import Source
-from cohortlib.storage import replacing
+from cohortlib.storage import is_folder, replacing, replacing_folder, telling
 from cohortlib.termina.adding import tabulated
 from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
+
+_NOBODY = [pl.DataFrame(schema=CUSTOMER_COHORTS)]
 
 
 def cohorts(
@@ -269,28 +271,34 @@ def sink_customer_cohorts(
     decimals: int = 6,
     threads: int | None = None,
     progress: Progress | None = None,
+    max_memory: int | str | None = None,
 ) -> None:
-    """Write the customer table to a Parquet file, without ever holding all of it.
+    """Write the customer table to a Parquet file, or to a folder of them, without ever holding all of it.
 
-    The rows are those of :func:`customer_cohorts`, in the same order. The file is put in its place once it is
-    complete: until then, and where anything fails, what was there before stays.
+    The rows are those of :func:`customer_cohorts`: in a file in the same order; in a folder part by part, each in that
+    order, and no user is in two parts. Rows and users may then be more than memory holds. The file or the folder is put
+    in its place once it is complete: until then, and where anything fails, what was there before stays.
 
     Parameters
     ----------
     transactions
         As for :func:`cohorts`.
     path
-        The file to write, in a folder that exists.
+        The file to write, in a folder that exists. Or a folder, told by a slash at the end or because it is there: a
+        new one, an empty one, or one that this function wrote, which is replaced. Its files are ``part-00000.parquet``
+        and so on; read them with a glob.
     user, timestamp, amount, freq, basis, rows, top_n, rank_by, timezone, week_start, refunds, joined, before_joined, \
     start, end, complete_only, nulls, decimals, threads, progress
-        As for :func:`customer_cohorts`.
+        As for :func:`customer_cohorts`. A folder takes no `top_n`: these few are ranked among all.
+    max_memory
+        As for :func:`cohorts`; what goes to a file is held in memory all the same.
 
     Raises
     ------
     SettingError, SourceError, SchemaError, DataError
         As for :func:`cohorts`.
     OSError
-        Where the file cannot be written.
+        Where a file cannot be written; the error names it.
 
     Examples
     --------
@@ -311,16 +319,39 @@ def sink_customer_cohorts(
         user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
         refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
+        max_memory=max_memory,
     )  # fmt: skip
     check_customers(basis, rows, top_n, rank_by)
-    with replacing(Path(path)) as stream, Question.of(transactions, settings, whole=True, bounded=False) as question:
-        if not question.span:
-            pl.DataFrame(schema=CUSTOMER_COHORTS).write_parquet(stream)
-            return
-        everybody = Customers.of(question, basis)
-        write_parquet(
-            everybody.pieces(everybody.chosen(top_n, rank_by), dense=rows == "dense"), CUSTOMER_COHORTS, stream
+    dense = rows == "dense"
+    if not is_folder(path):
+        with (
+            replacing(Path(path)) as stream,
+            Question.of(transactions, settings, whole=True, bounded=False) as question,
+        ):
+            everybody = Customers.of(question, basis) if question.span else None
+            pieces = everybody.pieces(everybody.chosen(top_n, rank_by), dense=dense) if everybody else _NOBODY
+            write_parquet(pieces, CUSTOMER_COHORTS, stream)
+        return
+    if top_n is not None:
+        raise SettingError(
+            f"top_n={top_n} goes with a file, not with the folder {str(path)!r}. Hint: path='top.parquet'"
         )
+    with (
+        replacing_folder(Path(path), are_parts) as folder,
+        Question.of(transactions, settings, whole=True) as question,
+    ):
+        # The totals of cohorts are those of all parts, so they come first.
+        totals = question.sums() if question.span and basis != "single_customer" else None
+        for part in range(question.rows.parts) if question.span else ():
+            some = Customers.of(question, basis, totals, part)
+            pieces = some.pieces(some.ranked(), dense=dense)
+            with telling(folder / name_of_part(part)), (folder / name_of_part(part)).open("wb") as stream:
+                write_parquet(pieces, CUSTOMER_COHORTS, stream)
+        if not question.span:
+            with (folder / name_of_part(0)).open("wb") as stream:
+                write_parquet(_NOBODY, CUSTOMER_COHORTS, stream)
+        elif totals is None:
+            question.rows.end()
 
 
 def check_customers(basis: Basis, rows: Rows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
