@@ -13,6 +13,7 @@ BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 
 
+@pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
