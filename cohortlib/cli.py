@@ -20,6 +20,7 @@ from cohortlib.commands.failures import Failure, in_options, one_line
 from cohortlib.commands.fetch import fetch
 from cohortlib.commands.prepare import prepare
 from cohortlib.commands.reconcile import reconcile
+from cohortlib.commands.state import state
 from cohortlib.commands.termina import termina
 from cohortlib.errors import CohortlibError
 
@@ -94,6 +95,7 @@ def demo() -> None:
         show(console_for_output())
 
 
+termina.add_command(state)
 cli.add_command(termina)
 cli.add_command(adapty)
 cli.add_command(prepare)

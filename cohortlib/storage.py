@@ -120,6 +120,14 @@ def scratch(within: Path) -> Iterator[Path]:
             raise OSError(error.errno, why, str(within)) from error
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left hidden in a folder."""
+    for one in list(folder.iterdir()):
+        told = _HIDDEN.fullmatch(one.name)
+        if told and told[2] == "part":
+            _sweep(one)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only one who writes to a folder; the lock ends with the process, however that ends.

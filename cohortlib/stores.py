@@ -396,6 +396,7 @@ def opened(source: Source) -> Source:
 
 def sweep(folder: Path, manifest: Manifest) -> None:
     """Remove the files that a manifest does not name: what was replaced, or what a killed process left."""
+    storage.sweep(folder)
     names = {part.name for run in manifest.runs for part in run} | {manifest.state.get("sums")}
     for file in folder.iterdir():
         if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:

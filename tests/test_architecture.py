@@ -99,6 +99,7 @@ ORDER = [
     "commands.explain",
     "commands.fetch",
     "commands.prepare",
+    "commands.state",
     "cli",
     "__main__",
 ]

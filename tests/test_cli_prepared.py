@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib import cli, preparing, spilling, stores
+from cohortlib import cli, preparing, spilling, storage, stores
 from cohortlib import cohorts as engine
+from cohortlib.termina import State
 
 ROWS = """\
 customer,paid,usd,country,since
@@ -26,6 +28,7 @@ c,2026-02-02,30,de,2026-01-31
 c,2026-02-20,-40,de,2026-01-31
 c,2026-03-15,60,de,2026-01-31
 """
+BUILD = State.build
 NAMES = {"user": "customer", "timestamp": "paid", "amount": "usd"}
 COLUMNS = [word for name, column in NAMES.items() for word in (f"--{name}", column)]
 
@@ -208,3 +211,92 @@ def test_a_full_disk_under_the_prepared_form(many, full):
     found = failing("prepare", many, str(full / "prepared"), "--max-memory", "64MiB")
     assert found == f"{expected} Hint: a larger --max-memory)"
     assert names(full) == []
+
+
+# --- a state ---
+
+
+def later():
+    """Give new rows: b comes back, c pays before it ever did, and d is new."""
+    return ROWS.split("\n", maxsplit=1)[0] + (
+        "\nb,2026-04-02,20,fr,2026-01-20\nc,2026-01-31,10,de,2026-01-31\nd,2026-04-01,5,fr,2026-04-01\n"
+    )
+
+
+def test_every_setting_of_a_state_is_an_option_with_the_same_default(folder, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(State, "build", lambda *inputs, **given: seen.update(given, inputs=inputs))
+    parameters = inspect.signature(BUILD).parameters.values()
+    expected = {parameter.name: parameter.default for parameter in parameters}
+    del expected["history"], expected["folder"], expected["progress"]
+    good("termina", "state", "build", "x.csv", "there")
+    assert seen == expected | {"inputs": ("x.csv", "there")}
+    line = (
+        "--user u --timestamp t --amount m --freq W --timezone Europe/Berlin --week-start sunday --refunds drop "
+        "--nulls drop --decimals 2 --threads 2 --max-memory 1GB"
+    )
+    good("termina", "state", "build", "x.csv", "there", *line.split())
+    assert seen == {
+        "inputs": ("x.csv", "there"),
+        "user": "u",
+        "timestamp": "t",
+        "amount": "m",
+        "freq": "W",
+        "timezone": "Europe/Berlin",
+        "week_start": "sunday",
+        "refunds": "drop",
+        "nulls": "drop",
+        "decimals": 2,
+        "threads": 2,
+        "max_memory": "1GB",
+    }
+
+
+@pytest.mark.parametrize("more", [[], ["--freq", "W", "--week-start", "sunday", "--refunds", "signed"]])
+def test_a_state_is_the_table_of_all_rows(folder, more):
+    (folder / "later.csv").write_text(later())
+    (folder / "all.csv").write_text(ROWS + later().partition("\n")[2])
+    assert good("termina", "state", "build", "orders.csv", "shop", *COLUMNS, *more) == ""
+    expected = good("termina", "cohorts", "orders.csv", *COLUMNS, *more)
+    assert good("termina", "state", "cohorts", "shop") == expected
+    assert good("termina", "state", "update", "shop", "later.csv", "--threads", "1") == ""
+    for edges in ([], ["--start", "2026-02"], ["--end", "2026-03", "--complete-only"]):
+        expected = good("termina", "cohorts", "all.csv", *COLUMNS, *more, *edges)
+        assert good("termina", "state", "cohorts", "shop/", *edges) == expected
+    good("termina", "state", "cohorts", "shop", "-o", "out.parquet")
+    assert_frame_equal(pl.read_parquet("out.parquet"), cl.termina.State.open("shop").cohorts())
+    shown = good("termina", "state", "cohorts", "shop", "--show", "ltv")
+    assert shown == good("termina", "cohorts", "all.csv", *COLUMNS, *more, "--show", "ltv")
+    # It is a prepared form too.
+    expected = good("termina", "cohorts", "all.csv", *COLUMNS, "--freq", "Q")
+    assert good("termina", "cohorts", "shop", "--freq", "Q") == expected
+    assert names(folder) == ["all.csv", "later.csv", "orders.csv", "out.parquet", "shop"]
+
+
+def test_a_state_that_cannot_be(folder):
+    assert failing("termina", "state", "cohorts", "shop").startswith("the folder 'shop' has no cohortlib.json")
+    assert failing("termina", "state", "update", "shop", "orders.csv").startswith("the folder 'shop' has no")
+    good("prepare", "orders.csv", "prepared", *COLUMNS)
+    assert "holds no state" in failing("termina", "state", "update", "prepared", "orders.csv")
+    good("termina", "state", "build", "orders.csv", "shop", *COLUMNS)
+    before = good("termina", "state", "cohorts", "shop")
+    (folder / "wrong.csv").write_text("customer,paid,money\n")
+    assert "column 'usd' is not in the table" in failing("termina", "state", "update", "shop", "wrong.csv")
+    assert failing("termina", "state", "update", "shop", "shop") == "cannot write shop: the source shop is in it"
+    with storage.locked(folder / "shop"):
+        found = failing("termina", "state", "update", "shop", "orders.csv")
+    assert "shop' is being written by another process; expected one writer at a time" in found
+    assert good("termina", "state", "cohorts", "shop") == before
+
+
+def test_a_full_disk_under_a_state(many, full):
+    pl.read_parquet(many).head(9).write_parquet(full / "few.parquet")
+    shop = str(full / "shop")
+    good("termina", "state", "build", str(full / "few.parquet"), shop)
+    before = good("termina", "state", "cohorts", shop)
+    assert failing("termina", "state", "update", shop, many).endswith(": No space left on device")
+    assert good("termina", "state", "cohorts", shop) == before
+    assert failing("termina", "state", "build", many, shop).endswith(": No space left on device")
+    assert good("termina", "state", "cohorts", shop) == before
+    assert names(full) == ["few.parquet", "shop"]
+    assert len(names(full / "shop")) == 4  # the manifest, the sums, and two files of one part

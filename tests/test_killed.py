@@ -84,6 +84,22 @@ def write(target, version):
     prepare(rows.with_columns(amount=pl.lit(version)), target)
 """
 
+# Some users pay again, some of them late: their cohorts move.
+STATE = """
+import polars as pl
+from datetime import date, timedelta
+from cohortlib.termina import State
+def rows_of(version):
+    users = list(range(version * 100, version * 100 + 300))
+    days = [date(2026, 1, 1) + timedelta(version * 9 - (version * user) % 50) for user in users]
+    return pl.DataFrame({"user_id": users, "timestamp": days, "amount": [version % 7 + 1] * 300})
+def write(target, version):
+    if version == 1:
+        State.build(rows_of(1), target)
+    else:
+        State.open(target).update(rows_of(version))
+"""
+
 
 def read_file(target):
     lines = target.read_bytes().split(b"\n")
@@ -124,12 +140,25 @@ def read_prepared(target):
     return int(version)
 
 
+def read_state(target):
+    state = cl.termina.State.open(target)
+    version, more = divmod(cl.Prepared.open(target).manifest.rows, 300)
+    assert more == 0
+    made = {}
+    exec(STATE, made)
+    rows = pl.concat([made["rows_of"](each) for each in range(1, version + 1)])
+    assert state.cohorts().equals(cl.termina.cohorts(rows))
+    assert cl.termina.cohorts(target, freq="W").equals(cl.termina.cohorts(rows, freq="W"))
+    return version
+
+
 WRITERS = {
     "a file": (FILE, read_file),
     "a folder": (FOLDER, read_folder),
     "a file of a folder": (COMMIT, read_commit),
     "the table of customers": (SINK, read_sink),
     "the prepared form": (PREPARE, read_prepared),
+    "a state": (STATE, read_state),
 }
 
 
@@ -168,6 +197,10 @@ def test_killed(tmp_path, name):
     assert litter(target) == []
     if target.is_dir():
         assert list(target.rglob(".*")) == []
+    if name == "a state":
+        manifest = cl.Prepared.open(target).manifest
+        files = {f"{part.name}.{kind}.parquet" for run in manifest.runs for part in run for kind in ("users", "rows")}
+        assert {one.name for one in target.iterdir()} == files | {"cohortlib.json", manifest.state["sums"]}
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -43,18 +43,27 @@ READ_BY = ("user", "timestamp", "amount", "timezone", "decimals")
 LOGO_AND_LTV = ("logo_retention", "ltv")
 SLICE = 100_000
 
+FREQ = choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year.")
+WEEK_START = choice("--week-start", WEEKDAYS, "monday", "First day of a week, for --freq W.", "WEEKDAY")
+REFUNDS = choice(
+    "--refunds",
+    ("net", "signed", "drop"),
+    "net",
+    "Periods of a user that net to 0 or less: count as 0, keep their sign, or drop rows <= 0 first.",
+)
+EDGES = (
+    click.option("--start", metavar="DATE", help="First cohort to keep: 2026, 2026Q1, 2026-01 or 2026-01-31."),
+    click.option("--end", metavar="DATE", help="Last period to count, in the same forms."),
+    click.option("--complete-only", is_flag=True, help="Leave out the last period if the data end inside it."),
+)
+
 SETTINGS = (
     source("source", "SOURCE"),
     *COLUMNS,
-    choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year."),
+    FREQ,
     timezone("too"),
-    choice("--week-start", WEEKDAYS, "monday", "First day of a week, for --freq W.", "WEEKDAY"),
-    choice(
-        "--refunds",
-        ("net", "signed", "drop"),
-        "net",
-        "Periods of a user that net to 0 or less: count as 0, keep their sign, or drop rows <= 0 first.",
-    ),
+    WEEK_START,
+    REFUNDS,
     click.option(
         "--joined",
         metavar="COLUMN|FILE",
@@ -66,9 +75,7 @@ SETTINGS = (
         "error",
         "Activity before that date: an error, counted at age 0, or dropped.",
     ),
-    click.option("--start", metavar="DATE", help="First cohort to keep: 2026, 2026Q1, 2026-01 or 2026-01-31."),
-    click.option("--end", metavar="DATE", help="Last period to count, in the same forms."),
-    click.option("--complete-only", is_flag=True, help="Leave out the last period if the data end inside it."),
+    *EDGES,
     NULLS,
     DECIMALS,
     THREADS,
