@@ -229,6 +229,7 @@ def test_sums_of_prepared_parts_add(case, some, tmp_path_factory):
         joined = case.joined_as
         if joined is not None:
             joined = joined.filter(mask)
+        (folder / name).mkdir()
         part = prepared(case, folder / name, frame=case.frame.filter(mask))
         parts.append(asked(case, part, "sums", joined=joined))
     assert sum(parts) == whole
