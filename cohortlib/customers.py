@@ -73,10 +73,9 @@ class Customers:
                 sums.add(users)
             divisor = sums.first_amount[users.cohort]
             cohort, _, at = sums.grid(0)
-            offsets, means = (
-                sums.offsets,
-                metrics.ltv(sums.cumulative()[at], sums.size[cohort], scale).to_numpy(writable=True),
-            )
+            # One for each cell, also of cohorts that nobody is in: a user's is found by the offset of the cohort.
+            offsets, means = sums.offsets, np.zeros(sums.active.size)
+            means[at] = metrics.ltv(sums.cumulative()[at], sums.size[cohort], scale).to_numpy()
             if basis == "cohort_mean":
                 factor = sums.size[users.cohort]
         sizes = metrics.money(divisor, scale).to_numpy(writable=True)
