@@ -237,7 +237,7 @@ def test_options_reach_the_engine(folder, seen):
     line = (
         "--timezone Europe/Berlin --user-unit device_id --refund-upgraded negative --period-number consecutive "
         "--restart-per-product yes --averages per_period --after-to payments --as-of 2026-03-31 "
-        "--week-start sunday --nulls drop --decimals 2 --threads 2"
+        "--week-start sunday --nulls drop --decimals 2 --threads 2 --max-memory 1GiB"
     )
     installs = INSTALLS.replace("profile_id", "device_id")
     (folder / "installs.csv").write_text(installs, encoding="utf-8")
@@ -253,12 +253,13 @@ def test_options_reach_the_engine(folder, seen):
         week_start="sunday",
     )
     assert seen["conventions"] == conventions
-    assert {name: seen[name] for name in ("timezone", "nulls", "decimals", "threads", "predict")} == {
+    assert {name: seen[name] for name in ("timezone", "nulls", "decimals", "threads", "predict", "max_memory")} == {
         "timezone": "Europe/Berlin",
         "nulls": "drop",
         "decimals": 2,
         "threads": 2,
         "predict": False,
+        "max_memory": "1GiB",
     }
 
 
@@ -309,6 +310,7 @@ def test_predict(folder):
         ([*GIVEN, "--week-start", "Monday"], "'monday'"),
         ([*GIVEN, "--decimals", "10"], "--decimals"),
         ([*GIVEN, "--threads", "0"], "--threads"),
+        ([*GIVEN, "--max-memory", "1"], "--max-memory"),
         ([*GIVEN, "--format", "parquet"], "'json', 'csv'"),
         ([*GIVEN, "-o", "answer.parquet"], "an answer is JSON or CSV. Hint: -o FILE.json"),
         ([*GIVEN, "-o", "nowhere/answer.json"], "cannot write nowhere/answer.json: No such file or directory"),

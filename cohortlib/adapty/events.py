@@ -285,9 +285,8 @@ def arriving_events(
         refuse_nulls("the events", dropped, nulls)
         return Events(_settled(part.frame, part.kind), part.kind, part.report, dropped)
 
-    dated = [*revenuecat.INSTANTS, *(name for instant in _INSTANTS for name in _accepted(instant))]
     users = [*_accepted(user_unit), *revenuecat.USERS.values()]
-    return Arriving(source, ask.choose, ask.fields(), dated, users, read, MONEY)
+    return Arriving(source, ask.choose, ask.fields(), columns_of_instants(), users, read, MONEY)
 
 
 def known_columns() -> set[str]:

@@ -35,7 +35,6 @@ _DURATIONS = {
     "P7D": "Weekly", "P1W": "Weekly", "P1M": "Monthly", "P2M": "2 months", "P3M": "3 months", "P6M": "6 months",
     "P12M": "Annual", "P1Y": "Annual",
 }  # fmt: skip
-INSTANTS = ("start_time", "refunded_at", "first_seen_time", "effective_end_time", "end_time")
 SHARES = ("commission_percentage", "tax_percentage")
 
 

@@ -142,7 +142,7 @@ def _written(file: Path) -> Iterator[None]:
             raise
         raise SourceError(
             f"the temporary file {str(file)!r} cannot be written: {error.strerror}. Hint: the environment variable "
-            "TMPDIR names another place for temporary files, and a larger max_memory needs less of them"
+            "TMPDIR names another place for temporary files, and a larger max_memory= needs less of them"
         ) from error
 
 

@@ -14,7 +14,7 @@ import click
 from cohortlib.adapty.request import CHOICES, Conventions, Format, Request, read_day
 from cohortlib.commands.delivery import a_person_looks, computed, ending, put, rows_shown, writing
 from cohortlib.commands.failures import Failure, warnings_told
-from cohortlib.commands.options import DECIMALS, NULLS, THREADS, choice, decorated, source, timezone
+from cohortlib.commands.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, source, timezone
 
 if TYPE_CHECKING:
     from cohortlib.adapty import Answer
@@ -86,6 +86,7 @@ OPTIONS = (
     NULLS,
     DECIMALS,
     THREADS,
+    MAX_MEMORY,
     click.option(
         "-o",
         "--output",
