@@ -151,7 +151,7 @@ def test_predictions_by_parts(app, spills, unit):
 def test_chains_are_counted_over_parts(room):
     chains = [f"c{at % 50}" for at in range(100)] + [f"alone {at}" for at in range(100)] + ["c0"] * 100
     frame = rows(*(f"u{at}" for at in range(300)), original_transaction_id=chains)
-    with little_memory():
+    with little_memory(batch=90):
         found = quietly(cl.adapty.cohort, frame, REQUEST, installs="from_events", max_memory=room)
     assert found.report["shared_chains"] == 50
 
