@@ -4,12 +4,14 @@ Rows are ordered by partition of users; then each partition is netted by itself,
 produce is added as integers, so the result does not depend on how many there were, or on the order of anything.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import gettempdir
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,6 +29,7 @@ from cohortlib.sources import Source
 from cohortlib.spilling import Plan, Told, gathered, kept, rows_of, written
 from cohortlib.stores import Filed, Manifest, Prepared, opened
 
+_BESIDE = 64 << 20  # bytes that are taken whatever the number of rows
 _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before cohorts are counted first
 
 
@@ -87,20 +90,20 @@ class Question:
         stream = sources.stream(source, settings.wanted, text=settings.user, number=settings.amount, most=budget)
         if stream.rows is None and budget is not None:
             stream = stream.begun(budget // 4)
-        if budget is not None and (stream.rows is None or _needed(stream.rows, settings, whole=whole) > budget):
-            folder = stack.enter_context(storage.scratch(Path(gettempdir())))
-            return cls._spilled(source, stream, settings, budget, folder, named=whole, beyond=beyond)
-        if (
-            not whole
-            and settings.joined is None
-            and stream.rows is not None
-            and Users.alike(stream.schema[settings.user])
-        ):
+        alike = Users.alike(stream.schema[settings.user])
+        by_batches = not whole and settings.joined is None and alike
+        room = _Room.of(stream, settings, by_batches=by_batches)
+        if budget is None or room.packed <= budget:
             # What is wrong is better told of the whole table.
             with suppress(DataError, SchemaError):
-                with suppress(UnfitError):
-                    return cls._of_batches(stream, settings, packed=True)
-                return cls._of_batches(stream, settings, packed=False)
+                if by_batches:
+                    with suppress(UnfitError):
+                        return cls._of_batches(stream, settings, packed=True)
+                if by_batches and (budget is None or room.full <= budget):
+                    return cls._of_batches(stream, settings, packed=False)
+        if budget is not None and room.full > budget:
+            folder = stack.enter_context(storage.scratch(Path(gettempdir())))
+            return cls._spilled(source, stream, settings, budget, folder, named=whole, beyond=beyond)
         return cls._of_whole(stream.source, settings, beyond=beyond)
 
     @classmethod
@@ -141,6 +144,7 @@ class Question:
                 alone = kept(run, plan)
             else:
                 runs.append(tuple(written(run, plan, folder)))
+            del run  # before the next is gathered
         told.dropped.tell("the table")
         first, final = min((day for day, _ in told.days), default=0), max((day for _, day in told.days), default=-1)
         manifest = Manifest(
@@ -313,9 +317,21 @@ def _cut(table: pl.DataFrame, settings: Settings) -> Cut | None:
     return Cut.of(Instants.of(table[table.columns[-1]]), settings.timezone, settings.calendar)
 
 
-def _needed(rows: int, settings: Settings, *, whole: bool) -> int:
-    """Give about the bytes that so many rows take in memory: records, and where users are named the table too."""
-    return rows * (100 if whole or settings.joined is not None else 28) + (64 << 20)
+class _Room(NamedTuple):
+    """The bytes that rows take in memory, about: as packed records, and as full ones."""
+
+    packed: float
+    full: float
+
+    @classmethod
+    def of(cls, stream: sources.Stream, settings: Settings, *, by_batches: bool) -> "_Room":
+        """Estimate; where nobody knows the number of rows they take more than there is."""
+        if stream.rows is None:
+            return cls(math.inf, math.inf)
+        if not by_batches:  # the table is read as a whole
+            return cls(math.inf, _BESIDE + 100 * stream.rows)
+        text = stream.schema[settings.user] == pl.String
+        return cls(*(_BESIDE + width * stream.rows for width in ((26, 36) if text else (9, 27))))
 
 
 def _check_same(prepared: Prepared, settings: Settings) -> None:

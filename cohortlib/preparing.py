@@ -130,6 +130,7 @@ def write_all(
                 manifest = known(manifest, told)
                 return replace(manifest, runs=(_alone(run, plan, manifest, filed),))
             runs.append(tuple(written(run, plan, spill)))
+            del run  # before the next is gathered
         manifest = known(manifest, told)
         spilled = Prepared(spill, replace(manifest, runs=tuple(runs)))
 

@@ -148,8 +148,8 @@ def cohort(
         return found
 
     if a_person_looks() and output is None and kind is None:
-        found = answer()
         with writing("to standard output"):
+            found = answer()
             print_answer(found, rows_shown())
         return
     written_as = kind or kind_of(output, asked)

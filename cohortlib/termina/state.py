@@ -334,6 +334,7 @@ class State:
             changed = pl.concat([gained.table(), lost.table(-1)]).group_by("cohort", "age").sum()
             sums = replace(sums, magnitude=0) + Sums(sums.conventions, changed.select(*TABLE), None, 0)
             manifest = replace(now, runs=(*manifest.runs, tuple(filed)))
+            del run, part  # before the next is gathered
         manifest = replace(_grown(before, told), runs=manifest.runs)  # rows that were dropped have a day too
         told.dropped.tell("the table")
         meter.done()

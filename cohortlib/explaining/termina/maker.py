@@ -20,6 +20,7 @@ from cohortlib.explaining.zones import clocks
 from cohortlib.periods import LABELS, WEEKDAYS, Calendar
 from cohortlib.reconciling.compare import Report
 from cohortlib.sources import Source
+from cohortlib.stores import opened
 from cohortlib.termina.compute import cohorts, customer_cohorts
 from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
 
@@ -289,6 +290,7 @@ def _unit_of(labels: pl.Series) -> dict[str, Any]:
 
 def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
     """Read the three columns, and every other of dates: one of them may make the cohorts."""
+    transactions = opened(transactions)
     roles = [settings[role] for role in _ROLES]
     if isinstance(settings.get("joined"), str):
         roles.append(settings["joined"])
