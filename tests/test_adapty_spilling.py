@@ -26,12 +26,12 @@ few = settings(max_examples=settings().max_examples // 2)
 
 
 @contextmanager
-def little_memory(batch=3):
+def little_memory(batch=3, least=1):
     """Let any amount of memory do, and batches and files be short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "LEAST", 1)
         patch.setattr(tables, "_BATCH", batch)
-        patch.setattr(spilling, "_LEAST", 1)
+        patch.setattr(spilling, "_LEAST", least)
         yield
 
 
@@ -147,7 +147,7 @@ def test_predictions_by_parts(app, spills, unit):
     assert unit == "year" or whole.segments["predict"].drop_nulls().len()
 
 
-@pytest.mark.parametrize("room", [1, 2_000, 10**9])
+@pytest.mark.parametrize("room", [200, 2_000, 10**9])
 def test_chains_are_counted_over_parts(room):
     chains = [f"c{at % 50}" for at in range(100)] + [f"alone {at}" for at in range(100)] + ["c0"] * 100
     frame = rows(*(f"u{at}" for at in range(300)), original_transaction_id=chains)
@@ -156,8 +156,8 @@ def test_chains_are_counted_over_parts(room):
     assert found.report["shared_chains"] == 50
 
 
-def cohort(events, room=1, installs="from_events", request=REQUEST, batch=1, **options):
-    with little_memory(batch):
+def cohort(events, room=1, installs="from_events", request=REQUEST, batch=1, least=1, **options):
+    with little_memory(batch, least):
         return quietly(cl.adapty.cohort, events, request, installs=installs, max_memory=room, **options)
 
 
@@ -185,6 +185,7 @@ def test_files_that_differ_in_their_types(tmp_path):
     rows("d").with_columns(install_date=pl.lit("2026-02-01")).write_parquet(tmp_path / "4.parquet")
     events = tmp_path / "*.parquet"
     same(cohort(events), cl.adapty.cohort(events, REQUEST, installs="from_events"))
+    same(cohort(events, least=10**6), cl.adapty.cohort(events, REQUEST, installs="from_events"))
     rows(5).write_parquet(tmp_path / "5.parquet")
     with pytest.raises(SchemaError, match="column 'user' is String in one file and Int64 in another"):
         cohort(events)
@@ -199,6 +200,15 @@ def test_users_are_the_same_in_whatever_integers(kinds):
     same(cohort(frame, installs=installs), whole)
     with pytest.raises(SchemaError, match="expected the same type in both"):
         cohort(frame, installs=installs.cast({"profile_id": pl.String}))
+
+
+def test_ids_of_more_than_64_bits():
+    ids = pl.Series("profile_id", [1, 2, 2**70], dtype=pl.Int128)
+    frame = rows(*range(3)).with_columns(ids)
+    installs = pl.DataFrame([ids]).with_columns(install_date=pl.lit("2026-02-01"))
+    whole = cl.adapty.cohort(frame, REQUEST, installs=installs)
+    assert whole.report["not_in_installs"] == 0
+    same(cohort(frame, installs=installs), whole)
 
 
 def test_lines_with_attributions(tmp_path):
