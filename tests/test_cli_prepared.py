@@ -213,6 +213,59 @@ def test_a_full_disk_under_the_prepared_form(many, full):
     assert names(full) == []
 
 
+# --- a folder of parts ---
+
+
+def customers(*more):
+    return cl.termina.customer_cohorts("orders.csv", **NAMES, **dict(more))
+
+
+@pytest.mark.parametrize("output", ["out/", "out"])
+def test_the_table_of_customers_in_a_folder(folder, output):
+    if output == "out":
+        (folder / "out").mkdir()
+    assert good("termina", "customer-cohorts", "orders.csv", *COLUMNS, "-o", output) == ""
+    assert_frame_equal(pl.read_parquet("out/*.parquet"), customers(), check_row_order=False)
+    more = ["--rows", "active", "--max-memory", "64MiB", "--format", "parquet"]
+    good("termina", "customer-cohorts", "orders.csv", *COLUMNS, "-o", output, *more)
+    assert_frame_equal(pl.read_parquet("out/*.parquet"), customers(("rows", "active")), check_row_order=False)
+    assert names(folder) == ["orders.csv", "out"]
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["-o", "out/", "--format", "csv"], "-o out/: a folder takes Parquet, not csv. Hint: -o FILE.csv"),
+        (["-o", "out/", "--top-n", "3"], "--top-n 3 goes with a file, not with the folder 'out/'"),
+        (["-o", "."], "cannot write .: the source orders.csv is in it"),
+        (["-o", "not/there/"], "cannot write not/there/: No such file or directory"),
+        (["-o", "out/", "--max-memory", "4"], "--max-memory 4 is no amount of memory"),
+        (["-o", "out.csv", "--max-memory", "4GB"], "--max-memory holds for a table that goes to a folder"),
+        (["--max-memory", "4GB"], "--max-memory holds for a table that goes to a folder"),
+    ],
+)
+def test_a_folder_of_parts_that_cannot_be(folder, args, expected):
+    assert expected in failing("termina", "customer-cohorts", "orders.csv", *COLUMNS, *args)
+    assert names(folder) == ["orders.csv"]
+
+
+def test_a_folder_of_others_is_not_replaced_by_parts(folder):
+    (folder / "out").mkdir()
+    pl.DataFrame({"a": [1]}).write_parquet(folder / "out" / "part-00000.parquet")
+    expected = "holds what was not written here"
+    assert expected in failing("termina", "customer-cohorts", "orders.csv", *COLUMNS, "-o", "out/")
+    assert pl.read_parquet("out/*.parquet").rows() == [(1,)]
+    expected = "the ending is none of .csv, .json, .parquet"
+    assert expected in failing("termina", "cohorts", "orders.csv", *COLUMNS, "-o", "new/")
+
+
+def test_a_full_disk_under_a_folder_of_parts(many, full):
+    out = full / "out"
+    found = failing("termina", "customer-cohorts", many, "--rows", "active", "-o", f"{out}/")
+    assert found == f"cannot write {out / 'part-00000.parquet'}: No space left on device"
+    assert names(full) == []
+
+
 # --- a state ---
 
 

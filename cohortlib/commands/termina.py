@@ -4,6 +4,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -164,12 +165,14 @@ def cohorts(
     metavar="COLUMN",
     help="What is best: ltv, acv, cohort_size_amount or active_periods.  [default: acv + ltv]",
 )
+@MAX_MEMORY
 @output_options(("amount", "ltv", "logo_retention", "amount_retention"), ("amount",))
 def customer_cohorts(
     source: str,
     output: str | None,
     kind: str | None,
     show: tuple[str, ...],
+    max_memory: str | None,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Make one row per customer and age from the transactions in SOURCE.
@@ -189,9 +192,12 @@ def customer_cohorts(
     """
     from cohortlib import termina as tables
 
+    if max_memory is not None and (output is None or not is_folder(output)):
+        raise click.UsageError("--max-memory holds for a table that goes to a folder. Hint: -o customers/")
     deliver(
         tables.customer_cohorts, source, settings,
-        output=output, kind=kind, show=show, shown=("amount",), sink=tables.sink_customer_cohorts,
+        output=output, kind=kind, show=show, shown=("amount",),
+        sink=partial(tables.sink_customer_cohorts, max_memory=max_memory),
     )  # fmt: skip
 
 
