@@ -244,8 +244,8 @@ def test_the_number_of_partitions_does_not_matter(session, partitions):
 
 @each(
     "clock",
-    ("Pacific/Apia", "zoned"), on_both(("+05:30", "timestamp")), ("UTC", "zoned"), ("Pacific/Apia", "day"),
-    ("Pacific/Apia", "timestamp"), ("+05:30", "zoned"),
+    ("Pacific/Apia", "zoned"), on_both(("+05:30", "zoned")), ("UTC", "zoned"), ("Pacific/Apia", "day"),
+    ("Pacific/Apia", "timestamp"), ("+05:30", "timestamp"),
 )  # fmt: skip
 def test_the_time_zone_of_the_session_does_not_matter(session, clock):
     zone, timestamp = clock
@@ -298,6 +298,27 @@ def test_nulls_are_counted_over_all_partitions(session):
     assert table.filter(cohort="2025-12")["period"].max() == 8
 
 
+def test_partitions_that_say_the_same_are_counted_each(sail):
+    rows = pl.DataFrame({"user_id": [*range(30)] * 2, "timestamp": date(2026, 1, 1), "amount": [1] * 30 + [None] * 30})
+    with pytest.warns(CohortlibWarning, match="30 of 60 rows of the table dropped for nulls: 30 in column 'amount'"):
+        table = cl.spark.cohorts(sparkling(sail, rows), partitions=200, nulls="drop")
+    assert table["cohort_size"].to_list() == [30]
+
+
+def test_nulls_beside_a_column_of_dates(sail):
+    """Rows without a user say nothing of when somebody joined."""
+    rows = with_nulls().with_columns(since=date(2025, 9, 1))
+    rows = rows.with_columns(since=pl.when(pl.col("user_id") == 3).then(None).otherwise("since"))
+    options = {"joined": "since", "nulls": "drop"}
+    with pytest.warns(CohortlibWarning) as should:
+        expected = cl.termina.cohorts(rows, **options)
+    with pytest.warns(CohortlibWarning) as said:
+        assert_frame_equal(cl.spark.cohorts(sparkling(sail, rows), **options), expected, check_exact=True)
+    assert told(said) == told(should)
+    with pytest.raises(DataError, match="the joined table has nulls"):
+        cl.spark.cohorts(sparkling(sail, rows.drop_nulls("amount").drop_nulls("user_id")), joined="since")
+
+
 def test_errors_of_a_worker_are_those_of_the_local_run(session):
     """Without a trace of Java, or of the worker."""
     rows = ROWS.select("user_id", "timestamp", "amount")
@@ -337,13 +358,27 @@ def test_who_does_not_fit_the_joined_table_is_told_once(session):
     assert len(told(said)) == 3
 
 
+def test_users_may_join_after_the_rows_of_their_partition(sail):
+    """But not after the rows of all: the right edge must be known where the users are."""
+    months = [date(2026, month, 1) for month in range(1, 9)]
+    rows = pl.DataFrame({"user_id": range(8), "timestamp": months, "amount": 5})
+    joined = rows.select("user_id", joined=pl.col("timestamp").dt.offset_by("2mo"))
+    options = {"before_joined": "clip", "complete_only": False}
+    with pytest.warns(CohortlibWarning, match="2 of 8 users in joined have a date after the last period"):
+        expected = cl.termina.cohorts(rows, joined=joined, **options)
+    with pytest.warns(CohortlibWarning, match="2 of 8 users in joined have a date after the last period"):
+        table = cl.spark.cohorts(sparkling(sail, rows), joined=sparkling(sail, joined), partitions=40, **options)
+    assert_frame_equal(table, expected, check_exact=True)
+
+
 @each("sign", 1, -1)
 def test_sums_that_another_engine_would_wrap_are_refused(session, sign):
     """Each partition fits 64 bits, all of them do not."""
-    days = [date(2026, 1, 1)] * 8
-    amounts = [Decimal(sign * 7 * 10**12)] * 8
-    rows = pl.DataFrame({"user_id": range(8), "timestamp": days, "amount": amounts}).cast({"amount": pl.Decimal(20, 0)})
-    with pytest.raises(DataError, match=r"the sum of all, is beyond .*, the range of 64-bit integers with decimals=6"):
+    rows = pl.DataFrame({"user_id": range(40), "timestamp": date(2026, 1, 1), "amount": Decimal(sign * 4 * 10**11)})
+    rows = rows.cast({"amount": pl.Decimal(20, 0)})
+    with pytest.raises(
+        DataError, match=r"^column 'amount': an amount, or the sum of all, is beyond 9\.22e\+12, the range"
+    ):
         cl.spark.cohorts(sparkling(session, rows), partitions=8)
     table = cl.spark.cohorts(sparkling(session, rows), partitions=8, decimals=2)
     assert_frame_equal(table, cl.termina.cohorts(rows, decimals=2), check_exact=True)
@@ -398,6 +433,13 @@ def test_users_of_two_types_are_refused(sail):
     narrow = sparkling(sail, JOINED.with_columns(pl.col("user_id").cast(pl.Int16)))
     table = cl.spark.cohorts(sparkling(sail, ROWS), joined=narrow)
     assert_frame_equal(table, cl.termina.cohorts(ROWS, joined=JOINED), check_exact=True)
+
+
+def test_customers_of_one_rank_go_by_name(sail):
+    rows = pl.DataFrame({"user_id": range(20), "timestamp": date(2026, 1, 1), "amount": 5})
+    found = local(cl.spark.customer_cohorts(sparkling(sail, rows), top_n=4, partitions=7))
+    assert sorted(found["user_id"]) == cl.termina.customer_cohorts(rows, top_n=4)["user_id"].to_list()
+    assert sorted(found["user_id"]) == ["0", "1", "10", "11"]
 
 
 @pytest.mark.parametrize("rank_by", ["total", "revenue", pl.col("ltv").rank()], ids=str)
