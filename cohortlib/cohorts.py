@@ -96,11 +96,13 @@ class Question:
         if budget is None or room.packed <= budget:
             # What is wrong is better told of the whole table.
             with suppress(DataError, SchemaError):
+                meter = Meter(settings.progress, stream.rows or 0)
                 if by_batches:
                     with suppress(UnfitError):
-                        return cls._of_batches(stream, settings, packed=True)
+                        return cls._of_batches(stream, settings, meter, packed=True)
                 if by_batches and (budget is None or room.full <= budget):
-                    return cls._of_batches(stream, settings, packed=False)
+                    meter.anew()
+                    return cls._of_batches(stream, settings, meter, packed=False)
         if budget is not None and room.full > budget:
             folder = stack.enter_context(storage.scratch(Path(gettempdir())))
             return cls._spilled(source, stream, settings, budget, folder, named=whole, beyond=beyond)
@@ -125,7 +127,10 @@ class Question:
             rows = replace(rows, users=mine)
             users = [others, mine] if batch is not None else [mine]
         rows.dropped.tell("the table")
-        return cls._filed(settings, [rows], len(rows.users), batch, wide=rows.users.wide, users=users, beyond=beyond)
+        meter = Meter(settings.progress, len(rows.users))
+        return cls._filed(
+            settings, [rows], len(rows.users), batch, meter, wide=rows.users.wide, users=users, beyond=beyond
+        )
 
     @classmethod
     def _spilled(
@@ -179,7 +184,7 @@ class Question:
         )
 
     @classmethod
-    def _of_batches(cls, stream: sources.Stream, settings: Settings, *, packed: bool) -> "Question":
+    def _of_batches(cls, stream: sources.Stream, settings: Settings, meter: Meter, *, packed: bool) -> "Question":
         dropped = schema.Dropped()
 
         def batches() -> Iterator[Transactions]:
@@ -190,7 +195,7 @@ class Question:
                 yield rows
 
         wide = stream.schema[settings.user] == pl.String
-        question = cls._filed(settings, batches(), stream.rows or 0, None, wide=wide, packed=packed)
+        question = cls._filed(settings, batches(), stream.rows or 0, None, meter, wide=wide, packed=packed)
         dropped.tell("the table")
         return question
 
@@ -201,6 +206,7 @@ class Question:
         tables: Iterable[Transactions],
         rows: int,
         joined: Batch | None,
+        meter: Meter,
         *,
         wide: bool,
         packed: bool = False,
@@ -220,7 +226,6 @@ class Question:
                     yield Batch(table.users, table.cut, table.amounts)
 
         others = len(joined.users) if joined else 0
-        meter = Meter(settings.progress, rows)
         bits = bits_for(rows, others)
         filed: Iterable[Batch] = batches()
         form = None
