@@ -97,18 +97,42 @@ class Part:
 
     def between(self, low: int, high: int) -> "Part":
         """Take the users with a first word of the key from `low` to `high`, both inclusive; they stand in order."""
-        key = self.users[KEY].to_numpy()
-        begin = int(np.searchsorted(key, np.uint64(low), side="left"))
-        end = int(np.searchsorted(key, np.uint64(high), side="right"))
+        begin, end = between(self.users, low, high)
         until = np.append(np.int64(0), self.stretches.until())
         first, last = int(until[begin]), int(until[end])
         return Part.of(self.users[begin:end], self.rows[first:last])
+
+
+def between(users: pl.DataFrame, low: int, high: int) -> tuple[int, int]:
+    """Find the stretch of users with a first word of the key from `low` to `high`, both inclusive."""
+    key = users[KEY].to_numpy()
+    begin = int(np.searchsorted(key, np.uint64(low), side="left"))
+    return begin, int(np.searchsorted(key, np.uint64(high), side="right"))
 
 
 def keys(users: pl.DataFrame) -> tuple[Keys, Keys]:
     """Give the keys of users."""
     key = users[KEY].to_numpy()
     return key, users[KEY2].to_numpy() if KEY2 in users.columns else np.empty(0, np.uint64)
+
+
+def matched(key: Keys, key2: Keys, others: Keys, others2: Keys) -> tuple[Ints, Ints]:
+    """Find keys among others, both in order and each once: the places of those found, here and there."""
+    here = np.searchsorted(others, key)
+    there = np.minimum(here, max(others.size - 1, 0))
+    if not others.size:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    same = others[there] == key
+    if not key2.size:
+        return np.flatnonzero(same), there[same]
+    # Two users may share the first word; hardly ever do they.
+    sure = same & (others2[there] == key2)
+    for at in np.flatnonzero(same & ~sure).tolist():
+        until = int(np.searchsorted(others, key[at], side="right"))
+        again = np.flatnonzero(others2[here[at] : until] == key2[at])
+        if again.size:
+            there[at], sure[at] = here[at] + again[0], True
+    return np.flatnonzero(sure), there[sure]
 
 
 def _grouped(key: Keys, key2: Keys) -> tuple[NDArray[np.intp], Ints]:

@@ -10,13 +10,15 @@ tells what was asked for; it is replaced at once, so a folder is always whole, w
 import json
 import re
 import secrets as chance
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -24,12 +26,17 @@ from numpy.typing import NDArray
 
 from cohortlib import storage
 from cohortlib.errors import CohortlibError, SettingError, SourceError, listed
-from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
-from cohortlib.schema import Keys
+from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part, between, keys, matched
+from cohortlib.schema import Ints, Keys
 from cohortlib.sources import Source, first_line
+
+_Read = TypeVar("_Read")
 
 VERSION = 1
 MANIFEST = "cohortlib.json"
+GROUP = 1 << 15
+"""Rows of a row group: as many are read where a few are wanted."""
+
 _FORMAT = "cohortlib parts"
 _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows)\.parquet|sums-[0-9a-f]{8}\.parquet")
 
@@ -127,11 +134,18 @@ def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) ->
     for kind, frame in (("users", part.users), ("rows", part.rows)):
         file = folder / f"{name}.{kind}.parquet"
         with storage.telling(file):
-            frame.write_parquet(file, compression="uncompressed", statistics=False)
+            group = GROUP if kind == "rows" else None
+            frame.write_parquet(file, compression="uncompressed", statistics=False, row_group_size=group)
             if durable:
                 storage.to_disk(file)
     key = part.users[KEY].to_numpy()
     return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
+
+
+def _reaching(run: Sequence[Filed], low: int, high: int) -> list[Filed]:
+    """Take the parts of a run that have keys from `low` to `high`, both inclusive."""
+    begin = bisect_left(run, low, key=lambda part: part.high)
+    return list(takewhile(lambda part: part.low <= high, run[begin:]))
 
 
 def new_run() -> str:
@@ -251,7 +265,7 @@ class Prepared:
         return [(cut << shift, (cut + 1 << shift) - 1) for cut in sorted(there)]
 
     @cached_property
-    def _shelf(self) -> tuple[Lock, dict[tuple[str, tuple[str, ...]], Part]]:
+    def _shelf(self) -> tuple[Lock, dict[tuple[str, ...], Any]]:
         """Parts that reach over several cuts, which are read once."""
         return Lock(), {}
 
@@ -284,27 +298,76 @@ class Prepared:
         found = []
         several = len(self.manifest.runs) > 1
         for run in self.manifest.runs:
-            for part in run:
-                if part.low > high or part.high < low:
-                    continue
+            for part in _reaching(run, low, high):
                 within = low <= part.low and part.high <= high
                 # Without other runs nobody asks who is who.
                 wanted = tuple([KEY] + [KEY2] * self.manifest.text) if several or not within else ()
                 if within:
                     found.append(self._read(part, (*wanted, *users), rows))
                 else:
-                    found.append(self._shared(part, (*wanted, *users), rows).between(low, high))
+                    read = partial(self._read, part, (*wanted, *users), rows)
+                    found.append(self._once((part.name, *wanted, *users, "", *rows), read).between(low, high))
         return Part.merged(found)
 
-    def latest(self, low: int, high: int, *, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Read some columns of the users with keys in a cut, run by run, the latest first."""
+    def history(self, users: pl.DataFrame, low: int, high: int) -> Part:
+        """Read all rows of a few users, whose keys are in a cut, and of others hardly any."""
+        key, key2 = keys(users)
+        identity = [KEY, *[KEY2] * self.text]
+        found = []
+        for run in self.manifest.runs:
+            for part in _reaching(run, low, high):
+                within = low <= part.low and part.high <= high
+                wanted = (*identity, SIZE)
+                read = partial(self._users, part, wanted)
+                there = read() if within else self._once((part.name, *wanted), read)
+                _, places = matched(key, key2, *keys(there))
+                sizes = there[SIZE].to_numpy()
+                begins = (np.cumsum(sizes, dtype=np.int64) - sizes)[places]
+                mine = sizes[places]
+                if mine.size:
+                    found.append(Part.of(there[places], self._stretches(part, begins, mine)))
+        return Part.merged(found).laid_together()
+
+    def _stretches(self, part: Filed, begins: Ints, sizes: NDArray[np.uint32]) -> pl.DataFrame:
+        """Read some stretches of the rows of a part; each takes the row groups that it lies in."""
+        file = self.folder / f"{part.name}.rows.parquet"
+        rows = pl.scan_parquet(file, glob=False, hive_partitioning=False).select(DAY, UNITS)
+        try:
+            if begins.size * GROUP > part.rows:
+                whole = rows.collect()
+                shifts = begins - (np.cumsum(sizes, dtype=np.int64) - sizes)
+                return whole[np.repeat(shifts, sizes) + np.arange(sizes.sum(dtype=np.int64))]
+            pieces = zip(begins.tolist(), sizes.tolist(), strict=True)
+            return pl.concat(pl.collect_all([rows.slice(begin, size) for begin, size in pieces]))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._changed(file, error) from error
+
+    def latest(self, cuts: Sequence[tuple[int, int]], columns: Sequence[str]) -> list[list[pl.DataFrame]]:
+        """Read some columns of the users with keys in each of some cuts, run by run, the latest first."""
         wanted = [KEY, *[KEY2] * self.text, *columns]
+        found: list[list[pl.DataFrame]] = [[] for _ in cuts]
+        alone: list[tuple[list[pl.DataFrame], int, Filed]] = []
         for run in reversed(self.manifest.runs):
-            for part in run:
-                if part.low <= high and part.high >= low:
-                    users = self._users(part, wanted)
-                    within = low <= part.low and part.high <= high
-                    yield users if within else users.filter(pl.col(KEY).is_between(low, high))
+            for (low, high), frames in zip(cuts, found, strict=True):
+                for part in _reaching(run, low, high):
+                    if low <= part.low and part.high <= high:
+                        alone.append((frames, len(frames), part))
+                        frames.append(pl.DataFrame())
+                    else:
+                        users = self._once((part.name, *wanted), partial(self._users, part, wanted))
+                        begin, end = between(users, low, high)
+                        frames.append(users[begin:end])
+        # Many files at a time: to open one takes longer than to read it.
+        files = [self.folder / f"{part.name}.users.parquet" for *_, part in alone]
+        try:
+            scans = [pl.scan_parquet(file, glob=False, hive_partitioning=False).select(*wanted) for file in files]
+            for (frames, place, _), users in zip(alone, pl.collect_all(scans), strict=True):
+                frames[place] = users
+        except (pl.exceptions.PolarsError, OSError) as error:
+            for *_, part in alone:
+                self._users(part, wanted)  # one of them will say which
+            raise self._changed(self.folder, error) from error
+        return found
 
     def _users(self, part: Filed, columns: Sequence[str]) -> pl.DataFrame:
         file = self.folder / f"{part.name}.users.parquet"
@@ -313,13 +376,14 @@ class Prepared:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._changed(file, error) from error
 
-    def _shared(self, part: Filed, users: Sequence[str], rows: Sequence[str]) -> Part:
+    def _once(self, place: tuple[str, ...], read: Callable[[], _Read]) -> _Read:
+        """Read what reaches over several cuts once."""
         lock, shelf = self._shelf
         with lock:
-            place = (part.name, (*users, *rows))
             if place not in shelf:
-                shelf[place] = self._read(part, users, rows)
-            return shelf[place]
+                shelf[place] = read()
+            found: _Read = shelf[place]
+            return found
 
     def _read(self, part: Filed, users: Sequence[str], rows: Sequence[str]) -> Part:
         wanted = {"users": dict.fromkeys([*users, SIZE]), "rows": dict.fromkeys([DAY, UNITS, *rows])}

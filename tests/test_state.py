@@ -119,13 +119,13 @@ def test_what_rows_change(state, tmp_path, refunds, new):
 def test_only_late_users_are_worked_out_anew(state, monkeypatch):
     """Of the others no row is read again."""
     loaded = []
-    load = of_states.Prepared.load
+    history = of_states.Prepared.history
 
-    def noticed(self, cut, **more):
-        loaded.append(cut)
-        return load(self, cut, **more)
+    def noticed(self, users, low, high):
+        loaded.append(low)
+        return history(self, users, low, high)
 
-    monkeypatch.setattr(of_states.Prepared, "load", noticed)
+    monkeypatch.setattr(of_states.Prepared, "history", noticed)
     monkeypatch.setattr(of_states, "_SHARE", 0)  # nor are the runs brought together
     state.update(rows(("ann", date(2026, 4, 9), 20), ("bob", date(2026, 7, 1), 3), ("dan", date(2020, 1, 1), 7)))
     assert not loaded

@@ -16,10 +16,10 @@ from cohortlib.activity import Histogram
 from cohortlib.errors import DataError, SchemaError, SourceError
 from cohortlib.netting import People
 from cohortlib.partitions import Meter, Progress, on_threads
-from cohortlib.parts import DAY, SIZE, UNITS, Part, keys
+from cohortlib.parts import DAY, UNITS, Part, keys, matched
 from cohortlib.periods import Freq
 from cohortlib.preparing import is_ours, write_all
-from cohortlib.schema import Ints, Keys, Nulls
+from cohortlib.schema import Ints, Nulls
 from cohortlib.settings import Refunds, Settings
 from cohortlib.sources import Source
 from cohortlib.spilling import Plan, Told, gathered, rows_of
@@ -30,6 +30,7 @@ _COHORT, _LAST, _NET = "cohort", "last_period", "last_net"
 _STANDING = [_COHORT, _LAST, _NET]
 _NEVER = -(2**31)
 _RUNS = 32  # that an update leaves; each is looked through by the next
+_CUTS = 16  # that are looked through at a time
 _SHARE = 4  # of the rows, that may stand in other runs than the first
 
 
@@ -362,12 +363,14 @@ class State:
         store = Prepared(self.folder, manifest)
         name = new_run()
 
-        def merge(cut: int) -> Filed:
+        def merge(cut: int) -> Filed | None:
             part = store.load(cut, users=[*store.names, *_STANDING]).laid_together()
+            if not part.users.height:  # within a part that reaches over several cuts
+                return None
             return write_part(self.folder, f"{name}-{cut:04}", part, durable=True)
 
         try:
-            run = tuple(on_threads(settings.workers, merge, range(store.count)))
+            run = tuple(part for part in on_threads(settings.workers, merge, range(store.count)) if part is not None)
             storage.commit(self.folder, MANIFEST, replace(manifest, runs=(run,) if run else ()).text_of())
         finally:
             sweep(self.folder, self._manifest())
@@ -437,18 +440,21 @@ class _Update:
         tops = key >> np.uint64(shift) if shift < 64 else np.zeros(key.size, np.uint64)
         first = np.flatnonzero(np.append(True, tops[1:] != tops[:-1]))
         stretches = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
-        pieces = on_threads(self.workers, lambda cut: self._within(part.between(*cut), cut), stretches)
+        pieces = []
+        for begin in range(0, len(stretches), _CUTS):
+            cuts = stretches[begin : begin + _CUTS]
+            known = list(zip(cuts, self.store.latest(cuts, _STANDING), strict=True))
+            pieces += on_threads(self.workers, lambda each: self._within(part.between(*each[0]), *each), known)
         return Standing(*(np.concatenate(columns) for columns in zip(*pieces, strict=True)))
 
-    def _within(self, part: Part, cut: tuple[int, int]) -> Standing:
+    def _within(self, part: Part, cut: tuple[int, int], known: list[pl.DataFrame]) -> Standing:
         """Bring the users of one cut up to date."""
         standing = Standing.none(part.users.height)
         key, key2 = keys(part.users)
         left = np.arange(key.size)
-        for users in self.store.latest(*cut, columns=_STANDING):
-            places, found = _matched(key[left], key2[left] if key2.size else key2, *keys(users))
-            known = Standing.read(users[found], self.gained.origin)
-            standing.put(left[places], known)
+        for users in known:
+            places, found = matched(key[left], key2[left] if key2.size else key2, *keys(users))
+            standing.put(left[places], Standing.read(users[found], self.gained.origin))
             left = np.delete(left, places)
         late = np.flatnonzero(self.gained.advance(part, standing))
         if late.size:
@@ -457,32 +463,9 @@ class _Update:
 
     def _anew(self, part: Part, cut: tuple[int, int]) -> Standing:
         """Work users out from all of their rows."""
-        store = self.store
-        history = store.load(store.cuts.index(cut), users=store.names)
-        _, places = _matched(*keys(part.users), *keys(history.users))
-        before = history.only(np.sort(places))
+        before = self.store.history(part.users, *cut)
         self.lost.advance(before, Standing.none(before.users.height))
-        users = part.users.select(*store.names, SIZE)
-        after = Part.merged([replace(before, users=before.users.select(*users.columns)), replace(part, users=users)])
+        after = Part.merged([before, replace(part, users=part.users.select(*before.users.columns))])
         standing = Standing.none(after.users.height)
         self.gained.advance(after, standing)
         return standing
-
-
-def _matched(key: Keys, key2: Keys, others: Keys, others2: Keys) -> tuple[Ints, Ints]:
-    """Find keys among others, both in order and each once: the places of those found, here and there."""
-    here = np.searchsorted(others, key)
-    there = np.minimum(here, max(others.size - 1, 0))
-    if not others.size:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    same = others[there] == key
-    if not key2.size:
-        return np.flatnonzero(same), there[same]
-    # Two users may share the first word; hardly ever do they.
-    sure = same & (others2[there] == key2)
-    for at in np.flatnonzero(same & ~sure).tolist():
-        until = int(np.searchsorted(others, key[at], side="right"))
-        again = np.flatnonzero(others2[here[at] : until] == key2[at])
-        if again.size:
-            there[at], sure[at] = here[at] + again[0], True
-    return np.flatnonzero(sure), there[sure]
