@@ -19,7 +19,7 @@ from cohortlib.partitions import Meter, shared_out
 from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
 from cohortlib.periods import Calendar
 from cohortlib.records import Form, Records
-from cohortlib.schema import SECRET, Cut, Ints, Keys, Users
+from cohortlib.schema import SECRET, Cut, Ints, Keys, Users, frozen
 from cohortlib.settings import BeforeJoined, Settings
 
 _Result = TypeVar("_Result")
@@ -404,7 +404,7 @@ class PartsNetting(Netting):
         part, given, kept = loaded
         tally = self.tally()
         stretches = part.stretches
-        days, units = (np.ascontiguousarray(part.rows[name].to_numpy()) for name in (DAY, UNITS))
+        days, units = (frozen(part.rows[name].to_numpy()) for name in (DAY, UNITS))
         # A piece ends before the user with whom it would have too many rows, or too many users.
         weight = np.maximum(np.diff(stretches.until(), prepend=0), 1)
         until = np.cumsum(weight)
@@ -415,7 +415,7 @@ class PartsNetting(Netting):
         bench = Bench(most, self.settings, self.grid, sums)
         for user, end in pairwise(cuts.tolist()):
             count = kernels.side_by_side(
-                user, end, stretches.ends, stretches.starts, stretches.sizes, given, kept, days, units,
+                user, end, stretches.ends, stretches.starts, stretches.sizes, frozen(given), frozen(kept), days, units,
                 self._table, np.int64(self._origin), self.grid.span, self.grid.span - 1, bench.above, bench.short,
                 bench.row, bench.given, bench.ends, bench.periods, bench.units, bench.totals, bench.words,
             )  # fmt: skip

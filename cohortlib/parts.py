@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cohortlib import kernels
 from cohortlib.records import Records
-from cohortlib.schema import Ints, Keys
+from cohortlib.schema import Ints, Keys, frozen
 
 KEY, KEY2, SIZE, USER, DAY, UNITS = "key", "key2", "rows", "user", "local_day", "units"
 """The columns of a part: of users the key, its second word where they are text, the number of their rows, and where it
@@ -29,6 +29,11 @@ class Stretches:
     ends: Ints
     starts: Ints
     sizes: NDArray[np.uint32]
+
+    def __post_init__(self) -> None:
+        # Some come from polars, read-only; kernels are compiled apart for either kind.
+        for name in ("ends", "starts", "sizes"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @classmethod
     def one_each(cls, sizes: NDArray[np.uint32]) -> "Stretches":
@@ -53,7 +58,7 @@ class Part:
     @classmethod
     def of(cls, users: pl.DataFrame, rows: pl.DataFrame) -> "Part":
         """Take users whose rows stand in their order."""
-        return cls(users, rows, Stretches.one_each(np.ascontiguousarray(users[SIZE].to_numpy())))
+        return cls(users, rows, Stretches.one_each(users[SIZE].to_numpy()))
 
     @classmethod
     def merged(cls, parts: Sequence["Part"]) -> "Part":

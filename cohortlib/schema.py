@@ -38,8 +38,8 @@ class _Numbers:
 
     def __call__(self, first: int, count: int) -> NDArray[Any]:
         if self._whole is None:
-            return _frozen(self._column.slice(first, count).to_numpy())
-        return _frozen(self._whole[first : first + count])
+            return frozen(self._column.slice(first, count).to_numpy())
+        return frozen(self._whole[first : first + count])
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class _Region:
 
 def _memory(address: int, size: int, dtype: str, owner: object) -> NDArray[Any]:
     if not size:
-        return _frozen(np.empty(0, dtype))
+        return frozen(np.empty(0, dtype))
     face = {"data": (address, True), "shape": (size,), "typestr": dtype, "version": 3}
     return np.asarray(_Region(face, owner))
 
@@ -180,7 +180,7 @@ def string_views(column: pl.Series, *, nulls: bool = True) -> list[tuple[Keys, N
         if gone is not None:
             words = words.copy()
             words.reshape(-1, 2)[gone[at : at + len(chunk)]] = 0
-            words = _frozen(words)
+            words = frozen(words)
         at += len(chunk)
         pieces.append((words, _memory(low, high - low, "|u1", chunk), bases))
     return pieces
@@ -218,7 +218,7 @@ def _spread(column: pl.Series) -> str:
     return f"column {column.name!r} runs from {low} to {high}"
 
 
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
     """Mark an array as read-only: numba compiles a kernel apart for each kind, and polars lends the former."""
     array = array.view()
     array.flags.writeable = False

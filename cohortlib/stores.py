@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from cohortlib import storage
 from cohortlib.errors import CohortlibError, SettingError, SourceError, listed
 from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part, between, keys, matched
-from cohortlib.schema import Ints, Keys
+from cohortlib.schema import Keys
 from cohortlib.sources import Source, first_line
 
 _Read = TypeVar("_Read")
@@ -142,6 +142,10 @@ def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) ->
     return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
 
 
+def _scan(file: Path) -> pl.LazyFrame:
+    return pl.scan_parquet(file, glob=False, hive_partitioning=False)
+
+
 def _reaching(run: Sequence[Filed], low: int, high: int) -> list[Filed]:
     """Take the parts of a run that have keys from `low` to `high`, both inclusive."""
     begin = bisect_left(run, low, key=lambda part: part.high)
@@ -151,6 +155,14 @@ def _reaching(run: Sequence[Filed], low: int, high: int) -> list[Filed]:
 def new_run() -> str:
     """Give a run a name that no other has."""
     return chance.token_hex(4)
+
+
+class Seen(NamedTuple):
+    """Users of a part who are looked at; so many rows of its file come `before` theirs."""
+
+    part: Filed
+    users: pl.DataFrame
+    before: int
 
 
 @dataclass(frozen=True)
@@ -309,65 +321,58 @@ class Prepared:
                     found.append(self._once((part.name, *wanted, *users, "", *rows), read).between(low, high))
         return Part.merged(found)
 
-    def history(self, users: pl.DataFrame, low: int, high: int) -> Part:
-        """Read all rows of a few users, whose keys are in a cut, and of others hardly any."""
-        key, key2 = keys(users)
-        identity = [KEY, *[KEY2] * self.text]
-        found = []
-        for run in self.manifest.runs:
-            for part in _reaching(run, low, high):
-                within = low <= part.low and part.high <= high
-                wanted = (*identity, SIZE)
-                read = partial(self._users, part, wanted)
-                there = read() if within else self._once((part.name, *wanted), read)
-                _, places = matched(key, key2, *keys(there))
-                sizes = there[SIZE].to_numpy()
-                begins = (np.cumsum(sizes, dtype=np.int64) - sizes)[places]
-                mine = sizes[places]
-                if mine.size:
-                    found.append(Part.of(there[places], self._stretches(part, begins, mine)))
-        return Part.merged(found).laid_together()
-
-    def _stretches(self, part: Filed, begins: Ints, sizes: NDArray[np.uint32]) -> pl.DataFrame:
-        """Read some stretches of the rows of a part; each takes the row groups that it lies in."""
-        file = self.folder / f"{part.name}.rows.parquet"
-        rows = pl.scan_parquet(file, glob=False, hive_partitioning=False).select(DAY, UNITS)
-        try:
-            if begins.size * GROUP > part.rows:
-                whole = rows.collect()
-                shifts = begins - (np.cumsum(sizes, dtype=np.int64) - sizes)
-                return whole[np.repeat(shifts, sizes) + np.arange(sizes.sum(dtype=np.int64))]
-            pieces = zip(begins.tolist(), sizes.tolist(), strict=True)
-            return pl.concat(pl.collect_all([rows.slice(begin, size) for begin, size in pieces]))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._changed(file, error) from error
-
-    def latest(self, cuts: Sequence[tuple[int, int]], columns: Sequence[str]) -> list[list[pl.DataFrame]]:
+    def latest(self, cuts: Sequence[tuple[int, int]], columns: Sequence[str]) -> list[list["Seen"]]:
         """Read some columns of the users with keys in each of some cuts, run by run, the latest first."""
-        wanted = [KEY, *[KEY2] * self.text, *columns]
-        found: list[list[pl.DataFrame]] = [[] for _ in cuts]
-        alone: list[tuple[list[pl.DataFrame], int, Filed]] = []
+        wanted = [KEY, *[KEY2] * self.text, *columns, SIZE]
+        found: list[list[Seen]] = [[] for _ in cuts]
+        alone: list[tuple[list[Seen], int]] = []
         for run in reversed(self.manifest.runs):
-            for (low, high), frames in zip(cuts, found, strict=True):
+            for (low, high), seen in zip(cuts, found, strict=True):
                 for part in _reaching(run, low, high):
                     if low <= part.low and part.high <= high:
-                        alone.append((frames, len(frames), part))
-                        frames.append(pl.DataFrame())
+                        alone.append((seen, len(seen)))
+                        seen.append(Seen(part, pl.DataFrame(), 0))
                     else:
                         users = self._once((part.name, *wanted), partial(self._users, part, wanted))
                         begin, end = between(users, low, high)
-                        frames.append(users[begin:end])
-        # Many files at a time: to open one takes longer than to read it.
-        files = [self.folder / f"{part.name}.users.parquet" for *_, part in alone]
-        try:
-            scans = [pl.scan_parquet(file, glob=False, hive_partitioning=False).select(*wanted) for file in files]
-            for (frames, place, _), users in zip(alone, pl.collect_all(scans), strict=True):
-                frames[place] = users
-        except (pl.exceptions.PolarsError, OSError) as error:
-            for *_, part in alone:
-                self._users(part, wanted)  # one of them will say which
-            raise self._changed(self.folder, error) from error
+                        seen.append(Seen(part, users[begin:end], int(users[SIZE][:begin].sum())))
+        files = [self.folder / f"{seen[place].part.name}.users.parquet" for seen, place in alone]
+        frames = self._collected([_scan(file).select(*wanted) for file in files], files)
+        for (seen, place), users in zip(alone, frames, strict=True):
+            seen[place] = seen[place]._replace(users=users)
         return found
+
+    def history(self, users: pl.DataFrame, seen: Sequence["Seen"]) -> Part:
+        """Read all rows of a few users, and of others hardly any: each stretch takes the row groups it lies in."""
+        key, key2 = keys(users)
+        people: list[pl.DataFrame] = []
+        rows: list[list[pl.LazyFrame]] = []
+        files: list[Path] = []
+        for part, there, before in seen:
+            _, places = matched(key, key2, *keys(there))
+            if places.size:
+                file = self.folder / f"{part.name}.rows.parquet"
+                sizes = there[SIZE].to_numpy()
+                begins = (before + np.cumsum(sizes, dtype=np.int64) - sizes)[places].tolist()
+                scan = _scan(file).select(DAY, UNITS)
+                people.append(there[places].select(*users.columns))
+                rows.append([scan.slice(*stretch) for stretch in zip(begins, sizes[places].tolist(), strict=True)])
+                files += [file] * places.size
+        pieces = iter(self._collected([stretch for some in rows for stretch in some], files))
+        parts = [Part.of(mine, pl.concat(islice(pieces, len(some)))) for mine, some in zip(people, rows, strict=True)]
+        return Part.merged(parts).laid_together()
+
+    def _collected(self, scans: list[pl.LazyFrame], files: list[Path]) -> list[pl.DataFrame]:
+        """Read many files at a time: to open one takes longer than to read it."""
+        try:
+            return pl.collect_all(scans)
+        except (pl.exceptions.PolarsError, OSError):
+            for scan, file in zip(scans, files, strict=True):
+                try:
+                    scan.collect()
+                except (pl.exceptions.PolarsError, OSError) as error:
+                    raise self._changed(file, error) from error
+            raise
 
     def _users(self, part: Filed, columns: Sequence[str]) -> pl.DataFrame:
         file = self.folder / f"{part.name}.users.parquet"

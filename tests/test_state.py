@@ -121,9 +121,9 @@ def test_only_late_users_are_worked_out_anew(state, monkeypatch):
     loaded = []
     history = of_states.Prepared.history
 
-    def noticed(self, users, low, high):
-        loaded.append(low)
-        return history(self, users, low, high)
+    def noticed(self, users, seen):
+        loaded.append(users.height)
+        return history(self, users, seen)
 
     monkeypatch.setattr(of_states.Prepared, "history", noticed)
     monkeypatch.setattr(of_states, "_SHARE", 0)  # nor are the runs brought together

@@ -16,14 +16,14 @@ from cohortlib.activity import Histogram
 from cohortlib.errors import DataError, SchemaError, SourceError
 from cohortlib.netting import People
 from cohortlib.partitions import Meter, Progress, on_threads
-from cohortlib.parts import DAY, UNITS, Part, keys, matched
+from cohortlib.parts import DAY, SIZE, UNITS, Part, between, keys, matched
 from cohortlib.periods import Freq
 from cohortlib.preparing import is_ours, write_all
-from cohortlib.schema import Ints, Nulls
+from cohortlib.schema import Ints, Nulls, frozen
 from cohortlib.settings import Refunds, Settings
 from cohortlib.sources import Source
 from cohortlib.spilling import Plan, Told, gathered, rows_of
-from cohortlib.stores import MANIFEST, Filed, Manifest, Prepared, new_run, opened, sweep, write_part
+from cohortlib.stores import MANIFEST, Filed, Manifest, Prepared, Seen, new_run, opened, sweep, write_part
 from cohortlib.termina.adding import TABLE, Conventions, Sums, as_table
 
 _COHORT, _LAST, _NET = "cohort", "last_period", "last_net"
@@ -56,7 +56,7 @@ class Standing(NamedTuple):
 
         return cls(counted(_COHORT), counted(_LAST), users[_NET].to_numpy(writable=True))
 
-    def put(self, places: Ints, others: "Standing") -> None:
+    def put(self, places: Ints | slice, others: "Standing") -> None:
         """Write how some users stand."""
         self.cohort[places], self.last[places] = others.cohort, others.last
         self.amount[places] = others.amount
@@ -93,7 +93,7 @@ class _Adding:
         stretches = part.stretches
         kernels.advance(
             stretches.ends, stretches.starts, stretches.sizes,
-            *(np.ascontiguousarray(part.rows[name].to_numpy()) for name in (DAY, UNITS)),
+            *(frozen(part.rows[name].to_numpy()) for name in (DAY, UNITS)),
             self._table, np.int64(self.first_day), self._above, self._signed,
             np.zeros(self.span, np.int64), np.zeros(self.span // 64 + 1, np.uint64),
             *standing, late, *sums.added_to,
@@ -440,32 +440,37 @@ class _Update:
         tops = key >> np.uint64(shift) if shift < 64 else np.zeros(key.size, np.uint64)
         first = np.flatnonzero(np.append(True, tops[1:] != tops[:-1]))
         stretches = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
-        pieces = []
+        standing = Standing.none(key.size)
         for begin in range(0, len(stretches), _CUTS):
             cuts = stretches[begin : begin + _CUTS]
-            known = list(zip(cuts, self.store.latest(cuts, _STANDING), strict=True))
-            pieces += on_threads(self.workers, lambda each: self._within(part.between(*each[0]), *each), known)
-        return Standing(*(np.concatenate(columns) for columns in zip(*pieces, strict=True)))
+            seen = self.store.latest(cuts, _STANDING)
+            places = [slice(*between(part.users, *cut)) for cut in cuts]
+            work = list(zip([part.between(*cut) for cut in cuts], seen, strict=True))
+            done = on_threads(self.workers, lambda each: self._within(*each), work)
+            late = np.concatenate([place.start + late for place, (_, late) in zip(places, done, strict=True)])
+            for place, (stood, _) in zip(places, done, strict=True):
+                standing.put(place, stood)
+            if late.size:
+                standing.put(late, self._anew(part.only(late), [one for some in seen for one in some]))
+        return standing
 
-    def _within(self, part: Part, cut: tuple[int, int], known: list[pl.DataFrame]) -> Standing:
-        """Bring the users of one cut up to date."""
+    def _within(self, part: Part, seen: list[Seen]) -> tuple[Standing, Ints]:
+        """Bring the users of one cut up to date, but for those who are late; give the places of these."""
         standing = Standing.none(part.users.height)
         key, key2 = keys(part.users)
         left = np.arange(key.size)
-        for users in known:
+        for _, users, _ in seen:
             places, found = matched(key[left], key2[left] if key2.size else key2, *keys(users))
             standing.put(left[places], Standing.read(users[found], self.gained.origin))
             left = np.delete(left, places)
-        late = np.flatnonzero(self.gained.advance(part, standing))
-        if late.size:
-            standing.put(late, self._anew(part.only(late), cut))
-        return standing
+        return standing, np.flatnonzero(self.gained.advance(part, standing))
 
-    def _anew(self, part: Part, cut: tuple[int, int]) -> Standing:
+    def _anew(self, part: Part, seen: list[Seen]) -> Standing:
         """Work users out from all of their rows."""
-        before = self.store.history(part.users, *cut)
+        users = part.users.select(*self.store.names[:-1], SIZE)
+        before = self.store.history(users, seen)
         self.lost.advance(before, Standing.none(before.users.height))
-        after = Part.merged([before, replace(part, users=part.users.select(*before.users.columns))])
+        after = Part.merged([before, replace(part, users=users)])
         standing = Standing.none(after.users.height)
         self.gained.advance(after, standing)
         return standing
