@@ -777,8 +777,8 @@ def advance(
         Of each user, before and after: the period of the cohort and of the last row, both −1 where there is none, and
         the net of that last period.
     late
-        Written: whether the rows change what came before the last period, or the cohort itself. These users are left
-        as they are: whoever has all of their rows begins anew with them, and is never late.
+        Written: whether any of the rows came before the last period. These users are left as they are: whoever has all
+        of their rows begins anew with them, and is never late.
     offsets, size, cells, firsts
         As for `histogram`; every cohort has cells.
     """
@@ -802,7 +802,7 @@ def advance(
                 lowest = bits & (_U0 - bits)
                 bits ^= lowest
                 t = np.int32((w << _U6) + _U(_BIT[(lowest * _DE_BRUIJN) >> _U58]))
-                if t < last[u] or (t == last[u] and t == cohort[u] and amount[u] + sums[_U(t)] <= 0):
+                if t < last[u]:
                     late[u] = True
         for w in range(first, final + _U1):
             bits = words[w]
@@ -821,7 +821,15 @@ def advance(
                     cohort[u] = t
                     size[_U(t)] += 1
                     before = np.int64(0)
-                if cohort[u] >= 0:
+                if cohort[u] == t and after <= 0:
+                    # The first payments are taken back, and nothing came later: there is no cohort any more.
+                    at = _U2 * _U(offsets[_U(t)])
+                    cells[at] -= 1
+                    cells[at + _U1] -= before
+                    firsts[_U(t)] -= before
+                    size[_U(t)] -= 1
+                    cohort[u] = np.int32(-1)
+                elif cohort[u] >= 0:
                     at = _U2 * _U(offsets[_U(cohort[u])] + np.int64(t - cohort[u]))
                     counted = (after if after > 0 or signed else np.int64(0)) - (
                         before if before > 0 or signed else np.int64(0)
