@@ -600,7 +600,8 @@ def side_by_side(
     days, money
         Of each row.
     table, origin, span, last, above, short, row, given, ends, periods, units, sums, words
-        As for `bring_together`; ``table[day - origin]`` is there for every day. `row` is the number of the user.
+        As for `bring_together`; ``table[day - origin]`` is there for the days of all rows that count. `row` is the
+        number of the user.
 
     Returns
     -------
@@ -615,9 +616,11 @@ def side_by_side(
         for s in range(_U(stretches[u - _U1]) if u > _U0 else _U0, _U(stretches[u])):
             first = _U(starts[s])
             for i in range(first, first + _U(sizes[s])):
+                if kept.size > 0 and not kept[i]:  # nor is its day in the table
+                    continue
                 t = table[_U(np.int64(days[i]) - origin)]
                 x = money[i]
-                if t > last or x <= above or (kept.size > 0 and not kept[i]):
+                if t > last or x <= above:
                     continue
                 if short:
                     sums[count * _U(span) + _U(t)] += x

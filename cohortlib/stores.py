@@ -358,7 +358,11 @@ class Prepared:
                 people.append(there[places].select(*users.columns))
                 rows.append([scan.slice(*stretch) for stretch in zip(begins, sizes[places].tolist(), strict=True)])
                 files += [file] * places.size
-        pieces = iter(self._collected([stretch for some in rows for stretch in some], files))
+        found = self._collected([stretch for some in rows for stretch in some], files)
+        for moved, file in zip(found, files, strict=True):
+            if not self._in_time(moved):
+                raise unsound(file)
+        pieces = iter(found)
         parts = [Part.of(mine, pl.concat(islice(pieces, len(some)))) for mine, some in zip(people, rows, strict=True)]
         return Part.merged(parts).laid_together()
 
@@ -411,7 +415,6 @@ class Prepared:
 
     def _check(self, part: Filed, users: pl.DataFrame, rows: pl.DataFrame) -> None:
         """Refuse what the kernels could not work on without looking beyond their arrays."""
-        days = rows[DAY]
         types = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
         there = users.schema | rows.schema
         sound = (
@@ -419,14 +422,16 @@ class Prepared:
             and not any(frame[name].null_count() for frame in (users, rows) for name in frame.columns if name in types)
             and users.height == part.users
             and rows.height == part.rows == users[SIZE].cast(pl.Int64).sum()
-            and (rows.is_empty() or (self.manifest.first_day <= days.min() and days.max() <= self.manifest.final_day))  # type: ignore[operator]
+            and self._in_time(rows)
             and (KEY not in there or bool((users[KEY].diff().is_null() | (users[KEY] >= users[KEY].shift(1))).all()))
         )
         if not sound:
-            raise SourceError(
-                f"{str(self.folder / part.name)!r} is not what {MANIFEST} says of it; expected {part.users:,} "
-                f"users and {part.rows:,} rows. Hint: prepare the transactions anew"
-            )
+            raise unsound(self.folder / part.name)
+
+    def _in_time(self, rows: pl.DataFrame) -> bool:
+        """Tell whether all days are those that the manifest tells of."""
+        days = rows[DAY].to_numpy()
+        return not days.size or bool(self.manifest.first_day <= days.min() and days.max() <= self.manifest.final_day)
 
     def kept(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
         """Tell which rows count; empty where all do."""
@@ -445,9 +450,15 @@ class Prepared:
         if self.only is None or not told.rows:
             return told.first_day, told.final_day, told.last_day
         files = [self.folder / f"{part.name}.rows.parquet" for run in told.runs for part in run]
-        days = pl.scan_parquet(files, glob=False, hive_partitioning=False).filter(self.only)
-        first, last = days.select(first=pl.col(DAY).min(), last=pl.col(DAY).max()).collect().row(0)
+        days = [_scan(file).filter(self.only).select(first=pl.col(DAY).min(), last=pl.col(DAY).max()) for file in files]
+        found = pl.concat(self._collected(days, files))
+        first, last = found.select(pl.col("first").min(), pl.col("last").max()).row(0)
         return (told.first_day, told.final_day, None) if first is None else (first, last, last)
+
+
+def unsound(file: Path) -> SourceError:
+    """Give the error for a file that the kernels could not work on without looking beyond their arrays."""
+    return SourceError(f"{str(file)!r} is not what {MANIFEST} says of it. Hint: prepare the transactions anew")
 
 
 def in_decimals(units: pl.Expr, decimals: int) -> pl.Expr:
@@ -458,9 +469,13 @@ def in_decimals(units: pl.Expr, decimals: int) -> pl.Expr:
 
 def opened(source: Source) -> Source:
     """Open the folder that a path names, if it has a manifest; else give the source as it is."""
-    if isinstance(source, str | Path) and (Path(source) / MANIFEST).is_file():
-        return Prepared.open(source)
-    return source
+    if not isinstance(source, str | Path):
+        return source
+    try:
+        prepared = (Path(source) / MANIFEST).is_file()
+    except OSError:  # no name that a folder could have
+        return source
+    return Prepared.open(source) if prepared else source
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:

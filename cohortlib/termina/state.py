@@ -23,7 +23,7 @@ from cohortlib.schema import Ints, Nulls, frozen
 from cohortlib.settings import Refunds, Settings
 from cohortlib.sources import Source
 from cohortlib.spilling import Plan, Told, gathered, rows_of
-from cohortlib.stores import MANIFEST, Filed, Manifest, Prepared, Seen, new_run, opened, sweep, write_part
+from cohortlib.stores import MANIFEST, Filed, Manifest, Prepared, Seen, new_run, opened, sweep, unsound, write_part
 from cohortlib.termina.adding import TABLE, Conventions, Sums, as_table
 
 _COHORT, _LAST, _NET = "cohort", "last_period", "last_net"
@@ -459,9 +459,12 @@ class _Update:
         standing = Standing.none(part.users.height)
         key, key2 = keys(part.users)
         left = np.arange(key.size)
-        for _, users, _ in seen:
+        for part_of, users, _ in seen:
             places, found = matched(key[left], key2[left] if key2.size else key2, *keys(users))
-            standing.put(left[places], Standing.read(users[found], self.gained.origin))
+            known = Standing.read(users[found], self.gained.origin)
+            if any(((at < -1) | (at >= self.gained.span)).any() for at in (known.cohort, known.last)):
+                raise unsound(self.store.folder / part_of.name)
+            standing.put(left[places], known)
             left = np.delete(left, places)
         return standing, np.flatnonzero(self.gained.advance(part, standing))
 
