@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from cohortlib import storage
 from cohortlib.errors import CohortlibError, SettingError, SourceError, listed
-from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part, between, keys, matched
+from cohortlib.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part, Stretches, between, keys, matched
 from cohortlib.schema import Keys
 from cohortlib.sources import Source, first_line
 
@@ -37,6 +37,7 @@ MANIFEST = "cohortlib.json"
 GROUP = 1 << 15
 """Rows of a row group: as many are read where a few are wanted."""
 
+_FEW = 4  # stretches that are read one by one
 _FORMAT = "cohortlib parts"
 _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows)\.parquet|sums-[0-9a-f]{8}\.parquet")
 
@@ -346,24 +347,32 @@ class Prepared:
         """Read all rows of a few users, and of others hardly any: each stretch takes the row groups it lies in."""
         key, key2 = keys(users)
         people: list[pl.DataFrame] = []
-        rows: list[list[pl.LazyFrame]] = []
+        stretches: list[Stretches] = []
+        scans: list[list[pl.LazyFrame]] = []
         files: list[Path] = []
         for part, there, before in seen:
             _, places = matched(key, key2, *keys(there))
-            if places.size:
-                file = self.folder / f"{part.name}.rows.parquet"
-                sizes = there[SIZE].to_numpy()
-                begins = (before + np.cumsum(sizes, dtype=np.int64) - sizes)[places].tolist()
-                scan = _scan(file).select(DAY, UNITS)
-                people.append(there[places].select(*users.columns))
-                rows.append([scan.slice(*stretch) for stretch in zip(begins, sizes[places].tolist(), strict=True)])
-                files += [file] * places.size
-        found = self._collected([stretch for some in rows for stretch in some], files)
+            if not places.size:
+                continue
+            sizes = there[SIZE].to_numpy()
+            begins = (before + np.cumsum(sizes, dtype=np.int64) - sizes)[places]
+            mine = Stretches(np.arange(1, places.size + 1), begins, sizes[places])
+            scan = _scan(self.folder / f"{part.name}.rows.parquet").select(DAY, UNITS)
+            # To read a part takes about as long as to find some stretches in it.
+            few = places.size <= _FEW
+            people.append(there[places].select(*users.columns))
+            stretches.append(Stretches.one_each(mine.sizes) if few else mine)
+            scans.append([scan.slice(*one) for one in zip(begins, mine.sizes, strict=True)] if few else [scan])
+            files += [self.folder / f"{part.name}.rows.parquet"] * len(scans[-1])
+        found = self._collected([scan for some in scans for scan in some], files)
         for moved, file in zip(found, files, strict=True):
             if not self._in_time(moved):
                 raise unsound(file)
         pieces = iter(found)
-        parts = [Part.of(mine, pl.concat(islice(pieces, len(some)))) for mine, some in zip(people, rows, strict=True)]
+        rows = [pl.concat(islice(pieces, len(some)), rechunk=True) for some in scans]
+        if any(frame.height < (mine.starts + mine.sizes).max() for frame, mine in zip(rows, stretches, strict=True)):
+            raise unsound(self.folder)
+        parts = [Part(*told).laid_together() for told in zip(people, rows, stretches, strict=True)]
         return Part.merged(parts).laid_together()
 
     def _collected(self, scans: list[pl.LazyFrame], files: list[Path]) -> list[pl.DataFrame]:

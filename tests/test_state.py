@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from strategies import cases, quietly, shaped
 
 import cohortlib as cl
-from cohortlib import spilling, storage
+from cohortlib import spilling, storage, stores
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError, SourceError
 from cohortlib.termina import state as of_states
 
@@ -59,9 +59,10 @@ def whole(state):
     case=cases(joined=("none",), poison=False),
     cuts=st.lists(st.integers(0, 40), max_size=4),
     runs=st.sampled_from((0, 2, 99)),
+    few=st.sampled_from((0, 4)),
     capacity=st.sampled_from((2, 1000)),
 )
-def test_updates_are_a_recomputation(case, cuts, runs, capacity, tmp_path_factory):
+def test_updates_are_a_recomputation(case, cuts, runs, few, capacity, tmp_path_factory):
     """Any rows in any order: late ones, refunds of the first payment, users who come and users who move."""
     told = {**case.names, **case.settings}
     told.pop("before_joined", None)
@@ -73,6 +74,7 @@ def test_updates_are_a_recomputation(case, cuts, runs, capacity, tmp_path_factor
     first, *others = parts_of(case.frame, cuts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(of_states, "_RUNS", runs)
+        patch.setattr(stores, "_FEW", few)
         patch.setattr(of_states, "_SHARE", 4 if runs == 2 else 0)
         patch.setattr(spilling.Plan, "capacity", lambda plan, extras: capacity)
         patch.setattr(spilling, "_PART", 4)
@@ -88,6 +90,7 @@ def test_updates_are_a_recomputation(case, cuts, runs, capacity, tmp_path_factor
     assert_frame_equal(quietly(cl.termina.cohorts, state.folder, **told, **edges), table, check_exact=True)
 
 
+@pytest.mark.parametrize("few", [0, 4], ids=["whole parts", "stretches"])
 @pytest.mark.parametrize("refunds", ["net", "signed", "drop"])
 @pytest.mark.parametrize(
     "new",
@@ -106,7 +109,8 @@ def test_updates_are_a_recomputation(case, cuts, runs, capacity, tmp_path_factor
         [],
     ],
 )
-def test_what_rows_change(state, tmp_path, refunds, new):
+def test_what_rows_change(monkeypatch, tmp_path, refunds, new, few):
+    monkeypatch.setattr(stores, "_FEW", few)
     state = cl.termina.State.build(HISTORY, tmp_path / "other", refunds=refunds)
     state.update(rows(*new))
     together = pl.concat([HISTORY, rows(*new)])
