@@ -5,6 +5,7 @@
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ class CommandLine(click.Group):
             click.echo(f"error: cannot write to standard output: {error.strerror or error}", err=True)
             code = 2
         if standalone_mode:
+            try:
+                sys.stdout.flush()
+            except OSError:  # told already; what is left in the buffer would fail once more when Python ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(code if isinstance(code, int) else 0)
         return code
 

@@ -308,8 +308,10 @@ import cohortlib as cl
 from cohortlib import memory
 from cohortlib.adapty import spilling, tables
 memory.LEAST, spilling._LEAST, tables._BATCH = 1, 1, 500
+request = {"filters": {"date": ["2024-01-01", "2025-12-31"]}}
+cl.adapty.cohort(sys.argv[1], request, installs="from_events", max_memory=1)  # so that all kernels are compiled
 REST
-cl.adapty.cohort(sys.argv[1], {"filters": {"date": ["2024-01-01", "2025-12-31"]}}, installs="from_events", max_memory=1)
+cl.adapty.cohort(sys.argv[1], request, installs="from_events", max_memory=1)
 """
 
 

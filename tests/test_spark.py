@@ -68,8 +68,11 @@ def sessions():
     pytest.importorskip("pyspark")
     started, stops = {}, []
     # Workers are other processes, and must be of this Python.
-    before = {name: os.environ.get(name) for name in ("PYSPARK_PYTHON", "SPARK_LOCAL_IP")}
-    os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
+    # And where the session before was one of Connect, pyspark takes it that all are.
+    ours = {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    remote = ("SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE", "SPARK_LOCAL_REMOTE")
+    before = {name: os.environ.pop(name, None) for name in (*ours, *remote)}
+    os.environ.update(ours)
 
     def start(engine):
         if engine in started:
@@ -97,7 +100,7 @@ def sessions():
         for stop in stops:
             stop()
     for name, value in before.items():
-        os.environ.pop(name)
+        os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
 

@@ -282,7 +282,9 @@ def test_both_customer_calls_take_the_same_settings():
     one, other = (
         inspect.signature(call).parameters for call in (cl.termina.customer_cohorts, cl.termina.sink_customer_cohorts)
     )
-    assert [parameter for name, parameter in other.items() if name != "path"] == list(one.values())
+    # The table in memory is as large as it is; parts of it in a folder need not be in memory at once.
+    mine = [parameter for name, parameter in other.items() if name not in ("path", "max_memory")]
+    assert mine == list(one.values())
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), MemoryError(), KeyboardInterrupt()])
@@ -310,8 +312,8 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path, monkeypatch, error):
 
 def test_a_file_that_cannot_be_written(tmp_path):
     rows = frame(EXAMPLE)
-    for path, error in ((tmp_path / "nowhere" / "x.parquet", FileNotFoundError), (tmp_path, IsADirectoryError)):
-        with pytest.raises(error):
+    for path in (tmp_path / "nowhere" / "x.parquet", f"{tmp_path}/nowhere/parts/"):
+        with pytest.raises(FileNotFoundError):
             cl.termina.sink_customer_cohorts(rows, path)
     with pytest.raises(cl.errors.SchemaError):
         cl.termina.sink_customer_cohorts(rows.drop("amount"), str(tmp_path / "x.parquet"))
