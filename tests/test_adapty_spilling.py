@@ -307,9 +307,9 @@ import os, sys, resource
 import cohortlib as cl
 from cohortlib import memory
 from cohortlib.adapty import spilling, tables
-memory.LEAST, spilling._LEAST, tables._BATCH = 1, 1, 500
 request = {"filters": {"date": ["2024-01-01", "2025-12-31"]}}
-cl.adapty.cohort(sys.argv[1], request, installs="from_events", max_memory=1)  # so that all kernels are compiled
+cl.adapty.cohort(sys.argv[1], request, installs="from_events")  # so that the kernels are compiled
+memory.LEAST, spilling._LEAST, tables._BATCH = 1, 1, 500
 REST
 cl.adapty.cohort(sys.argv[1], request, installs="from_events", max_memory=1)
 """
