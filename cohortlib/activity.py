@@ -105,7 +105,11 @@ class Histogram:
 
     def grid(self, first: int) -> tuple[Ints, Ints, Ints]:
         """Give cohort, age and place of every cell to show: of cohorts with users, from the period `first` on."""
-        shown = np.flatnonzero((self.size > 0) & (self.offsets >= 0) & (np.arange(self.span) >= first))
+        return self.cells_of((self.size > 0) & (self.offsets >= 0) & (np.arange(self.span) >= first))
+
+    def cells_of(self, cohorts: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+        """Give cohort, age and place of every cell of some cohorts, which have cells."""
+        shown = np.flatnonzero(cohorts)
         ages = self.span - shown
         ends = np.cumsum(ages)
         age = np.arange(ends[-1] if ends.size else 0, dtype=np.int64) - np.repeat(ends - ages, ages)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +59,8 @@ class Settings:
         workers_for(self.threads)
         check_progress(self.progress)
         check_zone(self.timezone)
-        memory.budget(self.max_memory)
+        if self.max_memory is not None:  # what is free is looked up when it is asked for
+            memory.budget(self.max_memory)
         first, last = self.edges()
         if first is not None and last is not None and first > last:
             raise SettingError(f"start={self.start!r} lies after end={self.end!r}; expected start before end")
@@ -100,7 +102,7 @@ class Settings:
         """Give the period of a day (since 1970-01-01)."""
         return int(self.calendar.ordinals(np.array([day]))[0])
 
-    @property
+    @cached_property
     def budget(self) -> int:
         """Bytes that may be taken."""
         return memory.budget(self.max_memory)

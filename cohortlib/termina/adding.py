@@ -288,11 +288,7 @@ def added_up(question: Question) -> Sums:
 
 def as_table(sums: Histogram, origin: int) -> pl.DataFrame:
     """Keep what is not zero of sums whose cohorts count from a period."""
-    made = np.flatnonzero(sums.offsets >= 0)
-    ages = sums.span - made
-    ends = np.cumsum(ages)
-    cohort = np.repeat(made, ages)
-    age = np.arange(ends[-1] if ends.size else 0, dtype=np.int64) - np.repeat(ends - ages, ages)
+    cohort, age, at = sums.cells_of(sums.offsets >= 0)
     began = age == 0
     table = pl.DataFrame(
         {
@@ -300,8 +296,8 @@ def as_table(sums: Histogram, origin: int) -> pl.DataFrame:
             "age": age,
             "size": np.where(began, sums.size[cohort], 0),
             "first_amount": np.where(began, sums.first_amount[cohort], 0),
-            "active": sums.active,
-            "amount": sums.amount,
+            "active": sums.active[at],
+            "amount": sums.amount[at],
         },
         schema=TABLE,
     )

@@ -204,8 +204,9 @@ class State:
 
         with storage.replacing_folder(Path(folder), is_ours) as hidden:
             manifest = write_all(history, settings, (), hidden, finish)
-            table = began(manifest).table().group_by("cohort", "age").sum().sort("cohort", "age")
-            sums = Sums(Conventions.of(settings), table.select(*TABLE), manifest.last_day, manifest.magnitude)
+            nobody = Sums(Conventions.of(settings), pl.DataFrame(schema=TABLE), None, 0)
+            of_threads = replace(nobody, table=began(manifest).table())
+            sums = replace(nobody + of_threads, last_day=manifest.last_day, magnitude=manifest.magnitude)
             _commit(hidden, manifest, sums)
         return cls(Path(folder))
 
@@ -332,8 +333,8 @@ class State:
                 users = part.users.with_columns(update.of(part).columns(gained.origin))
                 filed.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
                 meter.add(part.rows.height)
-            changed = pl.concat([gained.table(), lost.table(-1)]).group_by("cohort", "age").sum()
-            sums = replace(sums, magnitude=0) + Sums(sums.conventions, changed.select(*TABLE), None, 0)
+            changed = pl.concat([gained.table(), lost.table(-1)])
+            sums = replace(sums, magnitude=0) + Sums(sums.conventions, changed, None, 0)
             manifest = replace(now, runs=(*manifest.runs, tuple(filed)))
             del run, part  # before the next is gathered
         manifest = replace(_grown(before, told), runs=manifest.runs)  # rows that were dropped have a day too
