@@ -11,7 +11,7 @@ import json
 import re
 import secrets as chance
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial
@@ -238,30 +238,25 @@ class Prepared:
 
     def dates(self, column: str) -> pl.DataFrame:
         """Give the user and a kept column of each row that counts, each pair once."""
-        found = []
-        for cut in range(self.count):
-            part = self.load(cut, users=[USER], rows=[*dict.fromkeys([column, *self.asked])]).laid_together()
-            owners = part.users[USER].gather(np.repeat(np.arange(part.users.height), part.users[SIZE]))
-            rows = part.rows.select(owners.alias(self.manifest.user), column)
-            kept = self.kept(part.rows)
-            found.append((rows.filter(kept) if kept.size else rows).unique(maintain_order=True))
+        found = [rows.unique(maintain_order=True) for rows in self._with_users([column], pl.col(column))]
         return pl.concat(found) if found else pl.DataFrame(schema={self.manifest.user: pl.Null, column: pl.Null})
 
     def frame(self) -> pl.DataFrame:
         """Give all rows that count as a frame with the columns of the source; instants have become local dates."""
         told = self.manifest
-        pieces = []
-        for cut in range(self.count):
-            part = self.load(cut, users=[USER], rows=told.keep).laid_together()
-            rows = part.rows.select(
-                part.users[USER].gather(np.repeat(np.arange(part.users.height), part.users[SIZE])).alias(told.user),
-                pl.col(DAY).cast(pl.Date).alias(told.timestamp),
-                in_decimals(pl.col(UNITS), told.decimals).alias(told.amount),
-                *told.keep,
-            )
-            kept = self.kept(part.rows)
-            pieces.append(rows.filter(kept) if kept.size else rows)
+        day, money = pl.col(DAY).cast(pl.Date), in_decimals(pl.col(UNITS), told.decimals)
+        columns = (day.alias(told.timestamp), money.alias(told.amount), *map(pl.col, told.keep))
+        pieces = list(self._with_users(told.keep, *columns))
         return pl.concat(pieces) if pieces else pl.DataFrame(schema=dict.fromkeys(self.columns, pl.Null))
+
+    def _with_users(self, wanted: Sequence[str], *columns: pl.Expr) -> Iterator[pl.DataFrame]:
+        """Give the user and some columns of each row that counts, part by part."""
+        for cut in range(self.count):
+            part = self.load(cut, users=[USER], rows=[*dict.fromkeys([*wanted, *self.asked])]).laid_together()
+            owners = part.users[USER].gather(np.repeat(np.arange(part.users.height), part.users[SIZE]))
+            rows = part.rows.select(owners.alias(self.manifest.user), *columns)
+            kept = self.kept(part.rows)
+            yield rows.filter(kept) if kept.size else rows
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Export all rows that count, for what knows nothing of the prepared form."""
