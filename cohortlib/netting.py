@@ -165,6 +165,11 @@ class Netting(ABC):
         """Number of parts of disjoint users that can be looked at apart: one, unless there are more."""
         return 1
 
+    @property
+    def final_day(self) -> int | None:
+        """The last day of the rows that a filter has left in what was netted; None where there is no filter."""
+        return None
+
     def one(self, part: int, workers: int) -> tuple[Activity, pl.Series]:
         """Put the users of one part one after the other, as `everybody` does all."""
         return self.everybody(workers)
@@ -316,6 +321,12 @@ class PartsNetting(Netting):
         every = np.arange(days[0], days[1] + 1, dtype=np.int64)
         self._table = (settings.calendar.ordinals(every) - grid.origin).astype(np.int32)
         self._early: list[str] = []
+        self._last_days: list[int] = []
+
+    @property
+    def final_day(self) -> int | None:
+        """The last day of the rows that a filter has left in."""
+        return max(self._last_days, default=None)
 
     @property
     def count(self) -> int:
@@ -405,6 +416,8 @@ class PartsNetting(Netting):
         tally = self.tally()
         stretches = part.stretches
         days, units = (frozen(part.rows[name].to_numpy()) for name in (DAY, UNITS))
+        if kept.any():
+            self._last_days.append(int(days.max(where=kept, initial=self._origin)))
         # A piece ends before the user with whom it would have too many rows, or too many users.
         weight = np.maximum(np.diff(stretches.until(), prepend=0), 1)
         until = np.cumsum(weight)

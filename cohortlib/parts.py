@@ -3,7 +3,7 @@
 What is on disk, what is spilled where memory is short, and what is updated is made of these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,10 +102,13 @@ class Part:
 
     def between(self, low: int, high: int) -> "Part":
         """Take the users with a first word of the key from `low` to `high`, both inclusive; they stand in order."""
-        begin, end = between(self.users, low, high)
+        return next(self.pieces([between(self.users, low, high)]))
+
+    def pieces(self, places: Sequence[tuple[int, int]]) -> Iterator["Part"]:
+        """Take users from one place to before another, again and again; their rows stand in order."""
         until = np.append(np.int64(0), self.stretches.until())
-        first, last = int(until[begin]), int(until[end])
-        return Part.of(self.users[begin:end], self.rows[first:last])
+        for begin, end in places:
+            yield Part.of(self.users[begin:end], self.rows[int(until[begin]) : int(until[end])])
 
 
 def between(users: pl.DataFrame, low: int, high: int) -> tuple[int, int]:

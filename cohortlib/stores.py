@@ -37,7 +37,7 @@ MANIFEST = "cohortlib.json"
 GROUP = 1 << 15
 """Rows of a row group: as many are read where a few are wanted."""
 
-_FEW = 4  # stretches that are read one by one
+_FEW = 8  # stretches that are read one by one
 _FORMAT = "cohortlib parts"
 _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows)\.parquet|sums-[0-9a-f]{8}\.parquet")
 
@@ -141,6 +141,15 @@ def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) ->
                 storage.to_disk(file)
     key = part.users[KEY].to_numpy()
     return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
+
+
+_TYPES = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
+
+
+def _typed(frame: pl.DataFrame) -> bool:
+    """Tell whether the columns that kernels work on have their types, and no nulls."""
+    there = [column for column in frame if column.name in _TYPES]
+    return all(column.dtype == _TYPES[column.name] and not column.null_count() for column in there)
 
 
 def _scan(file: Path) -> pl.LazyFrame:
@@ -339,7 +348,7 @@ class Prepared:
         return found
 
     def history(self, users: pl.DataFrame, seen: Sequence["Seen"]) -> Part:
-        """Read all rows of a few users, and of others hardly any: each stretch takes the row groups it lies in."""
+        """Read all rows of a few users: a few stretches by themselves, else all rows of a part, to pick theirs."""
         key, key2 = keys(users)
         people: list[pl.DataFrame] = []
         stretches: list[Stretches] = []
@@ -351,23 +360,26 @@ class Prepared:
                 continue
             sizes = there[SIZE].to_numpy()
             begins = (before + np.cumsum(sizes, dtype=np.int64) - sizes)[places]
-            mine = Stretches(np.arange(1, places.size + 1), begins, sizes[places])
-            scan = _scan(self.folder / f"{part.name}.rows.parquet").select(DAY, UNITS)
-            # To read a part takes about as long as to find some stretches in it.
+            file = self.folder / f"{part.name}.rows.parquet"
+            scan = _scan(file).select(DAY, UNITS)
             few = places.size <= _FEW
             people.append(there[places].select(*users.columns))
-            stretches.append(Stretches.one_each(mine.sizes) if few else mine)
-            scans.append([scan.slice(*one) for one in zip(begins, mine.sizes, strict=True)] if few else [scan])
-            files += [self.folder / f"{part.name}.rows.parquet"] * len(scans[-1])
-        found = self._collected([scan for some in scans for scan in some], files)
-        for moved, file in zip(found, files, strict=True):
-            if not self._in_time(moved):
-                raise unsound(file)
-        pieces = iter(found)
-        rows = [pl.concat(islice(pieces, len(some)), rechunk=True) for some in scans]
-        if any(frame.height < (mine.starts + mine.sizes).max() for frame, mine in zip(rows, stretches, strict=True)):
-            raise unsound(self.folder)
-        parts = [Part(*told).laid_together() for told in zip(people, rows, stretches, strict=True)]
+            stretches.append(Stretches(np.arange(1, places.size + 1), begins, sizes[places]))
+            scans.append([scan.slice(*one) for one in zip(begins, sizes[places], strict=True)] if few else [scan])
+            files += [file] * len(scans[-1])
+        found = iter(self._collected([scan for some in scans for scan in some], files))
+        parts = []
+        for theirs, mine, some in zip(people, stretches, scans, strict=True):
+            pieces = list(islice(found, len(some)))
+            if theirs.height <= _FEW:
+                part_of = Part.of(theirs, pl.concat(pieces, rechunk=True))
+            elif pieces[0].height >= (mine.starts + mine.sizes).max():
+                part_of = Part(theirs, pieces[0], mine).laid_together()
+            else:
+                raise unsound(self.folder)
+            if part_of.rows.height != mine.sizes.sum(dtype=np.int64) or not self._sound(part_of.rows):
+                raise unsound(self.folder)
+            parts.append(part_of)
         return Part.merged(parts).laid_together()
 
     def _collected(self, scans: list[pl.LazyFrame], files: list[Path]) -> list[pl.DataFrame]:
@@ -419,21 +431,21 @@ class Prepared:
 
     def _check(self, part: Filed, users: pl.DataFrame, rows: pl.DataFrame) -> None:
         """Refuse what the kernels could not work on without looking beyond their arrays."""
-        types = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
-        there = users.schema | rows.schema
+        ascending = users[KEY].diff().is_null() | (users[KEY] >= users[KEY].shift(1)) if KEY in users.columns else None
         sound = (
-            all(there[name] == kind for name, kind in types.items() if name in there)
-            and not any(frame[name].null_count() for frame in (users, rows) for name in frame.columns if name in types)
+            _typed(users)
+            and self._sound(rows)
             and users.height == part.users
             and rows.height == part.rows == users[SIZE].cast(pl.Int64).sum()
-            and self._in_time(rows)
-            and (KEY not in there or bool((users[KEY].diff().is_null() | (users[KEY] >= users[KEY].shift(1))).all()))
+            and (ascending is None or bool(ascending.all()))
         )
         if not sound:
             raise unsound(self.folder / part.name)
 
-    def _in_time(self, rows: pl.DataFrame) -> bool:
-        """Tell whether all days are those that the manifest tells of."""
+    def _sound(self, rows: pl.DataFrame) -> bool:
+        """Tell whether rows have their types, and all days are those that the manifest tells of."""
+        if not _typed(rows):
+            return False
         days = rows[DAY].to_numpy()
         return not days.size or bool(self.manifest.first_day <= days.min() and days.max() <= self.manifest.final_day)
 

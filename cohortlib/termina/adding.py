@@ -283,7 +283,7 @@ def added_up(question: Question) -> Sums:
     if not question.span:
         return Sums(conventions, pl.DataFrame(schema=TABLE), question.last_day, question.magnitude)
     table = as_table(question.sums(), question.grid.origin)
-    return Sums(conventions, table, question.last_day, question.magnitude)
+    return Sums(conventions, table, question.final_day, question.magnitude)
 
 
 def as_table(sums: Histogram, origin: int) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from cohortlib.settings import BeforeJoined, Refunds, Settings
 from cohortlib.sinks import are_parts, name_of_part, write_parquet
 from cohortlib.sources import Source
 from cohortlib.storage import is_folder, replacing, replacing_folder, telling
-from cohortlib.termina.adding import tabulated
+from cohortlib.termina.adding import added_up, tabulated
 from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
@@ -148,6 +148,8 @@ def cohorts(
     with Question.of(transactions, settings, whole=False) as question:
         if not question.span:
             return pl.DataFrame(schema=COHORTS)
+        if question.wide:
+            return added_up(question).cohorts(start=start, end=end, complete_only=complete_only)
         return tabulated(question.sums(), question.grid, settings)
 
 

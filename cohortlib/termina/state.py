@@ -1,5 +1,6 @@
 """A state: the history in the prepared form, and what keeps a cohort table up to date as rows come in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ _COHORT, _LAST, _NET = "cohort", "last_period", "last_net"
 _STANDING = [_COHORT, _LAST, _NET]
 _NEVER = -(2**31)
 _RUNS = 32  # that an update leaves; each is looked through by the next
-_CUTS = 16  # that are looked through at a time
+_CUTS = 8  # that a thread looks through at a time
 _SHARE = 4  # of the rows, that may stand in other runs than the first
 
 
@@ -442,17 +443,20 @@ class _Update:
         first = np.flatnonzero(np.append(True, tops[1:] != tops[:-1]))
         stretches = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
         standing = Standing.none(key.size)
-        for begin in range(0, len(stretches), _CUTS):
-            cuts = stretches[begin : begin + _CUTS]
+
+        def some(cuts: Sequence[tuple[int, int]]) -> None:
             seen = self.store.latest(cuts, _STANDING)
-            places = [slice(*between(part.users, *cut)) for cut in cuts]
-            work = list(zip([part.between(*cut) for cut in cuts], seen, strict=True))
-            done = on_threads(self.workers, lambda each: self._within(*each), work)
-            late = np.concatenate([place.start + late for place, (_, late) in zip(places, done, strict=True)])
-            for place, (stood, _) in zip(places, done, strict=True):
-                standing.put(place, stood)
-            if late.size:
-                standing.put(late, self._anew(part.only(late), [one for some in seen for one in some]))
+            places = [between(part.users, *cut) for cut in cuts]
+            late: list[Ints] = []
+            for (begin, end), piece, here in zip(places, part.pieces(places), seen, strict=True):
+                stood, behind = self._within(piece, here)
+                standing.put(slice(begin, end), stood)
+                late.append(begin + behind)
+            behind = np.concatenate(late)
+            if behind.size:
+                standing.put(behind, self._anew(part.only(behind), [one for here in seen for one in here]))
+
+        on_threads(self.workers, some, [stretches[at : at + _CUTS] for at in range(0, len(stretches), _CUTS)])
         return standing
 
     def _within(self, part: Part, seen: list[Seen]) -> tuple[Standing, Ints]:
