@@ -34,6 +34,8 @@ JOINED = _U(1 << 24)
 _DAY = _U((1 << 24) - 1)
 PAGE = 32  # records
 _PAGE = _U(PAGE)
+_AHEAD = 32  # cells that are on their way from memory at a time
+_FAR = _U(512)  # periods, whose cells take two megabytes
 
 _DE_BRUIJN = _U(0x03F79D71B4CB0A89)
 _BIT = np.zeros(64, np.int64)
@@ -672,6 +674,10 @@ def net(
         The number of either.
     """
     adding = offsets.size > 0
+    # The cells of many periods are too many for the cache: each is asked for some time before it is added to.
+    far = _U(span) >= _FAR
+    places, values = np.zeros(_AHEAD, np.uint64), np.zeros(_AHEAD, np.int64)
+    met = _U0
     kept = _U0
     k = _U0
     begin = _U0
@@ -731,10 +737,18 @@ def net(
                         continue
                 if adding and offsets[_U(origin)] >= 0 and (value > 0 or (signed and value < 0)):
                     at = _U2 * _U(offsets[_U(origin)] + np.int64(t - origin))
-                    cells[at] += np.int64(value > 0)
-                    cells[at + _U1] += value
                     if t == origin:
                         firsts[_U(origin)] += value
+                    if far:
+                        _prefetch(cells, at)
+                        turn = met % _U(_AHEAD)
+                        met += _U1
+                        at, places[turn] = places[turn], at
+                        value, values[turn] = values[turn], value
+                        if met <= _U(_AHEAD):
+                            continue
+                    cells[at] += np.int64(value > 0)
+                    cells[at + _U1] += value
                 elif not adding and (value > 0 or (signed and value < 0)):
                     period[k] = t
                     active[k] = value > 0
@@ -757,6 +771,9 @@ def net(
             start[kept] = np.int64(opened)
             row[kept] = row[u]
             kept += _U1
+    for turn in range(min(met, _U(_AHEAD))):
+        cells[places[turn]] += np.int64(values[turn] > 0)
+        cells[places[turn] + _U1] += values[turn]
     start[kept] = np.int64(k)
     return np.int64(kept), np.int64(k)
 

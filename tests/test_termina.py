@@ -561,6 +561,17 @@ def test_spans_of_more_than_64_periods(refunds):
         assert_same(getattr(cl.termina, table)(frame(rows), freq="D", refunds=refunds), expected, SCHEMAS[table])
 
 
+@pytest.mark.parametrize("refunds", ["net", "signed", "drop"])
+@pytest.mark.parametrize("rows", [8, 600])
+def test_so_many_periods_that_their_cells_are_far(rows, refunds):
+    """From 512 periods on a cell is added to some time after it was met."""
+    rng = np.random.default_rng(rows)
+    days = [date(2024, 1, 1) + timedelta(days=int(day)) for day in rng.integers(0, 600, rows)]
+    tuples = list(zip(rng.integers(0, 9, rows).tolist(), days, rng.integers(-30, 90, rows).tolist(), strict=True))
+    table = cl.termina.cohorts(frame(tuples), freq="D", refunds=refunds)
+    assert_same(table, naive.cohorts(tuples, freq="D", refunds=refunds), COHORTS)
+
+
 def test_rank_by_an_expression_sees_the_users_in_order():
     users = [f"u{i:05}" for i in range(20_000)]
     rows = pl.DataFrame({"user_id": users[::-1], "timestamp": date(2026, 1, 1), "amount": 1})
