@@ -73,6 +73,14 @@ def test_defaults():
     assert Request.of(body()) == Request(date=(date(2024, 4, 1), date(2024, 9, 30)))
 
 
+def test_a_request_shows_what_is_not_the_default():
+    request = Request.of(body({"store": ["app_store"]}, period_unit="week"))
+    dates = "date=(datetime.date(2024, 4, 1), datetime.date(2024, 9, 30))"
+    assert repr(request) == f"Request({dates}, filters=Filters(store=('app_store',)), period_unit='week')"
+    assert repr(Conventions(after_to="payments")) == "Conventions(after_to='payments')"
+    assert repr(Filters()) == "Filters()"
+
+
 def test_the_example_of_the_docs():
     request = Request.of(
         body(

@@ -181,7 +181,7 @@ def seen(monkeypatch):
     table = termina.customer_cohorts(orders())
 
     def compute(source, **given):
-        settings.update(given, source=source)
+        settings.update(given, transactions=source)
         return table
 
     for name in ("cohorts", "customer_cohorts"):
@@ -195,7 +195,7 @@ def test_every_setting_is_an_option_with_the_same_default(table, function, seen)
     expected = {parameter.name: parameter.default for parameter in parameters}
     del expected["transactions"], expected["progress"]
     good("termina", table, "x.csv")
-    assert seen == expected | {"source": "x.csv"}
+    assert seen == expected | {"transactions": "x.csv"}
 
 
 def test_options_reach_the_engine(seen):
@@ -206,7 +206,7 @@ def test_options_reach_the_engine(seen):
     )
     good("termina", "customer-cohorts", *line.split())
     assert seen == {
-        "source": "x.csv",
+        "transactions": "x.csv",
         "user": "u",
         "timestamp": "t",
         "amount": "m",
@@ -282,7 +282,7 @@ def test_joined_as_a_file_and_as_a_column(folder):
         (["orders.csv", "--show", "ltv", "--format", "csv"], "--show"),
         (["orders.csv", "--show", "cohort"], "'logo_retention'"),
         (["orders.csv", "other.csv"], "put a glob in quotes"),
-        ([], "SOURCE"),
+        ([], "TRANSACTIONS"),
     ],
 )
 def test_refused(folder, args, expected):

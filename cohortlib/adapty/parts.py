@@ -66,6 +66,11 @@ class Part:
     chains: Keys
     drawn: str = ""
 
+    def __repr__(self) -> str:
+        asked = self.question.request
+        first, last = asked.date
+        return f"Part({asked.period_type} by {asked.period_unit}, {first} to {last}: {self.counts['rows']:,} rows)"
+
     @classmethod
     def of(cls, events: Events, installs: Installs, question: Question, *, secret: bytes | None = None) -> "Part":
         """Add up the users of some events and installs; keys of chains compare where `secret` is the same."""

@@ -264,8 +264,21 @@ def _product(value: object) -> Product:
 # --- the request ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Filters:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Brief:
+    """A dataclass that shows only what is not the default."""
+
+    def __repr__(self) -> str:
+        said = [
+            f"{one.name}={getattr(self, one.name)!r}"
+            for one in fields(self)
+            if getattr(self, one.name) != (one.default_factory() if callable(one.default_factory) else one.default)
+        ]
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Filters(_Brief):
     """What transactions, and the installs where they say so, have to be: for each filter, any of its values.
 
     Parameters
@@ -336,8 +349,8 @@ def _product_text(product: Product) -> str | list[str]:
     return [store, name]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Request(_Brief):
     """What is asked for, in the API's words: read with :meth:`of` from the body of a call.
 
     Parameters
@@ -461,8 +474,8 @@ _FIELDS = tuple(name for name in _READERS if name not in DATES)
 # --- what the API does not say ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conventions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Conventions(_Brief):
     """Choose a reading where Adapty publishes none, or more than one. The defaults are the likeliest.
 
     Parameters

@@ -68,6 +68,7 @@ DECIMALS = click.option(
     type=click.IntRange(0, 9),
     default=6,
     show_default=True,
+    metavar="N",
     help="Places to which amounts are exact.",
 )
 THREADS = click.option(

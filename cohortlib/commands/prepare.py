@@ -10,7 +10,7 @@ from cohortlib.commands.delivery import computed, refuse_own_folder, writing
 from cohortlib.commands.options import COLUMNS, DECIMALS, MAX_MEMORY, NULLS, THREADS, decorated, source, timezone
 
 SETTINGS = (
-    source("source", "SOURCE"),
+    source("transactions", "TRANSACTIONS"),
     click.argument("folder", metavar="FOLDER"),
     *COLUMNS,
     click.option("--keep", multiple=True, metavar="COLUMN", help="Keep this column too, to choose rows by."),
@@ -25,15 +25,15 @@ SETTINGS = (
 @click.command(short_help="Write transactions once, to ask them many times.")
 @lambda command: decorated(command, SETTINGS)
 def prepare(
-    source: str,
+    transactions: str,
     folder: str,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Write the transactions in SOURCE to FOLDER, in the form that every table reads fastest.
+    """Write TRANSACTIONS to FOLDER, in the form that every table reads fastest.
 
-    SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. FOLDER takes
-    its place in all commands, with the same table and much sooner. A folder that was prepared before is replaced once
-    the new one is complete.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. FOLDER
+    takes its place in all commands, with the same table and much sooner. A folder that was prepared before is replaced
+    once the new one is complete.
 
     \b
     Examples:
@@ -41,7 +41,7 @@ def prepare(
       cohortlib termina cohorts prepared/ --freq W
     """
     with writing(folder):
-        refuse_own_folder(folder, [source])
+        refuse_own_folder(folder, [transactions])
         from cohortlib import prepare as write
 
-        computed(write, source, folder, **settings)
+        computed(write, transactions, folder, **settings)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = click.argument("folder", metavar="FOLDER")
 BUILDING = (
-    source("source", "SOURCE"),
+    source("transactions", "TRANSACTIONS"),
     FOLDER,
     *COLUMNS,
     FREQ,
@@ -51,14 +51,14 @@ def state() -> None:
 @state.command(short_help="Begin with the rows of so far.")
 @lambda command: decorated(command, BUILDING)
 def build(
-    source: str,
+    transactions: str,
     folder: str,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Begin a state in FOLDER with the transactions in SOURCE.
+    """Begin a state in FOLDER with TRANSACTIONS.
 
-    SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. What is asked
-    for here holds for all updates. A state that is there is replaced once the new one is complete.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. What is
+    asked for here holds for all updates. A state that is there is replaced once the new one is complete.
 
     \b
     Examples:
@@ -67,8 +67,8 @@ def build(
     from cohortlib.termina import State
 
     with writing(folder):
-        refuse_own_folder(folder, [source])
-        computed(State.build, source, folder, **settings)
+        refuse_own_folder(folder, [transactions])
+        computed(State.build, transactions, folder, **settings)
 
 
 @state.command(short_help="Add rows.")

@@ -59,7 +59,7 @@ EDGES = (
 )
 
 SETTINGS = (
-    source("source", "SOURCE"),
+    source("transactions", "TRANSACTIONS"),
     *COLUMNS,
     FREQ,
     timezone("too"),
@@ -68,7 +68,7 @@ SETTINGS = (
     click.option(
         "--joined",
         metavar="COLUMN|FILE",
-        help="Date each user joined, which makes the cohort: a column of SOURCE, or a file of user and date.",
+        help="Date each user joined, which makes the cohort: a column of TRANSACTIONS, or a file of user and date.",
     ),
     choice(
         "--before-joined",
@@ -99,7 +99,7 @@ OUTPUT = (
 
 
 def settings_options(command: Decorated) -> Decorated:
-    """Add SOURCE and every setting that all tables take."""
+    """Add TRANSACTIONS and every setting that all tables take."""
     return decorated(command, SETTINGS)
 
 
@@ -125,15 +125,15 @@ def termina() -> None:
 @MAX_MEMORY
 @output_options(("logo_retention", "ltv", "amount", "amount_retention", "active_users"), LOGO_AND_LTV)
 def cohorts(
-    source: str,
+    transactions: str,
     output: str | None,
     kind: str | None,
     show: tuple[str, ...],
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Make one row per cohort and age from the transactions in SOURCE.
+    """Make one row per cohort and age from TRANSACTIONS.
 
-    SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
 
     The table is written to -o, or as CSV to standard output. In a terminal, without -o, its logo retention
     and ltv are printed as triangles instead (--show chooses others).
@@ -147,7 +147,7 @@ def cohorts(
     """
     from cohortlib import termina as tables
 
-    deliver(tables.cohorts, source, settings, output=output, kind=kind, show=show, shown=LOGO_AND_LTV)
+    deliver(tables.cohorts, transactions, settings, output=output, kind=kind, show=show, shown=LOGO_AND_LTV)
 
 
 @termina.command(short_help="One row per customer and age.")
@@ -168,16 +168,16 @@ def cohorts(
 @MAX_MEMORY
 @output_options(("amount", "ltv", "logo_retention", "amount_retention"), ("amount",))
 def customer_cohorts(
-    source: str,
+    transactions: str,
     output: str | None,
     kind: str | None,
     show: tuple[str, ...],
     max_memory: str | None,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Make one row per customer and age from the transactions in SOURCE.
+    """Make one row per customer and age from TRANSACTIONS.
 
-    SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
 
     The table is written to -o, or as CSV to standard output. In a terminal, without -o, the amounts of
     the first customers are printed by age instead (--show chooses other fields). Where -o is a folder (out/), Parquet
@@ -195,7 +195,7 @@ def customer_cohorts(
     if max_memory is not None and (output is None or not is_folder(output)):
         raise click.UsageError("--max-memory holds for a table that goes to a folder. Hint: -o customers/")
     deliver(
-        tables.customer_cohorts, source, settings,
+        tables.customer_cohorts, transactions, settings,
         output=output, kind=kind, show=show, shown=("amount",),
         sink=partial(tables.sink_customer_cohorts, max_memory=max_memory),
     )  # fmt: skip
@@ -203,7 +203,7 @@ def customer_cohorts(
 
 def deliver(
     compute: "Callable[..., pl.DataFrame]",
-    source: str,
+    transactions: str,
     settings: dict[str, Any],
     *,
     output: str | None,
@@ -216,12 +216,12 @@ def deliver(
 
     Where there is a `sink` for the table, it writes the Parquet files.
     """
-    settings = as_prepared(source, settings)
+    settings = as_prepared(transactions, settings)
     if show and (output or kind):
         raise click.UsageError("--show prints triangles: it goes with neither -o nor --format")
     if show or (a_person_looks() and output is None and kind is None):
         with writing("to standard output"):
-            table = computed(compute, source, **settings)
+            table = computed(compute, transactions, **settings)
             print_fields(table, show or shown, freq=settings["freq"], limit=rows_shown())
         return
     folder = sink is not None and output is not None and is_folder(output)
@@ -231,24 +231,24 @@ def deliver(
 
     if folder and written_as != "parquet":
         raise click.UsageError(f"-o {output}: a folder takes Parquet, not {written_as}. Hint: -o FILE.{written_as}")
-    sources = [source, settings["joined"]]
+    sources = [transactions, settings["joined"]]
     if sink is not None and written_as == "parquet" and output is not None and output != "-":
         with writing(output):
             (refuse_own_folder if folder else refuse_own_source)(output, sources)
-            computed(sink, source, output, **settings)
+            computed(sink, transactions, output, **settings)
         return
 
     def make() -> Iterable[bytes]:
-        return encoded(computed(compute, source, **settings), written_as)
+        return encoded(computed(compute, transactions, **settings), written_as)
 
     put(make, output, sources)
 
 
-def as_prepared(source: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Take what was not given from a prepared SOURCE: whoever prepared it has said how its rows are read."""
+def as_prepared(transactions: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Take what was not given from a prepared TRANSACTIONS: whoever prepared it has said how its rows are read."""
     from cohortlib.stores import Prepared, opened
 
-    told = opened(source)
+    told = opened(transactions)
     if not isinstance(told, Prepared):
         return settings
     context = click.get_current_context()

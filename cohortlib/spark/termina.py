@@ -44,7 +44,7 @@ _RANKED: dict[str, Any] = {
 
 
 def cohorts(
-    frame: "SparkFrame",
+    transactions: "SparkFrame",
     *,
     user: str = "user_id",
     timestamp: str = "timestamp",
@@ -69,7 +69,7 @@ def cohorts(
 
     Parameters
     ----------
-    frame
+    transactions
         One row per money movement: a ``pyspark.sql.DataFrame``, classic or of Spark Connect.
     user, timestamp, amount
         Names of the columns: the user (integer or string), the instant (DATE, TIMESTAMP or TIMESTAMP_NTZ), the amount
@@ -77,7 +77,7 @@ def cohorts(
         session; a TIMESTAMP_NTZ and a DATE stand as they are.
     joined
         Dates that set the users' cohorts from outside: a Spark frame with the user column and ``joined``, or the name
-        of a column of `frame`. The frame is then read once more before, for its last instant.
+        of a column of `transactions`. They are then read once more before, for its last instant.
     partitions
         Number of partitions of users; None leaves it to Spark (``spark.sql.shuffle.partitions`` and what adaptive
         execution makes of it). The rows of one partition must fit the memory of a Python worker. The result does not
@@ -100,7 +100,7 @@ def cohorts(
     The workers must find cohortlib, and the same Python. ``docs/spark.md`` has an example that runs.
     """
     asked = _asked(
-        frame, joined, partitions,
+        transactions, joined, partitions,
         user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
         refunds=refunds, before_joined=before_joined, start=start, end=end, complete_only=complete_only, nulls=nulls,
         decimals=decimals,
@@ -110,7 +110,7 @@ def cohorts(
 
 
 def customer_cohorts(
-    frame: "SparkFrame",
+    transactions: "SparkFrame",
     *,
     user: str = "user_id",
     timestamp: str = "timestamp",
@@ -140,7 +140,7 @@ def customer_cohorts(
 
     Parameters
     ----------
-    frame, user, timestamp, amount, joined, partitions
+    transactions, user, timestamp, amount, joined, partitions
         As for :func:`cohorts`.
     rank_by
         With `top_n`: the name of a column of the summary of customers, greatest first. An expression, which might look
@@ -166,7 +166,7 @@ def customer_cohorts(
             f"{listed(list(_RANKED)[:6])}"
         )
     asked = _asked(
-        frame, joined, partitions,
+        transactions, joined, partitions,
         user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
         refunds=refunds, before_joined=before_joined, start=start, end=end, complete_only=complete_only, nulls=nulls,
         decimals=decimals,

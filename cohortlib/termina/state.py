@@ -127,6 +127,9 @@ class State:
 
     folder: Path
 
+    def __repr__(self) -> str:
+        return f"State({str(self.folder)!r})"
+
     @classmethod
     def build(
         cls,
