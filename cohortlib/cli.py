@@ -59,6 +59,15 @@ class CommandLine(click.Group):
             sys.exit(code if isinstance(code, int) else 0)
         return code
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; say where one is that stands in a group."""
+        for name, group in self.commands.items():
+            if args[0] not in self.commands and isinstance(group, click.Group) and args[0] in group.commands:
+                ctx.fail(f"no command {args[0]!r} here. Hint: {ctx.command_path} {name} {args[0]}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run the command; turn what it raises into a Failure, under --debug with the traceback before it."""
         try:

@@ -194,6 +194,9 @@ def _chosen(there: list[str], wanted: Chooser) -> list[str]:
         if name is not None and name not in there:
             near = get_close_matches(name, there, 1)
             hint = f"{role}={near[0]!r}" if near else "name the columns with user=, timestamp= and amount="
+            for mark in ";\t|":
+                if len(there) == 1 and mark in there[0]:
+                    hint = f"columns are separated by {mark!r} there; expected commas, and points in numbers"
             raise SchemaError(f"column {name!r} is not in the table; columns are {listed(there)}. Hint: {hint}")
     return columns
 
@@ -291,7 +294,8 @@ class _Csv:
             if not written.str.contains(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}").all():
                 raise SchemaError(
                     f"column {name!r} of {self.path!r} holds dates such as {written[0]!r}, which can be read in more "
-                    "than one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'"
+                    "than one way; expected ISO dates such as '2026-01-31' or '2026-01-31T12:00:00Z'. Hint: in "
+                    f"polars, pl.col({name!r}).str.to_date('%d/%m/%Y') says which"
                 )
         return lazy
 
@@ -336,9 +340,10 @@ class _Csv:
                     lazy = _scan_csv(self.found, {self.number: pl.String}).select(told)
                     count, first = lazy.collect(engine="streaming").row(0)
                 if count:
+                    where = "1 row" if count == 1 else f"{count:,} rows"
                     raise SchemaError(
-                        f"column {self.number!r} of {self.path!r} holds text in {count:,} rows, such as {first!r}; "
-                        "expected numbers such as 12.5"
+                        f"column {self.number!r} of {self.path!r} holds text in {where}, "
+                        f"such as {first!r}; expected numbers such as 12.5, without currency or separators of thousands"
                     ) from None
             raise
 

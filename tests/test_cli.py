@@ -256,6 +256,12 @@ def test_joined_as_a_file_and_as_a_column(folder):
 # --- failures ---
 
 
+@pytest.mark.parametrize(("given", "hint"), [("cohorts", "termina cohorts"), ("cohort", "adapty cohort")])
+def test_a_command_of_a_group_is_pointed_to(given, hint):
+    assert f"Hint: cohortlib {hint}" in failing(given, "orders.csv")
+    assert "Hint" not in failing("cohots", "orders.csv")
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [

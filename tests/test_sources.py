@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import os
+import re
 from pathlib import Path
 
 import polars as pl
@@ -212,7 +213,8 @@ def test_words_among_the_numbers_are_counted(texts, read):
     with pytest.raises(SchemaError) as error:
         read("*.csv")
     assert str(error.value) == (
-        "column 'amount' of '*.csv' holds text in 2 rows, such as 'many'; expected numbers such as 12.5"
+        "column 'amount' of '*.csv' holds text in 2 rows, such as 'many'; expected numbers such as 12.5, "
+        "without currency or separators of thousands"
     )
 
 
@@ -221,6 +223,13 @@ def test_dates_of_two_meanings(texts, read):
     (texts / "x.csv").write_text("user_id,timestamp,amount\na,01/02/2026,1\n")
     with pytest.raises(SchemaError, match="holds dates such as '01/02/2026', which can be read in more than one way"):
         read("x.csv")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_columns_that_no_comma_separates(texts, mark):
+    (texts / "x.csv").write_text(mark.join(("user_id", "timestamp", "amount")) + "\n")
+    with pytest.raises(SchemaError, match=f"Hint: columns are separated by {re.escape(repr(mark))} there"):
+        whole("x.csv")
 
 
 # --- in pieces -----------------------------------------------------------------------------------------------------
