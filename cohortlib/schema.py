@@ -66,9 +66,10 @@ class Users:
             return cls(column.cast(pl.Int64 if fits else pl.String), whole=True)
         if kind == pl.Null and not len(column):
             return cls(column.cast(pl.Int64), whole=True)
+        as_kept = "pl.Int64" if kind.is_float() else "pl.String"  # pandas makes floats of integers beside a null
         raise SchemaError(
             f"column {column.name!r} is {kind}; expected user ids as integers, strings or categoricals. "
-            f"Hint: pl.col({column.name!r}).cast(pl.String)"
+            f"Hint: pl.col({column.name!r}).cast({as_kept})"
         )
 
     @classmethod
@@ -241,9 +242,11 @@ class Instants:
         if kind == pl.Null and not len(column):
             column, kind = column.cast(pl.Date), pl.Date()
         if kind != pl.Date and not isinstance(kind, pl.Datetime):
+            hint = f"pl.col({column.name!r}).str.to_datetime(); a CSV file needs ISO dates, one form in all rows"
+            if kind.is_numeric():
+                hint = f"pl.from_epoch({column.name!r}, 's'), or 'ms', by what the numbers count since 1970"
             raise SchemaError(
-                f"column {column.name!r} is {kind}{_example(column)}; expected a Date or a Datetime. "
-                f"Hint: pl.col({column.name!r}).str.to_datetime(); a CSV file needs ISO dates, one form in all rows"
+                f"column {column.name!r} is {kind}{_example(column)}; expected a Date or a Datetime. Hint: {hint}"
             )
         zoned = isinstance(kind, pl.Datetime) and kind.time_zone is not None
         return cls(column, zoned, _TICKS[kind.time_unit] if isinstance(kind, pl.Datetime) else 1)

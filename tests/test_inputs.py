@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import math
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -1089,3 +1090,18 @@ def test_no_role_is_found_by_a_pattern(role, name, cohorts):
     rows = frame().with_columns(pl.col("amount").cast(pl.Decimal(18, 6)))
     old = {"user": "user_id"}.get(role, role)
     same(cl.termina.cohorts(rows.rename({old: name}), **{role: name}), cohorts)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "hint"),
+    [
+        ("timestamp", [1704067200], "pl.from_epoch('timestamp', 's')"),
+        ("timestamp", ["2024-01-01"], "pl.col('timestamp').str.to_datetime()"),
+        ("user_id", [1.0], "pl.col('user_id').cast(pl.Int64)"),
+        ("user_id", [dt.date(2024, 1, 1)], "pl.col('user_id').cast(pl.String)"),
+    ],
+)
+def test_the_hint_goes_with_the_type(column, values, hint):
+    row = {"user_id": ["a"], "timestamp": [dt.date(2024, 1, 1)], "amount": [1]} | {column: values}
+    with pytest.raises(SchemaError, match=re.escape(f"Hint: {hint}")):
+        cl.termina.cohorts(pl.DataFrame(row))
