@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cohortlib import adapty, errors, spark, termina
+    from cohortlib import plotting as plot
     from cohortlib.explaining.explain import explain
     from cohortlib.preparing import prepare
     from cohortlib.reconciling.compare import reconcile
@@ -20,6 +21,7 @@ __all__ = [
     "adapty",
     "errors",
     "explain",
+    "plot",
     "prepare",
     "reconcile",
     "spark",
@@ -40,6 +42,8 @@ def __getattr__(name: str) -> object:
     # Modules come when they are asked for, so that importing the package brings neither polars nor numba.
     if name in ("adapty", "errors", "spark", "termina"):
         return _loaded(name)
+    if name == "plot":
+        return _loaded("plotting")
     if name in _HOMES:
         return getattr(_loaded(_HOMES[name]), name)
     raise AttributeError(f"module 'cohortlib' has no attribute {name!r}")

@@ -1,0 +1,33 @@
+"""Pictures of a cohort table, to paste and to send on: needs ``cohortlib[plot]``.
+
+Every function takes the table of :func:`cohortlib.termina.cohorts` and gives an Altair chart. Save it with
+``chart.save("heat.png")``, ``.svg`` or ``.html``; a notebook shows it by itself.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cohortlib.plotting.bars import cohort_sizes, layers
+    from cohortlib.plotting.curves import ltv_curves, retention_curves
+    from cohortlib.plotting.heat import heatmap
+
+__all__ = ["cohort_sizes", "heatmap", "layers", "ltv_curves", "retention_curves"]
+
+_HOMES = {
+    "cohort_sizes": "bars",
+    "heatmap": "heat",
+    "layers": "bars",
+    "ltv_curves": "curves",
+    "retention_curves": "curves",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"cohortlib.plotting.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'cohortlib.plotting' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,167 @@
+"""Bars over the calendar: how large the cohorts are, and whose amount each period is."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from cohortlib.periods import Freq
+from cohortlib.plotting.cells import Cells, Day, Table, read
+from cohortlib.plotting.drawing import HEIGHT, PERIODS, WIDTH, Field, altair, data, heading, thinned
+from cohortlib.shading import STOPS, between
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_DARK = STOPS[::-1]
+MOST_NAMED = 12  # cohorts in a legend
+MOST_DATES = 12  # on the axis
+
+
+def cohort_sizes(
+    table: Table, *, unfinished: Day | None = None, title: str | None = None, freq: Freq | None = None
+) -> "alt.Chart":
+    """Draw how many users each cohort has.
+
+    Parameters
+    ----------
+    table
+        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+    unfinished
+        The last day that the rows reach, such as ``"2026-03-14"``: a cohort whose first period is not over by the end
+        of this day is faded, for it still grows.
+    title
+        The line above, instead of "Cohort sizes".
+    freq
+        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+
+    Returns
+    -------
+    altair.Chart
+        Its data are rows of ``cohort``, ``cohort_size`` and ``unfinished``.
+
+    Raises
+    ------
+    SchemaError, DataError, SettingError
+        Where the table is not one of cohorts, or an argument is none of its values.
+
+    Examples
+    --------
+    >>> import cohortlib as cl
+    >>> import polars as pl
+    >>> table = pl.DataFrame({"cohort": ["2026-01", "2026-02"], "period": [0, 0], "cohort_size": [8, 5]})
+    >>> cl.plot.cohort_sizes(table).save("sizes.png")  # doctest: +SKIP
+    """
+    alt = altair()
+    cells = read(table, ("cohort_size",), freq, unfinished)
+    start = pl.col("ordinal") - pl.col("age")
+    sizes = cells.frame.group_by("cohort", start=start, maintain_order=True).agg(
+        pl.col("cohort_size").first(), (pl.col("unfinished") & (pl.col("age") == 0)).any()
+    )
+    unit = PERIODS[cells.calendar.freq]
+    field = Field("Cohort sizes", f"Users of each cohort, by the {unit} it began", "Users", ",d")
+    first = Cells(sizes, cells.calendar, cells.last_day)
+    return (
+        alt.Chart(data(sizes.drop("start")))
+        .mark_bar(aria=False)
+        .encode(
+            x=_calendar_axis(alt, "cohort", f"Cohort ({unit})", sizes["start"], cells),
+            y=_amount_axis(alt, "cohort_size", field),
+            color=alt.value(STOPS[5]),
+            opacity=alt.condition("datum.unfinished", alt.value(0.4), alt.value(1)),
+            tooltip=[
+                alt.Tooltip("cohort:N", title="Cohort"),
+                alt.Tooltip("cohort_size:Q", title="Users", format=","),
+                alt.Tooltip("unfinished:N", title="Not over"),
+            ],
+        )
+        .properties(title=heading(title, field, first), width=WIDTH, height=HEIGHT - 120, view=_view(alt))
+    )
+
+
+def layers(
+    table: Table, *, unfinished: Day | None = None, title: str | None = None, freq: Freq | None = None
+) -> "alt.Chart":
+    """Draw the amount of each calendar period, one layer for each cohort: who it comes from.
+
+    Parameters
+    ----------
+    table
+        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+    unfinished
+        The last day that the rows reach, such as ``"2026-03-14"``: a calendar period that is not over by the end of
+        this day is faded.
+    title
+        The line above, instead of "Amount by cohort".
+    freq
+        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+
+    Returns
+    -------
+    altair.Chart
+        Its data are rows of ``cohort``, ``age``, ``amount``, ``calendar`` and ``unfinished``.
+
+    Raises
+    ------
+    SchemaError, DataError, SettingError
+        Where the table is not one of cohorts, or an argument is none of its values.
+
+    Examples
+    --------
+    >>> import cohortlib as cl
+    >>> import polars as pl
+    >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "amount": [80.0, 20.0, 50.0]}
+    >>> cl.plot.layers(pl.DataFrame(rows)).save("layers.png")  # doctest: +SKIP
+    """
+    alt = altair()
+    cells = read(table, ("amount",), freq, unfinished)
+    frame = cells.frame.filter(pl.col("amount").is_not_null())
+    unit = PERIODS[cells.calendar.freq]
+    field = Field("Amount by cohort", f"Amount of each {unit}, by the cohort it comes from", "Amount", ",.2f")
+    cohorts = cells.cohorts
+    shades = [between(_DARK, at / max(len(cohorts) - 1, 1)) for at in range(len(cohorts))]
+    named = len(cohorts) <= MOST_NAMED
+    places = {cohort: at for at, cohort in enumerate(cohorts)}
+    rows = frame.with_columns(place=pl.col("cohort").replace_strict(places, return_dtype=pl.Int64)).drop("ordinal")
+    return (
+        alt.Chart(data(rows))
+        .mark_bar(aria=False)
+        .encode(
+            x=_calendar_axis(alt, "calendar", unit.capitalize(), frame["ordinal"], cells),
+            y=_amount_axis(alt, "amount", field),
+            color=alt.Color(
+                "cohort:N",
+                scale=alt.Scale(domain=cohorts, range=shades),
+                legend=alt.Legend(title="Cohort") if named else None,
+            ),
+            order=alt.Order("place:Q"),
+            opacity=alt.condition("datum.unfinished", alt.value(0.4), alt.value(1)),
+            tooltip=[
+                alt.Tooltip("cohort:N", title="Cohort"),
+                alt.Tooltip("calendar:N", title=unit.capitalize()),
+                alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
+                alt.Tooltip("amount:Q", title="Amount", format=",.2f"),
+                alt.Tooltip("unfinished:N", title="Not over"),
+            ],
+        )
+        .properties(title=heading(title, field, cells), width=WIDTH, height=HEIGHT, view=_view(alt))
+    )
+
+
+def _calendar_axis(alt: Any, name: str, title: str, ordinals: pl.Series, cells: Cells) -> Any:
+    """Lay out every period from the first to the last, also those without a row, and name some of them."""
+    low, high = int(ordinals.min()), int(ordinals.max())  # type: ignore[arg-type]
+    labels = cells.calendar.labels(np.arange(low, high + 1))
+    named = [labels[at] for at in thinned(len(labels), cells.calendar.freq, MOST_DATES)]
+    axis = alt.Axis(values=named, labelAngle=0, labelOverlap=True, ticks=True, titlePadding=8)
+    padding = 0.1 if len(labels) <= 60 else 0
+    return alt.X(f"{name}:O", title=title, scale=alt.Scale(domain=labels, paddingInner=padding), axis=axis)
+
+
+def _amount_axis(alt: Any, name: str, field: Field) -> Any:
+    axis = alt.Axis(format="~s", tickCount=6, gridOpacity=0.5)
+    return alt.Y(f"{name}:Q", title=field.axis, axis=axis)
+
+
+def _view(alt: Any) -> Any:
+    return alt.ViewBackground(stroke=None)

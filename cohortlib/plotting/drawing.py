@@ -1,0 +1,116 @@
+"""What all pictures share: their words, formats, axes and size, and the door to Altair."""
+
+import re
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from cohortlib.errors import CohortlibError
+from cohortlib.periods import Freq
+from cohortlib.plotting.cells import Cells
+
+if TYPE_CHECKING:
+    import altair as alt
+
+PERIODS = {"D": "day", "W": "week", "M": "month", "Q": "quarter", "A": "year"}
+WIDTH, HEIGHT = 760, 420  # of the plot in pixels, without its axes
+MOST_TICKS = 24
+_STEPS: dict[Freq, tuple[int, ...]] = {
+    "D": (1, 7, 14, 28, 56, 91, 182, 364),
+    "W": (1, 2, 4, 8, 13, 26, 52, 104),
+    "M": (1, 2, 3, 6, 12, 24, 36, 60, 120),
+    "Q": (1, 2, 4, 8, 12, 20, 40),
+    "A": (1, 2, 5, 10, 20, 50),
+}
+MEAN = "#d55e00"  # of Okabe and Ito: far from every colour of the scale, on light and on dark
+PLAIN = "#31688e"
+
+
+@dataclass(frozen=True)
+class Field:
+    """How a field is told: its title, what it is, the name of its axis, and d3's format of a number."""
+
+    title: str
+    told: str
+    axis: str
+    form: str
+
+
+FIELDS = {
+    "logo_retention": Field(
+        "Logo retention", "Share of the cohort's users who are active", "Share of users active", ".1%"
+    ),
+    "amount_retention": Field(
+        "Amount retention",
+        "Amount as a share of the cohort's amount at age 0",
+        "Share of the amount at age 0",
+        ".1%",
+    ),
+    "active_users": Field("Active users", "Users of the cohort who are active", "Active users", ",d"),
+    "amount": Field("Amount", "Amount of the cohort at each age", "Amount", ",.2f"),
+    "ltv": Field("Lifetime value", "Amount per user of the cohort, up to each age", "Amount per user (LTV)", ",.2f"),
+}
+
+
+def altair() -> ModuleType:
+    """Import Altair, which comes with an extra."""
+    try:
+        import altair
+    except ModuleNotFoundError as error:
+        raise CohortlibError("a picture needs Altair. Hint: pip install 'cohortlib[plot]'") from error
+    return altair
+
+
+def data(frame: pl.DataFrame) -> "alt.InlineData":
+    """Put rows into a chart as they are: no limit of Altair, no conversion, no file beside it."""
+    import altair as alt
+
+    return alt.InlineData(values=frame.to_dicts())
+
+
+def heading(title: str | None, field: Field, cells: Cells, mark: str = "Faded") -> "alt.TitleParams":
+    """Write the lines above a picture: what is seen, and what is unfinished."""
+    import altair as alt
+
+    lines = [field.told] if title is None else []
+    if cells.frame["unfinished"].any():
+        period = PERIODS[cells.calendar.freq]
+        lines.append(f"{mark}: the {period} is not over, as the rows end on {cells.last_day}")
+    text: Any = field.title if title is None else safe(title)
+    return alt.TitleParams(
+        text,
+        subtitle=lines if lines else alt.Undefined,
+        anchor="start",
+        frame="group",
+        fontSize=16,
+        subtitleFontSize=12,
+        subtitleColor="#666666",
+        subtitlePadding=4,
+        offset=12,
+    )
+
+
+def safe(text: str) -> str:
+    """Keep a text from ending the script that Altair's page holds it in: Altair does not.
+
+    A word joiner, which is not seen, comes between ``<`` and the mark that would give it a meaning.
+    """
+    return re.sub(r"<(?=[/!])", "<\u2060", text)
+
+
+def age_title(freq: Freq) -> str:
+    """Name the axis of ages."""
+    period = PERIODS[freq]
+    return f"{period.capitalize()}s since the cohort's first {period}"
+
+
+def thinned(count: int, freq: Freq, most: int = MOST_TICKS) -> range:
+    """Choose which of some places in a row are named: all, or every so many that fit the calendar.
+
+    >>> thinned(200, "W", 20)
+    range(0, 200, 13)
+    """
+    steps = _STEPS[freq]
+    return range(0, count, next((step for step in steps if count <= step * most), -(-count // most)))

@@ -1,0 +1,179 @@
+"""A heat map: a row for each cohort, a column for each age."""
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from cohortlib.errors import one_of
+from cohortlib.periods import Freq
+from cohortlib.plotting.cells import Cells, Day, Table, read
+from cohortlib.plotting.drawing import FIELDS, PERIODS, age_title, altair, data, heading, thinned
+from cohortlib.shading import BLACK, STOPS, WHITE, colour, ink
+
+if TYPE_CHECKING:
+    import altair as alt
+
+MOST_LABELS = 400
+_WIDE, _HIGH = 900, 640  # the plot's pixels where there are many cells
+_LABEL_WIDTH, _LABEL_HEIGHT = 44, 22
+_HATCHED_FROM = 14  # pixels: a smaller cell is faded instead
+
+
+def heatmap(
+    table: Table,
+    value: str = "logo_retention",
+    *,
+    unfinished: Day | None = None,
+    labels: bool | None = None,
+    title: str | None = None,
+    freq: Freq | None = None,
+) -> "alt.LayerChart":
+    """Draw one field of a cohort table as a heat map.
+
+    What a cohort has not reached, or has no value for, is blank. Darker is more. The ends of the scale are the smallest
+    and the largest value after age 0 (of ``ltv``, at any age), since age 0 would leave all others pale: a value beyond
+    them has the colour of the nearer end.
+
+    Parameters
+    ----------
+    table
+        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+    value
+        ``"logo_retention"``, ``"amount_retention"``, ``"active_users"``, ``"amount"`` or ``"ltv"``.
+    unfinished
+        The last day that the rows reach, such as ``"2026-03-14"``: cells of a calendar period that is not over by the
+        end of this day are hatched, or faded where they are small.
+    labels
+        Whether values stand in the cells; by default where there are 400 of them at most.
+    title
+        The line above, instead of the field's name.
+    freq
+        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+
+    Returns
+    -------
+    altair.LayerChart
+        Its data are rows of ``cohort``, ``age``, the field, ``calendar`` and ``unfinished``.
+
+    Raises
+    ------
+    SchemaError, DataError, SettingError
+        Where the table is not one of cohorts, or an argument is none of its values.
+
+    Examples
+    --------
+    >>> import cohortlib as cl
+    >>> import polars as pl
+    >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "cohort_size": [8, 8, 5]}
+    >>> table = pl.DataFrame(rows).with_columns(logo_retention=pl.Series([1.0, 0.25, 1.0]))
+    >>> cl.plot.heatmap(table).save("heat.png")  # doctest: +SKIP
+    """
+    alt = altair()
+    one_of("value", value, FIELDS)
+    field = FIELDS[value]
+    cells = read(table, ("cohort_size", value), freq, unfinished)
+    frame = cells.frame.filter(pl.col(value).is_not_null())
+    low, high = _range(frame, value)
+    shown = frame.height <= MOST_LABELS if labels is None else labels
+    wide, high_cell = _cell_size(cells, labelled=shown)
+    hatched = min(wide, high_cell) >= _HATCHED_FROM
+    shades = [colour((found - low) / (high - low)) for found in frame[value]]
+    frame = frame.with_columns(dark=pl.Series([ink(shade) == WHITE for shade in shades], dtype=pl.Boolean))
+    inked = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
+    unit = PERIODS[cells.calendar.freq]
+    base = alt.Chart(data(frame.drop("ordinal"))).encode(
+        x=alt.X(
+            "age:O",
+            title=age_title(cells.calendar.freq),
+            scale=alt.Scale(domain=list(range(cells.ages)), paddingInner=0.04 if hatched else 0, paddingOuter=0),
+            axis=_axis(alt, list(thinned(cells.ages, cells.calendar.freq)), orient="top"),
+        ),
+        y=alt.Y(
+            "cohort:N",
+            title=f"Cohort ({unit})",
+            scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if hatched else 0, paddingOuter=0),
+            axis=_axis(alt, [cells.cohorts[at] for at in thinned(len(cells.cohorts), cells.calendar.freq, 40)]),
+        ),
+        tooltip=[
+            alt.Tooltip("cohort:N", title="Cohort"),
+            alt.Tooltip("cohort_size:Q", title="Users", format=","),
+            alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
+            alt.Tooltip("calendar:N", title=unit.capitalize()),
+            alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
+            alt.Tooltip("unfinished:N", title="Not over"),
+        ],
+    )
+    domain = [low + (high - low) * at / (len(STOPS) - 1) for at in range(len(STOPS))]
+    rects = base.mark_rect(aria=frame.height <= MOST_LABELS).encode(
+        color=alt.Color(
+            f"{value}:Q",
+            scale=alt.Scale(domain=domain, range=list(STOPS), clamp=True),
+            legend=alt.Legend(title=None, format=_short_form(value, high), gradientLength=140),
+        ),
+        **({} if hatched else {"opacity": alt.condition("datum.unfinished", alt.value(0.45), alt.value(1))}),
+    )
+    marks = [rects]
+    if hatched and frame["unfinished"].any():
+        lines = base.transform_filter("datum.unfinished").mark_point(
+            shape=_hatch(wide, high_cell), size=4, strokeWidth=1, opacity=0.45, filled=False, aria=False
+        )
+        marks.append(lines.encode(stroke=inked))
+    if shown:
+        texts = base.mark_text(fontSize=11, aria=False)
+        marks.append(texts.encode(text=alt.Text(f"{value}:Q", format=_short_form(value, high)), color=inked))
+    return alt.layer(*marks).properties(
+        title=heading(title, field, cells, "Hatched" if hatched else "Faded"),
+        width=wide * cells.ages,
+        height=high_cell * len(cells.cohorts),
+        view=alt.ViewBackground(stroke=None),
+    )
+
+
+def _range(frame: pl.DataFrame, value: str) -> tuple[float, float]:
+    """Give the values of the lightest and the darkest colour."""
+    later = frame if value == "ltv" else frame.filter(pl.col("age") > 0)
+    values = (later if later.height else frame)[value]
+    if not values.len():
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    return low, (high if high > low else low + 1.0)
+
+
+def _cell_size(cells: Cells, *, labelled: bool) -> tuple[int, int]:
+    """Choose the width and the height of a cell, in whole pixels so that no seams show."""
+    wide = min(_LABEL_WIDTH, max(1, round(_WIDE / cells.ages)))
+    high = min(_LABEL_HEIGHT, max(1, round(_HIGH / len(cells.cohorts))))
+    return (_LABEL_WIDTH, _LABEL_HEIGHT) if labelled else (wide, high)
+
+
+def _short_form(value: str, high: float) -> str:
+    """Choose the format of a label and of the legend: short enough for a cell."""
+    if value.endswith("_retention"):
+        return ".0%" if high >= 0.1 else ".1%"
+    if high >= 10_000:
+        return ".3~s"
+    return ",d" if value == "active_users" or high >= 100 else ",.2f"
+
+
+def _hatch(wide: int, high: int, gap: int = 7) -> str:
+    """Draw the diagonals of a cell as a path around its middle, in pixels."""
+    path = ""
+    for start in range(gap // 2 - high, wide, gap):
+        left, right = max(start, 0), min(start + high, wide)
+        if right - left > 2:
+            ends = ((x - wide / 2, high / 2 - (x - start)) for x in (left, right))
+            path += "".join(f"{mark}{x:g},{y:g}" for mark, (x, y) in zip("ML", ends, strict=True))
+    return path
+
+
+def _axis(alt: Any, values: list[Any], **more: Any) -> Any:
+    return alt.Axis(
+        values=values,
+        labelAngle=0,
+        ticks=False,
+        domain=False,
+        labelPadding=5,
+        titlePadding=8,
+        labelOverlap=True,
+        **more,
+    )
