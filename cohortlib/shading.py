@@ -1,12 +1,12 @@
 """The scale of colours from small to large, and the ink that is read on each of them.
 
-The stops are those of viridis from its light end to its dark one: lightness falls all the way, so the order is seen by
-colour-blind people too, on paper without colour, and on a light or a dark page.
+Lightness falls all the way from a pale green to a dark blue, so the order is seen by colour-blind people too, and on
+paper without colour. No end is white or black, so that a cell is seen beside a blank on a light or a dark page.
 """
 
 from collections.abc import Sequence
 
-STOPS = ("#f1e51d", "#b5de2b", "#6ece58", "#35b779", "#1f9e89", "#26828e", "#31688e", "#3e4989", "#482878")
+STOPS = ("#e9f3c8", "#c3e2b8", "#93cfb3", "#5db8b5", "#359cb3", "#2a7da6", "#2c5d94", "#2d3f7c", "#2a235a")
 WHITE, BLACK = "#ffffff", "#111111"
 
 
@@ -14,7 +14,7 @@ def colour(share: float) -> str:
     """Give the colour of a value from 0 (smallest) to 1 (largest); beyond them it is that of the nearer end.
 
     >>> colour(0.0), colour(1.0)
-    ('#f1e51d', '#482878')
+    ('#e9f3c8', '#2a235a')
     """
     return between(STOPS, share)
 

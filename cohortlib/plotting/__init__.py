@@ -7,6 +7,8 @@ Every function takes the table of :func:`cohortlib.termina.cohorts` and gives an
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cohortlib.errors import CohortlibError
+
 if TYPE_CHECKING:
     from cohortlib.plotting.bars import cohort_sizes, layers
     from cohortlib.plotting.curves import ltv_curves, retention_curves
@@ -25,7 +27,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        return getattr(import_module(f"cohortlib.plotting.{_HOMES[name]}"), name)
+        try:
+            return getattr(import_module(f"cohortlib.plotting.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            if error.name != "altair":
+                raise
+            raise CohortlibError("a picture needs Altair. Hint: pip install 'cohortlib[plot]'") from error
     raise AttributeError(f"module 'cohortlib.plotting' has no attribute {name!r}")
 
 

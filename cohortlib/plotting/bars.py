@@ -1,17 +1,13 @@
 """Bars over the calendar: how large the cohorts are, and whose amount each period is."""
 
-from typing import TYPE_CHECKING, Any
-
+import altair as alt
 import numpy as np
 import polars as pl
 
 from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells, Day, Table, read
-from cohortlib.plotting.drawing import HEIGHT, PERIODS, WIDTH, Field, altair, data, heading, thinned
+from cohortlib.plotting.drawing import HEIGHT, PERIODS, WIDTH, Field, data, heading, number_axis, thinned
 from cohortlib.shading import STOPS, between
-
-if TYPE_CHECKING:
-    import altair as alt
 
 _DARK = STOPS[::-1]
 MOST_NAMED = 12  # cohorts in a legend
@@ -20,7 +16,7 @@ MOST_DATES = 12  # on the axis
 
 def cohort_sizes(
     table: Table, *, unfinished: Day | None = None, title: str | None = None, freq: Freq | None = None
-) -> "alt.Chart":
+) -> alt.Chart:
     """Draw how many users each cohort has.
 
     Parameters
@@ -52,7 +48,6 @@ def cohort_sizes(
     >>> table = pl.DataFrame({"cohort": ["2026-01", "2026-02"], "period": [0, 0], "cohort_size": [8, 5]})
     >>> cl.plot.cohort_sizes(table).save("sizes.png")  # doctest: +SKIP
     """
-    alt = altair()
     cells = read(table, ("cohort_size",), freq, unfinished)
     start = pl.col("ordinal") - pl.col("age")
     sizes = cells.frame.group_by("cohort", start=start, maintain_order=True).agg(
@@ -61,12 +56,12 @@ def cohort_sizes(
     unit = PERIODS[cells.calendar.freq]
     field = Field("Cohort sizes", f"Users of each cohort, by the {unit} it began", "Users", ",d")
     first = Cells(sizes, cells.calendar, cells.last_day)
-    return (
+    chart: alt.Chart = (
         alt.Chart(data(sizes.drop("start")))
         .mark_bar(aria=False)
         .encode(
-            x=_calendar_axis(alt, "cohort", f"Cohort ({unit})", sizes["start"], cells),
-            y=_amount_axis(alt, "cohort_size", field),
+            x=_calendar_axis("cohort", f"Cohort ({unit})", sizes["start"], cells),
+            y=alt.Y("cohort_size:Q", title=field.axis, axis=number_axis("cohort_size")),
             color=alt.value(STOPS[5]),
             opacity=alt.condition("datum.unfinished", alt.value(0.4), alt.value(1)),
             tooltip=[
@@ -75,13 +70,14 @@ def cohort_sizes(
                 alt.Tooltip("unfinished:N", title="Not over"),
             ],
         )
-        .properties(title=heading(title, field, first), width=WIDTH, height=HEIGHT - 120, view=_view(alt))
+        .properties(title=heading(title, field, first), width=_width(sizes["start"]), height=HEIGHT - 120, view=_view())
     )
+    return chart
 
 
 def layers(
     table: Table, *, unfinished: Day | None = None, title: str | None = None, freq: Freq | None = None
-) -> "alt.Chart":
+) -> alt.Chart:
     """Draw the amount of each calendar period, one layer for each cohort: who it comes from.
 
     Parameters
@@ -113,7 +109,6 @@ def layers(
     >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "amount": [80.0, 20.0, 50.0]}
     >>> cl.plot.layers(pl.DataFrame(rows)).save("layers.png")  # doctest: +SKIP
     """
-    alt = altair()
     cells = read(table, ("amount",), freq, unfinished)
     frame = cells.frame.filter(pl.col("amount").is_not_null())
     unit = PERIODS[cells.calendar.freq]
@@ -123,12 +118,12 @@ def layers(
     named = len(cohorts) <= MOST_NAMED
     places = {cohort: at for at, cohort in enumerate(cohorts)}
     rows = frame.with_columns(place=pl.col("cohort").replace_strict(places, return_dtype=pl.Int64)).drop("ordinal")
-    return (
+    chart: alt.Chart = (
         alt.Chart(data(rows))
         .mark_bar(aria=False)
         .encode(
-            x=_calendar_axis(alt, "calendar", unit.capitalize(), frame["ordinal"], cells),
-            y=_amount_axis(alt, "amount", field),
+            x=_calendar_axis("calendar", unit.capitalize(), frame["ordinal"], cells),
+            y=alt.Y("amount:Q", title=field.axis, axis=number_axis("amount")),
             color=alt.Color(
                 "cohort:N",
                 scale=alt.Scale(domain=cohorts, range=shades),
@@ -144,11 +139,12 @@ def layers(
                 alt.Tooltip("unfinished:N", title="Not over"),
             ],
         )
-        .properties(title=heading(title, field, cells), width=WIDTH, height=HEIGHT, view=_view(alt))
+        .properties(title=heading(title, field, cells), width=_width(frame["ordinal"]), height=HEIGHT, view=_view())
     )
+    return chart
 
 
-def _calendar_axis(alt: Any, name: str, title: str, ordinals: pl.Series, cells: Cells) -> Any:
+def _calendar_axis(name: str, title: str, ordinals: pl.Series, cells: Cells) -> alt.X:
     """Lay out every period from the first to the last, also those without a row, and name some of them."""
     low, high = int(ordinals.min()), int(ordinals.max())  # type: ignore[arg-type]
     labels = cells.calendar.labels(np.arange(low, high + 1))
@@ -158,10 +154,10 @@ def _calendar_axis(alt: Any, name: str, title: str, ordinals: pl.Series, cells: 
     return alt.X(f"{name}:O", title=title, scale=alt.Scale(domain=labels, paddingInner=padding), axis=axis)
 
 
-def _amount_axis(alt: Any, name: str, field: Field) -> Any:
-    axis = alt.Axis(format="~s", tickCount=6, gridOpacity=0.5)
-    return alt.Y(f"{name}:Q", title=field.axis, axis=axis)
+def _width(ordinals: pl.Series) -> int:
+    """Choose the width of a plot: few bars need not fill it."""
+    return max(240, min(WIDTH, 64 * (int(ordinals.max()) - int(ordinals.min()) + 1)))  # type: ignore[arg-type]
 
 
-def _view(alt: Any) -> Any:
+def _view() -> alt.ViewBackground:
     return alt.ViewBackground(stroke=None)

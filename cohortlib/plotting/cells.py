@@ -148,20 +148,17 @@ def _calendar(labels: list[str], tops: list[int], freq: Freq | None) -> Calendar
         one_of("freq", freq, ("D", "W", "M", "Q", "A"))
     for kind, pattern in LABELS:
         if re.fullmatch(pattern, labels[0], re.ASCII):
-            found, patterns = Calendar(kind), pattern
+            found = Calendar(kind)
             break
     else:
-        found, patterns = Calendar("D"), _DAY
-    try:
-        if odd := next((label for label in labels if not re.fullmatch(patterns, label, re.ASCII)), None):
-            raise ValueError(odd)
-        days = [span("cohort", label)[0] for label in labels]
-    except ValueError as error:
-        odd = next((label for label in labels if not _is_label(label, patterns)), str(error))
+        found, pattern = Calendar("D"), _DAY
+    odd = next((label for label in labels if not _is_label(label, pattern)), None)
+    if odd is not None:
         raise DataError(
             f"cohort {odd!r} is no label of a period, or of another length than cohort {labels[0]!r}; expected labels "
             "such as '2026-01', '2026Q1', '2026' or '2026-01-05'. Hint: cl.termina.cohorts writes them so"
-        ) from None
+        )
+    days = [span("cohort", label)[0] for label in labels]
     if found.freq == "D":
         found = _days_or_weeks(days, tops, freq)
     if freq not in (None, found.freq):

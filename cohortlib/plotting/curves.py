@@ -1,7 +1,6 @@
 """Curves over the age: a line for each cohort, and their weighted mean."""
 
-from typing import TYPE_CHECKING, Any
-
+import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
@@ -14,18 +13,19 @@ from cohortlib.plotting.drawing import (
     PERIODS,
     WIDTH,
     age_title,
-    altair,
     data,
     heading,
+    number_axis,
     thinned,
 )
 from cohortlib.shading import STOPS, between
 
-if TYPE_CHECKING:
-    import altair as alt
-
 MOST_NAMED = 12  # cohorts in a legend
 MEAN_NAME = "Weighted mean"
+MOST_POINTS = 5_000  # which carry the tooltips; more of them are slow, and nobody finds one
+MOST_DOTS = 60  # on the line of the mean
+_RUN = pl.col("age") - pl.int_range(pl.len())  # the same while no age is missing: a line breaks where one is
+_ABOVE = "Age 0 lies above the picture, so that what follows is seen"
 _DARK = STOPS[:1:-1]  # from dark to light, without the lightest, which no line is seen in
 
 
@@ -36,7 +36,7 @@ def retention_curves(
     unfinished: Day | None = None,
     title: str | None = None,
     freq: Freq | None = None,
-) -> "alt.LayerChart":
+) -> alt.LayerChart:
     """Draw retention over the age: a line for each cohort, and the mean of all.
 
     At each age the mean is of the cohorts that have reached it: Σ ``active_users`` / Σ ``cohort_size``, or Σ ``amount``
@@ -72,7 +72,7 @@ def retention_curves(
     >>> import cohortlib as cl
     >>> import polars as pl
     >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "cohort_size": [8, 8, 5]}
-    >>> table = pl.DataFrame(rows).with_columns(active_users=pl.Series([8, 2, 5]), logo_retention=pl.Series([1, 0.25, 1]))
+    >>> table = pl.DataFrame({**rows, "active_users": [8, 2, 5], "logo_retention": [1.0, 0.25, 1.0]})
     >>> cl.plot.retention_curves(table).save("curves.svg")  # doctest: +SKIP
     """
     one_of("value", value, ("logo_retention", "amount_retention"))
@@ -83,7 +83,7 @@ def retention_curves(
 
 def ltv_curves(
     table: Table, *, unfinished: Day | None = None, title: str | None = None, freq: Freq | None = None
-) -> "alt.LayerChart":
+) -> alt.LayerChart:
     """Draw the lifetime value over the age: a line for each cohort, and the mean of all.
 
     At each age the mean is Σ ``ltv`` × ``cohort_size`` / Σ ``cohort_size`` over the cohorts that have reached it, the
@@ -116,15 +116,14 @@ def ltv_curves(
     >>> import cohortlib as cl
     >>> import polars as pl
     >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "cohort_size": [6, 6, 2]}
-    >>> table = pl.DataFrame(rows).with_columns(ltv=pl.Series([5.0, 7.5, 9.0]))
+    >>> table = pl.DataFrame({**rows, "ltv": [5.0, 7.5, 9.0]})
     >>> cl.plot.ltv_curves(table).save("curves.svg")  # doctest: +SKIP
     """
     cells = read(table, ("ltv", "cohort_size"), freq, unfinished)
     return _curves(cells, "ltv", (pl.col("ltv") * pl.col("cohort_size"), pl.col("cohort_size")), title)
 
 
-def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str | None) -> "alt.LayerChart":
-    alt = altair()
+def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str | None) -> alt.LayerChart:
     field, freq = FIELDS[value], cells.calendar.freq
     frame = cells.frame.filter(pl.col(value).is_not_null())
     mean = mean_by_age(frame, ratio)
@@ -132,59 +131,73 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
         "cohort", "age", value, "cohort_size", "calendar", "unfinished",
         # the dashed part begins at the last age that is over
         open=pl.col("unfinished") | pl.col("unfinished").shift(-1, fill_value=False).over("cohort"),
+        run=_RUN.over("cohort"),
     )  # fmt: skip
-    many = len(cells.cohorts) > MOST_NAMED
+    count = len(cells.cohorts)
+    top = _top(frame, value)
+    look = {"aria": False, "clip": top is not None}
     x = alt.X(
         "age:Q",
         title=age_title(freq),
-        scale=alt.Scale(domain=[0, max(cells.ages - 1, 1)], nice=False),
+        scale=alt.Scale(domain=[0, max(cells.ages - 1, 1) * 1.01], nice=False),
         axis=alt.Axis(values=list(thinned(cells.ages, freq)), grid=False, format="d"),
     )
     y = alt.Y(
         f"{value}:Q",
         title=field.axis,
-        scale=alt.Scale(zero=True, nice=True),
-        axis=alt.Axis(format="%" if value.endswith("_retention") else "~s", tickCount=6, gridOpacity=0.5),
+        scale=alt.Scale(zero=True, nice=True) if top is None else alt.Scale(domain=[0, top], nice=False),
+        axis=number_axis(value),
     )
-    tooltip = [
-        alt.Tooltip("cohort:N", title="Cohort"),
-        alt.Tooltip("cohort_size:Q", title="Users", format=","),
-        alt.Tooltip("age:Q", title=f"Age ({PERIODS[freq]}s)"),
-        alt.Tooltip("calendar:N", title=PERIODS[freq].capitalize()),
-        alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
-        alt.Tooltip("unfinished:N", title="Not over"),
+    age = alt.Tooltip("age:Q", title=f"Age ({PERIODS[freq]}s)")
+    lines = alt.Chart(data(rows)).encode(
+        x=x, y=y, detail=["cohort:N", "run:N"], color=_colours(cells.cohorts), tooltip=alt.Tooltip("cohort:N")
+    )
+    thin, bright = (1.8, 0.9) if count <= MOST_NAMED else (1, max(0.15, min(0.5, 20 / count)))
+    marks = [
+        lines.transform_filter("!datum.unfinished").mark_line(strokeWidth=thin, opacity=bright, **look),
+        lines.transform_filter("datum.open").mark_line(strokeWidth=thin, strokeDash=[3, 3], opacity=bright / 2, **look),
     ]
-    named = data(rows)
-    lines = alt.Chart(named).encode(x=x, y=y, detail="cohort:N", color=_colours(alt, cells, many))
-    thin = 1 if many else 1.8
-    marks: list[Any] = [
-        lines.transform_filter("!datum.unfinished").mark_line(
-            strokeWidth=thin, opacity=0.5 if many else 0.9, aria=False
-        ),
-        lines.transform_filter("datum.open").mark_line(strokeWidth=thin, strokeDash=[3, 3], opacity=0.4, aria=False),
-        lines.mark_point(filled=True, size=22, aria=False).encode(
-            opacity=alt.condition("datum.unfinished", alt.value(0.4), alt.value(0 if many else 0.9)), tooltip=tooltip
-        ),
-    ]
-    means = alt.Chart(data(mean)).encode(x=x, y=alt.Y("mean:Q"), color=alt.value(MEAN))
-    marks.append(means.mark_line(strokeWidth=3.5, aria=False))
-    marks.append(
-        means.mark_point(filled=True, size=40, aria=False, opacity=1 if cells.ages <= 60 else 0).encode(
+    if rows.height <= MOST_POINTS:
+        points = lines.mark_point(filled=True, size=22, **look).encode(
+            opacity=alt.condition(
+                "datum.unfinished", alt.value(bright / 2), alt.value(bright if count <= MOST_NAMED else 0)
+            ),
             tooltip=[
-                alt.Tooltip("age:Q", title=f"Age ({PERIODS[freq]}s)"),
-                alt.Tooltip("mean:Q", title=MEAN_NAME, format=field.form),
-                alt.Tooltip("cohorts:Q", title="Cohorts", format=","),
-                alt.Tooltip("users:Q", title="Users", format=","),
-            ]
+                alt.Tooltip("cohort:N", title="Cohort"),
+                alt.Tooltip("cohort_size:Q", title="Users", format=","),
+                age,
+                alt.Tooltip("calendar:N", title=PERIODS[freq].capitalize()),
+                alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
+                alt.Tooltip("unfinished:N", title="Not over"),
+            ],
         )
+        marks.append(points)
+    means = alt.Chart(data(mean.with_columns(run=_RUN))).encode(x=x, y=alt.Y("mean:Q"), color=alt.datum(MEAN_NAME))
+    told = [
+        age,
+        alt.Tooltip("mean:Q", title=MEAN_NAME, format=field.form),
+        alt.Tooltip("cohorts:Q", title="Cohorts", format=","),
+        alt.Tooltip("users:Q", title="Users", format=","),
+    ]
+    marks.append(means.mark_line(strokeWidth=3.5, **look).encode(detail="run:N"))
+    dots = means.mark_point(filled=True, size=40, opacity=1 if cells.ages <= MOST_DOTS else 0, **look)
+    marks.append(dots.encode(tooltip=told))
+    return alt.LayerChart(layer=marks).properties(
+        title=heading(title, field, cells, "Dashed", _ABOVE if top is not None else ""),
+        width=WIDTH,
+        height=HEIGHT,
+        view=alt.ViewBackground(stroke=None),
     )
-    label = alt.Chart(data(mean.tail(1))).encode(x=x, y=alt.Y("mean:Q"))
-    marks.append(
-        label.mark_text(text=MEAN_NAME, color=MEAN, align="right", dy=-12, fontWeight="bold", fontSize=12, aria=False)
-    )
-    return alt.layer(*marks).properties(
-        title=heading(title, field, cells, "Dashed"), width=WIDTH, height=HEIGHT, view=alt.ViewBackground(stroke=None)
-    )
+
+
+def _top(frame: pl.DataFrame, value: str) -> float | None:
+    """Give the upper end of the axis where age 0 would press all that follows to the ground."""
+    if not value.endswith("_retention"):
+        return None
+    first, later = (frame.filter(part)[value].max() for part in (pl.col("age") == 0, pl.col("age") > 0))
+    if not isinstance(first, int | float) or not isinstance(later, int | float) or not 0 < later < first / 2:
+        return None
+    return float(later) * 1.1
 
 
 def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr]) -> pl.DataFrame:
@@ -196,9 +209,9 @@ def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr]) -> pl.DataF
     return means.filter(pl.col("mean").is_finite()).sort("age")
 
 
-def _colours(alt: Any, cells: Cells, many: bool) -> Any:
+def _colours(cohorts: list[str]) -> alt.Color:
     """Colour the cohorts from the oldest, dark, to the youngest; name them where they are few."""
-    count = max(len(cells.cohorts) - 1, 1)
-    shades = [between(_DARK, at / count) for at in range(len(cells.cohorts))]
-    legend = None if many else alt.Legend(title="Cohort", symbolType="stroke", symbolStrokeWidth=3)
-    return alt.Color("cohort:N", scale=alt.Scale(domain=cells.cohorts, range=shades), legend=legend)
+    shades = [between(_DARK, at / max(len(cohorts) - 1, 1)) for at in range(len(cohorts))]
+    named = cohorts if len(cohorts) <= MOST_NAMED else [cohorts[0], cohorts[-1]]
+    legend = alt.Legend(title="Cohort", values=[*named, MEAN_NAME], symbolType="stroke", symbolOpacity=1)
+    return alt.Color("cohort:N", scale=alt.Scale(domain=[*cohorts, MEAN_NAME], range=[*shades, MEAN]), legend=legend)

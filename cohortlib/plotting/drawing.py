@@ -1,18 +1,13 @@
-"""What all pictures share: their words, formats, axes and size, and the door to Altair."""
+"""What all pictures share: their words, formats, axes and size."""
 
 import re
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+import altair as alt
 import polars as pl
 
-from cohortlib.errors import CohortlibError
 from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells
-
-if TYPE_CHECKING:
-    import altair as alt
 
 PERIODS = {"D": "day", "W": "week", "M": "month", "Q": "quarter", "A": "year"}
 WIDTH, HEIGHT = 760, 420  # of the plot in pixels, without its axes
@@ -25,7 +20,6 @@ _STEPS: dict[Freq, tuple[int, ...]] = {
     "A": (1, 2, 5, 10, 20, 50),
 }
 MEAN = "#d55e00"  # of Okabe and Ito: far from every colour of the scale, on light and on dark
-PLAIN = "#31688e"
 
 
 @dataclass(frozen=True)
@@ -54,31 +48,22 @@ FIELDS = {
 }
 
 
-def altair() -> ModuleType:
-    """Import Altair, which comes with an extra."""
-    try:
-        import altair
-    except ModuleNotFoundError as error:
-        raise CohortlibError("a picture needs Altair. Hint: pip install 'cohortlib[plot]'") from error
-    return altair
-
-
-def data(frame: pl.DataFrame) -> "alt.InlineData":
+def data(frame: pl.DataFrame) -> alt.InlineData:
     """Put rows into a chart as they are: no limit of Altair, no conversion, no file beside it."""
-    import altair as alt
+    inline = alt.InlineData(values=[])
+    inline["values"] = frame.to_dicts()  # set so, they are not checked row by row: that would take a minute
+    return inline
 
-    return alt.InlineData(values=frame.to_dicts())
 
-
-def heading(title: str | None, field: Field, cells: Cells, mark: str = "Faded") -> "alt.TitleParams":
+def heading(title: str | None, field: Field, cells: Cells, mark: str = "Faded", more: str = "") -> alt.TitleParams:
     """Write the lines above a picture: what is seen, and what is unfinished."""
-    import altair as alt
-
     lines = [field.told] if title is None else []
     if cells.frame["unfinished"].any():
         period = PERIODS[cells.calendar.freq]
         lines.append(f"{mark}: the {period} is not over, as the rows end on {cells.last_day}")
-    text: Any = field.title if title is None else safe(title)
+    if more:
+        lines.append(more)
+    text = field.title if title is None else safe(title)
     return alt.TitleParams(
         text,
         subtitle=lines if lines else alt.Undefined,
@@ -104,6 +89,21 @@ def age_title(freq: Freq) -> str:
     """Name the axis of ages."""
     period = PERIODS[freq]
     return f"{period.capitalize()}s since the cohort's first {period}"
+
+
+def numbers(field: str) -> str:
+    """Write the numbers of an axis or a legend, as an expression of Vega.
+
+    d3's own ``~s`` writes 0.5 as 500m and a billion as 1G.
+    """
+    if field.endswith("_retention"):
+        return "format(datum.value, ',.3~%')"
+    return "abs(datum.value) < 1000 ? format(datum.value, ',.2~f') : replace(format(datum.value, '.4~s'), 'G', 'bn')"
+
+
+def number_axis(field: str) -> alt.Axis:
+    """Make the axis of the values of a field."""
+    return alt.Axis(labelExpr=numbers(field), tickCount=6, gridOpacity=0.5)
 
 
 def thinned(count: int, freq: Freq, most: int = MOST_TICKS) -> range:

@@ -1,22 +1,22 @@
 """A heat map: a row for each cohort, a column for each age."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Literal
 
+import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
 from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells, Day, Table, read
-from cohortlib.plotting.drawing import FIELDS, PERIODS, age_title, altair, data, heading, thinned
+from cohortlib.plotting.drawing import FIELDS, PERIODS, age_title, data, heading, numbers, thinned
 from cohortlib.shading import BLACK, STOPS, WHITE, colour, ink
-
-if TYPE_CHECKING:
-    import altair as alt
 
 MOST_LABELS = 400
 _WIDE, _HIGH = 900, 640  # the plot's pixels where there are many cells
 _LABEL_WIDTH, _LABEL_HEIGHT = 44, 22
-_HATCHED_FROM = 14  # pixels: a smaller cell is faded instead
+_HATCHED_FROM = 6  # pixels: a smaller cell is faded instead
+_PARTED_FROM = 14  # pixels: smaller cells touch
 
 
 def heatmap(
@@ -27,7 +27,7 @@ def heatmap(
     labels: bool | None = None,
     title: str | None = None,
     freq: Freq | None = None,
-) -> "alt.LayerChart":
+) -> alt.LayerChart:
     """Draw one field of a cohort table as a heat map.
 
     What a cohort has not reached, or has no value for, is blank. Darker is more. The ends of the scale are the smallest
@@ -65,10 +65,9 @@ def heatmap(
     >>> import cohortlib as cl
     >>> import polars as pl
     >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "cohort_size": [8, 8, 5]}
-    >>> table = pl.DataFrame(rows).with_columns(logo_retention=pl.Series([1.0, 0.25, 1.0]))
+    >>> table = pl.DataFrame({**rows, "logo_retention": [1.0, 0.25, 1.0]})
     >>> cl.plot.heatmap(table).save("heat.png")  # doctest: +SKIP
     """
-    alt = altair()
     one_of("value", value, FIELDS)
     field = FIELDS[value]
     cells = read(table, ("cohort_size", value), freq, unfinished)
@@ -76,23 +75,27 @@ def heatmap(
     low, high = _range(frame, value)
     shown = frame.height <= MOST_LABELS if labels is None else labels
     wide, high_cell = _cell_size(cells, labelled=shown)
-    hatched = min(wide, high_cell) >= _HATCHED_FROM
+    least = min(wide, high_cell)
+    hatched, parted = least >= _HATCHED_FROM, least >= _PARTED_FROM
     shades = [colour((found - low) / (high - low)) for found in frame[value]]
     frame = frame.with_columns(dark=pl.Series([ink(shade) == WHITE for shade in shades], dtype=pl.Boolean))
+    if shown:
+        write = _writer(value, max(abs(low), abs(high)))
+        frame = frame.with_columns(label=pl.Series([write(found) for found in frame[value]], dtype=pl.String))
     inked = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
     unit = PERIODS[cells.calendar.freq]
     base = alt.Chart(data(frame.drop("ordinal"))).encode(
         x=alt.X(
             "age:O",
             title=age_title(cells.calendar.freq),
-            scale=alt.Scale(domain=list(range(cells.ages)), paddingInner=0.04 if hatched else 0, paddingOuter=0),
-            axis=_axis(alt, list(thinned(cells.ages, cells.calendar.freq)), orient="top"),
+            scale=alt.Scale(domain=list(range(cells.ages)), paddingInner=0.04 if parted else 0, paddingOuter=0),
+            axis=_axis(list(thinned(cells.ages, cells.calendar.freq)), "top"),
         ),
         y=alt.Y(
             "cohort:N",
             title=f"Cohort ({unit})",
-            scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if hatched else 0, paddingOuter=0),
-            axis=_axis(alt, [cells.cohorts[at] for at in thinned(len(cells.cohorts), cells.calendar.freq, 40)]),
+            scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if parted else 0, paddingOuter=0),
+            axis=_axis([cells.cohorts[at] for at in thinned(len(cells.cohorts), cells.calendar.freq, 40)], "left"),
         ),
         tooltip=[
             alt.Tooltip("cohort:N", title="Cohort"),
@@ -108,20 +111,24 @@ def heatmap(
         color=alt.Color(
             f"{value}:Q",
             scale=alt.Scale(domain=domain, range=list(STOPS), clamp=True),
-            legend=alt.Legend(title=None, format=_short_form(value, high), gradientLength=140),
+            legend=alt.Legend(
+                title=None,
+                gradientLength=max(60, min(160, high_cell * len(cells.cohorts))),
+                labelExpr=numbers(value),
+            ),
         ),
         **({} if hatched else {"opacity": alt.condition("datum.unfinished", alt.value(0.45), alt.value(1))}),
     )
     marks = [rects]
     if hatched and frame["unfinished"].any():
         lines = base.transform_filter("datum.unfinished").mark_point(
-            shape=_hatch(wide, high_cell), size=4, strokeWidth=1, opacity=0.45, filled=False, aria=False
+            shape=_hatch(wide, high_cell), size=4, strokeWidth=1, opacity=0.3, filled=False, aria=False
         )
         marks.append(lines.encode(stroke=inked))
     if shown:
         texts = base.mark_text(fontSize=11, aria=False)
-        marks.append(texts.encode(text=alt.Text(f"{value}:Q", format=_short_form(value, high)), color=inked))
-    return alt.layer(*marks).properties(
+        marks.append(texts.encode(text="label:N", color=inked))
+    return alt.LayerChart(layer=marks).properties(
         title=heading(title, field, cells, "Hatched" if hatched else "Faded"),
         width=wide * cells.ages,
         height=high_cell * len(cells.cohorts),
@@ -146,17 +153,22 @@ def _cell_size(cells: Cells, *, labelled: bool) -> tuple[int, int]:
     return (_LABEL_WIDTH, _LABEL_HEIGHT) if labelled else (wide, high)
 
 
-def _short_form(value: str, high: float) -> str:
-    """Choose the format of a label and of the legend: short enough for a cell."""
+def _writer(value: str, most: float) -> Callable[[float], str]:
+    """Choose how the values are written in cells, given their magnitude: in five or six characters."""
     if value.endswith("_retention"):
-        return ".0%" if high >= 0.1 else ".1%"
-    if high >= 10_000:
-        return ".3~s"
-    return ",d" if value == "active_users" or high >= 100 else ",.2f"
+        places = 0 if most >= 0.1 else 1
+        return lambda found: f"{100 * found:.{places}f}%"
+    step, unit = next(((step, unit) for step, unit in ((1e9, "bn"), (1e6, "M"), (1e4, "k")) if most >= step), (1.0, ""))
+    if unit:
+        step = 1e3 if unit == "k" else step
+        return lambda found: f"{found / step:,.1f}{unit}"
+    places = 0 if value == "active_users" or most >= 1000 else 2
+    return lambda found: f"{found:,.{places}f}"
 
 
-def _hatch(wide: int, high: int, gap: int = 7) -> str:
+def _hatch(wide: int, high: int) -> str:
     """Draw the diagonals of a cell as a path around its middle, in pixels."""
+    gap = min(7, wide, high)
     path = ""
     for start in range(gap // 2 - high, wide, gap):
         left, right = max(start, 0), min(start + high, wide)
@@ -166,14 +178,14 @@ def _hatch(wide: int, high: int, gap: int = 7) -> str:
     return path
 
 
-def _axis(alt: Any, values: list[Any], **more: Any) -> Any:
+def _axis(values: list[int] | list[str], orient: Literal["top", "left"]) -> alt.Axis:
     return alt.Axis(
         values=values,
+        orient=orient,
         labelAngle=0,
+        labelOverlap=True,
+        labelPadding=5,
         ticks=False,
         domain=False,
-        labelPadding=5,
         titlePadding=8,
-        labelOverlap=True,
-        **more,
     )
