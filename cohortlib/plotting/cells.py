@@ -131,8 +131,8 @@ def _checked(frame: pl.DataFrame, fields: tuple[str, ...]) -> pl.DataFrame:
     for name in ("cohort", "period"):
         if frame[name].null_count():
             raise DataError(f"column {name!r} is null in {frame[name].null_count():,} rows; expected a value in each")
-    if frame["period"].min() < 0:  # type: ignore[operator]
-        raise DataError(f"column 'period' has {frame['period'].min()}; expected ages from 0 on")
+    if (least := int(frame["period"].min())) < 0:  # type: ignore[arg-type]
+        raise DataError(f"column 'period' has {least}; expected ages from 0 on")
     if frame.select(pl.struct("cohort", "period").is_duplicated().any()).item():
         raise DataError("the table has rows of the same cohort and period; expected one for each age")
     floats = [name for name in fields if frame.schema[name].is_float()]

@@ -25,7 +25,7 @@ MEAN_NAME = "Weighted mean"
 MOST_POINTS = 5_000  # which carry the tooltips; more of them are slow, and nobody finds one
 MOST_DOTS = 60  # on the line of the mean
 _RUN = pl.col("age") - pl.int_range(pl.len())  # the same while no age is missing: a line breaks where one is
-_ABOVE = "Age 0 lies above the picture, so that what follows is seen"
+_FROM_ONE = "Age 0 is left out, so that what follows is seen"
 _DARK = STOPS[:1:-1]  # from dark to light, without the lightest, which no line is seen in
 
 
@@ -135,12 +135,12 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
     )  # fmt: skip
     count = len(cells.cohorts)
     top = _top(frame, value)
-    look = {"aria": False, "clip": top is not None}
+    first = 0 if top is None else 1
     x = alt.X(
         "age:Q",
         title=age_title(freq),
-        scale=alt.Scale(domain=[0, max(cells.ages - 1, 1) * 1.01], nice=False),
-        axis=alt.Axis(values=list(thinned(cells.ages, freq)), grid=False, format="d"),
+        scale=alt.Scale(domain=[first, max(cells.ages - 1, first + 1) * 1.01], nice=False),
+        axis=alt.Axis(values=[at for at in thinned(cells.ages, freq) if at >= first], grid=False, format="d"),
     )
     y = alt.Y(
         f"{value}:Q",
@@ -149,16 +149,20 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
         axis=number_axis(value),
     )
     age = alt.Tooltip("age:Q", title=f"Age ({PERIODS[freq]}s)")
-    lines = alt.Chart(data(rows)).encode(
+    lines = alt.Chart().encode(
         x=x, y=y, detail=["cohort:N", "run:N"], color=_colours(cells.cohorts), tooltip=alt.Tooltip("cohort:N")
     )
+    if first:
+        lines = lines.transform_filter("datum.age > 0")
     thin, bright = (1.8, 0.9) if count <= MOST_NAMED else (1, max(0.15, min(0.5, 20 / count)))
     marks = [
-        lines.transform_filter("!datum.unfinished").mark_line(strokeWidth=thin, opacity=bright, **look),
-        lines.transform_filter("datum.open").mark_line(strokeWidth=thin, strokeDash=[3, 3], opacity=bright / 2, **look),
+        lines.transform_filter("!datum.unfinished").mark_line(strokeWidth=thin, opacity=bright, aria=False),
+        lines.transform_filter("datum.open").mark_line(
+            strokeWidth=thin, strokeDash=[3, 3], opacity=bright / 2, aria=False
+        ),
     ]
     if rows.height <= MOST_POINTS:
-        points = lines.mark_point(filled=True, size=22, **look).encode(
+        points = lines.mark_point(filled=True, size=22, aria=False).encode(
             opacity=alt.condition(
                 "datum.unfinished", alt.value(bright / 2), alt.value(bright if count <= MOST_NAMED else 0)
             ),
@@ -173,17 +177,21 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
         )
         marks.append(points)
     means = alt.Chart(data(mean.with_columns(run=_RUN))).encode(x=x, y=alt.Y("mean:Q"), color=alt.datum(MEAN_NAME))
+    if first:
+        means = means.transform_filter("datum.age > 0")
     told = [
         age,
         alt.Tooltip("mean:Q", title=MEAN_NAME, format=field.form),
         alt.Tooltip("cohorts:Q", title="Cohorts", format=","),
         alt.Tooltip("users:Q", title="Users", format=","),
     ]
-    marks.append(means.mark_line(strokeWidth=3.5, **look).encode(detail="run:N"))
-    dots = means.mark_point(filled=True, size=40, opacity=1 if cells.ages <= MOST_DOTS else 0, **look)
+    marks.append(means.mark_line(strokeWidth=3.5, aria=False).encode(detail="run:N"))
+    dots = means.mark_point(filled=True, size=40, opacity=1 if cells.ages <= MOST_DOTS else 0, aria=False)
     marks.append(dots.encode(tooltip=told))
-    return alt.LayerChart(layer=marks).properties(
-        title=heading(title, field, cells, "Dashed", _ABOVE if top is not None else ""),
+    return alt.LayerChart(
+        data=data(rows),  # here once, and not with each layer: Altair copies it again and again
+        layer=marks,
+        title=heading(title, field, cells, "Dashed", _FROM_ONE if top is not None else ""),
         width=WIDTH,
         height=HEIGHT,
         view=alt.ViewBackground(stroke=None),

@@ -77,14 +77,15 @@ def heatmap(
     wide, high_cell = _cell_size(cells, labelled=shown)
     least = min(wide, high_cell)
     hatched, parted = least >= _HATCHED_FROM, least >= _PARTED_FROM
-    shades = [colour((found - low) / (high - low)) for found in frame[value]]
-    frame = frame.with_columns(dark=pl.Series([ink(shade) == WHITE for shade in shades], dtype=pl.Boolean))
+    if shown or hatched:
+        dark = [ink(colour((found - low) / (high - low))) == WHITE for found in frame[value]]
+        frame = frame.with_columns(dark=pl.Series(dark, dtype=pl.Boolean))
     if shown:
         write = _writer(value, max(abs(low), abs(high)))
         frame = frame.with_columns(label=pl.Series([write(found) for found in frame[value]], dtype=pl.String))
     inked = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
     unit = PERIODS[cells.calendar.freq]
-    base = alt.Chart(data(frame.drop("ordinal"))).encode(
+    base = alt.Chart().encode(
         x=alt.X(
             "age:O",
             title=age_title(cells.calendar.freq),
@@ -128,7 +129,9 @@ def heatmap(
     if shown:
         texts = base.mark_text(fontSize=11, aria=False)
         marks.append(texts.encode(text="label:N", color=inked))
-    return alt.LayerChart(layer=marks).properties(
+    return alt.LayerChart(
+        data=data(frame.drop("ordinal")),  # here once, and not with each layer: Altair copies it again and again
+        layer=marks,
         title=heading(title, field, cells, "Hatched" if hatched else "Faded"),
         width=wide * cells.ages,
         height=high_cell * len(cells.cohorts),
