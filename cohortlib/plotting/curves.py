@@ -26,7 +26,7 @@ MOST_POINTS = 5_000  # which carry the tooltips; more of them are slow, and nobo
 MOST_DOTS = 60  # on the line of the mean
 _RUN = pl.col("age") - pl.int_range(pl.len())  # the same while no age is missing: a line breaks where one is
 _FROM_ONE = "Age 0 is left out, so that what follows is seen"
-_DARK = STOPS[:1:-1]  # from dark to light, without the lightest, which no line is seen in
+_DARK = STOPS[:2:-1]  # from dark to light, without the lightest, in which no line is seen
 
 
 def retention_curves(
