@@ -44,9 +44,9 @@ def triangle(table: pl.DataFrame, value: str) -> Triangle:
     Returns
     -------
     Triangle
-        A polars frame, which a notebook shows as a coloured table. A row per cohort (per customer), in the order of the table; ``cohort`` (and ``user_id``), then one column for
-        each age, named ``"0"``, ``"1"`` and so on, of the field's type. An age that is not yet observed is null,
-        never 0.
+        A polars frame, which a notebook shows as a coloured table. A row per cohort (per customer), in the order of the
+        table; ``cohort`` (and ``user_id``), then one column for each age, named ``"0"``, ``"1"`` and so on, of the
+        field's type. An age that is not yet observed is null, never 0.
 
     Raises
     ------
