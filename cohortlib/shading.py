@@ -7,7 +7,7 @@ paper without colour. No end is white or black, so that a cell is seen beside a 
 from collections.abc import Sequence
 
 STOPS = ("#e9f3c8", "#c3e2b8", "#93cfb3", "#5db8b5", "#359cb3", "#2a7da6", "#2c5d94", "#2d3f7c", "#2a235a")
-WHITE, BLACK = "#ffffff", "#111111"
+WHITE, BLACK = "#ffffff", "#000000"
 
 
 def colour(share: float) -> str:

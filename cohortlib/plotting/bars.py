@@ -6,7 +6,18 @@ import polars as pl
 
 from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells, Day, Table, read
-from cohortlib.plotting.drawing import HEIGHT, PERIODS, WIDTH, Field, data, heading, number_axis, thinned
+from cohortlib.plotting.drawing import (
+    HEIGHT,
+    PERIODS,
+    WIDTH,
+    Field,
+    data,
+    described,
+    heading,
+    number_axis,
+    open_tooltip,
+    thinned,
+)
 from cohortlib.shading import STOPS, between
 
 _DARK = STOPS[::-1]
@@ -67,10 +78,16 @@ def cohort_sizes(
             tooltip=[
                 alt.Tooltip("cohort:N", title="Cohort"),
                 alt.Tooltip("cohort_size:Q", title="Users", format=","),
-                alt.Tooltip("unfinished:N", title="Not over"),
+                *open_tooltip(cells),
             ],
         )
-        .properties(title=heading(title, field, first), width=_width(sizes["start"]), height=HEIGHT - 120, view=_view())
+        .properties(
+            title=heading(title, field, first),
+            width=_width(sizes["start"]),
+            height=HEIGHT - 120,
+            view=_view(),
+            description=described(title, field),
+        )
     )
     return chart
 
@@ -136,10 +153,16 @@ def layers(
                 alt.Tooltip("calendar:N", title=unit.capitalize()),
                 alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
                 alt.Tooltip("amount:Q", title="Amount", format=",.2f"),
-                alt.Tooltip("unfinished:N", title="Not over"),
+                *open_tooltip(cells),
             ],
         )
-        .properties(title=heading(title, field, cells), width=_width(frame["ordinal"]), height=HEIGHT, view=_view())
+        .properties(
+            title=heading(title, field, cells),
+            width=_width(frame["ordinal"]),
+            height=HEIGHT,
+            view=_view(),
+            description=described(title, field),
+        )
     )
     return chart
 

@@ -14,8 +14,10 @@ from cohortlib.plotting.drawing import (
     WIDTH,
     age_title,
     data,
+    described,
     heading,
     number_axis,
+    open_tooltip,
     thinned,
 )
 from cohortlib.shading import STOPS, between
@@ -172,7 +174,7 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
                 age,
                 alt.Tooltip("calendar:N", title=PERIODS[freq].capitalize()),
                 alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
-                alt.Tooltip("unfinished:N", title="Not over"),
+                *open_tooltip(cells),
             ],
         )
         marks.append(points)
@@ -195,6 +197,7 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
         width=WIDTH,
         height=HEIGHT,
         view=alt.ViewBackground(stroke=None),
+        description=described(title, field),
     )
 
 

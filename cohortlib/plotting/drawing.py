@@ -77,6 +77,16 @@ def heading(title: str | None, field: Field, cells: Cells, mark: str = "Faded", 
     )
 
 
+def described(title: str | None, field: Field) -> str:
+    """Tell in a sentence what is drawn, for those who do not see it."""
+    return safe(f"{title or field.title}: {field.told}")
+
+
+def open_tooltip(cells: Cells) -> list[alt.Tooltip]:
+    """Tell in a tooltip whether the period is over, where that is known."""
+    return [alt.Tooltip("unfinished:N", title="Not over")] if cells.last_day else []
+
+
 def safe(text: str) -> str:
     """Keep a text from ending the script that Altair's page holds it in: Altair does not.
 

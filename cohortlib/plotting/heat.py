@@ -9,7 +9,17 @@ import polars as pl
 from cohortlib.errors import one_of
 from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells, Day, Table, read
-from cohortlib.plotting.drawing import FIELDS, PERIODS, age_title, data, heading, numbers, thinned
+from cohortlib.plotting.drawing import (
+    FIELDS,
+    PERIODS,
+    age_title,
+    data,
+    described,
+    heading,
+    numbers,
+    open_tooltip,
+    thinned,
+)
 from cohortlib.shading import BLACK, STOPS, WHITE, colour, ink
 
 MOST_LABELS = 400
@@ -73,6 +83,8 @@ def heatmap(
     cells = read(table, ("cohort_size", value), freq, unfinished)
     frame = cells.frame.filter(pl.col(value).is_not_null())
     low, high = _range(frame, value)
+    most = max(abs(low), abs(high))
+    high = high if high > low else low + 1
     shown = frame.height <= MOST_LABELS if labels is None else labels
     wide, high_cell = _cell_size(cells, labelled=shown)
     least = min(wide, high_cell)
@@ -81,7 +93,7 @@ def heatmap(
         dark = [ink(colour((found - low) / (high - low))) == WHITE for found in frame[value]]
         frame = frame.with_columns(dark=pl.Series(dark, dtype=pl.Boolean))
     if shown:
-        write = _writer(value, max(abs(low), abs(high)))
+        write = _writer(value, most)
         frame = frame.with_columns(label=pl.Series([write(found) for found in frame[value]], dtype=pl.String))
     inked = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
     unit = PERIODS[cells.calendar.freq]
@@ -104,7 +116,7 @@ def heatmap(
             alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
             alt.Tooltip("calendar:N", title=unit.capitalize()),
             alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
-            alt.Tooltip("unfinished:N", title="Not over"),
+            *open_tooltip(cells),
         ],
     )
     domain = [low + (high - low) * at / (len(STOPS) - 1) for at in range(len(STOPS))]
@@ -123,7 +135,12 @@ def heatmap(
     marks = [rects]
     if hatched and frame["unfinished"].any():
         lines = base.transform_filter("datum.unfinished").mark_point(
-            shape=_hatch(wide, high_cell), size=4, strokeWidth=1, opacity=0.3, filled=False, aria=False
+            shape=_hatch(wide - 2, high_cell - 2) if parted else _hatch(wide, high_cell),
+            size=4,
+            strokeWidth=1,
+            opacity=0.3,
+            filled=False,
+            aria=False,
         )
         marks.append(lines.encode(stroke=inked))
     if shown:
@@ -136,6 +153,7 @@ def heatmap(
         width=wide * cells.ages,
         height=high_cell * len(cells.cohorts),
         view=alt.ViewBackground(stroke=None),
+        description=described(title, field),
     )
 
 
@@ -145,8 +163,7 @@ def _range(frame: pl.DataFrame, value: str) -> tuple[float, float]:
     values = (later if later.height else frame)[value]
     if not values.len():
         return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
-    return low, (high if high > low else low + 1.0)
+    return float(values.min()), float(values.max())  # type: ignore[arg-type]
 
 
 def _cell_size(cells: Cells, *, labelled: bool) -> tuple[int, int]:
