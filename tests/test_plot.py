@@ -16,7 +16,7 @@ import cohortlib as cl
 from cohortlib import shading
 from cohortlib.errors import DataError, SchemaError, SettingError
 from cohortlib.periods import Calendar
-from cohortlib.plotting.drawing import thinned
+from cohortlib.plotting.drawing import thinned, ticks
 
 # Three months: by hand, so that every mean can be told.
 TABLE = pl.DataFrame(
@@ -491,6 +491,15 @@ def test_labels_have_the_ink_of_the_colour_that_is_drawn(tmp_path):
 )
 def test_axes_are_thinned_to_the_calendar(count, freq, expected):
     assert thinned(count, freq) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.13, 0.77, [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]), (-7, 21, [-5, 0, 5, 10, 15, 20]),
+     (1e9, 4e9, [1e9, 2e9, 3e9, 4e9]), (0.034, 1.034, [0.2, 0.4, 0.6, 0.8, 1.0])],
+)  # fmt: skip
+def test_legends_have_round_numbers(low, high, expected):
+    assert ticks(low, high) == expected
 
 
 # --- the table of a notebook ---

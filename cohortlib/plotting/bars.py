@@ -23,6 +23,7 @@ from cohortlib.shading import STOPS, between
 _DARK = STOPS[::-1]
 MOST_NAMED = 12  # cohorts in a legend
 MOST_DATES = 12  # on the axis
+PARTED = 60  # bars at most that do not touch
 
 
 def cohort_sizes(
@@ -173,13 +174,14 @@ def _calendar_axis(name: str, title: str, ordinals: pl.Series, cells: Cells) -> 
     labels = cells.calendar.labels(np.arange(low, high + 1))
     named = [labels[at] for at in thinned(len(labels), cells.calendar.freq, MOST_DATES)]
     axis = alt.Axis(values=named, labelAngle=0, labelOverlap=True, ticks=True, titlePadding=8)
-    padding = 0.1 if len(labels) <= 60 else 0
+    padding = 0.1 if len(labels) <= PARTED else 0
     return alt.X(f"{name}:O", title=title, scale=alt.Scale(domain=labels, paddingInner=padding), axis=axis)
 
 
 def _width(ordinals: pl.Series) -> int:
-    """Choose the width of a plot: few bars need not fill it."""
-    return max(240, min(WIDTH, 64 * (int(ordinals.max()) - int(ordinals.min()) + 1)))  # type: ignore[arg-type]
+    """Choose the width of a plot: few bars need not fill it, and many have whole pixels so that no seams show."""
+    count = int(ordinals.max()) - int(ordinals.min()) + 1  # type: ignore[arg-type]
+    return max(240, min(WIDTH, 64 * count)) if count <= PARTED else count * max(1, round(WIDTH / count))
 
 
 def _view() -> alt.ViewBackground:

@@ -1,5 +1,6 @@
 """What all pictures share: their words, formats, axes and size."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -114,6 +115,18 @@ def numbers(field: str) -> str:
 def number_axis(field: str) -> alt.Axis:
     """Make the axis of the values of a field."""
     return alt.Axis(labelExpr=numbers(field), tickCount=6, gridOpacity=0.5)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers between two, three to ten of them.
+
+    >>> ticks(0.13, 0.77)
+    [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    """
+    power = 10.0 ** math.floor(math.log10(high - low))
+    step = next(step for step in (power, power / 2, power / 5) if (high - low) / step >= 3)
+    first = math.ceil(low / step)
+    return [float(f"{at * step:.12g}") for at in range(first, math.floor(high / step) + 1)]
 
 
 def thinned(count: int, freq: Freq, most: int = MOST_TICKS) -> range:

@@ -19,6 +19,7 @@ from cohortlib.plotting.drawing import (
     numbers,
     open_tooltip,
     thinned,
+    ticks,
 )
 from cohortlib.shading import BLACK, STOPS, WHITE, colour, ink
 
@@ -127,6 +128,7 @@ def heatmap(
             legend=alt.Legend(
                 title=None,
                 gradientLength=max(60, min(160, high_cell * len(cells.cohorts))),
+                values=ticks(low, high),
                 labelExpr=numbers(value),
             ),
         ),
