@@ -55,7 +55,7 @@ def cohort(
     conventions
         What the API's documents leave open; see :class:`Conventions`.
     predict
-        Whether to work out `predict` of each segment, by :mod:`cohortlib.adapty.forecast`.
+        Whether to work out `predict` of each segment, by the chain ladder of older cohorts.
     nulls
         ``"error"``, or ``"drop"`` to leave out (and count) rows without a user, an instant or an amount.
     decimals

@@ -80,7 +80,7 @@ class Sums:
     last_day
         Local day of the last row of all, in days since 1970-01-01; None without rows. It sets the right edge.
     magnitude
-        Σ |amount| of all rows, which bounds every sum.
+        Σ of all amounts without their signs, which bounds every sum.
     """
 
     conventions: Conventions

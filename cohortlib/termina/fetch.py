@@ -150,7 +150,7 @@ def fetch_user_accounting(
 ) -> pl.DataFrame:
     """Fetch the accounting of users: how many users came, stayed and left, one row for each period.
 
-    The columns are those of :data:`cohortlib.termina.fields.USER_ACCOUNTING`.
+    The columns are those of ``cohortlib.termina.fields.USER_ACCOUNTING``.
     Everything else is as in :func:`fetch_cohorts`.
     """
     return _fetch(
@@ -177,7 +177,7 @@ def fetch_growth_accounting(
 ) -> pl.DataFrame:
     """Fetch the accounting of the amount: how the amount grew and shrank, one row for each period.
 
-    The columns are those of :data:`cohortlib.termina.fields.GROWTH_ACCOUNTING`.
+    The columns are those of ``cohortlib.termina.fields.GROWTH_ACCOUNTING``.
     Everything else is as in :func:`fetch_cohorts`.
     """
     return _fetch(
@@ -204,7 +204,7 @@ def fetch_concentration(
 ) -> Concentration:
     """Fetch the concentration: how much of the amount the largest users hold.
 
-    The columns of its three frames are those of :data:`cohortlib.termina.fields.CONCENTRATION`.
+    The columns of its three frames are those of ``cohortlib.termina.fields.CONCENTRATION``.
     Everything else is as in :func:`fetch_cohorts`.
     """
     return _fetch(

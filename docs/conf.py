@@ -1,0 +1,48 @@
+"""How Sphinx builds the site: ``sphinx-build -W --keep-going -n -q docs OUT``. Nothing is asked of a network."""
+
+from cohortlib import __version__
+
+project = "cohortlib"
+author = "the authors of cohortlib"
+version = release = __version__
+language = "en"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+highlight_language = "text"
+
+# Pages are plain Markdown that a code host shows as well: links go to files, and to the anchors of headings.
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "cohortlib"
+html_copy_source = False
+html_show_copyright = False
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 88
+napoleon_google_docstring = False
+python_display_short_literal_types = True
+python_use_unqualified_type_names = True
+
+# Public names lead somewhere. Those of others are only written down, as their pages are on the network, and so are the
+# types in signatures that are our own matter.
+nitpick_ignore_regex = [("py:class", r"(?!cohortlib\.((termina|adapty|spark|errors|transport)\.)?\w+$).*")]
+
+CALLED = ("Call", "Conventions", "Filters", "Reply", "Request")
+"""The classes that a user calls; all others are what a function gives, so that what they are made of is our own."""
+
+
+def without_our_own(app, what, name, obj, options, signature, returned):  # noqa: ANN001, ANN201, ARG001, D103
+    if what == "class" and name.rpartition(".")[2] not in CALLED:
+        return "", returned
+    return signature, returned
+
+
+def without_emphasis(app, context, lines):  # noqa: ANN001, ANN201, ARG001, D103
+    lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
+def setup(app):  # noqa: ANN001, ANN201, D103
+    app.connect("autodoc-process-signature", without_our_own)
+    app.connect("sphinx-click-process-description", without_emphasis)
