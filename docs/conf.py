@@ -33,13 +33,13 @@ CALLED = ("Call", "Conventions", "Filters", "Reply", "Request")
 """The classes that a user calls; all others are what a function gives, so that what they are made of is our own."""
 
 
-def without_our_own(app, what, name, obj, options, signature, returned):  # noqa: ANN001, ANN201, ARG001, D103
+def without_our_own(app, what, name, obj, options, signature, returned):  # noqa: ANN001, ANN201, D103
     if what == "class" and name.rpartition(".")[2] not in CALLED:
         return "", returned
     return signature, returned
 
 
-def without_emphasis(app, context, lines):  # noqa: ANN001, ANN201, ARG001, D103
+def without_emphasis(app, context, lines):  # noqa: ANN001, ANN201, D103
     lines[:] = [line.replace("*", r"\*") for line in lines]
 
 
