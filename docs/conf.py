@@ -9,6 +9,7 @@ language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 highlight_language = "text"
+smartquotes = False  # what is told of a command line is to be typed
 
 # Pages are plain Markdown that a code host shows as well: links go to files, and to the anchors of headings.
 myst_heading_anchors = 3
@@ -22,6 +23,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 88
 napoleon_google_docstring = False
+napoleon_use_rtype = False
 python_display_short_literal_types = True
 python_use_unqualified_type_names = True
 
@@ -39,10 +41,16 @@ def without_our_own(app, what, name, obj, options, signature, returned):  # noqa
     return signature, returned
 
 
-def without_emphasis(app, context, lines):  # noqa: ANN001, ANN201, D103
-    lines[:] = [line.replace("*", r"\*") for line in lines]
+def literal_examples(app, context, lines):  # noqa: ANN001, ANN201, D103
+    shown = []
+    for line in lines:  # what click leaves as it is comes as the lines of a verse
+        verse = line.startswith("|")
+        if verse and not shown[-1].startswith("   "):
+            shown += ["::", ""]
+        shown.append(f"   {line[2:]}" if verse else line.replace("*", r"\*"))
+    lines[:] = shown
 
 
 def setup(app):  # noqa: ANN001, ANN201, D103
     app.connect("autodoc-process-signature", without_our_own)
-    app.connect("sphinx-click-process-description", without_emphasis)
+    app.connect("sphinx-click-process-description", literal_examples)
