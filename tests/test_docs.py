@@ -1,11 +1,17 @@
 """Every Python block of the pages runs, in order, and prints the text block that follows it."""
 
 import contextlib
+import inspect
 import io
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+import cohortlib as cl
+from cohortlib.adapty import fields as adapty
+from cohortlib.termina import fields as termina
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,3 +45,29 @@ def test_links_lead_somewhere(page):
 def test_readme_shows_two_commands():
     commands = re.findall(r"^python3 -m venv .*$", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE)
     assert [command.rsplit("/", 1)[1] for command in commands] == ["cohortlib demo", "pytest"]
+
+
+def missing(page, names):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [name for name in names if f"`{name}`" not in text]
+
+
+def test_termina_page_defines_every_field_and_setting():
+    tables = [*termina.TABLES.values(), *termina.CONCENTRATION.values()]
+    calls = [cl.termina.cohorts, cl.termina.customer_cohorts]
+    names = [
+        *(name for table in tables for name in table),
+        *(name for c in calls for name in inspect.signature(c).parameters),
+    ]
+    assert missing("definitions.md", names) == []
+
+
+def test_adapty_page_defines_every_field_and_setting():
+    asked = [field.name for part in (cl.adapty.Request, cl.adapty.Conventions) for field in fields(part)]
+    asked = [name for name in asked if name not in ("date", "compare_date", "filters")]
+    asked += ["filters.date", "filters.compare_date", *(field.name for field in fields(cl.adapty.Filters))]
+    answered = [*adapty.SEGMENTS, *adapty.VALUES, *(name for name, _ in adapty.PREDICT)]
+    settings = [
+        name for name in inspect.signature(cl.adapty.cohort).parameters if name not in ("request", "conventions")
+    ]
+    assert missing("adapty.md", [*asked, *answered, *settings]) == []
