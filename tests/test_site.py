@@ -45,7 +45,8 @@ def site(tmp_path_factory):
     told = subprocess.run(
         [*command, ROOT / "docs", folder / "html"], check=False, capture_output=True, text=True, timeout=300, cwd=ROOT
     )
-    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    if told.returncode or told.stderr:
+        pytest.fail(f"sphinx-build ended with {told.returncode}:\n{told.stderr}", pytrace=False)
     return {path.relative_to(folder / "html").as_posix(): Page(path) for path in folder.glob("html/**/*.html")} | {
         "": folder / "html"
     }
