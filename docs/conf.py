@@ -43,30 +43,30 @@ CALLED = ("Call", "Conventions", "Filters", "Reply", "Request")
 COLON = "\N{RATIO}"
 
 
-def without_our_own(app, what, name, obj, options, signature, returned):  # noqa: ANN001, ANN201, D103
+def without_our_own(app, what, name, obj, options, signature, returned):
     if what == "class" and name.rpartition(".")[2] not in CALLED:
         return "", returned
     return signature, returned
 
 
-def hide_colon(app, what, name, obj, options, lines):  # noqa: ANN001, ANN201, D103
+def hide_colon(app, what, name, obj, options, lines):
     if what == "property":  # or napoleon takes what stands before a colon for a type
         lines[0] = lines[0].replace(":", COLON)
 
 
-def show_colon(app, what, name, obj, options, lines):  # noqa: ANN001, ANN201, D103
+def show_colon(app, what, name, obj, options, lines):
     lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
-def escaped(line):  # noqa: ANN001, ANN201, D103
+def escaped(line):
     return re.sub(r"(?<![\w`-])--[a-z][\w-]*", r"``\g<0>``", line.replace("*", r"\*"))
 
 
-def with_literal_options(app, context, lines):  # noqa: ANN001, ANN201, D103
+def with_literal_options(app, context, lines):
     lines[:] = [line if line.startswith("..") else escaped(line) for line in lines]
 
 
-def with_literal_examples(app, context, lines):  # noqa: ANN001, ANN201, D103
+def with_literal_examples(app, context, lines):
     shown = []
     for line in lines:  # what click leaves as it is comes as the lines of a verse
         verse = line.startswith("|")
@@ -76,7 +76,7 @@ def with_literal_examples(app, context, lines):  # noqa: ANN001, ANN201, D103
     lines[:] = shown
 
 
-def setup(app):  # noqa: ANN001, ANN201, D103
+def setup(app):
     app.connect("autodoc-process-signature", without_our_own)
     app.connect("autodoc-process-docstring", hide_colon, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", show_colon, priority=900)
