@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 import cohortlib as cl
 from cohortlib.adapty import fields as adapty
+from cohortlib.cli import cli
 from cohortlib.termina import fields as termina
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```(?:ba)?sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 
 
@@ -40,6 +43,21 @@ def test_python_blocks(page, monkeypatch, tmp_path):
 def test_links_lead_somewhere(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_are_known(page):
+    for block in SHELL.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            name, *words = shlex.split(line.split("|")[0], comments=True) or [""]
+            if name != "cohortlib":
+                continue
+            command = cli
+            while words and hasattr(command, "commands"):
+                assert words[0] in command.commands, line
+                command = command.commands[words.pop(0)]
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+            assert {word for word in words if word.startswith("-") and word != "-"} <= known, line
 
 
 def test_readme_shows_two_commands():
