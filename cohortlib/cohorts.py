@@ -7,7 +7,7 @@ produce is added as integers, so the result does not depend on how many there we
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import gettempdir
@@ -41,9 +41,11 @@ _SUMS_BYTES = 1 << 29  # what the sums of all threads may take together before c
 class Question:
     """The rows of all users beside the grid in which they are to be placed; without rows its span is 0.
 
-    `last_day` is the local day of the last row of all, kept or not, and `magnitude` is Σ |units|. Where it is `silent`
-    it is left to the caller to say what of a joined table did not fit. Where it is `wide` a filter will have left rows
-    out: the grid reaches to the end of all rows, and only the netting will tell of the last that counts.
+    `last_day` is the local day of the last row of all, kept or not, `first_day` that of the first row kept, and
+    `magnitude` is Σ |units|. `dropped` counts all rows, those of a prepared form before its filter, and those with
+    nulls. Where it is `silent` it is left to the caller to say what of a joined table did not fit. Where it is `wide` a
+    filter will have left rows out: the grid reaches to the end of all rows, and only the netting will tell of the last
+    that counts.
     """
 
     settings: Settings
@@ -53,6 +55,8 @@ class Question:
     netting: Netting | None = None
     silent: bool = False
     wide: bool = False
+    dropped: schema.Dropped = field(default_factory=schema.Dropped)
+    first_day: int | None = None
 
     @classmethod
     @contextmanager
@@ -95,7 +99,9 @@ class Question:
             question = cls._of_parts(
                 settings, source, days, told.magnitude, meter, people, joined, beyond=beyond or wide
             )
-            return replace(question, wide=wide and question.span > 0)
+            rows = schema.Dropped(told.rows + told.dropped, told.dropped)
+            first = None if wide else question.first_day  # nobody has looked for it
+            return replace(question, wide=wide and question.span > 0, dropped=rows, first_day=first)
         if budget is None and (whole or settings.joined is not None):
             return cls._of_whole(source, settings, beyond=beyond)
         stream = sources.stream(source, settings.wanted, text=settings.user, number=settings.amount, most=budget)
@@ -139,9 +145,10 @@ class Question:
             users = [others, mine] if batch is not None else [mine]
         rows.dropped.tell("the table")
         meter = Meter(settings.progress, len(rows.users))
-        return cls._filed(
+        question = cls._filed(
             settings, [rows], len(rows.users), batch, meter, wide=rows.users.wide, users=users, beyond=beyond
         )
+        return replace(question, dropped=rows.dropped)
 
     @classmethod
     def _spilled(
@@ -167,10 +174,11 @@ class Question:
             bits=plan.bits, kind=people.kind, rows=told.rows, first_day=first, final_day=final, runs=tuple(runs)
         )
         joined = _joined_in_stream(source, settings) if settings.joined is not None else None
-        return cls._of_parts(
+        question = cls._of_parts(
             settings, alone or Prepared(folder, manifest), (first, final, told.last_day), told.magnitude, meter, people,
             joined, beyond=beyond,
         )  # fmt: skip
+        return replace(question, dropped=told.dropped)
 
     @classmethod
     def _of_parts(
@@ -190,9 +198,8 @@ class Question:
         if grid is None:
             return cls(settings, last_day)
         given = None if cut is None or table is None else people.given(table, cut, settings.calendar, grid.origin)
-        return cls(
-            settings, last_day, magnitude, grid, PartsNetting(settings, grid, meter, shelf, (first, final), given)
-        )
+        netting = PartsNetting(settings, grid, meter, shelf, (first, final), given)
+        return cls(settings, last_day, magnitude, grid, netting, first_day=first if first <= final else None)
 
     @classmethod
     def _of_batches(cls, stream: sources.Stream, settings: Settings, meter: Meter, *, packed: bool) -> "Question":
@@ -208,7 +215,7 @@ class Question:
         wide = stream.schema[settings.user] == pl.String
         question = cls._filed(settings, batches(), stream.rows or 0, None, meter, wide=wide, packed=packed)
         dropped.tell("the table")
-        return question
+        return replace(question, dropped=dropped)
 
     @classmethod
     def _filed(
@@ -226,6 +233,7 @@ class Question:
     ) -> "Question":
         """File the rows of all tables, then lay out the grid."""
         amounts: list[Amounts] = []
+        begins: list[int] = []
         ends: list[int] = []
 
         def batches() -> Iterator[Batch]:
@@ -234,6 +242,7 @@ class Question:
                 if table.last_day is not None:
                     ends.append(table.last_day)
                 if table.cut is not None:
+                    begins.append(table.cut.days[0])
                     yield Batch(table.users, table.cut, table.amounts)
 
         others = len(joined.users) if joined else 0
@@ -257,7 +266,8 @@ class Question:
         grid = _grid(settings, last_day, placed, beyond=beyond)
         if grid is None or records is None:
             return cls(settings, last_day)
-        return cls(settings, last_day, filing.total, grid, RecordsNetting(settings, grid, meter, records, users or []))
+        netting = RecordsNetting(settings, grid, meter, records, users or [])
+        return cls(settings, last_day, filing.total, grid, netting, first_day=min(begins, default=None))
 
     @property
     def span(self) -> int:

@@ -25,7 +25,9 @@ A message says what is wrong, shows the value, says what was expected, and ends 
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 __all__ = [
     "AuthenticationError",
@@ -143,8 +145,25 @@ def listed(names: Iterable[object], limit: int = 12) -> str:
     return ", ".join(quoted[:limit]) + more
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("_heard", default=None)
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """Collect what is warned of meanwhile; whoever called is warned all the same."""
+    messages: list[str] = []
+    token = _heard.set(messages)
+    try:
+        yield messages
+    finally:
+        _heard.reset(token)
+
+
 def warn(message: str) -> None:
     """Warn with the line outside of this package that led here."""
+    heard = _heard.get()
+    if heard is not None:
+        heard.append(message)
     package = __name__.partition(".")[0]
     frame, level = sys._getframe(1), 2  # 1 is the line below, 2 that of the caller
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:

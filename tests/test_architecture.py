@@ -75,6 +75,7 @@ ORDER = [
     "adapty.spilling",
     "adapty.compute",
     "spark.adapty",
+    "pages.rendering",
     "reconciling.tolerances",
     "reconciling.files",
     "reconciling.sides",

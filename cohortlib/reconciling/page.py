@@ -6,7 +6,7 @@ from functools import partial
 
 import polars as pl
 
-from cohortlib.errors import CohortlibError
+from cohortlib.pages.rendering import render as filled
 from cohortlib.reconciling import words
 from cohortlib.reconciling.pairing import Compared, Field, worst_lines
 
@@ -77,24 +77,15 @@ def render(
     preface: Preface,
 ) -> str:
     """Make the page of a comparison."""
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise CohortlibError("a page needs Jinja2. Hint: pip install 'cohortlib[html]'") from error
-    environment = Environment(
-        loader=PackageLoader("cohortlib.reconciling", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     blocks = (
         words.summary_block(summary),
         words.cohorts_block(cohorts),
         words.cells_block(differences, WORST_CELLS),
         words.rows_block(tables),
     )
-    page: str = environment.get_template("page.html.j2").render(
+    return filled(
+        "cohortlib.reconciling",
+        "page.html.j2",
         preface=preface,
         ok=differences.is_empty(),
         sentence=sentence,
@@ -102,7 +93,6 @@ def render(
         left_out=words.left_out(tables),
         sections=[_section(table, differences) for table in tables],
     )
-    return page
 
 
 def _section(table: Compared, differences: pl.DataFrame) -> Section:

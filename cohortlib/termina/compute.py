@@ -146,11 +146,17 @@ def cohorts(
         max_memory=max_memory,
     )  # fmt: skip
     with Question.of(transactions, settings, whole=False) as question:
-        if not question.span:
-            return pl.DataFrame(schema=COHORTS)
-        if question.wide:
-            return added_up(question).cohorts(start=start, end=end, complete_only=complete_only)
-        return tabulated(question.sums(), question.grid, settings)
+        return cohort_table(question)
+
+
+def cohort_table(question: Question) -> pl.DataFrame:
+    """Give the cohort table of what was read."""
+    settings = question.settings
+    if not question.span:
+        return pl.DataFrame(schema=COHORTS)
+    if question.wide:
+        return added_up(question).cohorts(start=settings.start, end=settings.end, complete_only=settings.complete_only)
+    return tabulated(question.sums(), question.grid, settings)
 
 
 def customer_cohorts(

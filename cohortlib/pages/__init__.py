@@ -1,0 +1,1 @@
+"""Pages of HTML that stand alone: what all of them have in common."""
