@@ -1,0 +1,50 @@
+"""The page of a report."""
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+
+from cohortlib import __version__
+from cohortlib.errors import CohortlibError
+from cohortlib.pages.rendering import render
+from cohortlib.reporting import sheets
+from cohortlib.reporting.findings import Findings
+from cohortlib.reporting.pictures import pictures
+
+
+def page(findings: Findings, title: str) -> str:
+    """Make the page."""
+    table, unfinished = findings.table, findings.unfinished
+    script = _script()
+    about = {"kinds": sheets.KINDS, "unfinished": unfinished, "first": sheets.FIRST_ROWS, "steps": sheets.STEPS}
+    return render(
+        "cohortlib.reporting",
+        "report.html.j2",
+        title=title,
+        findings=findings,
+        version=__version__,
+        pictures=list(pictures(findings)) if table.height else [],
+        fields=sheets.TRIANGLES,
+        kinds=sheets.KINDS,
+        ages=range(table["period"].max() + 1 if table.height else 0),  # type: ignore[operator]
+        triangle=sheets.triangle(table, "logo_retention", unfinished),
+        lines=sheets.lines(table),
+        columns=table.columns,
+        csv=_plain(sheets.csv(table)),
+        about=_plain(json.dumps(about, separators=(",", ":"))),
+        script=script,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _script() -> str:
+    """Give the page's script, to the byte as the policy of the page allows it."""
+    return _plain((files("cohortlib.reporting") / "report.js").read_text(encoding="utf-8"))
+
+
+def _plain(text: str) -> str:
+    """Make sure that nothing in a script element can end it: in there no text can be escaped."""
+    if "<" in text:
+        raise CohortlibError("what stands in a script of the page holds '<'; expected labels and numbers alone")
+    return text
