@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cohortlib.explaining.explain import explain
     from cohortlib.preparing import prepare
     from cohortlib.reconciling.compare import reconcile
+    from cohortlib.reporting.report import report
     from cohortlib.stores import Prepared
     from cohortlib.triangles import triangle
 
@@ -24,6 +25,7 @@ __all__ = [
     "plot",
     "prepare",
     "reconcile",
+    "report",
     "spark",
     "termina",
     "triangle",
@@ -34,6 +36,7 @@ _HOMES = {
     "explain": "explaining.explain",
     "prepare": "preparing",
     "reconcile": "reconciling.compare",
+    "report": "reporting.report",
     "triangle": "triangles",
 }
 

@@ -11,6 +11,7 @@ from cohortlib.cohorts import Question
 from cohortlib.errors import listed, overheard
 from cohortlib.periods import day_of
 from cohortlib.plotting.cells import Cells, read
+from cohortlib.plotting.curves import mean_by_age
 from cohortlib.reconciling.words import Block, text
 from cohortlib.schema import Dropped
 from cohortlib.settings import Settings
@@ -152,14 +153,12 @@ class Findings:
         if oldest["ltv"][-1] is not None:
             note = f"cohort {oldest['cohort'][0]} at age {oldest['period'][-1]}"
             lines.append(Headline("LTV of the oldest cohort", f"{oldest['ltv'][-1]:,.2f}", note))
-        for age in (1, *_LATER[self.settings.freq]):
-            over = self.cells.frame.filter((pl.col("age") == age) & ~pl.col("unfinished"))
-            for name, top, bottom in _RATIOS:
-                below = over[bottom].sum()
-                if below and (age == 1 or over.height > 1):
-                    count = f"{over.height:,} cohort{'s' * (over.height != 1)}"
-                    note = f"at age {age}, weighted over {count}"
-                    lines.append(Headline(f"{name} after {_span(age, self.unit)}", _share(over[top].sum() / below), note))
+        for name, above, below in _RATIOS:
+            means = mean_by_age(self.cells.frame, (pl.col(above), pl.col(below)))
+            for row in means.filter(pl.col("age").is_in((1, *_LATER[self.settings.freq]))).iter_rows(named=True):
+                age, count = row["age"], row["cohorts"]
+                note = f"at age {age}, weighted over {count:,} cohort{'s' * (count != 1)}"
+                lines.append(Headline(f"{name} at {_span(age, self.unit)}", f"{100 * row['mean']:.1f}%", note))
         return lines
 
     @property
@@ -232,10 +231,6 @@ def _day(days: int | None) -> date | None:
 
 def _told(day: date | None) -> str:
     return "-" if day is None else day.isoformat()
-
-
-def _share(found: float) -> str:
-    return f"{100 * found:.1f}%"
 
 
 def _span(age: int, unit: str) -> str:
