@@ -142,7 +142,7 @@ class Findings:
         lines = [
             Headline("Users", f"{users:,}", f"in {first.height:,} cohort{'s' * (first.height != 1)}"),
             Headline("Rows", f"{self.dropped.rows:,}", f"{self.dropped.count:,} dropped" * bool(self.dropped.count)),
-            Headline("Amount", f"{amount:,.2f}", "of all cohorts and ages shown"),
+            Headline("Amount", f"{amount:,.{0 if amount >= 10_000 else 2}f}", "of all cohorts and ages shown"),
             Headline("First day", _told(self.first_day), "of the rows kept" * bool(self.first_day)),
             Headline("Last day", _told(self.last_day), f"its {self.unit} is not over" * bool(self.unfinished)),
         ]

@@ -5,6 +5,8 @@ A picture is SVG in the page's own colours as long as that is small, and else tw
 
 import base64
 import re
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ from cohortlib.reporting.findings import Findings
 if TYPE_CHECKING:
     import altair as alt
 
-LARGEST_SVG = 150_000  # characters; an image of 200 cohorts takes less than half of that
+LARGEST_SVG = 500_000  # characters; of heat maps, and of layers, so many are some 110 cohorts
 _SCALE = 2.0  # pixels of an image for each of the page
 
-# Text, and the lines of axes.
-_LIGHT, _DARK = ("#1b1b1f", "#c3c7ce"), ("#e4e6ea", "#4a505c")
-_OWN = ("currentColor", "currentColor")
+# Text, and the lines of axes; what is drawn into the page takes both from it, the lines by a rule for this very colour.
+_LIGHT, _DARK = ("#1b1b1f", "#d5d8de"), ("#e4e6ea", "#3a3f49")
+_OWN = ("currentColor", "#d5d8de")
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,16 @@ class Picture:
 
 def pictures(findings: Findings) -> Iterator[Picture]:
     """Draw all pictures; there must be a cohort."""
-    for key, title, caption, chart in _charts(findings):
-        told = f"{title}, {_told(key, findings)} {caption}"
-        yield drawn(key, title, caption, told, chart())
+    for key, title, chart in _charts(findings):
+        yield drawn(key, title, _told(key, findings), chart())
 
 
-def drawn(key: str, title: str, caption: str, told: str, chart: "alt.LayerChart") -> Picture:
-    """Draw a chart for both light and dark."""
+def drawn(key: str, title: str, told: str, chart: "alt.Chart | alt.LayerChart") -> Picture:
+    """Draw a chart for both light and dark; its own title goes, and the lines below it become the caption."""
     specification = chart.to_dict()
+    below = specification.pop("title", {}).get("subtitle", [])
+    caption = " ".join(f"{line}." for line in ([below] if isinstance(below, str) else below))
+    told = f"{title}: {told} {caption}"
     svg = _inline(_svg(_coloured(specification, *_OWN)), key)
     width, height = _size(svg)
     if len(svg) <= LARGEST_SVG:
@@ -57,36 +61,18 @@ def drawn(key: str, title: str, caption: str, told: str, chart: "alt.LayerChart"
     return Picture(key, title, caption, told, "", light, dark, width, height)
 
 
-def _charts(findings: Findings) -> Iterator[tuple[str, str, str, "Callable[[], alt.LayerChart]"]]:
+def _charts(findings: Findings) -> "Iterator[tuple[str, str, Callable[[], alt.Chart | alt.LayerChart]]]":
     """Name the pictures, in their order on the page."""
     from cohortlib import plotting as plot
 
-    table, unit = findings.table, findings.unit
+    table = findings.table
     asked: dict[str, Any] = {"unfinished": findings.last_day, "freq": findings.settings.freq}
-    yield (
-        "logo", "Logo retention by cohort", "Share of each cohort's users who are active at each age.",
-        lambda: plot.heatmap(table, "logo_retention", **asked),
-    )  # fmt: skip
-    yield (
-        "amount", "Amount retention by cohort", "Amount at each age as a share of the cohort's amount at age 0.",
-        lambda: plot.heatmap(table, "amount_retention", **asked),
-    )  # fmt: skip
-    yield (
-        "curves", "Logo retention by age", "A line for each cohort, and the mean weighted by cohort size.",
-        lambda: plot.retention_curves(table, "logo_retention", **asked),
-    )  # fmt: skip
-    yield (
-        "ltv", "LTV by age", "Amount per user of the cohort up to each age: a line for each cohort, and their mean.",
-        lambda: plot.ltv_curves(table, **asked),
-    )  # fmt: skip
-    yield (
-        "sizes", "Cohort sizes", "Users who became active for the first time.",
-        lambda: plot.cohort_sizes(table, freq=findings.settings.freq),
-    )  # fmt: skip
-    yield (
-        "layers", f"Amount by {unit}", "One layer for each cohort: what it brought in each calendar period.",
-        lambda: plot.layers(table, **asked),
-    )  # fmt: skip
+    yield "logo", "Logo retention by cohort", lambda: plot.heatmap(table, "logo_retention", **asked)
+    yield "amount", "Amount retention by cohort", lambda: plot.heatmap(table, "amount_retention", **asked)
+    yield "curves", "Logo retention by age", lambda: plot.retention_curves(table, "logo_retention", **asked)
+    yield "ltv", "LTV by age", lambda: plot.ltv_curves(table, **asked)
+    yield "sizes", "Cohort sizes", lambda: plot.cohort_sizes(table, **asked)
+    yield "layers", f"Amount by {findings.unit}", lambda: plot.layers(table, **asked)
 
 
 def _told(key: str, findings: Findings) -> str:
@@ -102,15 +88,14 @@ def _told(key: str, findings: Findings) -> str:
 
 
 def _coloured(specification: dict[str, Any], text: str, lines: str) -> dict[str, Any]:
-    """Leave out the title, which the page has, and the background; set the colours of all that is no data."""
+    """Leave out the background, and set the colours of all that is no data."""
     own = deepcopy(specification)
-    own.pop("title", None)
     own["background"] = None
     own["padding"] = 2
     config = own.setdefault("config", {})
     config["aria"] = False  # the page tells the whole picture; a label on each of a thousand cells tells nobody anything
     labels = {"labelColor": text, "titleColor": text}
-    config["axis"] = config.get("axis", {}) | labels | {"domainColor": lines, "tickColor": lines, "gridColor": lines}
+    config["axis"] = config.get("axis", {}) | labels | {"domainColor": lines, "tickColor": lines, "gridColor": lines, "gridOpacity": 1}
     config["legend"] = config.get("legend", {}) | labels
     config["view"] = config.get("view", {}) | {"stroke": None}
     return own
@@ -122,8 +107,27 @@ def _svg(specification: dict[str, Any]) -> str:
 
 
 def _png(specification: dict[str, Any]) -> str:
-    image = _converter().vegalite_to_png(specification, vl_version=_version(), scale=_SCALE)
+    image = _packed(_converter().vegalite_to_png(specification, vl_version=_version(), scale=_SCALE))
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def _packed(image: bytes) -> bytes:
+    """Pack the pixels of a PNG better, a third of the bytes: the converter packs in haste."""
+    pixels, last = b"", b""
+    packed, at = image[:8], 8
+    while at < len(image):
+        (size,) = struct.unpack_from(">I", image, at)
+        kind, end = image[at + 4 : at + 8], at + 12 + size
+        if kind == b"IDAT":
+            pixels += image[at + 8 : end - 4]
+        elif kind == b"IEND":
+            last = image[at:end]
+        elif kind == b"IHDR":
+            packed += image[at:end]
+        at = end
+    pixels = zlib.compress(zlib.decompress(pixels), 9)
+    whole = b"IDAT" + pixels
+    return packed + struct.pack(">I", len(pixels)) + whole + struct.pack(">I", zlib.crc32(whole)) + last
 
 
 def _converter() -> Any:  # noqa: ANN401 - a module that comes with an extra
@@ -146,7 +150,8 @@ def _inline(svg: str, key: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\g<1>{key}-", svg)
     svg = re.sub(r" (xmlns(:xlink)?|version)=\"[^\"]*\"", "", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r" d=\"[^\"]*\"", lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)  # tenths of a pixel
+    svg = re.sub(r"<path [^>]*\bopacity=\"0\"[^>]*/>", "", svg)  # only there to be pointed at
     return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 
