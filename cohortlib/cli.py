@@ -21,6 +21,7 @@ from cohortlib.commands.failures import Failure, in_options, one_line
 from cohortlib.commands.fetch import fetch
 from cohortlib.commands.prepare import prepare
 from cohortlib.commands.reconcile import reconcile
+from cohortlib.commands.report import report
 from cohortlib.commands.state import state
 from cohortlib.commands.termina import termina
 from cohortlib.errors import CohortlibError
@@ -116,3 +117,4 @@ cli.add_command(prepare)
 cli.add_command(reconcile)
 cli.add_command(explain)
 cli.add_command(fetch)
+cli.add_command(report)

@@ -112,6 +112,7 @@ ORDER = [
     "commands.fetch",
     "commands.prepare",
     "commands.state",
+    "commands.report",
     "cli",
     "__main__",
 ]

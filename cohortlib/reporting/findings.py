@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from cohortlib.cohorts import Question
-from cohortlib.errors import listed, overheard
+from cohortlib.errors import overheard
 from cohortlib.periods import day_of
 from cohortlib.plotting.cells import Cells, read
 from cohortlib.plotting.curves import mean_by_age
@@ -37,7 +37,7 @@ DEFINITIONS = Block(
         ("amount", "The sum of the active users' nets at this age{signed}."),
         ("amount_retention", "amount / cohort_size_amount; may exceed 100%."),
         ("ltv", "The sum of amount over the ages 0 to this one / cohort_size: money per user who started."),
-        ("weighted", "Over cohorts that have finished the age: the sum of the numerators / the sum of the denominators."),
+        ("weighted", "Over cohorts that have finished the age: the sum of numerators / the sum of denominators."),
         ("blank", "Not reached yet, or a ratio whose denominator is 0; never a zero."),
     ),
     1,
@@ -184,7 +184,7 @@ class Findings:
         for name, meaning in MEANINGS.items():
             value = getattr(self.settings, name)
             same = value is None if name == "joined" else value == getattr(default, name)
-            lines.append((name, self._written(name, value), "default" if same else "chosen", meaning))
+            lines.append((name, _written(name, value), "default" if same else "chosen", meaning))
         return Block("Settings", ("setting", "value", "is", "what it says"), tuple(lines), 4)
 
     @property
@@ -199,11 +199,6 @@ class Findings:
         }
         rows = tuple((term, told.format_map(words)) for term, told in DEFINITIONS.rows)
         return Block(DEFINITIONS.title, DEFINITIONS.headers, rows, 2)
-
-    def _written(self, name: str, value: object) -> str:
-        if name == "joined" and value is not None:
-            return named(value)
-        return {None: "none", True: "yes", False: "no"}.get(value, text(value)) if _plain(value) else text(value)
 
 
 _FIELDS = ("cohort_size", "cohort_size_amount", "active_users", "logo_retention", "amount", "amount_retention", "ltv")
@@ -237,5 +232,9 @@ def _span(age: int, unit: str) -> str:
     return f"{age} {unit}{'s' * (age != 1)}"
 
 
-def _plain(value: object) -> bool:
-    return value is None or isinstance(value, bool)
+def _written(name: str, value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return named(value) if name == "joined" else text(value)

@@ -27,7 +27,7 @@ def page(findings: Findings, title: str) -> str:
         pictures=list(pictures(findings)) if table.height else [],
         fields=sheets.TRIANGLES,
         kinds=sheets.KINDS,
-        ages=range(table["period"].max() + 1 if table.height else 0),  # type: ignore[operator]
+        ages=range(findings.cells.ages if table.height else 0),
         triangle=sheets.triangle(table, "logo_retention", unfinished),
         lines=sheets.lines(table),
         columns=table.columns,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohortlib.errors import CohortlibError
 from cohortlib.reporting.findings import Findings
+from cohortlib.shading import WHITE, between, contrast
 
 if TYPE_CHECKING:
     import altair as alt
@@ -24,6 +25,8 @@ _SCALE = 2.0  # pixels of an image for each of the page
 # Text, and the lines of axes; what is drawn into the page takes both from it, the lines by a rule for this very colour.
 _LIGHT, _DARK = ("#1b1b1f", "#d5d8de"), ("#e4e6ea", "#3a3f49")
 _OWN = ("currentColor", "#d5d8de")
+_LINES = ("curves", "ltv")
+_DARK_PAGE, _LINE_CONTRAST = "#16181d", 6.0  # lines are half transparent where they are many
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Picture:
     caption: str
     told: str
     svg: str = ""
+    rules: tuple[tuple[str, str], ...] = ()
+    """Colours of lines, and what they are on a dark page."""
     light: str = ""
     dark: str = ""
     width: int = 0
@@ -56,9 +61,10 @@ def drawn(key: str, title: str, told: str, chart: "alt.Chart | alt.LayerChart") 
     svg = _inline(_svg(_coloured(specification, *_OWN)), key)
     width, height = _size(svg)
     if len(svg) <= LARGEST_SVG:
-        return Picture(key, title, caption, told, svg, width=width, height=height)
+        rules = tuple(_lightened(svg)) if key in _LINES else ()
+        return Picture(key, title, caption, told, svg, rules, width=width, height=height)
     light, dark = (_png(_coloured(specification, *colours)) for colours in (_LIGHT, _DARK))
-    return Picture(key, title, caption, told, "", light, dark, width, height)
+    return Picture(key, title, caption, told, light=light, dark=dark, width=width, height=height)
 
 
 def _charts(findings: Findings) -> "Iterator[tuple[str, str, Callable[[], alt.Chart | alt.LayerChart]]]":
@@ -93,12 +99,27 @@ def _coloured(specification: dict[str, Any], text: str, lines: str) -> dict[str,
     own["background"] = None
     own["padding"] = 2
     config = own.setdefault("config", {})
-    config["aria"] = False  # the page tells the whole picture; a label on each of a thousand cells tells nobody anything
+    config["aria"] = (
+        False  # the page tells the whole picture; a label on each of a thousand cells tells nobody anything
+    )
     labels = {"labelColor": text, "titleColor": text}
-    config["axis"] = config.get("axis", {}) | labels | {"domainColor": lines, "tickColor": lines, "gridColor": lines, "gridOpacity": 1}
+    config["axis"] = (
+        config.get("axis", {})
+        | labels
+        | {"domainColor": lines, "tickColor": lines, "gridColor": lines, "gridOpacity": 1}
+    )
     config["legend"] = config.get("legend", {}) | labels
     config["view"] = config.get("view", {}) | {"stroke": None}
     return own
+
+
+def _lightened(svg: str) -> Iterator[tuple[str, str]]:
+    """Give the colours of lines, and of their points, that are too dark for a dark page, and what can be seen there."""
+    for line in sorted(set(re.findall(r"\b(?:stroke|fill)=\"(#[0-9a-f]{6})\"", svg)) - {_OWN[1]}):
+        shares = (share / 20 for share in range(21))
+        seen = next(c for s in shares if contrast(c := between((line, WHITE), s), _DARK_PAGE) >= _LINE_CONTRAST)
+        if seen != line:
+            yield line, seen
 
 
 def _svg(specification: dict[str, Any]) -> str:
