@@ -164,9 +164,9 @@ def warn(message: str) -> None:
     heard = _heard.get()
     if heard is not None:
         heard.append(message)
-    package = __name__.partition(".")[0]
+    inside = (__name__.partition(".")[0], "contextlib")  # what is read in a with statement is called from there
     frame, level = sys._getframe(1), 2  # 1 is the line below, 2 that of the caller
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, CohortlibWarning, stacklevel=level)
 

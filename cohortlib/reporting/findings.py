@@ -13,6 +13,7 @@ from cohortlib.periods import day_of
 from cohortlib.plotting.cells import Cells, read
 from cohortlib.plotting.curves import mean_by_age
 from cohortlib.reconciling.words import Block, text
+from cohortlib.reporting.sheets import written
 from cohortlib.schema import Dropped
 from cohortlib.settings import Settings
 from cohortlib.sources import Source
@@ -142,23 +143,23 @@ class Findings:
         lines = [
             Headline("Users", f"{users:,}", f"in {first.height:,} cohort{'s' * (first.height != 1)}"),
             Headline("Rows", f"{self.dropped.rows:,}", f"{self.dropped.count:,} dropped" * bool(self.dropped.count)),
-            Headline("Amount", f"{amount:,.{0 if amount >= 10_000 else 2}f}", "of all cohorts and ages shown"),
+            Headline("Amount", written(amount, "money"), "of all cohorts and ages shown"),
             Headline("First day", _told(self.first_day), "of the rows kept" * bool(self.first_day)),
             Headline("Last day", _told(self.last_day), f"its {self.unit} is not over" * bool(self.unfinished)),
         ]
         if not users:
             return lines
-        lines.append(Headline("LTV to date", f"{amount / users:,.2f}", "amount per user, all cohorts"))
+        lines.append(Headline("LTV to date", written(amount / users, "money"), "amount per user, all cohorts"))
         oldest = self.table.filter(cohort=first["cohort"][0])
         if oldest["ltv"][-1] is not None:
             note = f"cohort {oldest['cohort'][0]} at age {oldest['period'][-1]}"
-            lines.append(Headline("LTV of the oldest cohort", f"{oldest['ltv'][-1]:,.2f}", note))
+            lines.append(Headline("LTV of the oldest cohort", written(oldest["ltv"][-1], "money"), note))
         for name, above, below in _RATIOS:
             means = mean_by_age(self.cells.frame, (pl.col(above), pl.col(below)))
             for row in means.filter(pl.col("age").is_in((1, *_LATER[self.settings.freq]))).iter_rows(named=True):
                 age, count = row["age"], row["cohorts"]
                 note = f"at age {age}, weighted over {count:,} cohort{'s' * (count != 1)}"
-                lines.append(Headline(f"{name} at {_span(age, self.unit)}", f"{100 * row['mean']:.1f}%", note))
+                lines.append(Headline(f"{name} at {_span(age, self.unit)}", written(row["mean"], "share"), note))
         return lines
 
     @property

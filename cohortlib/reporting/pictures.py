@@ -169,7 +169,12 @@ def _version() -> str:
 def _inline(svg: str, key: str) -> str:
     """Make an SVG fit to stand in a page beside others: its ids are its own, and it says nothing by itself."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\g<1>{key}-", svg)
+    names: dict[str, str] = {}  # the converter counts on from picture to picture
+
+    def own(found: re.Match[str]) -> str:
+        return found[1] + names.setdefault(found[2], f"{key}-{len(names)}")
+
+    svg = re.sub(r"(\bid=\"|url\(#|href=\"#)([^\")]+)", own, svg)
     svg = re.sub(r" (xmlns(:xlink)?|version)=\"[^\"]*\"", "", svg)
     svg = re.sub(r" d=\"[^\"]*\"", lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)  # tenths of a pixel
     svg = re.sub(r"<path [^>]*\bopacity=\"0\"[^>]*/>", "", svg)  # only there to be pointed at
