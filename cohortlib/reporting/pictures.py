@@ -8,7 +8,6 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,22 +94,16 @@ def _told(key: str, findings: Findings) -> str:
 
 def _coloured(specification: dict[str, Any], text: str, lines: str) -> dict[str, Any]:
     """Leave out the background, and set the colours of all that is no data."""
-    own = deepcopy(specification)
-    own["background"] = None
-    own["padding"] = 2
-    config = own.setdefault("config", {})
+    config = dict(specification.get("config", {}))
     config["aria"] = (
         False  # the page tells the whole picture; a label on each of a thousand cells tells nobody anything
     )
     labels = {"labelColor": text, "titleColor": text}
-    config["axis"] = (
-        config.get("axis", {})
-        | labels
-        | {"domainColor": lines, "tickColor": lines, "gridColor": lines, "gridOpacity": 1}
-    )
+    axes = {"domainColor": lines, "tickColor": lines, "gridColor": lines, "gridOpacity": 1}
+    config["axis"] = config.get("axis", {}) | labels | axes
     config["legend"] = config.get("legend", {}) | labels
     config["view"] = config.get("view", {}) | {"stroke": None}
-    return own
+    return specification | {"background": None, "padding": 2, "config": config}
 
 
 def _lightened(svg: str) -> Iterator[tuple[str, str]]:
