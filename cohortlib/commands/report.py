@@ -20,13 +20,13 @@ from cohortlib.commands.termina import as_prepared, settings_options
     "-o", "--output", required=True, metavar="FILE", help="Write the page to FILE.html; - is standard output."
 )
 def report(
-    source: str,
+    transactions: str,
     output: str,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Write a report on the cohorts of the transactions in SOURCE: one page of HTML that needs nothing else.
+    """Write a report on the cohorts of TRANSACTIONS: one page of HTML that needs nothing else.
 
-    SOURCE is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
 
     The page has headline numbers, heat maps, curves, tables that can be sorted and saved as CSV, the settings, the
     definitions, and what became of the rows. It opens in any browser, and asks nothing of a network.
@@ -38,11 +38,11 @@ def report(
     """
     if output != "-" and ending(output) not in ("html", "htm"):
         raise click.UsageError(f"-o {output}: a report is HTML. Hint: -o FILE.html")
-    settings = as_prepared(source, settings)
+    settings = as_prepared(transactions, settings)
 
     def make() -> Iterable[bytes]:
         from cohortlib.reporting.report import report_page
 
-        return [computed(report_page, source, **settings).encode()]
+        return [computed(report_page, transactions, **settings).encode()]
 
-    put(make, output, [source, settings["joined"]])
+    put(make, output, [transactions, settings["joined"]])
