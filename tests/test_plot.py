@@ -156,6 +156,14 @@ def test_heatmap_labels_are_short(field, values, labels):
     assert [row["label"] for row in cells(cl.plot.heatmap(frame, field))] == labels
 
 
+def test_values_that_do_not_differ_or_are_not_there(tmp_path):
+    same = TABLE.with_columns(amount=1e17)
+    assert svg(cl.plot.heatmap(same, "amount"), tmp_path).count(">100,000,000.0bn<") == 6
+    none = TABLE.with_columns(amount_retention=pl.lit(None, pl.Float64))
+    for plot in (cl.plot.heatmap, cl.plot.retention_curves):
+        assert "Amount retention" in svg(plot(none, "amount_retention"), tmp_path)
+
+
 # --- what is not over ---
 
 
@@ -293,6 +301,20 @@ def test_every_frequency_is_told_by_its_labels(plot, freq):
         assert other not in spec.lower()
 
 
+@pytest.mark.parametrize("week_start", ["sunday", "thursday"])
+def test_weeks_begin_on_the_day_of_their_labels(week_start):
+    rows = cells(cl.plot.heatmap(table("W", 3, week_start=week_start)))
+    known = {row["cohort"] for row in rows}
+    assert {row["calendar"] for row in rows} == known
+    assert all(row["calendar"] == row["cohort"] for row in rows if row["age"] == 0)
+
+
+def test_labels_as_a_file_reads_them():
+    years, days = table("A", 3), table("D", 3)
+    for text, read in [(years, pl.col("cohort").cast(pl.Int64)), (days, pl.col("cohort").str.to_date())]:
+        assert cells(cl.plot.heatmap(text.with_columns(read))) == cells(cl.plot.heatmap(text))
+
+
 def test_days_that_look_like_weeks():
     mondays = table("D", 30, first=date(2026, 1, 5)).filter(pl.col("cohort").str.to_date().dt.weekday() == 1)
     assert "day" in cl.plot.heatmap(mondays).to_dict()["layer"][0]["encoding"]["x"]["title"].lower()
@@ -362,7 +384,7 @@ WRONG = {
         DataError,
         "'2026Q1'.*'2026-01'",
     ),
-    "dates": (TABLE.with_columns(cohort=date(2026, 1, 1)), SchemaError, "type Date; expected labels"),
+    "instants": (TABLE.with_columns(cohort=datetime(2026, 1, 1)), SchemaError, "type Datetime.*; expected labels"),
     "a null cohort": (TABLE.with_columns(cohort=pl.lit(None, pl.String)), DataError, "null in 6 rows"),
     "ages as text": (TABLE.with_columns(pl.col("period").cast(pl.String)), SchemaError, "'period' has type String"),
     "negative ages": (TABLE.with_columns(pl.col("period") - 1), DataError, "has -1"),
@@ -412,6 +434,8 @@ def test_wrong_settings():
             plot(TABLE, freq="W")
         with pytest.raises(SettingError, match="freq='m' is unknown"):
             plot(TABLE, freq="m")
+        with pytest.raises(SettingError, match="title=5 has type int"):
+            plot(TABLE, title=5)
     with pytest.raises(DataError, match="100,128 cells; expected at most 100,000"):
         cl.plot.heatmap(table("D", 447))
 

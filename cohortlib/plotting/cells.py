@@ -123,7 +123,8 @@ def _checked(frame: pl.DataFrame, fields: tuple[str, ...]) -> pl.DataFrame:
         if not (kinds[name].is_integer() if whole else kinds[name].is_numeric()):
             expected = "whole numbers" if whole else "numbers"
             raise SchemaError(f"column {name!r} has type {kinds[name]}; expected {expected}")
-    if kinds["cohort"] not in (pl.String, pl.Categorical, pl.Enum):
+    # a file tells neither years from numbers nor days from dates
+    if not (kinds["cohort"].is_integer() or kinds["cohort"] in (pl.String, pl.Categorical, pl.Enum, pl.Date)):
         raise SchemaError(
             f"column 'cohort' has type {kinds['cohort']}; expected labels such as '2026-01', '2026Q1' or '2026-01-05'"
         )

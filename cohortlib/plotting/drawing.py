@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import altair as alt
 import polars as pl
 
+from cohortlib.errors import SettingError
 from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells
 
@@ -58,6 +59,8 @@ def data(frame: pl.DataFrame) -> alt.InlineData:
 
 def heading(title: str | None, field: Field, cells: Cells, mark: str = "Faded", more: str = "") -> alt.TitleParams:
     """Write the lines above a picture: what is seen, and what is unfinished."""
+    if not isinstance(title, str | None):
+        raise SettingError(f"title={title!r} has type {type(title).__name__}; expected a line of text")
     lines = [field.told] if title is None else []
     if cells.frame["unfinished"].any():
         period = PERIODS[cells.calendar.freq]

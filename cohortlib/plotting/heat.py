@@ -80,36 +80,62 @@ def heatmap(
     >>> cl.plot.heatmap(table).save("heat.png")  # doctest: +SKIP
     """
     one_of("value", value, FIELDS)
-    field = FIELDS[value]
     cells = read(table, ("cohort_size", value), freq, unfinished)
-    frame = cells.frame.filter(pl.col(value).is_not_null())
+    frame = cells.frame.filter(pl.col(value).is_not_null()).drop("ordinal")
     low, high = _range(frame, value)
     most = max(abs(low), abs(high))
-    high = high if high > low else low + 1
+    high = high if high > low else low + (most or 1)
     shown = frame.height <= MOST_LABELS if labels is None else labels
-    wide, high_cell = _cell_size(cells, labelled=shown)
-    least = min(wide, high_cell)
-    hatched, parted = least >= _HATCHED_FROM, least >= _PARTED_FROM
+    wide, tall = _cell_size(cells, labelled=shown)
+    hatched = min(wide, tall) >= _HATCHED_FROM
     if shown or hatched:
         dark = [ink(colour((found - low) / (high - low))) == WHITE for found in frame[value]]
         frame = frame.with_columns(dark=pl.Series(dark, dtype=pl.Boolean))
+    inked = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
+    base = _grid(cells, value, parted=min(wide, tall) >= _PARTED_FROM)
+    rects = base.mark_rect(aria=frame.height <= MOST_LABELS).encode(
+        color=_colour(value, low, high, tall * len(cells.cohorts))
+    )
+    if not hatched:
+        rects = rects.encode(opacity=alt.condition("datum.unfinished", alt.value(0.45), alt.value(1)))
+    marks = [rects]
+    if hatched and frame["unfinished"].any():
+        # a path in pixels: a symbol of size 4 has its own unit
+        lines = base.transform_filter("datum.unfinished").mark_point(
+            shape=_hatch(wide, tall), size=4, strokeWidth=1, opacity=0.3, filled=False, aria=False
+        )
+        marks.append(lines.encode(stroke=inked))
     if shown:
         write = _writer(value, most)
         frame = frame.with_columns(label=pl.Series([write(found) for found in frame[value]], dtype=pl.String))
-    inked = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
-    unit = PERIODS[cells.calendar.freq]
-    base = alt.Chart().encode(
+        marks.append(base.mark_text(fontSize=11, aria=False).encode(text="label:N", color=inked))
+    return alt.LayerChart(
+        data=data(frame),  # here once, and not with each layer: Altair copies it again and again
+        layer=marks,
+        title=heading(title, FIELDS[value], cells, "Hatched" if hatched else "Faded"),
+        width=wide * cells.ages,
+        height=tall * len(cells.cohorts),
+        view=alt.ViewBackground(stroke=None),
+        description=described(title, FIELDS[value]),
+    )
+
+
+def _grid(cells: Cells, value: str, *, parted: bool) -> alt.Chart:
+    """Lay out the cells, each with what is told where the pointer rests on it."""
+    freq, field = cells.calendar.freq, FIELDS[value]
+    unit = PERIODS[freq]
+    return alt.Chart().encode(
         x=alt.X(
             "age:O",
-            title=age_title(cells.calendar.freq),
+            title=age_title(freq),
             scale=alt.Scale(domain=list(range(cells.ages)), paddingInner=0.04 if parted else 0, paddingOuter=0),
-            axis=_axis(list(thinned(cells.ages, cells.calendar.freq)), "top"),
+            axis=_axis(list(thinned(cells.ages, freq)), "top"),
         ),
         y=alt.Y(
             "cohort:N",
             title=f"Cohort ({unit})",
             scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if parted else 0, paddingOuter=0),
-            axis=_axis([cells.cohorts[at] for at in thinned(len(cells.cohorts), cells.calendar.freq, 40)], "left"),
+            axis=_axis([cells.cohorts[at] for at in thinned(len(cells.cohorts), freq, 40)], "left"),
         ),
         tooltip=[
             alt.Tooltip("cohort:N", title="Cohort"),
@@ -120,42 +146,21 @@ def heatmap(
             *open_tooltip(cells),
         ],
     )
-    domain = [low + (high - low) * at / (len(STOPS) - 1) for at in range(len(STOPS))]
-    rects = base.mark_rect(aria=frame.height <= MOST_LABELS).encode(
-        color=alt.Color(
-            f"{value}:Q",
-            scale=alt.Scale(domain=domain, range=list(STOPS), clamp=True),
-            legend=alt.Legend(
-                title=None,
-                gradientLength=max(60, min(160, high_cell * len(cells.cohorts))),
-                values=ticks(low, high),
-                labelExpr=numbers(value),
-            ),
+
+
+def _colour(value: str, low: float, high: float, height: int) -> alt.Color:
+    """Scale the colours from low to high, the very ones that the ink is chosen for."""
+    last = len(STOPS) - 1
+    domain = [low + (high - low) * at / last for at in range(last + 1)]
+    return alt.Color(
+        f"{value}:Q",
+        scale=alt.Scale(domain=domain, range=list(STOPS), clamp=True),
+        legend=alt.Legend(
+            title=None,
+            gradientLength=max(60, min(160, height)),
+            values=ticks(low, high),
+            labelExpr=numbers(value),
         ),
-        **({} if hatched else {"opacity": alt.condition("datum.unfinished", alt.value(0.45), alt.value(1))}),
-    )
-    marks = [rects]
-    if hatched and frame["unfinished"].any():
-        lines = base.transform_filter("datum.unfinished").mark_point(
-            shape=_hatch(wide - 2, high_cell - 2) if parted else _hatch(wide, high_cell),
-            size=4,
-            strokeWidth=1,
-            opacity=0.3,
-            filled=False,
-            aria=False,
-        )
-        marks.append(lines.encode(stroke=inked))
-    if shown:
-        texts = base.mark_text(fontSize=11, aria=False)
-        marks.append(texts.encode(text="label:N", color=inked))
-    return alt.LayerChart(
-        data=data(frame.drop("ordinal")),  # here once, and not with each layer: Altair copies it again and again
-        layer=marks,
-        title=heading(title, field, cells, "Hatched" if hatched else "Faded"),
-        width=wide * cells.ages,
-        height=high_cell * len(cells.cohorts),
-        view=alt.ViewBackground(stroke=None),
-        description=described(title, field),
     )
 
 
@@ -191,6 +196,8 @@ def _writer(value: str, most: float) -> Callable[[float], str]:
 def _hatch(wide: int, high: int) -> str:
     """Draw the diagonals of a cell as a path around its middle, in pixels."""
     gap = min(7, wide, high)
+    if min(wide, high) >= _PARTED_FROM:
+        wide, high = wide - 2, high - 2
     path = ""
     for start in range(gap // 2 - high, wide, gap):
         left, right = max(start, 0), min(start + high, wide)
