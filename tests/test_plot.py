@@ -8,6 +8,7 @@ import sys
 from datetime import date, datetime
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -49,7 +50,7 @@ def table(freq, cohorts, first=date(2021, 2, 3), ages=None, week_start="monday")
     start = calendar.ordinal(first)
     rows = [
         {
-            "cohort": calendar.label(start + at),
+            "cohort": label,
             "period": age,
             "cohort_size": 50 + at,
             "cohort_size_amount": 500.0,
@@ -59,7 +60,7 @@ def table(freq, cohorts, first=date(2021, 2, 3), ages=None, week_start="monday")
             "amount_retention": 1 / (age + 1),
             "ltv": 10.0 + age,
         }
-        for at in range(cohorts)
+        for at, label in enumerate(calendar.labels(np.arange(start, start + cohorts)))
         for age in range(min(cohorts - at, ages or cohorts))
     ]
     return pl.DataFrame(rows)
