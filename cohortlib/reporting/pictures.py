@@ -85,8 +85,8 @@ def _told(key: str, findings: Findings) -> str:
     kind = {"logo": "heat map", "amount": "heat map", "curves": "lines", "ltv": "lines", "sizes": "bars"}
     cohorts = findings.cells.cohorts
     if len(cohorts) == 1:
-        return f"{kind.get(key, 'stacked areas')} of cohort {cohorts[0]}."
-    return f"{kind.get(key, 'stacked areas')} of {len(cohorts):,} cohorts from {cohorts[0]} to {cohorts[-1]}."
+        return f"{kind.get(key, 'stacked bars')} of cohort {cohorts[0]}."
+    return f"{kind.get(key, 'stacked bars')} of {len(cohorts):,} cohorts from {cohorts[0]} to {cohorts[-1]}."
 
 
 # ----------------------------------------------------------------------------------------------------------- drawing
