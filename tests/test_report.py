@@ -3,9 +3,11 @@
 import inspect
 import json
 import re
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -150,15 +152,16 @@ def test_settings_and_definitions():
     assert not any("{" in told for told in words.values())
 
 
-@pytest.mark.parametrize("road", ["frame", "lazy", "file", "arrow", "prepared", "spilled", "joined", "categorical"])
+@pytest.mark.parametrize("road", ["frame", "lazy", "files", "arrow", "prepared", "spilled", "joined", "categorical"])
 def test_every_road_tells_the_same(road, tmp_path, monkeypatch):
     rows = pl.concat([ROWS] * 3)
     settings, source = {}, rows
     if road == "lazy":
         source = rows.lazy()
-    elif road == "file":
-        rows.write_parquet(tmp_path / "rows.parquet")
-        source = str(tmp_path / "rows.parquet")
+    elif road == "files":
+        for part, days in enumerate((pl.col("timestamp").dt.month() > 1, pl.col("timestamp").dt.month() == 1)):
+            rows.filter(days).write_parquet(tmp_path / f"{part}.parquet")
+        source = str(tmp_path / "*.parquet")
     elif road == "spilled":
         monkeypatch.setattr(memory, "LEAST", 1)
         monkeypatch.setattr(spilling, "_SMALL", 3)
@@ -185,6 +188,8 @@ def test_a_filter_is_named(tmp_path):
     assert "DE" in findings.source
     assert (findings.first_day, findings.last_day) == (None, date(2026, 2, 10))
     assert findings.table.equals(cl.termina.cohorts(prepared))
+    assert findings.headlines[1].note == "prepared, before the filter"
+    assert rows_told(findings)["rows kept, before the filter"] == "7"
     assert "2026-02-10" in report_page(prepared)
 
 
@@ -314,6 +319,32 @@ def test_large_pictures_are_images():
     assert (large.width, large.height) == (small.width, small.height)
     assert large.told == small.told == f"Title: heat map. {small.caption}"
     assert large.light.startswith("data:image/png;base64,iVBOR")
+
+
+def test_images_are_packed_and_whole():
+    import vl_convert
+
+    from cohortlib.reporting.pictures import _packed
+
+    specification = cl.plot.heatmap(cl.termina.cohorts(ROWS)).to_dict()
+    image = vl_convert.vegalite_to_png(specification, vl_version="6.1")
+    before, after = chunks(image), chunks(_packed(image))
+    assert after[b"IHDR"] == before[b"IHDR"]
+    assert list(after) == [b"IHDR", b"IDAT", b"IEND"]
+    assert zlib.decompress(after[b"IDAT"]) == zlib.decompress(before[b"IDAT"])
+    assert len(_packed(image)) < len(image)
+
+
+def chunks(image):
+    """Give the parts of a PNG, each of which has the right sum."""
+    found, at = {}, 8
+    while at < len(image):
+        (size,) = struct.unpack_from(">I", image, at)
+        kind, whole = image[at + 4 : at + 8], image[at + 4 : at + 8 + size]
+        assert struct.unpack_from(">I", image, at + 8 + size) == (zlib.crc32(whole),)
+        found[kind] = found.get(kind, b"") + whole[4:]
+        at += 12 + size
+    return found
 
 
 def test_lines_are_seen_on_a_dark_page():

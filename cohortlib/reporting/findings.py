@@ -84,7 +84,9 @@ class Findings:
     source
         What the rows came from, in words; a file by its name alone.
     dropped
-        How many rows there were, and those with nulls.
+        How many rows there were, before a filter of what was prepared, and those with nulls.
+    filtered
+        Whether there is such a filter.
     first_day, last_day
         Local days of the first row kept and of the last of all.
     warned
@@ -95,6 +97,7 @@ class Findings:
     settings: Settings
     source: str
     dropped: Dropped
+    filtered: bool
     first_day: date | None
     last_day: date | None
     warned: tuple[str, ...]
@@ -107,8 +110,9 @@ class Findings:
             table = cohort_table(question)
             last = question.final_day if question.span else question.last_day
             return cls(
-                table, settings, named(transactions), question.dropped, _day(question.first_day), _day(last),
-                tuple(warned),
+                table, settings, named(transactions), question.dropped,
+                isinstance(transactions, Prepared) and transactions.only is not None,
+                _day(question.first_day), _day(last), tuple(warned),
             )  # fmt: skip
 
     @property
@@ -142,7 +146,7 @@ class Findings:
         users, amount = int(first["cohort_size"].sum()), float(self.table["amount"].sum())
         lines = [
             Headline("Users", f"{users:,}", f"in {first.height:,} cohort{'s' * (first.height != 1)}"),
-            Headline("Rows", f"{self.dropped.rows:,}", f"{self.dropped.count:,} dropped" * bool(self.dropped.count)),
+            Headline("Rows", f"{self.dropped.rows:,}", self._rows_note),
             Headline("Amount", written(amount, "money"), "of all cohorts and ages shown"),
             Headline("First day", _told(self.first_day), "of the rows kept" * bool(self.first_day)),
             Headline("Last day", _told(self.last_day), f"its {self.unit} is not over" * bool(self.unfinished)),
@@ -163,12 +167,18 @@ class Findings:
         return lines
 
     @property
+    def _rows_note(self) -> str:
+        if self.filtered:
+            return "prepared, before the filter"
+        return f"{self.dropped.count:,} dropped" if self.dropped.count else ""
+
+    @property
     def rows(self) -> Block:
         """Where the rows went."""
         kept = self.dropped.rows - self.dropped.count
         lines = [("rows read", f"{self.dropped.rows:,}"), ("dropped for nulls", f"{self.dropped.count:,}")]
         lines += [(f"with a null in {text(name)}", f"{count:,}") for name, count in sorted(self.dropped.nulls.items())]
-        lines.append(("rows kept", f"{kept:,}"))
+        lines.append(("rows kept, before the filter" if self.filtered else "rows kept", f"{kept:,}"))
         first = self.table.filter(period=0)
         lines += [
             ("users in cohorts", f"{first['cohort_size'].sum():,}"),
