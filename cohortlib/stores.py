@@ -450,10 +450,27 @@ class Prepared:
         return not days.size or bool(self.manifest.first_day <= days.min() and days.max() <= self.manifest.final_day)
 
     def kept(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows count; empty where all do."""
+        """Tell which rows count, one by one; empty where all do.
+
+        Raises
+        ------
+        SettingError
+            Where the filter does not say that of each row.
+        """
         if self.only is None:
             return np.empty(0, np.bool_)
-        return rows.select(self.only).to_series().fill_null(value=False).to_numpy()
+        try:
+            kept = rows.select(self.only).to_series().cast(pl.Boolean, strict=True)
+        except pl.exceptions.PolarsError as error:
+            raise SettingError(f"filter: {first_line(error)}; expected true or false for each row") from error
+        if not self.asked:  # what is the same for all rows is said once
+            kept = kept.new_from_index(0, rows.height)
+        if kept.len() != rows.height:
+            raise SettingError(
+                f"filter: {self.only} says {kept.len():,} times whether a row counts, of {rows.height:,} rows; "
+                "expected true or false for each row"
+            )
+        return kept.fill_null(value=False).to_numpy()
 
     @property
     def asked(self) -> list[str]:
@@ -465,11 +482,12 @@ class Prepared:
         told = self.manifest
         if self.only is None or not told.rows:
             return told.first_day, told.final_day, told.last_day
-        files = [self.folder / f"{part.name}.rows.parquet" for run in told.runs for part in run]
-        days = [_scan(file).filter(self.only).select(first=pl.col(DAY).min(), last=pl.col(DAY).max()) for file in files]
-        found = pl.concat(self._collected(days, files))
-        first, last = found.select(pl.col("first").min(), pl.col("last").max()).row(0)
-        return (told.first_day, told.final_day, None) if first is None else (first, last, last)
+        seen: list[int] = []
+        for cut in range(self.count):
+            rows = self.load(cut, rows=self.asked).rows
+            days = rows[DAY].to_numpy()[self.kept(rows)]
+            seen += [int(days.min()), int(days.max())] if days.size else []
+        return (min(seen), max(seen), max(seen)) if seen else (told.first_day, told.final_day, None)
 
 
 def unsound(file: Path) -> SourceError:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 # In CI the examples are the same every time, so that a run never fails by chance; the hunt is "thorough".
 settings.register_profile(
     "default",
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

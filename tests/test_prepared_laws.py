@@ -1,6 +1,6 @@
 """The prepared form beside the judge and beside the raw rows: whatever is asked of it, the same bits."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -154,6 +154,42 @@ def test_a_filter_on_a_kept_column(data, case, condition, tmp_path_factory):
     for table, want in zip(TABLES, expected, strict=True):
         same(asked(case, chosen, table), want)
     same(asked(case, form), everything)  # the form itself is as it was
+
+
+ROWS = pl.DataFrame(
+    {
+        "user_id": [1, 1, 2, 3],
+        "timestamp": [date(2026, month, 5) for month in (1, 2, 1, 3)],
+        "amount": [1.0, 2.0, 3.0, 4.0],
+        "price": [1.0, 2.0, None, 4.0],
+    }
+)
+
+
+@pytest.mark.parametrize("same", [True, False, None])
+def test_a_filter_that_says_the_same_of_all_rows(same, tmp_path):
+    form = cl.prepare(ROWS, tmp_path / "form", keep=["price"]).filter(pl.lit(same))
+    expected = ROWS if same else ROWS.clear()
+    same_rows = cl.termina.cohorts(expected)
+    same_customers = cl.termina.customer_cohorts(expected)
+    assert_frame_equal(cl.termina.cohorts(form), same_rows)
+    assert_frame_equal(cl.termina.customer_cohorts(form), same_customers)
+    assert form.frame().height == expected.height
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        (pl.col("price").max() > 2, "says 1 times whether a row counts, of 4 rows"),
+        (pl.col("price").head(2) > 1, "says 2 times whether a row counts, of 4 rows"),
+        (pl.col("price").cast(pl.String) + "x", "expected true or false for each row"),
+    ],
+)
+def test_a_filter_that_does_not_say_it_of_each_row(only, told, tmp_path):
+    form = cl.prepare(ROWS, tmp_path / "form", keep=["price"]).filter(only)
+    for table in TABLES:
+        with pytest.raises(cl.errors.SettingError, match=told):
+            getattr(cl.termina, table)(form)
 
 
 @given(data=st.data(), case=plain, conditions=st.lists(st.sampled_from(CONDITIONS), min_size=2, max_size=3))
