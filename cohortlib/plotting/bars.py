@@ -8,20 +8,22 @@ from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells, Day, Table, read
 from cohortlib.plotting.drawing import (
     HEIGHT,
+    MOST_NAMED,
     PERIODS,
     WIDTH,
     Field,
     data,
     described,
     heading,
+    no_frame,
     number_axis,
     open_tooltip,
+    shades,
     thinned,
 )
-from cohortlib.shading import STOPS, between
+from cohortlib.shading import STOPS
 
 _DARK = STOPS[::-1]
-MOST_NAMED = 12  # cohorts in a legend
 MOST_DATES = 12  # on the axis
 PARTED = 60  # bars at most that do not touch
 
@@ -86,7 +88,7 @@ def cohort_sizes(
             title=heading(title, field, first),
             width=_width(sizes["start"]),
             height=HEIGHT - 120,
-            view=_view(),
+            view=no_frame(),
             description=described(title, field),
         )
     )
@@ -132,7 +134,6 @@ def layers(
     unit = PERIODS[cells.calendar.freq]
     field = Field("Amount by cohort", f"Amount of each {unit}, by the cohort it comes from", "Amount", ",.2f")
     cohorts = cells.cohorts
-    shades = [between(_DARK, at / max(len(cohorts) - 1, 1)) for at in range(len(cohorts))]
     named = len(cohorts) <= MOST_NAMED
     places = {cohort: at for at, cohort in enumerate(cohorts)}
     rows = frame.with_columns(place=pl.col("cohort").replace_strict(places, return_dtype=pl.Int64)).drop("ordinal")
@@ -144,7 +145,7 @@ def layers(
             y=alt.Y("amount:Q", title=field.axis, axis=number_axis("amount")),
             color=alt.Color(
                 "cohort:N",
-                scale=alt.Scale(domain=cohorts, range=shades),
+                scale=alt.Scale(domain=cohorts, range=shades(_DARK, len(cohorts))),
                 legend=alt.Legend(title="Cohort") if named else None,
             ),
             order=alt.Order("place:Q"),
@@ -161,7 +162,7 @@ def layers(
             title=heading(title, field, cells),
             width=_width(frame["ordinal"]),
             height=HEIGHT,
-            view=_view(),
+            view=no_frame(),
             description=described(title, field),
         )
     )
@@ -182,7 +183,3 @@ def _width(ordinals: pl.Series) -> int:
     """Choose the width of a plot: few bars need not fill it, and many have whole pixels so that no seams show."""
     count = int(ordinals.max()) - int(ordinals.min()) + 1  # type: ignore[arg-type]
     return max(240, min(WIDTH, 64 * count)) if count <= PARTED else count * max(1, round(WIDTH / count))
-
-
-def _view() -> alt.ViewBackground:
-    return alt.ViewBackground(stroke=None)

@@ -10,19 +10,21 @@ from cohortlib.plotting.drawing import (
     FIELDS,
     HEIGHT,
     MEAN,
+    MOST_NAMED,
     PERIODS,
     WIDTH,
     age_title,
+    cell_tooltip,
     data,
     described,
     heading,
+    no_frame,
     number_axis,
-    open_tooltip,
+    shades,
     thinned,
 )
-from cohortlib.shading import STOPS, between
+from cohortlib.shading import STOPS
 
-MOST_NAMED = 12  # cohorts in a legend
 MEAN_NAME = "Weighted mean"
 MOST_POINTS = 5_000  # which carry the tooltips; more of them are slow, and nobody finds one
 MOST_DOTS = 60  # on the line of the mean
@@ -150,7 +152,6 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
         scale=alt.Scale(zero=True, nice=True) if top is None else alt.Scale(domain=[0, top], nice=False),
         axis=number_axis(value),
     )
-    age = alt.Tooltip("age:Q", title=f"Age ({PERIODS[freq]}s)")
     lines = alt.Chart().encode(
         x=x, y=y, detail=["cohort:N", "run:N"], color=_colours(cells.cohorts), tooltip=alt.Tooltip("cohort:N")
     )
@@ -168,21 +169,14 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
             opacity=alt.condition(
                 "datum.unfinished", alt.value(bright / 2), alt.value(bright if count <= MOST_NAMED else 0)
             ),
-            tooltip=[
-                alt.Tooltip("cohort:N", title="Cohort"),
-                alt.Tooltip("cohort_size:Q", title="Users", format=","),
-                age,
-                alt.Tooltip("calendar:N", title=PERIODS[freq].capitalize()),
-                alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
-                *open_tooltip(cells),
-            ],
+            tooltip=cell_tooltip(cells, value),
         )
         marks.append(points)
     means = alt.Chart(data(mean.with_columns(run=_RUN))).encode(x=x, y=alt.Y("mean:Q"), color=alt.datum(MEAN_NAME))
     if first:
         means = means.transform_filter("datum.age > 0")
     told = [
-        age,
+        alt.Tooltip("age:Q", title=f"Age ({PERIODS[freq]}s)"),
         alt.Tooltip("mean:Q", title=MEAN_NAME, format=field.form),
         alt.Tooltip("cohorts:Q", title="Cohorts", format=","),
         alt.Tooltip("users:Q", title="Users", format=","),
@@ -196,7 +190,7 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
         title=heading(title, field, cells, "Dashed", _FROM_ONE if top is not None else ""),
         width=WIDTH,
         height=HEIGHT,
-        view=alt.ViewBackground(stroke=None),
+        view=no_frame(),
         description=described(title, field),
     )
 
@@ -222,7 +216,7 @@ def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr]) -> pl.DataF
 
 def _colours(cohorts: list[str]) -> alt.Color:
     """Colour the cohorts from the oldest, dark, to the youngest; name them where they are few."""
-    shades = [between(_DARK, at / max(len(cohorts) - 1, 1)) for at in range(len(cohorts))]
     named = cohorts if len(cohorts) <= MOST_NAMED else [cohorts[0], cohorts[-1]]
     legend = alt.Legend(title="Cohort", values=[*named, MEAN_NAME], symbolType="stroke", symbolOpacity=1)
-    return alt.Color("cohort:N", scale=alt.Scale(domain=[*cohorts, MEAN_NAME], range=[*shades, MEAN]), legend=legend)
+    scale = alt.Scale(domain=[*cohorts, MEAN_NAME], range=[*shades(_DARK, len(cohorts)), MEAN])
+    return alt.Color("cohort:N", scale=scale, legend=legend)

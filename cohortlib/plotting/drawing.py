@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -10,10 +11,12 @@ import polars as pl
 from cohortlib.errors import SettingError
 from cohortlib.periods import Freq
 from cohortlib.plotting.cells import Cells
+from cohortlib.shading import between
 
 PERIODS = {"D": "day", "W": "week", "M": "month", "Q": "quarter", "A": "year"}
 WIDTH, HEIGHT = 760, 420  # of the plot in pixels, without its axes
 MOST_TICKS = 24
+MOST_NAMED = 12  # cohorts in a legend
 _STEPS: dict[Freq, tuple[int, ...]] = {
     "D": (1, 7, 14, 28, 56, 91, 182, 364),
     "W": (1, 2, 4, 8, 13, 26, 52, 104),
@@ -89,6 +92,29 @@ def described(title: str | None, field: Field) -> str:
 def open_tooltip(cells: Cells) -> list[alt.Tooltip]:
     """Tell in a tooltip whether the period is over, where that is known."""
     return [alt.Tooltip("unfinished:N", title="Not over")] if cells.last_day else []
+
+
+def cell_tooltip(cells: Cells, value: str) -> list[alt.Tooltip]:
+    """Tell in a tooltip all that is known of a cell."""
+    unit, field = PERIODS[cells.calendar.freq], FIELDS[value]
+    return [
+        alt.Tooltip("cohort:N", title="Cohort"),
+        alt.Tooltip("cohort_size:Q", title="Users", format=","),
+        alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
+        alt.Tooltip("calendar:N", title=unit.capitalize()),
+        alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
+        *open_tooltip(cells),
+    ]
+
+
+def shades(stops: Sequence[str], count: int) -> list[str]:
+    """Give as many colours, from the first of some to the last."""
+    return [between(stops, at / max(count - 1, 1)) for at in range(count)]
+
+
+def no_frame() -> alt.ViewBackground:
+    """Leave out the frame around a plot."""
+    return alt.ViewBackground(stroke=None)
 
 
 def safe(text: str) -> str:

@@ -13,11 +13,12 @@ from cohortlib.plotting.drawing import (
     FIELDS,
     PERIODS,
     age_title,
+    cell_tooltip,
     data,
     described,
     heading,
+    no_frame,
     numbers,
-    open_tooltip,
     thinned,
     ticks,
 )
@@ -115,14 +116,14 @@ def heatmap(
         title=heading(title, FIELDS[value], cells, "Hatched" if hatched else "Faded"),
         width=wide * cells.ages,
         height=tall * len(cells.cohorts),
-        view=alt.ViewBackground(stroke=None),
+        view=no_frame(),
         description=described(title, FIELDS[value]),
     )
 
 
 def _grid(cells: Cells, value: str, *, parted: bool) -> alt.Chart:
     """Lay out the cells, each with what is told where the pointer rests on it."""
-    freq, field = cells.calendar.freq, FIELDS[value]
+    freq = cells.calendar.freq
     unit = PERIODS[freq]
     return alt.Chart().encode(
         x=alt.X(
@@ -137,14 +138,7 @@ def _grid(cells: Cells, value: str, *, parted: bool) -> alt.Chart:
             scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if parted else 0, paddingOuter=0),
             axis=_axis([cells.cohorts[at] for at in thinned(len(cells.cohorts), freq, 40)], "left"),
         ),
-        tooltip=[
-            alt.Tooltip("cohort:N", title="Cohort"),
-            alt.Tooltip("cohort_size:Q", title="Users", format=","),
-            alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
-            alt.Tooltip("calendar:N", title=unit.capitalize()),
-            alt.Tooltip(f"{value}:Q", title=field.title, format=field.form),
-            *open_tooltip(cells),
-        ],
+        tooltip=cell_tooltip(cells, value),
     )
 
 

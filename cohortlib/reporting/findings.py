@@ -12,6 +12,7 @@ from cohortlib.errors import overheard
 from cohortlib.periods import day_of
 from cohortlib.plotting.cells import Cells, read
 from cohortlib.plotting.curves import mean_by_age
+from cohortlib.plotting.drawing import PERIODS
 from cohortlib.reconciling.words import Block, text
 from cohortlib.reporting.sheets import written
 from cohortlib.schema import Dropped
@@ -19,8 +20,6 @@ from cohortlib.settings import Settings
 from cohortlib.sources import Source
 from cohortlib.stores import Prepared, opened
 from cohortlib.termina.compute import cohort_table
-
-UNITS = {"D": "day", "W": "week", "M": "month", "Q": "quarter", "A": "year"}
 
 DEFINITIONS = Block(
     "Definitions",
@@ -118,7 +117,7 @@ class Findings:
     @property
     def unit(self) -> str:
         """What a period is called."""
-        return UNITS[self.settings.freq]
+        return PERIODS[self.settings.freq]
 
     @cached_property
     def cells(self) -> Cells:
