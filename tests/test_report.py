@@ -482,3 +482,19 @@ def test_warnings_are_overheard_and_still_told():
     assert (outer, inner) == (["one", "three"], ["two"])
     assert [str(warning.message) for warning in told] == ["one", "two", "three", "four"]
     assert {warning.category for warning in told} == {CohortlibWarning}
+
+
+def test_without_altair_the_extra_is_named():
+    code = """
+import sys
+sys.modules["altair"] = None
+import importlib.util, cohortlib as cl
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "altair" else found(name)
+try:
+    cl.report("orders.csv", "report.html")
+except cl.errors.CohortlibError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "a report needs Altair. Hint: pip install 'cohortlib[report]'\n"

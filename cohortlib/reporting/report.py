@@ -6,8 +6,6 @@ from pathlib import Path
 from cohortlib.errors import CohortlibError, SettingError
 from cohortlib.partitions import Progress
 from cohortlib.periods import Freq
-from cohortlib.reporting.findings import Findings
-from cohortlib.reporting.page import page
 from cohortlib.schema import Nulls
 from cohortlib.settings import BeforeJoined, Refunds, Settings
 from cohortlib.sources import Source
@@ -97,6 +95,9 @@ def report_page(transactions: Source, *, title: str | None = None, **settings: o
     if title is not None and not isinstance(title, str):
         raise SettingError(f"title={title!r} is no text; expected a string, or None")
     check_installed()
+    from cohortlib.reporting.findings import Findings
+    from cohortlib.reporting.page import page
+
     findings = Findings.of(transactions, Settings(**settings))  # type: ignore[arg-type]
     return page(findings, TITLE if title is None else title)
 
