@@ -43,9 +43,9 @@ class Question:
 
     `last_day` is the local day of the last row of all, kept or not, `first_day` that of the first row kept, and
     `magnitude` is Σ |units|. `dropped` counts all rows, those of a prepared form before its filter, and those with
-    nulls. Where it is `silent` it is left to the caller to say what of a joined table did not fit. Where it is `wide` a
-    filter will have left rows out: the grid reaches to the end of all rows, and only the netting will tell of the last
-    that counts.
+    nulls. Where it is `silent` it is left to the caller to say what of a joined table did not fit. Where it is `wide`
+    rows are filtered as they are netted: the grid reaches to the end of all rows, `last_day` is that of dropped rows
+    alone, and `final_day` is known after the netting.
     """
 
     settings: Settings
@@ -94,14 +94,15 @@ class Question:
             # To find the last day under a filter takes a third of the time, and can wait for the netting where nobody
             # is placed by it, unless a far day that is left out would make the sums large.
             span = settings.ordinal(told.final_day) - settings.ordinal(told.first_day) + 1
-            wide = source.only is not None and not (whole or joined is not None or span > _WIDE)
+            wide = source.only is not None and told.rows > 0 and not (whole or joined is not None or span > _WIDE)
             days = (told.first_day, told.final_day, told.final_day) if wide else source.days()
             question = cls._of_parts(
                 settings, source, days, told.magnitude, meter, people, joined, beyond=beyond or wide
             )
             rows = schema.Dropped(told.rows + told.dropped, told.dropped)
             first = None if wide else question.first_day  # nobody has looked for it
-            return replace(question, wide=wide and question.span > 0, dropped=rows, first_day=first)
+            last_day = source.last_dropped_day() if wide else question.last_day
+            return replace(question, wide=wide, dropped=rows, first_day=first, last_day=last_day)
         if budget is None and (whole or settings.joined is not None):
             return cls._of_whole(source, settings, beyond=beyond)
         stream = sources.stream(source, settings.wanted, text=settings.user, number=settings.amount, most=budget)
@@ -299,7 +300,9 @@ class Question:
     @property
     def final_day(self) -> int | None:
         """The last day; where the grid is `wide`, once all rows are netted."""
-        return self.rows.final_day if self.wide else self.last_day
+        if not self.wide:
+            return self.last_day
+        return max((day for day in (self.rows.final_day, self.last_day) if day is not None), default=None)
 
     def sums(self) -> Histogram:
         """Add up everybody."""

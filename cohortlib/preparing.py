@@ -16,8 +16,10 @@ from cohortlib.parts import DAY, UNITS, Part
 from cohortlib.schema import Nulls
 from cohortlib.settings import Settings
 from cohortlib.sources import Source
-from cohortlib.spilling import Gathered, Plan, Told, gathered, rows_of, written
+from cohortlib.spilling import DroppedRows, Gathered, Plan, Told, gathered, rows_of, written
 from cohortlib.stores import MANIFEST, Filed, Manifest, Prepared, new_run, opened, write_part
+
+_DROPPED = 32  # the share of the budget that kept columns of dropped rows may take
 
 Finish: TypeAlias = Callable[[Manifest, Part], Part]
 
@@ -50,8 +52,8 @@ def prepare(
         Where to write: a new folder, or an earlier one of the kind, which is replaced once the new one is complete.
         The folder it stands in must exist.
     keep
-        Other columns to keep, by which rows can be left out later: see :meth:`Prepared.filter`. Rows without a user, an
-        instant or an amount are not kept (`nulls` says whether there may be any); the last of their days is.
+        Other columns to keep, by which rows can be left out later: see :meth:`Prepared.filter`. Of rows that `nulls`
+        drops these columns and the latest days are kept, since they hold the right edge.
 
     Returns
     -------
@@ -101,8 +103,9 @@ def write_all(
 ) -> Manifest:
     """Write all rows as one run of parts, each finished once all rows are known; give the manifest."""
     keep = _checked(keep, settings)
+    source = opened(source)
     stream = sources.stream(
-        opened(source), lambda _: [*settings.roles, *keep],
+        source, lambda _: [*settings.roles, *keep],
         text=settings.user, number=settings.amount, most=settings.budget,
     )  # fmt: skip
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
@@ -110,7 +113,11 @@ def write_all(
     plan = Plan(settings.budget, settings.workers, people.text, True, stream.rows)
     # Rows are seen twice: as they are gathered, and as they are written.
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
-    told = Told()
+    told = Told(dropped_rows=(dropped := DroppedRows(folder, settings.budget // _DROPPED)))
+    if isinstance(source, Prepared):  # rows dropped there hold the right edge here, too
+        told.last_day = source.last_dropped_day()
+        for rows in source.dropped_rows(keep) if keep else ():
+            dropped.add(rows)
     manifest = Manifest(
         user=settings.user, timestamp=settings.timestamp, amount=settings.amount, keep=tuple(keep),
         timezone=settings.timezone, decimals=settings.decimals, nulls=settings.nulls,
@@ -160,6 +167,7 @@ def known(manifest: Manifest, told: Told) -> Manifest:
         last_day=told.last_day,
         magnitude=told.magnitude,
         dropped=told.dropped.count,
+        dropped_files=() if told.dropped_rows is None else told.dropped_rows.files(),
     )
 
 

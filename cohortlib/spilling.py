@@ -9,15 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from polars.selectors import by_name
+from polars.selectors import by_name, exclude
 
 from cohortlib.netting import People
 from cohortlib.partitions import Meter, bits_for, on_threads
-from cohortlib.parts import Part, clustered
+from cohortlib.parts import DAY, Part, clustered
 from cohortlib.records import Batch, Filing, Records
-from cohortlib.schema import Amounts, Dropped, Transactions, transactions
+from cohortlib.schema import Amounts, Cut, Dropped, Instants, Transactions, transactions
 from cohortlib.settings import Settings
-from cohortlib.stores import Filed, new_run, write_part
+from cohortlib.stores import Filed, FiledDropped, new_run, write_dropped, write_part
 
 _PART = 1 << 20  # rows that a part should have
 _SMALL = 1 << 16
@@ -26,10 +26,11 @@ _ARENA = 0.4  # of the memory, for the rows that are being gathered
 
 
 class Rows(NamedTuple):
-    """Some rows: the three columns, and the others that are kept."""
+    """Some rows: the three columns, the others that are kept, and those and the days of dropped rows."""
 
     told: Transactions
     extras: pl.DataFrame | None
+    dropped: pl.DataFrame | None
 
 
 def rows_of(batches: Iterable[pl.DataFrame], settings: Settings, people: People, keep: Sequence[str]) -> Iterator[Rows]:
@@ -38,7 +39,61 @@ def rows_of(batches: Iterable[pl.DataFrame], settings: Settings, people: People,
         told = transactions(frame, *settings.roles, **settings.reading)
         kept = frame.drop_nulls(settings.roles) if told.dropped.count else frame
         users = people.users(kept[settings.user])
-        yield Rows(replace(told, users=users), kept.select(by_name(*keep)) if keep else None)
+        extras = kept.select(by_name(*keep)) if keep else None
+        dropped = _dropped(frame, settings, keep) if keep and told.dropped.count else None
+        yield Rows(replace(told, users=users), extras, dropped)
+
+
+def _dropped(frame: pl.DataFrame, settings: Settings, keep: Sequence[str]) -> pl.DataFrame | None:
+    """Return the kept columns and the local days of rows that have an instant, but a null beside it."""
+    dated = frame.filter(by_name(settings.timestamp).is_not_null())
+    rows = dated.filter(pl.any_horizontal(by_name(settings.user, settings.amount).is_null()))
+    cut = Cut.of(Instants.of(rows[settings.timestamp]), settings.timezone, settings.calendar)
+    if cut is None:
+        return None
+    days = pl.Series(DAY, cut.local_days(0, rows.height), dtype=pl.Int32)
+    return rows.select(by_name(*keep)).with_columns(days)
+
+
+class DroppedRows:
+    """Kept columns of dropped rows: each combination of values once, with its latest day.
+
+    A filter on kept columns takes all rows of a combination or none, and the right edge is a maximum, so no other day
+    matters. Combinations that take more memory than `most` bytes go to disk.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder, self._run, self._most = folder, new_run(), most
+        self._frames: list[pl.DataFrame] = []
+        self._bytes = 0.0
+        self._files: list[FiledDropped] = []
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Add rows: kept columns, and the day."""
+        rows = _latest(rows)
+        self._frames.append(rows)
+        self._bytes += rows.estimated_size()
+        if self._bytes > self._most:
+            rows = _latest(pl.concat(self._frames))
+            self._frames, self._bytes = [rows], rows.estimated_size()
+            if 2 * self._bytes > self._most:
+                self._write()
+
+    def files(self) -> tuple[FiledDropped, ...]:
+        """Write what is left, and return all files."""
+        if self._frames:
+            self._write()
+        return tuple(self._files)
+
+    def _write(self) -> None:
+        name = f"{self._run}-{len(self._files):04}"
+        self._files.append(write_dropped(self._folder, name, _latest(pl.concat(self._frames))))
+        self._frames, self._bytes = [], 0.0
+
+
+def _latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Take each combination of kept values once, with its latest day."""
+    return rows.group_by(exclude(DAY), maintain_order=True).agg(pl.col(DAY).max())
 
 
 @dataclass(frozen=True)
@@ -87,9 +142,13 @@ class Told:
     rows: int = 0
     dropped: Dropped = field(default_factory=Dropped)
     amounts: Amounts | None = None
+    dropped_rows: DroppedRows | None = None
 
-    def add(self, rows: Transactions) -> None:
+    def add(self, batch: Rows) -> None:
         """Take note of some rows."""
+        rows = batch.told
+        if batch.dropped is not None and self.dropped_rows is not None:
+            self.dropped_rows.add(batch.dropped)
         self.dropped += rows.dropped
         self.amounts = rows.amounts
         if rows.last_day is not None:
@@ -164,7 +223,7 @@ def gathered(batches: Iterable[Rows], plan: Plan, told: Told, meter: Meter | Non
                 if filled > capacity:
                     pending.append(rows)
                     return
-                told.add(rows.told)
+                told.add(rows)
                 if rows.told.cut is not None:
                     if rows.extras is not None:
                         extras.append(rows.extras)

@@ -2,9 +2,10 @@
 
 A folder holds runs; a run holds parts, by ascending key, and no user stands twice in it. A part is two Parquet files,
 ``<run>-<part>.users.parquet`` and ``<run>-<part>.rows.parquet``, with the columns that :mod:`cohortlib.parts` names. A
-user may stand in several runs: the rows of all of them count. The manifest, ``cohortlib.json``, names all files and
-tells what was asked for; it is replaced at once, so a folder is always whole, whatever happened to who wrote it.
-``docs/scale.md`` describes the format.
+user may stand in several runs: the rows of all of them count. ``<run>-<number>.dropped.parquet`` has kept columns and
+latest days of rows dropped for nulls, because these rows hold the right edge. The manifest, ``cohortlib.json``, names
+all files and tells what was asked for; it is replaced at once, so a folder is always whole, whatever happened to who
+wrote it. ``docs/scale.md`` describes the format.
 """
 
 import json
@@ -32,14 +33,14 @@ from cohortlib.sources import Source, first_line
 
 _Read = TypeVar("_Read")
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "cohortlib.json"
 GROUP = 1 << 15
 """Rows of a row group: as many are read where a few are wanted."""
 
 _FEW = 8  # stretches that are read one by one
 _FORMAT = "cohortlib parts"
-_FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows)\.parquet|sums-[0-9a-f]{8}\.parquet")
+_FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows|dropped)\.parquet|sums-[0-9a-f]{8}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ class Filed:
     rows: int
     low: int
     high: int
+
+
+@dataclass(frozen=True)
+class FiledDropped:
+    """A file of dropped rows: the start of its name, and its number of rows."""
+
+    name: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,8 @@ class Manifest:
     magnitude: int = 0
     """Σ |units|."""
     dropped: int = 0
+    dropped_files: tuple[FiledDropped, ...] = ()
+    """Kept columns and latest days of the dropped rows that have an instant; none where no column is kept."""
     runs: tuple[tuple[Filed, ...], ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
     """What a state needs beside its rows."""
@@ -123,6 +134,7 @@ class Manifest:
             raise SourceError(f"{str(file)!r} is not of version {VERSION}. Hint: prepare the transactions anew")
         try:
             runs = tuple(tuple(Filed(**part) for part in run) for run in told.pop("runs"))
+            told["dropped_files"] = tuple(FiledDropped(**file) for file in told["dropped_files"])
             told |= {"magnitude": int(told["magnitude"]), "keep": tuple(told["keep"]), "secret": tuple(told["secret"])}
             return cls(**told, runs=runs)
         except (KeyError, TypeError, ValueError) as error:
@@ -141,6 +153,14 @@ def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) ->
                 storage.to_disk(file)
     key = part.users[KEY].to_numpy()
     return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
+
+
+def write_dropped(folder: Path, name: str, rows: pl.DataFrame) -> FiledDropped:
+    """Write the kept columns and the days of dropped rows."""
+    file = folder / f"{name}.dropped.parquet"
+    with storage.telling(file):
+        rows.write_parquet(file, compression="uncompressed", statistics=False)
+    return FiledDropped(name, rows.height)
 
 
 _TYPES = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
@@ -395,7 +415,9 @@ class Prepared:
             raise
 
     def _users(self, part: Filed, columns: Sequence[str]) -> pl.DataFrame:
-        file = self.folder / f"{part.name}.users.parquet"
+        return self._columns(self.folder / f"{part.name}.users.parquet", columns)
+
+    def _columns(self, file: Path, columns: Sequence[str]) -> pl.DataFrame:
         try:
             return pl.read_parquet(file, columns=list(columns), glob=False, hive_partitioning=False).select(*columns)
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -414,12 +436,7 @@ class Prepared:
         wanted = {"users": dict.fromkeys([*users, SIZE]), "rows": dict.fromkeys([DAY, UNITS, *rows])}
         frames = []
         for kind, columns in wanted.items():
-            file = self.folder / f"{part.name}.{kind}.parquet"
-            try:
-                frame = pl.read_parquet(file, columns=list(columns), glob=False, hive_partitioning=False)
-                frames.append(frame.select(*columns))
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise self._changed(file, error) from error
+            frames.append(self._columns(self.folder / f"{part.name}.{kind}.parquet", list(columns)))
         people, moved = frames
         self._check(part, people, moved)
         return Part.of(people, moved)
@@ -478,16 +495,43 @@ class Prepared:
         return [] if self.only is None else list(dict.fromkeys(self.only.meta.root_names()))
 
     def days(self) -> tuple[int, int, int | None]:
-        """Give the first and the last day of the rows that count, and the last of any row."""
+        """Return the first and the last day of the rows that count (0 and -1 if none do), and the right edge.
+
+        The right edge is the last day of these rows and of the dropped rows that pass the filter.
+        """
         told = self.manifest
-        if self.only is None or not told.rows:
+        if self.only is None:
             return told.first_day, told.final_day, told.last_day
         seen: list[int] = []
         for cut in range(self.count):
             rows = self.load(cut, rows=self.asked).rows
             days = rows[DAY].to_numpy()[self.kept(rows)]
             seen += [int(days.min()), int(days.max())] if days.size else []
-        return (min(seen), max(seen), max(seen)) if seen else (told.first_day, told.final_day, None)
+        dropped = self.last_dropped_day()
+        last_day = max(seen if dropped is None else [*seen, dropped], default=None)
+        return (min(seen), max(seen), last_day) if seen else (0, -1, last_day)
+
+    def last_dropped_day(self) -> int | None:
+        """Return the last day of the dropped rows that pass the filter; None if none do.
+
+        If all rows pass or none do, it is the last day of all rows, or None.
+        """
+        if not self.asked:
+            passes = self.only is None or self.kept(pl.DataFrame({DAY: [0]})).all()
+            return self.manifest.last_day if passes else None
+        days = [rows[DAY].to_numpy().max() for rows in self.dropped_rows(self.asked) if rows.height]
+        return int(max(days)) if days else None
+
+    def dropped_rows(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Read kept columns and latest days of the dropped rows that pass the filter, file by file."""
+        for filed in self.manifest.dropped_files:
+            file = self.folder / f"{filed.name}.dropped.parquet"
+            rows = self._columns(file, [*dict.fromkeys([*columns, *self.asked]), DAY])
+            last_day = self.manifest.last_day
+            if not _typed(rows) or rows.height != filed.rows or last_day is None or (rows[DAY] > last_day).any():
+                raise unsound(file)
+            kept = self.kept(rows)
+            yield (rows.filter(kept) if kept.size else rows).select(*columns, DAY)
 
 
 def unsound(file: Path) -> SourceError:
@@ -516,6 +560,7 @@ def sweep(folder: Path, manifest: Manifest) -> None:
     """Remove the files that a manifest does not name: what was replaced, or what a killed process left."""
     storage.sweep(folder)
     names = {part.name for run in manifest.runs for part in run} | {manifest.state.get("sums")}
+    names |= {dropped.name for dropped in manifest.dropped_files}
     for file in folder.iterdir():
         if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:
             file.unlink(missing_ok=True)

@@ -232,8 +232,8 @@ def test_no_state(tmp_path, state):
     with pytest.raises(SettingError, match="holds what was not written here"):
         cl.termina.State.build(HISTORY, tmp_path)
     manifest = state.folder / "cohortlib.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 99'))
-    with pytest.raises(SourceError, match="not of version 1"):
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 99'))
+    with pytest.raises(SourceError, match="not of version 2"):
         cl.termina.State.open(state.folder)
 
 

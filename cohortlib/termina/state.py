@@ -317,8 +317,9 @@ class State:
 
     def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
         sums = Sums.load(self.folder / manifest.state["sums"])
+        rows = opened(rows)
         stream = sources.stream(
-            opened(rows), lambda _: settings.roles, text=settings.user, number=settings.amount, most=settings.budget
+            rows, lambda _: settings.roles, text=settings.user, number=settings.amount, most=settings.budget
         )
         if stream.rows is None:
             stream = stream.begun(settings.budget // 4)
@@ -326,6 +327,8 @@ class State:
         plan = Plan(settings.budget, settings.workers, people.text, True, stream.rows)
         meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
         told, before = Told(), manifest
+        if isinstance(rows, Prepared):
+            told.last_day = rows.last_dropped_day()
         for run in gathered(rows_of(stream.batches(), settings, people, ()), plan, told, meter):
             now = replace(_grown(before, told), runs=manifest.runs)
             gained, lost = _Adding(settings, now), _Adding(settings, now)
