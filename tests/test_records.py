@@ -230,7 +230,7 @@ def streamed(tmp_path, monkeypatch):
         {"amount": pl.col("amount").cast(pl.Int16)},
         {"timestamp": pl.col("timestamp").cast(pl.Datetime("ms", "UTC")) - pl.duration(minutes=10)},
     ],
-    ids=str,
+    ids=["plain", "Int32", "UInt64", "Int16", "Datetime"],
 )
 def test_a_file_is_the_frame(change, freq, streamed):
     frame = table().with_columns(**change)
@@ -289,7 +289,7 @@ def test_what_is_wrong_is_told_of_the_whole_table(change, streamed):
         {"amount": pl.lit(1e7)},
         {"amount": pl.lit(-8e12)},
     ],
-    ids=str,
+    ids=["large user", "negative user", "early", "late", "large amount", "largest refund"],
 )
 def test_rows_that_the_first_batch_did_not_foretell(late, streamed):
     frame = table().with_columns(pl.col("user_id").cast(pl.Int64))
