@@ -15,6 +15,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["POLARS_MAX_THREADS"] = str(config.getoption("--threads"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run benchmarks one after the other: a second one at the same time would change the first one's times."""
+    return 0
+
+
 @pytest.fixture(scope="session")
 def rows(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--rows"))

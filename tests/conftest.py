@@ -1,25 +1,64 @@
-"""Hypothesis profiles, and the way to the real data beside the repository."""
+"""Number of drawn cases, parallel runs, temporary folders in memory, and the real data beside the repository."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# In CI the examples are the same every time, so that a run never fails by chance; the hunt is "thorough".
+# Every profile but "hunt" draws the same cases in every run and on every machine, so no run fails by chance.
 settings.register_profile(
     "default",
-    max_examples=50,
+    max_examples=15,
     deadline=None,
-    derandomize=bool(os.environ.get("CI")),
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.register_profile("thorough", settings.get_profile("default"), max_examples=10_000, derandomize=False)
-settings.register_profile("long", settings.get_profile("thorough"), max_examples=5_000)
-settings.register_profile("quick", settings.get_profile("default"), max_examples=20)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=5)
+settings.register_profile("ci", settings.get_profile("default"), max_examples=50)
+settings.register_profile("hunt", settings.get_profile("default"), max_examples=1000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+KINDS = ("unit", "disk", "process", "spark", "browser", "docs")  # described in pyproject.toml
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+
+# Temporary folders of tests are in memory where Linux has room for them there.
+MEMORY = Path("/dev/shm")  # noqa: S108
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Run a single test file without workers: it would end before they have started."""
+    files = [Path(argument.split("::")[0]) for argument in config.args]
+    return 0 if len(files) == 1 and files[0].is_file() else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the examples in docstrings; every other test states its kind in its file."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker("docs")
+    unmarked = {item.path.name for item in items if not any(item.get_closest_marker(kind) for kind in KINDS)}
+    if unmarked:
+        raise pytest.UsageError(f"{', '.join(sorted(unmarked))}: no marker. Expected pytestmark with one of {KINDS}")
+
+
+@pytest.fixture(autouse=True)
+def drawn_cases_are_not_synced(request, monkeypatch):
+    """Drawn tests write thousands of small files; tests about durability draw nothing."""
+    if getattr(getattr(request, "function", None), "is_hypothesis_test", False):
+        monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture
+def disk_folder():
+    """Return a new temporary folder on disk, for tests about durability."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

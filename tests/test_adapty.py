@@ -14,6 +14,8 @@ from strategies_adapty import assert_same, cases
 
 import cohortlib as cl
 
+pytestmark = pytest.mark.unit
+
 MONEYS = naive_adapty.MONEYS
 AVERAGES = tuple(f"{name}_usd" for names in naive_adapty.AVERAGES for name in names)
 RELATIVE = tuple(f"{name}_relative" for name in ("revenue", "proceeds", "net_revenue", "subscriptions", "subscribers"))

@@ -18,6 +18,8 @@ from cohortlib.adapty import columns, revenuecat
 from cohortlib.adapty.events import ALIASES, GRANTED, read_events, read_installs
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SourceError
 
+pytestmark = pytest.mark.unit
+
 SAMPLES = Path(__file__).parent / "samples" / "adapty"
 REASONS = ["sandbox", "other_events", "unknown_events", "family_shared", "granted", "upgraded", "nulls"]
 MONEY = ["revenue_usd", "proceeds_usd", "net_revenue_usd"]

@@ -9,6 +9,8 @@ from cohortlib.adapty import filters as masks
 from cohortlib.adapty.request import DURATIONS, FILTERS, Filters
 from cohortlib.errors import SchemaError
 
+pytestmark = pytest.mark.unit
+
 COLUMNS = {name: name for name in FILTERS} | {
     "store_product_id": "product_id",
     "country": "store_country",

@@ -19,6 +19,8 @@ from strategies import quietly, seldom
 
 import cohortlib as cl
 
+pytestmark = pytest.mark.unit
+
 # What the reasons say, so much of it that no two are taken for each other.
 TOLD = {
     UNIT: "only cohorts of weeks and months",

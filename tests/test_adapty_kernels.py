@@ -2,11 +2,14 @@
 
 import numpy as np
 import polars as pl
+import pytest
 
 from cohortlib.adapty import kernels
 from cohortlib.adapty.events import read_events
 from cohortlib.adapty.rows import Texts
 from tests.test_adapty_events import frame
+
+pytestmark = pytest.mark.unit
 
 
 def keys(texts, rows=None, *, wide=True):

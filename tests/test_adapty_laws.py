@@ -15,6 +15,8 @@ from strategies_adapty import assert_same, cases
 
 import cohortlib as cl
 
+pytestmark = pytest.mark.unit
+
 WRITTEN = ("date", "instant", "instant")  # instants that a test can move
 PLAIN = ("cents", "whole", "decimal", "text")  # sums that a float holds to the last unit
 COUNTS = ("installs", "subscriptions", "subscribers")

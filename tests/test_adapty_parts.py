@@ -21,6 +21,8 @@ from cohortlib.adapty.compute import question_of
 from cohortlib.adapty.events import read_events, read_installs
 from cohortlib.errors import CohortlibWarning, DataError, SettingError
 
+pytestmark = pytest.mark.unit
+
 few = settings(max_examples=settings().max_examples // 2)
 INSTANTS = ("event_datetime", "purchase_date", "install_date", "profile_install_datetime", "subscription_expires_at")
 REQUEST = {"filters": {"date": ["2026-02-01", "2026-04-30"]}, "period_unit": "month"}

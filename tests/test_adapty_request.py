@@ -19,6 +19,8 @@ from cohortlib.adapty.request import DURATIONS, FILTERS, Conventions, Filters, R
 from cohortlib.errors import CohortlibWarning, SettingError
 from cohortlib.periods import WEEKDAYS
 
+pytestmark = pytest.mark.unit
+
 DATES = ["2024-04-01", "2024-09-30"]
 DEFAULTS = {
     "filters": {"date": DATES},

@@ -22,6 +22,8 @@ from cohortlib import memory
 from cohortlib.adapty import spilling, tables
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError, SourceError
 
+pytestmark = pytest.mark.disk
+
 few = settings(max_examples=settings().max_examples // 2)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import cohortlib
 
+pytestmark = pytest.mark.unit
+
 PACKAGE = Path(cohortlib.__file__).parent
 
 # From the ground up: each may import what stands before it.

@@ -22,6 +22,8 @@ from cohortlib.commands import delivery, failures
 from cohortlib.commands import termina as commands
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError
 
+pytestmark = pytest.mark.process
+
 # The worked example of the docs: c is active in March only.
 ROWS = """\
 user_id,timestamp,amount

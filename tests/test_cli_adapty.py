@@ -19,6 +19,8 @@ from cohortlib.commands import adapty as commands
 from cohortlib.commands import delivery
 from cohortlib.errors import CohortlibWarning, DataError
 
+pytestmark = pytest.mark.unit
+
 # The worked example of the specification, with a sandbox row, a row without money, and two repeats.
 MONEY = """\
 u1,trial_started,2026-02-03,10,A,0

@@ -11,6 +11,8 @@ import cohortlib as cl
 from benchmarks import planted_adapty, planted_termina
 from cohortlib import cli
 
+pytestmark = pytest.mark.process
+
 ROWS = planted_termina.transactions(4_000).with_columns(pl.col("timestamp").dt.date())
 
 

@@ -14,6 +14,8 @@ from cohortlib import cli, exchange, termina
 from cohortlib.termina import fetch as fetching
 from cohortlib.termina import replies
 
+pytestmark = pytest.mark.unit
+
 RECORDED = Path(__file__).parent / "recorded"
 TABLES = ("cohorts", "customer-cohorts", "user-accounting", "growth-accounting", "concentration")
 ASKED = ["--group", "7", "--deal", "0", "--user-type", "business", "--metric", "revenue"]

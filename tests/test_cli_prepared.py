@@ -17,6 +17,8 @@ from cohortlib import cli, preparing, spilling, storage, stores
 from cohortlib import cohorts as engine
 from cohortlib.termina import State
 
+pytestmark = pytest.mark.disk
+
 ROWS = """\
 customer,paid,usd,country,since
 a,2026-01-05,100,de,2025-12-24

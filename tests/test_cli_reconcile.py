@@ -13,6 +13,8 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from cohortlib import cli
 
+pytestmark = pytest.mark.unit
+
 ROWS = """\
 user_id,timestamp,amount
 a,2026-01-05,100

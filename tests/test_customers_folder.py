@@ -11,6 +11,8 @@ import cohortlib as cl
 from cohortlib import spilling
 from cohortlib.errors import DataError, SettingError
 
+pytestmark = pytest.mark.disk
+
 ORDER = ["cohort", "cohort_size_amount", "user_id", "period"]
 LITTLE = "64MiB"  # so little that rows are kept by partition of users
 

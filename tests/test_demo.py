@@ -19,6 +19,8 @@ import cohortlib as cl
 from cohortlib import cli, demo, terminal
 from cohortlib.commands.termina import deliver
 
+pytestmark = pytest.mark.process
+
 BACKGROUND = re.compile(r"\x1b\[[0-9;]*48;5;(\d+)m")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": None, "NO_COLOR": None}

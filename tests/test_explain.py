@@ -13,6 +13,8 @@ from benchmarks import planted_termina
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
 from cohortlib.explaining.termina import evidence, faults
 
+pytestmark = pytest.mark.unit
+
 ROWS = planted_termina.transactions(15_000)
 DAYS = ROWS.with_columns(pl.col("timestamp").dt.date())  # without a clock no zone is tried, which is most of the work
 MONTHS = planted_termina.cases(ROWS, "M", customers=False)

@@ -18,7 +18,7 @@ from cohortlib.explaining.causes import Cause
 from cohortlib.explaining.search import search
 from cohortlib.reconciling.compare import reconcile
 
-pytestmark = pytest.mark.filterwarnings("ignore::cohortlib.errors.CohortlibWarning")
+pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore::cohortlib.errors.CohortlibWarning")]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(Path(__file__).parents[1])

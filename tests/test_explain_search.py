@@ -9,6 +9,8 @@ from cohortlib.explaining.explanation import Explanation
 from cohortlib.explaining.search import Found, Trial, search
 from cohortlib.reconciling.compare import reconcile
 
+pytestmark = pytest.mark.unit
+
 
 class Written:
     """A table of cells, so many of which agree under each combination of causes as is written down."""

@@ -7,6 +7,8 @@ import pytest
 from cohortlib import periods
 from cohortlib.explaining import zones
 
+pytestmark = pytest.mark.unit
+
 DAY = 86_400
 SPANS = [
     (1_577_836_800, 1_672_531_199),  # three years

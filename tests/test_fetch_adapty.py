@@ -29,6 +29,8 @@ from cohortlib.errors import (
 )
 from cohortlib.transport import Reply
 
+pytestmark = pytest.mark.unit
+
 HERE = Path(__file__).parent
 KEY = "secret_live_Abcdefghijklmnop"
 REQUEST = {"filters": {"date": ["2026-02-01", "2026-06-30"]}}
@@ -228,7 +230,7 @@ def test_the_recorded_answers_are_valid():
 
 
 @given(cases(poison=False))
-@settings(max_examples=15)
+@settings(max_examples=settings().max_examples // 3)
 def test_what_is_asked_and_computed_is_valid(case):
     asked = cl.adapty.Request.of(case.request)
     ASKED.validate(asked.to_dict())
@@ -277,7 +279,6 @@ def test_wrong_requests_are_not_valid(body):
 
 
 @given(st.data())
-@settings(max_examples=60)
 def test_wrong_answers_are_not_valid(data):
     """Take a field away, or give it a value of another type: neither the schema nor the reader lets it pass."""
     body = copy.deepcopy(json.loads(RECORDED))

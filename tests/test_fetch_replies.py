@@ -17,6 +17,8 @@ from cohortlib.replies import frame, labels
 from cohortlib.termina import fields as termina_fields
 from cohortlib.termina import replies as termina
 
+pytestmark = pytest.mark.unit
+
 RECORDED = Path(__file__).parent / "recorded"
 ROWS = pl.DataFrame(
     {

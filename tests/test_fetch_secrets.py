@@ -26,6 +26,8 @@ from cohortlib.errors import CohortlibError
 from cohortlib.termina import fetch as termina_fetch
 from cohortlib.transport import http
 
+pytestmark = pytest.mark.unit
+
 KEY = "sk_live_Distinctive/Key+Q7x9Zp3LmN8vB2=="
 TOKEN = "eyJhbGciOiJub25lIn0.eyJkaXN0aW5jdGl2ZSI6InRva2VuLVI4dzJYazVUcTRIajYifQ.Sig9Yc4Fd7Wm1"  # noqa: S105
 BASE = {"group_id": 1, "deal_id": 1, "user_type": "business", "metric": "revenue"}

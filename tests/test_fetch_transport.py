@@ -16,6 +16,8 @@ from cohortlib import errors, exchange, secrecy, transport
 from cohortlib.errors import FetchError, ReplyError, SettingError, TransportError
 from cohortlib.transport import Call, Reply
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def server():

@@ -28,6 +28,8 @@ from cohortlib.errors import (
     SourceError,
 )
 
+pytestmark = pytest.mark.unit
+
 BOTH = [cl.termina.cohorts, cl.termina.customer_cohorts]
 ROWS = [
     ("a", dt.date(2026, 1, 5), 100),

@@ -16,6 +16,8 @@ from cohortlib.partitions import BLOCK, Partitions
 from cohortlib.periods import Calendar
 from cohortlib.schema import Cut, Instants, Users
 
+pytestmark = pytest.mark.unit
+
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
 NATURAL = st.integers(0, 2**63 - 1)
 # Quotients near a tie between two floats are where a second rounding shows.

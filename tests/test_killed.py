@@ -19,7 +19,10 @@ import cohortlib as cl
 KILLS = int(os.environ.get("COHORTLIB_KILLS", "2"))
 SPAN = 0.25  # seconds after the first writing within which the process is killed
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here"),
+]
 
 # Each writes `version` to `target`; it does so again and again, one version after the other, until it is killed.
 LOOP = """
@@ -101,6 +104,12 @@ def write(target, version):
     else:
         State.open(target).update(rows_of(version))
 """
+
+
+@pytest.fixture
+def tmp_path(disk_folder):
+    """Durability is tested on a disk, not in memory."""
+    return disk_folder
 
 
 def read_file(target):

@@ -17,6 +17,8 @@ from strategies import ZONES, cases, customer_settings, instants, quietly, shape
 import cohortlib as cl
 from cohortlib.partitions import Meter
 
+pytestmark = pytest.mark.unit
+
 KEYS = ["cohort", "period"]
 plain = cases(joined=("none",), poison=False)  # any money, any instants, no refusals but for range
 

@@ -9,6 +9,8 @@ import pytest
 from cohortlib import memory
 from cohortlib.errors import SettingError
 
+pytestmark = pytest.mark.unit
+
 GB = 10**9
 
 

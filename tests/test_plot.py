@@ -19,6 +19,8 @@ from cohortlib.errors import DataError, SchemaError, SettingError
 from cohortlib.periods import Calendar
 from cohortlib.plotting.drawing import thinned, ticks
 
+pytestmark = pytest.mark.unit
+
 # Three months: by hand, so that every mean can be told.
 TABLE = pl.DataFrame(
     {

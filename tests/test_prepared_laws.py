@@ -14,6 +14,8 @@ from strategies import FREQS, cases, customer_settings, exactly, quietly
 import cohortlib as cl
 from cohortlib.errors import CohortlibError
 
+pytestmark = pytest.mark.disk
+
 AT_THE_DOOR = ("timezone", "decimals", "nulls")  # settings that prepare takes, too
 TABLES = ("cohorts", "customer_cohorts")
 FROM_FINE_TO_COARSE = ("D", "W", "M", "Q", "A")

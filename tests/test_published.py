@@ -15,6 +15,8 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 
+pytestmark = pytest.mark.unit
+
 SAMPLES = Path(__file__).parent / "samples"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

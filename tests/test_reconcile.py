@@ -25,6 +25,8 @@ from cohortlib.reconciling import page, pairing, words
 from cohortlib.reconciling.compare import Report
 from cohortlib.reconciling.tolerances import usual
 
+pytestmark = pytest.mark.unit
+
 RECORDED = Path(__file__).parent / "recorded"
 OUTCOMES = ("match", "differ", "only_local", "only_remote", "null_local", "null_remote")
 few = settings(max_examples=settings().max_examples // 2)

@@ -19,6 +19,8 @@ from cohortlib.periods import Calendar
 from cohortlib.records import Batch, Filing, Form, UnfitError
 from cohortlib.schema import Amounts, Cut, Instants, Users
 
+pytestmark = pytest.mark.unit
+
 ROW = st.tuples(st.integers(0, 40), st.integers(-300_000, 1_000_000), st.integers(-(2**52), 2**52))
 DAY_MASK = (1 << 24) - 1
 

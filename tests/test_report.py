@@ -24,6 +24,8 @@ from cohortlib.reporting.findings import Findings
 from cohortlib.reporting.report import report_page
 from cohortlib.settings import Settings
 
+pytestmark = pytest.mark.unit
+
 DAYS = [(1, 5), (2, 10), (1, 20), (3, 1), (2, 20), (3, 15), (3, 9)]
 ROWS = pl.DataFrame(
     {

@@ -14,11 +14,15 @@ import pytest
 import cohortlib as cl
 from cohortlib.reporting import sheets
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra ci)")
 DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    not (DRIVER and BROWSER), reason="no chromedriver, or no chromium: apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(
+        not (DRIVER and BROWSER), reason="no chromedriver, or no chromium: apt-get install chromium chromium-driver"
+    ),
+]
 PATIENCE = 60  # seconds
 HOSTILE = "</script><script>document.title = 'harm'</script><img src=x onerror=\"document.title = 'harm'\">"
 

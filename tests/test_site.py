@@ -13,6 +13,8 @@ import pytest
 
 import cohortlib as cl
 
+pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("site")]
+
 ROOT = Path(__file__).parents[1]
 LOADED = {"link": "href", "script": "src", "img": "src", "object": "data", "iframe": "src", "source": "src"}
 ANCHORED = re.compile(r"\]\((docs/[^)#]+)\.md#([^)]+)\)")
@@ -39,7 +41,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     for name in ("sphinx", "myst_parser", "furo", "sphinx_click"):
-        pytest.importorskip(name, reason=f"{name} is missing, and with it the extra docs: the site cannot be built")
+        pytest.importorskip(name, reason=f"{name} is not installed (extra ci)")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-d", folder / "trees"]
     told = subprocess.run(

@@ -13,6 +13,8 @@ import cohortlib as cl
 from cohortlib import sources
 from cohortlib.errors import SchemaError, SourceError
 
+pytestmark = pytest.mark.unit
+
 CALLS = [cl.termina.cohorts, cl.termina.customer_cohorts]
 FILES, ROWS = 5, 2000
 

@@ -28,6 +28,8 @@ from benchmarks.subscriptions import history
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
 
 pytestmark = [
+    pytest.mark.spark,
+    pytest.mark.xdist_group("spark"),
     # What pyspark itself does.
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -65,7 +67,7 @@ def on_spark():
 @pytest.fixture(scope="module")
 def sessions():
     """Start each engine when it is asked for, and stop it at the end."""
-    pytest.importorskip("pyspark")
+    pytest.importorskip("pyspark", reason="pyspark is not installed (extra ci)")
     started, stops = {}, []
     # Workers are other processes, and must be of this Python.
     # And where the session before was one of Connect, pyspark takes it that all are.
@@ -83,7 +85,7 @@ def sessions():
             session = on_spark()
             stops.append(session.stop)
         else:
-            sail = pytest.importorskip("pysail.spark", reason="pysail is not installed")
+            sail = pytest.importorskip("pysail.spark", reason="pysail is not installed (extra ci)")
             from pyspark.sql.connect.session import SparkSession
 
             server = sail.SparkConnectServer()

@@ -17,6 +17,8 @@ import cohortlib as cl
 from cohortlib import memory, netting, sources, spilling
 from cohortlib.errors import CohortlibError
 
+pytestmark = pytest.mark.disk
+
 # Those that go to disk; the customers are as many as they are, and are written with sink_customer_cohorts.
 TABLES = tuple(
     name

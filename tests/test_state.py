@@ -16,6 +16,8 @@ from cohortlib import spilling, storage, stores
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError, SourceError
 from cohortlib.termina import state as of_states
 
+pytestmark = pytest.mark.disk
+
 EDGES = ("start", "end", "complete_only")
 
 

@@ -13,6 +13,8 @@ from cohortlib import spilling
 from cohortlib.errors import CohortlibError
 from cohortlib.termina import state as states
 
+pytestmark = pytest.mark.disk
+
 EDGES = ("start", "end", "complete_only")
 
 

@@ -15,7 +15,15 @@ import pytest
 from cohortlib import storage
 from cohortlib.errors import CohortlibError, SettingError, SourceError
 
+pytestmark = pytest.mark.disk
+
 posix = pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
+
+
+@pytest.fixture
+def tmp_path(disk_folder):
+    """Durability is tested on a disk, not in memory."""
+    return disk_folder
 
 
 def ours(folder):

@@ -12,6 +12,8 @@ from strategies import cases, quietly
 import cohortlib as cl
 from cohortlib.errors import CohortlibWarning, DataError, SettingError, SourceError
 
+pytestmark = pytest.mark.unit
+
 
 def rows(*told):
     return pl.DataFrame(told, schema={"user_id": pl.String, "timestamp": pl.Date, "amount": pl.Int64}, orient="row")

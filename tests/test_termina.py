@@ -18,6 +18,8 @@ import cohortlib as cl
 from cohortlib import customers
 from cohortlib.periods import Calendar
 
+pytestmark = pytest.mark.unit
+
 EPOCH = date(1970, 1, 1).toordinal()
 
 COHORTS = {

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from cohortlib import texts
 from cohortlib.texts import Texts
 
+pytestmark = pytest.mark.unit
+
 NAMES = st.text(max_size=40) | st.text("ab\0ÿ", max_size=40) | st.sampled_from(["", "a" * 12, "a" * 13, "a" * 36 + "b"])
 
 
