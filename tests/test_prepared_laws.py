@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from strategies import FREQS, cases, customer_settings, exactly, quietly
 
 import cohortlib as cl
+from cohortlib import memory, sources, spilling
 from cohortlib.errors import CohortlibError
 
 pytestmark = pytest.mark.disk
@@ -122,6 +123,8 @@ CONDITIONS = (
     pl.col("price").is_nan(),
     (pl.col("country") == "US") | (pl.col("price") <= 1),
     pl.col("store") == "web",
+    pl.col("country").fill_null("?").str.len_chars() * 2 < pl.col("price").fill_null(3) + 4,
+    pl.lit(value=True),
     pl.lit(value=False),
 )
 
@@ -400,16 +403,19 @@ def test_each_combination_is_kept_once_with_its_latest_day(tmp_path, monkeypatch
     form = dropped_like(rows, ["country"], tmp_path)
     (filed,) = form.manifest.dropped_files
     assert filed.rows == 3
-    monkeypatch.setattr("cohortlib.preparing._DROPPED", 1 << 60)  # no memory at all
+    for module, name, small in ((memory, "LEAST", 1), (spilling, "_SMALL", 3), (sources, "_SLICE", 3)):
+        monkeypatch.setattr(module, name, small)
     rows.write_parquet(tmp_path / "rows.parquet", row_group_size=7)
-    form = dropped_like(str(tmp_path / "rows.parquet"), ["country"], tmp_path)
-    assert form.manifest.dropped_files
-    assert {f"{file.name}.dropped.parquet" for file in form.manifest.dropped_files} == {
-        file.name for file in form.folder.glob("*.dropped.parquet")
+    (tmp_path / "elsewhere").mkdir()
+    several = dropped_like(str(tmp_path / "rows.parquet"), ["country"], tmp_path / "elsewhere", max_memory=500)
+    assert len(several.manifest.dropped_files) > 1
+    assert {f"{file.name}.dropped.parquet" for file in several.manifest.dropped_files} == {
+        file.name for file in several.folder.glob("*.dropped.parquet")
     }
     for country in ("DE", "FR", "IT", "US"):
         only = pl.col("country") == country
-        same(dropping(form.filter(only), "cohorts"), dropping(rows.filter(only), "cohorts"))
+        for each in (form, several):
+            same(dropping(each.filter(only), "cohorts"), dropping(rows.filter(only), "cohorts"))
 
 
 def test_without_kept_columns_no_dropped_row_is_kept(tmp_path):
