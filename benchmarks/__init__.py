@@ -1,1 +1,1 @@
-"""Side-by-side measurements of cohortlib and the best queries of its peers."""
+"""Benchmarks of cohortlib against the best known queries of other engines."""

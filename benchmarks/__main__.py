@@ -1,7 +1,7 @@
 """
 Print the tables of docs/benchmarks.md: `python -m benchmarks --rows 1e6 1e7 5e7 --threads 2 > tables.md`.
 
-Run it from the root of the repository, with nothing else running. Every switch narrows what is measured.
+Run it from the root of the repository, with nothing else running. Options select what to measure.
 """
 
 import argparse
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from benchmarks.inputs import Shape
     from benchmarks.measure import Timed
 
-ASKED = ("cohorts", "cohorts-daily", "customer-cohorts", "adapty-renewals", "adapty-days")
+NAMES = ("cohorts", "cohorts-daily", "customer-cohorts", "adapty-renewals", "adapty-days")
 PARTS = ("identity", "speed", "shapes", "memory", "cold-start")
 TINY = 1000
-MODERATE = 10_000_000  # rows at most, of the parts that ask one size only, and for those out of the race
+MODERATE = 10_000_000  # rows: the limit for parts that run at one size, and for slow engines
 SIZE_OF_IDENTITY = 300_000
 
 
 def main() -> None:
     options = _options()
-    # polars reads it once, on import, so everything that imports polars waits until here.
+    # polars reads this once, on import, so everything that imports polars is imported later.
     os.environ["POLARS_MAX_THREADS"] = str(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         suite = Suite(options, Path(folder))
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 class Suite:
-    """One run: each part prints its tables; generated data lie in a folder."""
+    """One run. Each part prints its tables; generated data is kept in a folder."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options = options
@@ -47,26 +47,26 @@ class Suite:
         self.one_size = min(max(options.rows), MODERATE)
 
     def identity(self) -> None:
-        """Check that ours is the same to the bit."""
+        """Check that cohortlib's results are identical to the bit."""
         from benchmarks import identity, tables
 
         rows = min(SIZE_OF_IDENTITY, self.one_size)
-        tables.heading(f"Bit for bit the same, {rows:,} rows", "question", "ids", "the same under", texts=3)
+        tables.heading(f"Identical to the bit, {rows:,} rows", "question", "ids", "identical for", texts=3)
         for question in self.options.questions:
             for ids in self.options.ids:
-                tried = identity.check(question, self._given(question, _shape(rows, ids), "memory"))
+                variants = identity.check(question, self._input(question, _shape(rows, ids), "memory"))
                 threads = ", ".join(map(str, identity.THREADS))
-                print(tables.line(question, ids, f"{'; '.join(tried)}; each on {threads} threads"), flush=True)
+                print(tables.line(question, ids, f"{'; '.join(variants)}; each on {threads} threads"), flush=True)
 
     def speed(self) -> None:
-        """Time every question on every size, kind of ids and source; then print the growth."""
+        """Time every question for every size, id type and source, then print the growth."""
         from benchmarks import plan, tables
         from benchmarks.measure import OURS
         from benchmarks.questions import QUESTIONS
 
         growth = []
         for question in self.options.questions:
-            columns = ("ids", "source", "rows", *QUESTIONS[question].contenders, "ours is faster by", "rounds")
+            columns = ("ids", "source", "rows", *QUESTIONS[question].contenders, "speedup", "rounds")
             tables.heading(question, *columns, texts=2)
             reasons = []
             for ids, source in self._inputs():
@@ -89,13 +89,13 @@ class Suite:
         if len(self.options.rows) > 1:
             sizes = [f"of {rows:,}" for rows in self.options.rows]
             tables.heading(
-                "Growth: seconds of cohortlib for a million rows", "question", "ids", "source", *sizes, texts=3
+                "Growth: seconds per million rows in cohortlib", "question", "ids", "source", *sizes, texts=3
             )
             for cells in growth:
                 print(tables.line(*cells), flush=True)
 
     def shapes(self) -> None:
-        """Time the cohorts table of one input on shuffled rows, and with more and fewer rows for each user."""
+        """Time the cohorts table for shuffled rows, and for more and fewer rows per user."""
         from benchmarks import tables
         from benchmarks.inputs import Shape
         from benchmarks.questions import QUESTIONS
@@ -103,7 +103,7 @@ class Suite:
         question, ids, source = "cohorts", self.options.ids[0], self.options.sources[0]
         names = QUESTIONS[question].contenders
         title = f"Shapes: {question}, {self.one_size:,} rows, {ids}, {source}"
-        tables.heading(title, "rows per user", "order", *names, "ours is faster by", "rounds", texts=2)
+        tables.heading(title, "rows per user", "order", *names, "speedup", "rounds", texts=2)
         for rows_per_user, shuffled in ((10, True), (20, False), (1.2, False)):
             shape = Shape(self.one_size, ids, rows_per_user, shuffled)
             timed = self._timed(question, shape, source, names)
@@ -111,7 +111,7 @@ class Suite:
             print(tables.line(rows_per_user, order, *tables.seconds(timed, names)), flush=True)
 
     def memory(self) -> None:
-        """Print the peak of each contender beyond its input."""
+        """Print the peak memory of each contender beyond its input."""
         from benchmarks import memory, tables
         from benchmarks.questions import QUESTIONS
 
@@ -120,7 +120,7 @@ class Suite:
             title = f"Peak memory beyond the input: {question}, {self.one_size:,} rows"
             tables.heading(title, "ids", "source", *names, texts=2)
             for ids, source in self._inputs():
-                folder, tiny = (self._made(question, _shape(rows, ids)) for rows in (self.one_size, TINY))
+                folder, tiny = (self._generated(question, _shape(rows, ids)) for rows in (self.one_size, TINY))
                 peaks = [
                     memory.beyond_input(question, name, ids, source, self.options.threads, folder, tiny)
                     for name in names
@@ -135,7 +135,7 @@ class Suite:
         tables.heading(title, "question", "ids", "first ever", "in a later process", texts=2)
         for question in self.options.questions:
             for ids in self.options.ids:
-                first = cold_start.measure(question, self._made(question, _shape(TINY, ids)), self.options.repeat)
+                first = cold_start.measure(question, self._generated(question, _shape(TINY, ids)), self.options.repeat)
                 print(tables.line(question, ids, f"{first.ever:.2f} s", f"{first.later:.2f} s"), flush=True)
 
     def _inputs(self) -> Iterator[tuple[str, str]]:
@@ -148,30 +148,30 @@ class Suite:
         from benchmarks.questions import QUESTIONS
 
         options = self.options
-        tiny = self._given(question, shape._replace(rows=TINY), source)
-        given = self._given(question, shape, source)
-        timed = measure(QUESTIONS[question], names, given, tiny, options.threads, options.repeat, options.seconds)
-        del given
+        tiny = self._input(question, shape._replace(rows=TINY), source)
+        data = self._input(question, shape, source)
+        timed = measure(QUESTIONS[question], names, data, tiny, options.threads, options.repeat, options.seconds)
+        del data
         gc.collect()
         return timed
 
-    def _given(self, question: str, shape: "Shape", source: str) -> object:
+    def _input(self, question: str, shape: "Shape", source: str) -> object:
         from benchmarks.inputs import load
         from benchmarks.questions import kind
 
-        return load(kind(question), shape.ids, self._made(question, shape), source)
+        return load(kind(question), shape.ids, self._generated(question, shape), source)
 
-    def _made(self, question: str, shape: "Shape") -> Path:
-        """Write a table where it is not there yet."""
+    def _generated(self, question: str, shape: "Shape") -> Path:
+        """Return the folder of a generated table, and generate it if it does not exist."""
         from benchmarks.inputs import write
         from benchmarks.questions import kind
 
-        made = self.folder / "_".join(map(str, (kind(question), *shape)))
-        if not made.exists():
-            made.mkdir()
-            print(f"making {made.name}", file=sys.stderr)
-            write(kind(question), shape, made)
-        return made
+        folder = self.folder / "_".join(map(str, (kind(question), *shape)))
+        if not folder.exists():
+            folder.mkdir()
+            print(f"generating {folder.name}", file=sys.stderr)
+            write(kind(question), shape, folder)
+        return folder
 
 
 def _shape(rows: int, ids: str) -> "Shape":
@@ -184,14 +184,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     many = {"nargs": "+", "metavar": "NAME"}
     parser.add_argument("--parts", default=PARTS, choices=PARTS, help=", ".join(PARTS), **many)
-    parser.add_argument("--questions", default=ASKED, choices=ASKED, help=", ".join(ASKED), **many)
+    parser.add_argument("--questions", default=NAMES, choices=NAMES, help=", ".join(NAMES), **many)
     parser.add_argument("--ids", default=("int", "uuid"), choices=("int", "uuid"), help="int, uuid", **many)
     sources = ("memory", "parquet")
     parser.add_argument("--sources", default=sources, choices=sources, help="memory, parquet", **many)
-    parser.add_argument("--rows", nargs="+", type=_count, default=[1_000_000], help="like 1e6 1e7, the smallest first")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all; pandas has one")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds, and processes of the cold start")
-    parser.add_argument("--seconds", type=float, default=30, help="no further round of a case begins after so long")
+    parser.add_argument("--rows", nargs="+", type=_count, default=[1_000_000], help="such as 1e6 1e7, smallest first")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all, except pandas")
+    parser.add_argument("--repeat", type=int, default=3, help="number of rounds, and of cold starts")
+    parser.add_argument("--seconds", type=float, default=30, help="start no new round of a case after this time")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """
-Adapty's cohort table, by renewals and by days, from cohortlib, polars and DuckDB.
+Adapty's cohort table, by renewals and by days, in cohortlib, polars and DuckDB.
 
-There is no query for ClickHouse and none for pandas yet.
+There is no query for ClickHouse or pandas yet.
 """
 
 import warnings
@@ -27,36 +27,36 @@ NUMBERS = (
 )
 
 
-def ours(asked: History, threads: int, *, period_type: str) -> pl.DataFrame:
+def ours(given: History, threads: int, *, period_type: str) -> pl.DataFrame:
     import cohortlib as cl
     from cohortlib.errors import CohortlibWarning
 
-    days = [(EPOCH + timedelta(days=day)).isoformat() for day in (asked.first, asked.last)]
+    days = [(EPOCH + timedelta(days=day)).isoformat() for day in (given.first, given.last)]
     request = {"filters": {"date": days}, "period_unit": "month", "period_type": period_type}
     with warnings.catch_warnings():
-        # It tells of refunds without a payment and the like, as it should.
+        # The data has refunds without a payment and similar rows, which cohortlib rightly warns about.
         warnings.simplefilter("ignore", CohortlibWarning)
-        return cl.adapty.cohort(asked.events, request, installs=asked.installs, threads=threads).values
+        return cl.adapty.cohort(given.events, request, installs=given.installs, threads=threads).values
 
 
 def compare(answer: pl.DataFrame, other: pl.DataFrame, *, rel: float = 1e-9) -> None:
     """
-    Raise AssertionError unless two answers are the same table.
+    Raise AssertionError unless two answers are equal.
 
-    Labels, counts and flags must be equal; money and ratios may differ by `rel` of their size, since peers sum floats
-    in any order.
+    Labels, counts and flags must be equal. Money and ratios may differ by a relative `rel`, because other engines sum
+    floats in any order.
     """
     same_table(_plain(answer), _plain(other), [*LABELS, *COUNTS], NUMBERS, rel=rel)
 
 
 def _plain(answer: pl.DataFrame) -> pl.DataFrame:
-    """Bring an answer to one order of columns and of rows."""
+    """Sort the columns and rows of an answer."""
     total_first = col("type") != "total"
     return answer.select(*LABELS, *COUNTS, *NUMBERS).sort(total_first, "segment_start_date", "period")
 
 
 def question(period_type: str) -> Question:
-    """Put the question by "renewals" or by "days" to all."""
+    """Return the question for "renewals" or "days", with all contenders."""
     duck = partial(adapty_duckdb.answer, period_type=period_type)
     polars = partial(adapty_polars.answer, period_type=period_type)
     return Question(

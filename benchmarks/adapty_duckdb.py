@@ -7,16 +7,16 @@ import polars as pl
 from benchmarks import engines
 from benchmarks.adapty_rules import DAY, GRANTED, KINDS, RENEWAL_DAYS, History
 
-# What was tried, with rough times for 1,000,000 events, two threads, uuid ids, renewals and days:
-# - Text keys all through, repeats by row_number over (user, transaction, kind): 2.0 s and 1.6 s.
-# - Only rows whose hash occurs twice go through that row_number; users get a number; a user's first chain is null, so
-#   that most keys of the big window are one number; it carries few columns, and instant and kind are one number:
-#   1.5 s and 1.1 s. This is "DuckDB" below.
-# - The same with 64-bit hashes in place of the texts: 1.0 s and 0.8 s. This is "DuckDB, hashed keys" below. Two texts
-#   may meet in one hash, though among millions they hardly ever do; the answers are compared.
-# - Ordinals from a sorted list for each chain, unnested again, are slower than the window in either form.
-# - Common tables computed again are slower than materialized ones, days by casts to date slower than by division.
-#   A polars frame handed over by its name, or a lazy one, is no faster than Arrow with string views.
+# Queries tried, with rough times for 1,000,000 events, two threads, uuid ids, renewals and days:
+# - Text keys everywhere, duplicates by row_number over (user, transaction, kind): 2.0 s and 1.6 s.
+# - row_number only for rows whose hash occurs twice; users are numbered; the first chain of a user is null, so most
+#   keys of the large window are one number; the window has few columns, and instant and kind are packed into one
+#   number: 1.5 s and 1.1 s. This is "DuckDB" below.
+# - The same with 64-bit hashes instead of texts: 1.0 s and 0.8 s. This is "DuckDB, hashed keys" below. Hashes can
+#   collide, but hardly ever do among millions of texts; the answers are compared.
+# - Ordinals from a sorted list per chain, unnested, are slower than the window in both versions.
+# - Recomputed CTEs are slower than materialized ones, and days by casts to date slower than by division. Passing a
+#   polars frame by its name, or a lazy one, is no faster than Arrow with string views.
 COUNTED = """
 with counted as materialized (
     select $user as user_key, kind, epoch_us(event_datetime) * 8 + kind as moment, $transaction as tx, $chain as chain,
@@ -84,14 +84,14 @@ brackets as (
     )
     window w as (partition by uid, chain order by moment, tx nulls first rows unbounded preceding)
 ),
-found as (
+matched as (
     select id, lag(moment) over (partition by uid, chain, depth order by moment, tx nulls first) as of_moment
     from brackets qualify id is not null
 ),
 refunded as materialized (
     select refunds.*, of_chain, of_moment from refunds join named using (id)
     union all
-    select loose.*, chain as of_chain, of_moment from loose join found using (id)
+    select loose.*, chain as of_chain, of_moment from loose join matched using (id)
 ),
 segments as (
     select segment, count(day) as installs
@@ -163,8 +163,7 @@ filled as (
 ),
 """
 
-# For each count only the steps at which it changes are kept, and added up to each day. An age below 0 is at most as
-# many days as any, as age 0 is.
+# For each count only its changes are kept, and summed up to each day. Ages below 0 count on every day, as age 0 does.
 DAYS = """
 aged as (
     select segment, moment // (8 * $day) - joined as age, sum(r) as r, sum(p) as p, sum(n) as n
@@ -291,9 +290,9 @@ HASHED_KEYS = {
 }
 
 
-def answer(asked: History, threads: int, *, period_type: str, keys: dict[str, str]) -> pl.DataFrame:
-    sql = query(asked.first, asked.last, period_type, keys)
-    return engines.duck(sql, threads, events=asked.events, installs=asked.installs)
+def answer(given: History, threads: int, *, period_type: str, keys: dict[str, str]) -> pl.DataFrame:
+    sql = query(given.first, given.last, period_type, keys)
+    return engines.duck(sql, threads, events=given.events, installs=given.installs)
 
 
 def query(first: int, last: int, period_type: str, keys: dict[str, str]) -> str:

@@ -9,17 +9,17 @@ from polars import col
 from benchmarks import engines
 from benchmarks.adapty_rules import DAY, EPOCH, GRANTED, KINDS, RENEWAL_DAYS, SUMS, History
 
-# A step that several others use is collected once. Ordinals are running sums over rows in order of time, so
-# nothing is sorted within chains. Keys are 64-bit hashes, as in "DuckDB, hashed keys"; the hash of two keys is made
-# from theirs by arithmetic that wraps. Steps in which the order of rows matters run in memory on either engine. In
-# processor time, for 1,000,000 events: renewals two thirds of "DuckDB, hashed keys", days a fifth to a third more.
-ODD = pl.lit(0x9E3779B97F4A7C15, dtype=pl.UInt64)
-ODDER = pl.lit(0xD6E8FEB86659FD93, dtype=pl.UInt64)
+# Steps that several others use are collected once. Ordinals are running sums over rows in order of time, so no chain
+# is sorted. Keys are 64-bit hashes, as in "DuckDB, hashed keys"; hashes of two keys are combined by wrapping
+# arithmetic. Steps in which the row order matters run on the in-memory engine. CPU time for 1,000,000 events,
+# compared with "DuckDB, hashed keys": renewals two thirds, days a fifth to a third more.
+MIX = pl.lit(0x9E3779B97F4A7C15, dtype=pl.UInt64)
+MIX_KIND = pl.lit(0xD6E8FEB86659FD93, dtype=pl.UInt64)
 MONEY = ("r", "p", "n")
 
 
 class Steps(NamedTuple):
-    """What both tables are made from: users, the rows that are kept, refunds with their payments, segments."""
+    """The common input of both tables: kept rows with their users, ordinals, refunds with their payments, segments."""
 
     kept: pl.LazyFrame
     numbered: pl.LazyFrame
@@ -27,31 +27,31 @@ class Steps(NamedTuple):
     segments: pl.LazyFrame
 
 
-def answer(asked: History, threads: int, *, period_type: str, engine: str) -> pl.DataFrame:
+def answer(given: History, threads: int, *, period_type: str, engine: str) -> pl.DataFrame:
     del threads
-    steps = _steps(asked, period_type, engine)
-    filled = _renewals(steps, engine) if period_type == "renewals" else _days(steps, asked.last)
-    return _values(filled, asked.first).collect(engine=engine)
+    steps = _steps(given, period_type, engine)
+    filled = _renewals(steps, engine) if period_type == "renewals" else _days(steps, given.last)
+    return _values(filled, given.first).collect(engine=engine)
 
 
-def _steps(asked: History, period_type: str, engine: str) -> Steps:
-    counted = _done(_counted(asked).with_columns(copied=col("tx").is_not_null() & _fingerprint().is_duplicated()))
+def _steps(given: History, period_type: str, engine: str) -> Steps:
+    counted = _collected(_counted(given).with_columns(copied=col("tx").is_not_null() & _fingerprint().is_duplicated()))
     listed = (
-        engines.scan(asked.installs).group_by(user=col("profile_id").hash()).agg(day=_us("install_date").min() // DAY)
+        engines.scan(given.installs).group_by(user=col("profile_id").hash()).agg(day=_us("install_date").min() // DAY)
     )
-    listed = _done(listed, engine)
+    listed = _collected(listed, engine)
     known = counted.group_by("user").agg(
         installed=col("installed").min() // DAY, paid=col("moment").filter(col("kind") > 0).min() // (8 * DAY)
     )
     users = (
         known.join(listed, on="user", how="left")
         .select("user", joined=pl.coalesce("day", "installed", "paid"))
-        .filter(col("joined").is_between(asked.first, asked.last))
+        .filter(col("joined").is_between(given.first, given.last))
         .with_columns(segment=_month("joined"))
     )
     copied = counted.filter("copied").sort("moment", *MONEY)
     firsts = copied.unique(["user", "tx", "kind"], keep="first", maintain_order=True)
-    kept = _done(pl.concat([counted.filter(~col("copied")), firsts]).join(users, on="user"), engine)
+    kept = _collected(pl.concat([counted.filter(~col("copied")), firsts]).join(users, on="user"), engine)
 
     numbered = kept.filter(col("kind") <= 4)
     if period_type == "renewals":
@@ -59,25 +59,25 @@ def _steps(asked: History, period_type: str, engine: str) -> Steps:
         numbered = numbered.sort("moment").with_columns(number=pl.when(col("kind") == 4).then(1).otherwise(subscribed))
     else:
         numbered = numbered.with_columns(number=pl.lit(1, dtype=pl.Int64))
-    numbered = _done(numbered)
+    numbered = _collected(numbered)
 
-    span = range(_month_of(asked.first), _month_of(asked.last) + 1)
-    installed = listed.filter(col("day").is_between(asked.first, asked.last))
+    span = range(_month_of(given.first), _month_of(given.last) + 1)
+    installed = listed.filter(col("day").is_between(given.first, given.last))
     installed = installed.group_by(segment=_month("day")).agg(installs=pl.len().cast(pl.Int64))
     segments = pl.LazyFrame({"segment": span}, schema={"segment": pl.Int32}).join(installed, on="segment", how="left")
     return Steps(kept, numbered, _refunded(kept, numbered), segments.with_columns(col("installs").fill_null(0)))
 
 
-def _counted(asked: History) -> pl.LazyFrame:
+def _counted(given: History) -> pl.LazyFrame:
     refund = col("kind") > 4
     money = {"r": "revenue_usd", "p": "proceeds_usd", "n": "net_revenue_usd"}
     return (
-        engines.scan(asked.events)
+        engines.scan(given.events)
         .filter(
             col("event_type").is_in(KINDS),
             col("environment") == "Production",
             ~col("product_id").is_in(GRANTED),
-            _us("event_datetime") < (asked.last + 1) * DAY,
+            _us("event_datetime") < (given.last + 1) * DAY,
         )
         .with_columns(kind=col("event_type").replace_strict(KINDS, range(len(KINDS)), return_dtype=pl.Int8))
         .filter(~(refund & col("cancellation_reason").eq_missing("upgraded")))
@@ -86,8 +86,8 @@ def _counted(asked: History) -> pl.LazyFrame:
             user=col("profile_id").hash(),
             moment=_us("event_datetime") * 8 + col("kind"),
             tx=pl.when(col("transaction_id").is_not_null()).then(col("transaction_id").hash()),
-            chain=pl.coalesce("original_transaction_id", "transaction_id").hash() * ODD + col("profile_id").hash(),
-            open=(_us("subscription_expires_at") >= asked.last * DAY).fill_null(value=False),
+            chain=pl.coalesce("original_transaction_id", "transaction_id").hash() * MIX + col("profile_id").hash(),
+            open=(_us("subscription_expires_at") >= given.last * DAY).fill_null(value=False),
             installed=_us("install_date"),
             **{name: pl.when(refund).then(-col(full).abs()).otherwise(col(full)) for name, full in money.items()},
         )
@@ -98,7 +98,7 @@ def _refunded(kept: pl.LazyFrame, numbered: pl.LazyFrame) -> pl.LazyFrame:
     refunds = kept.filter(col("kind") > 4).with_row_index("id")
     paid = numbered.filter(col("kind") > 0)
     payments = paid.select("user", "tx", of_chain="chain", of_moment="moment", of_number="number")
-    named = _done(refunds.join(payments, on=["user", "tx"]).sort("of_moment").unique("id", keep="first"))
+    named = _collected(refunds.join(payments, on=["user", "tx"]).sort("of_moment").unique("id", keep="first"))
     loose = refunds.join(named, on="id", how="anti")
 
     free = paid.join(loose, on="chain", how="semi").join(
@@ -111,9 +111,9 @@ def _refunded(kept: pl.LazyFrame, numbered: pl.LazyFrame) -> pl.LazyFrame:
     closing = col("id").is_not_null()
     depth = pl.when(closing).then(-1).otherwise(1).cum_sum().over("chain") + closing.cast(pl.Int32)
     before = {f"of_{name}": col(name).shift(1).over("chain", "depth") for name in ("moment", "number")}
-    found = brackets.with_columns(depth=depth).with_columns(**before).filter(closing)
-    found = loose.join(found.select("id", "of_moment", "of_number"), on="id").with_columns(of_chain="chain")
-    return _done(pl.concat([named, found], how="diagonal").with_columns(number=col("of_number").fill_null(1)))
+    matched = brackets.with_columns(depth=depth).with_columns(**before).filter(closing)
+    matched = loose.join(matched.select("id", "of_moment", "of_number"), on="id").with_columns(of_chain="chain")
+    return _collected(pl.concat([named, matched], how="diagonal").with_columns(number=col("of_number").fill_null(1)))
 
 
 def _renewals(steps: Steps, engine: str) -> pl.LazyFrame:
@@ -126,14 +126,14 @@ def _renewals(steps: Steps, engine: str) -> pl.LazyFrame:
         .collect(engine=engine)
     )
     widest = cells["period"].max() or 0
-    # The rows of a chain stand in order of time.
-    ends = _done(
+    # The rows of a chain are in order of time.
+    ends = _collected(
         steps.numbered.filter(col("kind") <= 3)
         .group_by("chain")
         .agg(col("segment", "user").first(), col("number", "open", "moment").last())
     )
     once = paid.filter(col("kind") == 4).select("user", "segment", "number", activated=False)
-    users = _done(
+    users = _collected(
         pl.concat([ends.select("user", "segment", "number", activated=True), once])
         .group_by("user")
         .agg(col("segment").first(), col("number").max(), col("activated").any())
@@ -217,7 +217,7 @@ def _days(steps: Steps, last: int) -> pl.LazyFrame:
 
 
 def _staying(frame: pl.LazyFrame, name: str) -> list[pl.LazyFrame]:
-    """Count the first payments of those who have one before their first refund, and take them off at that refund."""
+    """Count users or chains from their first payment until their first refund, if the payment comes first."""
     staying = frame.filter(col("paid").is_not_null(), (col("refund") > col("paid")).fill_null(value=True))
     return [
         staying.group_by("segment", age="paid").agg(_rows().alias(name)),
@@ -256,12 +256,12 @@ def _values(filled: pl.LazyFrame, first: int) -> pl.LazyFrame:
     )
 
 
-def _done(frame: pl.LazyFrame, engine: str = "in-memory") -> pl.LazyFrame:
+def _collected(frame: pl.LazyFrame, engine: str = "in-memory") -> pl.LazyFrame:
     return frame.collect(engine=engine).lazy()
 
 
 def _fingerprint() -> pl.Expr:
-    return col("tx") + col("user") * ODD + col("kind").cast(pl.UInt64) * ODDER
+    return col("tx") + col("user") * MIX + col("kind").cast(pl.UInt64) * MIX_KIND
 
 
 def _us(name: str) -> pl.Expr:
@@ -277,7 +277,7 @@ def _quotient(above: pl.Expr, below: pl.Expr) -> pl.Expr:
 
 
 def _month(name: str) -> pl.Expr:
-    """Count months from days since 1970, the first of year 0 is 0."""
+    """Convert days since 1970 to months since January of year 0."""
     day = col(name).cast(pl.Int32).cast(pl.Date)
     return day.dt.year() * 12 + day.dt.month().cast(pl.Int32) - 1
 

@@ -1,21 +1,21 @@
 """
-What every engine is asked of a subscription history: the `values` of Adapty's cohort table.
+The question about subscription histories: the `values` of Adapty's cohort table.
 
-The question is section 3 of the definitions with the default settings, month segments over the whole history: rows
-that count, repeats, install days, ordinals within chains, each refund's payment, users and chains that stay or were
-refunded, every field of each cell and of the total row.
+Every engine follows docs/adapty.md with the default settings and monthly segments over the whole history: which rows
+count, duplicates, install days, ordinals within chains, the payment of each refund, refunded users and chains, every
+field of each cell and of the total.
 
-The peers follow all the rules that the generated history brings up. They need not follow what it lacks: ids of single
-events, family-shared rows, text instants, two payments of a chain at one instant. They sum floats, so they round sums
-to cents, which changes nothing for amounts in cents.
+The other engines follow all rules that matter for the generated history. They skip what it lacks: event ids,
+family-shared rows, instants as text, two payments of a chain at one instant. They sum floats, so they round sums to
+cents, which changes nothing for amounts in cents.
 
-Two rules look as if they needed a loop and need none:
+Two rules seem to need a loop, but do not:
 
-- The latest payment that is not refunded yet: in each chain, a payment opens a bracket and a refund that names no
-  payment closes one. A refund's payment is the row before it in its chain at its depth.
-- Users who stay: a user is a payer from the first payment up to the first refund, so only the two first moments of each
-  user count. In the renewals table, where each chain's ordinals run from 1 without gaps, a user has paid at p if the
-  user's greatest ordinal is at least p.
+- The latest payment without a refund: in each chain, a payment opens a bracket, and a refund without a known payment
+  closes one. The payment of a refund is the row before it in its chain at the same depth.
+- Paying users: a user counts from the first payment to the first refund, so only these two instants matter. In the
+  renewals table the ordinals of a chain have no gaps, so a user has paid at p if the user's largest ordinal is at least
+  p.
 """
 
 from datetime import date
@@ -36,7 +36,7 @@ SUMS = ("revenue_usd", "proceeds_usd", "net_revenue_usd")
 
 
 class History(NamedTuple):
-    """What is asked about; `first` and `last` are the days of the request, counted from 1970."""
+    """The input of the question; `first` and `last` are the days of the request, counted from 1970."""
 
     events: "Table"
     installs: "Table"

@@ -1,16 +1,16 @@
 """
-Termina's cohorts table, by months and by days, from every engine.
+Termina's cohorts table, by month and by day, in every engine.
 
-The question is section 2.2 of the definitions with the default settings: sum the amounts of each user and period, keep
-the sums above zero, take a user's first such period as the cohort, count and sum by cohort and age, fill the grid up to
-the last period that has a row of any kind, and work out the ratios and the ltv.
+Every engine follows docs/definitions.md with the default settings: sum the amounts per user and period, keep the sums
+above zero, use the first such period of a user as the cohort, count and sum by cohort and age, add all ages up to the
+last period with a row of any kind, and compute the ratios and the ltv.
 
-Every peer answers with the fastest of the forms that were tried for it; the comments name the others, with rough times
-for 10,000,000 rows by months, two threads. Peers sum floats, so a sum that ought to be 0 may come out as 3e-17: they
-ask for more than half a cent, which costs nothing and is the same rule for amounts in whole cents.
+Each engine runs the fastest query that we tried for it; the comments list the others, with rough times for 10,000,000
+rows by month, two threads. The other engines sum floats, so a sum that should be 0 can come out as 3e-17. Their queries
+test for more than half a cent, which costs nothing and is the same rule for amounts in whole cents.
 
-Where integer ids leave room for it, polars, ClickHouse and pandas pack user and period into one key, user * 65536 +
-period, which holds months and days alike. A narrower one, user * 64 + month, is one 64-bit integer just as well.
+If integer ids leave enough bits, polars, ClickHouse and pandas pack user and period into one key, user * 65536 +
+period, which works for months and days. A narrower key, user * 64 + month, has 64 bits too, so it gains nothing.
 """
 
 from functools import partial
@@ -46,7 +46,7 @@ FIELDS = (
 
 
 class Calendar(NamedTuple):
-    """How an engine counts the periods of `timestamp` and writes the label of the period `cohort`."""
+    """An engine's expressions for the period of `timestamp` and for the label of the period `cohort`."""
 
     period: object
     label: object
@@ -59,11 +59,11 @@ def ours(given: Transactions, threads: int, *, freq: str) -> pl.DataFrame:
 
 
 # --- polars ---------------------------------------------------------------------------------------------------
-# Months as Int16 (years * 12 + months) are a little faster than dt.truncate("1mo") or Int32, and a lot faster than
-# text. Two keys instead of the packed one: a tenth slower. Text ids cast to Categorical first cost more than they gain.
-# The first period of a user: `over` on the streaming engine; lists per user, exploded again, in memory. A join with a
-# second group_by was not clearly faster on either. The last period from the sums, instead of a second look
-# at the timestamps, takes a third to three quarters longer, for polars works the sums out twice.
+# Months as Int16 (years * 12 + months) are slightly faster than dt.truncate("1mo") or Int32, and much faster than text.
+# Two keys instead of the packed one are 10 % slower. Casting text ids to Categorical costs more than it gains. For the
+# first period of a user `over` is fastest on the streaming engine, and lists per user, exploded again, in memory. A
+# join with a second group_by was not clearly faster on either. Taking the last period from the sums instead of a second
+# scan of the timestamps takes 33 to 75 % longer, because polars computes the sums twice.
 
 POLARS = {
     "M": Calendar(
@@ -112,7 +112,7 @@ def polars(given: Transactions, threads: int, *, freq: str, engine: str) -> pl.D
 
 
 def polars_net(rows: pl.LazyFrame, period: pl.Expr, *, packable: bool) -> pl.LazyFrame:
-    """Sum the amounts of each user and period `slot`."""
+    """Sum the amounts per user and period `slot`."""
     if not packable:
         return rows.group_by("user_id", slot=period).agg(col.amount.sum())
     net = rows.group_by(key=col.user_id * WIDTH + period).agg(col.amount.sum())
@@ -120,9 +120,9 @@ def polars_net(rows: pl.LazyFrame, period: pl.Expr, *, packable: bool) -> pl.Laz
 
 
 # --- DuckDB ---------------------------------------------------------------------------------------------------
-# The first month joined back is faster than min() over (partition by user), which sorts, and than lists per user
-# unnested again. One packed key is no faster than two (3.5 s of processor time against 3.3 s). date_trunc, datediff and
-# year * 12 + month are alike within the noise, and so is preserve_insertion_order.
+# Joining the first month is faster than min() over (partition by user), which sorts, and than unnesting lists per user.
+# One packed key is no faster than two (3.5 s of CPU time against 3.3 s). date_trunc, datediff and year * 12 + month are
+# equally fast, and preserve_insertion_order makes no difference.
 
 DUCKDB_CALENDARS = {
     "M": Calendar(
@@ -166,13 +166,13 @@ def duck(given: Transactions, threads: int, *, freq: str) -> pl.DataFrame:
 
 
 # --- ClickHouse -----------------------------------------------------------------------------------------------
-# Arrays for each user, joined again, on the packed key: 1.6 s, on two keys 1.9 s. What else was tried, int ids:
-# - The first month joined back 3.7 s or more, min() over (partition by user) 5.3 s.
+# Arrays per user, expanded by array join, with the packed key: 1.6 s, with two keys 1.9 s. Also tried, int ids:
+# - Joining the first month: 3.7 s or more; min() over (partition by user): 5.3 s.
 # - One array of (month, amount) pairs instead of two arrays: 2.9 s.
-# - One grouping by user alone, with sumResample(0, 36, 1)(amount, month) 2.1 s; with sumMap over a minute.
-# UUID ids take 3.0 s; as toUUID(user_id) or sipHash128(user_id) 3.9 s, as fixed strings 3.3 s, as numbers given to the
-# users in a grouping before 3.1 s. With cityHash64(user_id) 2.4 s, but two texts may meet in one hash.
-# A common table that is named twice is computed twice, so the grid is arrays too, of `ages` places for each cohort.
+# - One grouping by user only, with sumResample(0, 36, 1)(amount, month): 2.1 s; with sumMap: over a minute.
+# UUID ids take 3.0 s; as toUUID(user_id) or sipHash128(user_id) 3.9 s, as fixed strings 3.3 s, numbered in an earlier
+# grouping 3.1 s. With cityHash64(user_id) 2.4 s, but hashes can collide.
+# A CTE that is used twice is computed twice, so the ages are arrays too, of length `ages` per cohort.
 
 CLICKHOUSE_CALENDARS = {
     "M": Calendar(
@@ -228,12 +228,12 @@ def house(given: Transactions, threads: int, *, freq: str) -> pa.Table:
 
 
 # --- pandas ---------------------------------------------------------------------------------------------------
-# One integer key of factorized user and month beats groupby(["user_id", month]) by a little for integer ids and by half
-# for text; transform("min") beats a Series mapped back and drop_duplicates after a sort.
+# One integer key of factorized user and month is slightly faster than groupby(["user_id", month]) for integer ids, and
+# takes half the time for text. transform("min") is faster than mapping a Series and than drop_duplicates after a sort.
 
 
 def in_pandas(given: Transactions, threads: int, *, freq: str) -> pd.DataFrame:
-    """Answer with pandas, which has one thread."""
+    """Answer with pandas, which uses one thread."""
     del threads
     net, _, last = pandas_net(given.rows, freq)
     active = net[net["amount"] > HALF_A_CENT].copy()
@@ -258,7 +258,7 @@ def in_pandas(given: Transactions, threads: int, *, freq: str) -> pd.DataFrame:
 
 
 def pandas_net(rows: Path | pd.DataFrame, freq: str) -> tuple[pd.DataFrame, pd.Index, int]:
-    """Sum the amounts of each numbered user and period `slot`; return also the ids by number and the last period."""
+    """Sum the amounts per user number and period `slot`. Returns the sums, the ids by number, and the last period."""
     frame = engines.read_pandas(rows, ["user_id", "timestamp", "amount"])
     slot = frame["timestamp"].to_numpy().astype(f"datetime64[{freq}]").astype(np.int64)
     number, ids = pd.factorize(frame["user_id"])
@@ -272,16 +272,16 @@ def pandas_net(rows: Path | pd.DataFrame, freq: str) -> tuple[pd.DataFrame, pd.I
 
 def compare(answer: object, other: object, *, rel: float = 1e-9) -> None:
     """
-    Raise AssertionError unless two answers are the same table.
+    Raise AssertionError unless two answers are equal.
 
-    Labels, ages and counts must be equal; money and ratios may differ by `rel` of their size, since peers sum floats in
-    any order.
+    Labels, ages and counts must be equal. Money and ratios may differ by a relative `rel`, because other engines sum
+    floats in any order.
     """
     same_table(answer, other, COUNTS, MONEY, rel=rel)
 
 
 def question(freq: str) -> Question:
-    """Put the question by months ("M") or by days ("D") to all."""
+    """Return the question for months ("M") or days ("D"), with all contenders."""
     return Question(
         {
             OURS: Contender(partial(ours, freq=freq)),

@@ -1,4 +1,4 @@
-"""How long a first result takes: ever, after an install, and in a later process; beyond `import polars`."""
+"""Time to the first result after an installation and in a later process, beyond `import polars`."""
 
 import subprocess
 import sys
@@ -12,8 +12,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 ONLY_POLARS = "import polars"
 
-# Parquet, which any user's process would read, so that no module of the benchmarks is imported. A tiny history brings
-# up a warning, as it should.
+# The programs read Parquet, as a user's would, and import no module of the benchmarks. A tiny history causes a warning,
+# as it should.
 TERMINA = "import polars, cohortlib; cohortlib.termina.{call}(polars.read_parquet({path!r}){settings})"
 ADAPTY = """
 import warnings, polars, cohortlib
@@ -27,14 +27,14 @@ cohortlib.adapty.cohort(events, request, installs=installs)
 
 
 class First(NamedTuple):
-    """Seconds to the first result beyond those of a process that only imports polars."""
+    """Seconds to the first result, minus those of a process that only imports polars."""
 
     ever: float
     later: float
 
 
 def measure(question: str, folder: Path, repeat: int) -> First:
-    """Return the medians of the first process with an empty numba cache, and of the process that follows it."""
+    """Return the medians for processes with an empty numba cache, and for the processes that follow them."""
     code = program(question, folder)
     ever, later, polars = [], [], []
     for _ in range(repeat):
@@ -46,7 +46,7 @@ def measure(question: str, folder: Path, repeat: int) -> First:
 
 
 def program(question: str, folder: Path) -> str:
-    """Write the program that asks a question about the tables in a folder."""
+    """Return a program that answers a question about the tables in a folder."""
     if question.startswith("adapty"):
         return ADAPTY.format(folder=str(folder), period_type=question.removeprefix("adapty-"))
     call = "customer_cohorts" if question == "customer-cohorts" else "cohorts"
@@ -55,7 +55,7 @@ def program(question: str, folder: Path) -> str:
 
 
 def _process(code: str, cache: str) -> float:
-    """Return the seconds from the start of a process to the end of its code; the clock is the machine's."""
+    """Return the seconds from the start of a process to the end of its code, by the system-wide clock."""
     start = perf_counter()
     done = subprocess.run(  # noqa: S603  the program is ours
         [sys.executable, "-c", code + "\nimport time; print(time.perf_counter())"],

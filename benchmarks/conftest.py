@@ -6,12 +6,12 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rows", type=float, default=1_000_000, help="rows of the generated data")
-    parser.addoption("--threads", type=int, default=os.cpu_count(), help="threads of every contender")
+    parser.addoption("--rows", type=float, default=1_000_000, help="number of generated rows")
+    parser.addoption("--threads", type=int, default=os.cpu_count(), help="number of threads of every contender")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # polars reads it once, on import: the test modules are imported after this.
+    # polars reads this once, on import; the test modules are imported later.
     os.environ["POLARS_MAX_THREADS"] = str(config.getoption("--threads"))
 
 

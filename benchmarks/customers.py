@@ -1,13 +1,13 @@
 """
-Termina's customer table, dense and by months, from every engine, as a frame in memory.
+Termina's customer table, by month and with all ages, in every engine, as a frame in memory.
 
-One row for each customer and age up to the last month: cohort, user_id as text, period, cohort_size_amount (own amount
-at age 0), logo_retention, amount, amount_retention and ltv. Ordered by cohort, cohort_size_amount (greatest first),
+One row per customer and age up to the last month: cohort, user_id as text, period, cohort_size_amount (the customer's
+amount at age 0), logo_retention, amount, amount_retention and ltv. Ordered by cohort, cohort_size_amount (descending),
 user_id as text and period. 10,000,000 transactions make 33,000,000 rows.
 
-Every peer sorts its customers, not the rows, and writes each one's rows in that order; so no engine sorts the table
-itself. The sums of user and month begin as in the cohorts table. Peers' amounts are sums of floats, which may tie or
-not where sums of cents tie: they sort by the amount rounded to cents.
+The other engines sort the customers and then write the rows of each, so none of them sorts the table itself. The sums
+per user and month are those of the cohorts table. Float sums may differ where sums of cents are equal, so these engines
+sort by the amount rounded to cents.
 """
 
 from functools import partial
@@ -43,9 +43,9 @@ def ours(given: Transactions, threads: int) -> pl.DataFrame:
 
 
 # --- polars ---------------------------------------------------------------------------------------------------
-# The sorted customers tell where each amount goes: scattered there, 0.5 s for 1,000,000 rows on either engine. One lazy
-# query that joins the amounts onto the rows of the customers, with cum_sum().over(user): 1.8 s.
-# The running sum is one over all the table, in whole cents, less what stood before each customer.
+# The sorted customers determine the row of each amount. Scattering amounts to their rows takes 0.5 s for 1,000,000 rows
+# on either engine; one lazy query that joins amounts to the rows of the customers, with cum_sum().over(user), 1.8 s.
+# The ltv is one running sum over the table, in whole cents, minus the sum before each customer.
 
 
 def polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
@@ -90,8 +90,8 @@ def polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
 
 
 # --- DuckDB ---------------------------------------------------------------------------------------------------
-# Amounts joined onto the rows of the customers: 2.3 s for 1,000,000 rows. Lists of each customer's amounts, looked up
-# by age and unnested: 2.9 s, and not in order.
+# Joining amounts to the rows of the customers: 2.3 s for 1,000,000 rows. Lists of each customer's amounts, looked up by
+# age and unnested: 2.9 s, and not in order.
 
 DUCKDB = """
 with net as (select user_id, $period as slot, sum(amount) as amount from transactions group by all),
@@ -127,7 +127,7 @@ def duck(given: Transactions, threads: int) -> pl.DataFrame:
 
 
 # --- ClickHouse -----------------------------------------------------------------------------------------------
-# An array of all months for each customer, cut at the first month: 0.6 s for 1,000,000 rows as a pandas frame, 1.2 s as
+# An array of all months per customer, sliced at the first month: 0.6 s for 1,000,000 rows as a pandas frame, 1.2 s as
 # an Arrow table.
 
 CLICKHOUSE = """
@@ -164,7 +164,7 @@ def house(given: Transactions, threads: int) -> pd.DataFrame:
 
 
 def in_pandas(given: Transactions, threads: int) -> pd.DataFrame:
-    """Answer with pandas, which has one thread: amounts are put at their places, which the sorted customers give."""
+    """Answer with pandas, on one thread. Amounts are scattered to the rows of the sorted customers."""
     del threads
     net, ids, last = cohorts.pandas_net(given.rows, "M")
     active = net[net["amount"] > cohorts.HALF_A_CENT].sort_values(["user", "slot"])
@@ -201,7 +201,7 @@ def in_pandas(given: Transactions, threads: int) -> pd.DataFrame:
 
 
 def compare(answer: object, other: object, *, rel: float = 1e-9) -> None:
-    """Raise AssertionError unless two answers are the same table, money within `rel` of its size."""
+    """Raise AssertionError unless two answers are equal, money within a relative `rel`."""
     same_table(answer, other, EXACT, MONEY, rel=rel)
 
 

@@ -1,4 +1,4 @@
-"""Transactions made from a seed: the same seed gives the same frame."""
+"""Transactions generated from a seed. The same seed gives the same frame."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,13 +17,13 @@ IDS = ("int", "uuid")
 
 
 class Transactions(NamedTuple):
-    """What is asked about; `packable`, which the analyst knows: ids are whole numbers from 0 to 2**47."""
+    """The input of a question. `packable` means that ids are integers from 0 to 2**47, which an analyst would know."""
 
     rows: "pl.DataFrame | Path | pd.DataFrame"
     packable: bool
 
     def in_pandas(self) -> "Transactions":
-        """Convert a frame, which is done before the clock starts; a file is read while it runs."""
+        """Convert a frame to pandas, before timing starts. A file stays a path: reading it is timed."""
         return self if isinstance(self.rows, Path) else self._replace(rows=self.rows.to_pandas())
 
 
@@ -31,24 +31,24 @@ def transactions(
     rows: int, ids: str = "int", *, seed: int = 0, shuffled: bool = False, rows_per_user: float = 10
 ) -> pl.DataFrame:
     """
-    Make `rows` transactions of about `rows / rows_per_user` users over the three years 2023 to 2025.
+    Generate `rows` transactions of about `rows / rows_per_user` users over the three years 2023 to 2025.
 
-    A few users make most of the rows (the share of the user at rank r falls like r to the power of −2/3),
-    three in ten are there from the first day and the others join at any time, and everybody buys most
-    right after joining. Four rows in a hundred are refunds.
+    A few users have most of the rows: the share of the user at rank r is proportional to r to the power of −2/3.
+    30 % of the users join on the first day, the others at any time, and all users buy most right after joining. 4 % of
+    the rows are refunds.
 
     Parameters
     ----------
     rows
-        How many rows.
+        Number of rows.
     ids
-        "int": a serial number in the order of joining, with gaps; "uuid": text of 36 characters.
+        "int": serial numbers in the order of joining, with gaps; "uuid": text of 36 characters.
     seed
-        The seed of the generator.
+        Seed of the random generator.
     shuffled
-        Put the rows in random order instead of the order of time.
+        Return the rows in random order instead of the order of time.
     rows_per_user
-        Rows for each user who has any, on average; above 1.
+        Average number of rows per user with at least one row; above 1.
 
     Returns
     -------
@@ -78,10 +78,10 @@ def transactions(
 
 
 def _ranks(rows: int, rows_per_user: float) -> int:
-    """Find how many users to draw from so that those who are drawn have so many rows each."""
+    """Return how many users to sample from, so that sampled users have `rows_per_user` rows on average."""
     rank = (np.arange(100_000) + 0.5) / 100_000
     density = rank ** (-2 / 3) / 3
-    low, high = 1e-3, 2 * rows_per_user  # rows for each user to draw from
+    low, high = 1e-3, 2 * rows_per_user  # rows per user of the population
     for _ in range(50):
         middle = (low * high) ** 0.5
         drawn = np.mean(1 - np.exp(-middle * density)) / middle
@@ -90,7 +90,7 @@ def _ranks(rows: int, rows_per_user: float) -> int:
 
 
 def _numbered(rank: np.ndarray) -> tuple[np.ndarray, int]:
-    """Give numbers to the users who are drawn, by rank, and count them."""
+    """Assign numbers to the sampled users, by rank. Returns the numbers and their count."""
     drawn = np.zeros(rank.max(initial=0) + 1, np.bool_)
     drawn[rank] = True
     number = np.cumsum(drawn) - 1
@@ -98,7 +98,7 @@ def _numbered(rank: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _ids(joined: np.ndarray, kind: str, rng: np.random.Generator) -> pl.Series:
-    """Name every user once."""
+    """Generate one id per user."""
     users = len(joined)
     if kind == "int":
         serial = np.empty(users, np.int64)
@@ -106,11 +106,11 @@ def _ids(joined: np.ndarray, kind: str, rng: np.random.Generator) -> pl.Series:
         return pl.Series(serial)
     if kind == "uuid":
         return texts(uuids(rng.integers(0, 256, (users, 16), dtype=np.uint8)))
-    raise ValueError(f"ids {kind!r} is none of {', '.join(map(repr, IDS))}")
+    raise ValueError(f"ids {kind!r} is unknown. Expected one of {', '.join(map(repr, IDS))}")
 
 
 def uuids(octets: np.ndarray) -> np.ndarray:
-    """Write 16 random octets a row as the 36 characters of a version 4 UUID."""
+    """Format 16 random octets per row as the 36 characters of a version 4 UUID."""
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80
     digits = np.frombuffer(octets.tobytes().hex().encode(), np.uint8).reshape(-1, 32)
@@ -121,7 +121,7 @@ def uuids(octets: np.ndarray) -> np.ndarray:
 
 
 def texts(characters: np.ndarray) -> pl.Series:
-    """Read each row of a matrix of ASCII characters as one text; the matrix becomes the column's own bytes."""
+    """Turn each row of a matrix of ASCII characters into one string. The matrix becomes the buffer of the column."""
     rows, width = characters.shape
     offsets = np.arange(rows + 1, dtype=np.int64) * width
     own = np.ascontiguousarray(characters)
@@ -130,9 +130,9 @@ def texts(characters: np.ndarray) -> pl.Series:
 
 def own_bytes(column: pl.Series) -> pl.Series:
     """
-    Give every row of a text column its own bytes, as in a frame read from a file.
+    Copy the string of every row of a text column, as in a frame read from a file.
 
-    A gather leaves equal texts in one place of memory, which would flatter every engine.
+    After a gather equal strings share memory, which would make every engine look faster.
     """
     if column.dtype != pl.String:
         return column

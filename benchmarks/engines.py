@@ -1,4 +1,4 @@
-"""How each engine is handed a table, in memory or as a Parquet file, and told its number of threads."""
+"""How each engine reads a table, in memory or from a Parquet file, and where its number of threads is set."""
 
 from functools import cache
 from pathlib import Path
@@ -16,16 +16,16 @@ Table = pl.DataFrame | Path
 
 
 def scan(table: Table) -> pl.LazyFrame:
-    """Begin a polars query; POLARS_MAX_THREADS is set before polars is imported."""
+    """Start a polars query. POLARS_MAX_THREADS must be set before polars is imported."""
     return pl.scan_parquet(table) if isinstance(table, Path) else table.lazy()
 
 
 def duck(sql: str, threads: int, **tables: Table) -> pl.DataFrame:
     """
-    Ask DuckDB, which finds the tables by name.
+    Run a query in DuckDB, with the tables under their names.
 
-    A frame is handed over as Arrow with string views, which copies nothing; for text ids that is a little faster than
-    by the name of the polars frame.
+    A frame is passed as Arrow with string views, which is zero-copy. For text ids this is slightly faster than
+    passing the polars frame by its name.
     """
     connection = _duckdb(threads)
     for name, table in tables.items():
@@ -42,7 +42,7 @@ def duck(sql: str, threads: int, **tables: Table) -> pl.DataFrame:
 
 @cache
 def _duckdb(threads: int) -> duckdb.DuckDBPyConnection:
-    """Connect once: a fresh connection for each call would cost DuckDB milliseconds."""
+    """Connect once, because a new connection for each call would cost DuckDB milliseconds."""
     connection = duckdb.connect()
     connection.execute(f"set threads = {threads}")
     connection.execute("set enable_progress_bar = false")
@@ -51,15 +51,15 @@ def _duckdb(threads: int) -> duckdb.DuckDBPyConnection:
 
 def clickhouse(sql: str, threads: int, rows: Table, *, into: str = "ArrowTable") -> "pa.Table | pd.DataFrame":
     """
-    Ask ClickHouse, inside this process; `{rows}` in the query is the table.
+    Run a query in ClickHouse, in this process; `{rows}` in the query stands for the table.
 
-    A frame is handed over as Arrow with string views: the table function Python() reads the buffers where they lie.
+    A frame is passed as Arrow with string views, whose buffers the table function Python() reads in place.
     """
     if isinstance(rows, Path):
         source = f"file('{rows}', Parquet)"
     else:
-        handed_over = rows.to_arrow(compat_level=pl.CompatLevel.newest())  # noqa: F841  found by its name in the query
-        source = "Python(handed_over)"
+        arrow_table = rows.to_arrow(compat_level=pl.CompatLevel.newest())  # noqa: F841  the query refers to it by name
+        source = "Python(arrow_table)"
     return _clickhouse().query(f"{sql.replace('{rows}', source)} settings max_threads = {threads}", into)
 
 
@@ -71,7 +71,7 @@ def _clickhouse() -> "chdb.state.sqlitelike.Connection":
 
 
 def in_pandas(table: Table) -> Table | pd.DataFrame:
-    """Convert a frame before the clock starts; a file is read while it runs."""
+    """Convert a frame to pandas, before timing starts. A file stays a path: reading it is timed."""
     return table if isinstance(table, Path) else table.to_pandas()
 
 

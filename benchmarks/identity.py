@@ -1,8 +1,7 @@
 """
-Ours is the same to the bit, however the rows lie and whoever computes.
+Check that cohortlib's results are identical to the bit for other row orders, threads, chunks and row groups.
 
-Row order, threads, chunks of a frame and row groups of a file: each answer is compared with that for the frame as it
-was made, on one thread.
+Each answer is compared with the one for the original frame on one thread.
 """
 
 import tempfile
@@ -19,28 +18,28 @@ from benchmarks.measure import OURS
 from benchmarks.questions import QUESTIONS, kind
 
 THREADS = (1, 2, 3)
-PIECES = (1_000, 30_011)  # rows of a chunk or of a row group
+PIECES = (1_000, 30_011)  # rows per chunk or row group
 
 
 def check(question: str, given: Transactions | History) -> list[str]:
-    """Raise AssertionError where the answer differs in a bit; return what was tried."""
+    """Raise AssertionError if an answer differs in any bit. Returns the variants that were checked."""
     ours = QUESTIONS[question].contenders[OURS].run
     expected = _bits(ours(given, 1))
-    tried = []
+    checked = []
     with tempfile.TemporaryDirectory() as folder:
         for what, variant in _variants(question, given, Path(folder)):
             for threads in THREADS:
                 same = _bits(ours(variant, threads)).equals(expected)
-                assert same, f"{question}: {what}, {threads} threads: another answer"
-            tried.append(what)
-    return tried
+                assert same, f"{question}: {what}, {threads} threads: the answer differs"
+            checked.append(what)
+    return checked
 
 
 def _variants(question: str, given: Any, folder: Path) -> Iterator[tuple[str, Any]]:
-    """Lay the same rows out in other ways."""
+    """Yield the same rows in other orders and layouts."""
     name = "events" if kind(question) == SUBSCRIPTIONS else "rows"
     frame: pl.DataFrame = getattr(given, name)
-    yield "as made", given
+    yield "original", given
     yield "shuffled", given._replace(**{name: frame.sample(fraction=1, shuffle=True, seed=1)})
     yield "reversed", given._replace(**{name: frame.reverse()})
     for piece in PIECES:
@@ -53,5 +52,5 @@ def _variants(question: str, given: Any, folder: Path) -> Iterator[tuple[str, An
 
 
 def _bits(answer: pl.DataFrame) -> pl.DataFrame:
-    """Read floats as their bits: −0.0 is not 0.0 here."""
+    """Reinterpret floats as integers, so that −0.0 differs from 0.0."""
     return answer.with_columns(pl.col(pl.Float64).reinterpret(signed=True))

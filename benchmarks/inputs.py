@@ -1,4 +1,4 @@
-"""The generated tables: written to Parquet once, handed over as that file or read back into memory."""
+"""Generated tables: written to Parquet once, and used as files or read into memory."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ TRANSACTIONS, SUBSCRIPTIONS = "transactions", "subscriptions"
 
 
 class Shape(NamedTuple):
-    """What a generated table is like."""
+    """The parameters of a generated table."""
 
     rows: int
     ids: str
@@ -23,7 +23,7 @@ class Shape(NamedTuple):
 
 
 def write(kind: str, shape: Shape, folder: Path) -> None:
-    """Make a table and write it into an empty folder."""
+    """Generate a table and write it to an empty folder."""
     if kind == TRANSACTIONS:
         transactions(shape.rows, shape.ids, rows_per_user=shape.rows_per_user, shuffled=shape.shuffled).write_parquet(
             folder / "transactions.parquet"
@@ -35,7 +35,7 @@ def write(kind: str, shape: Shape, folder: Path) -> None:
 
 
 def load(kind: str, ids: str, folder: Path, source: str) -> Transactions | History:
-    """Take what `write` wrote, as files or all of it in memory."""
+    """Load the tables of `write`, as paths or in memory."""
 
     def table(name: str) -> pl.DataFrame | Path:
         path = folder / f"{name}.parquet"
@@ -48,7 +48,7 @@ def load(kind: str, ids: str, folder: Path, source: str) -> Transactions | Histo
 
 
 def _in_memory(path: Path) -> pl.DataFrame:
-    """Read a file into columns of one piece each, every text with its own bytes."""
+    """Read a file into columns of one chunk each, with a copy of every string."""
     frame = pl.read_parquet(path).rechunk()
     for name, kind in frame.schema.items():
         if kind == pl.String:

@@ -1,9 +1,9 @@
 """
-More rows than memory holds: Termina's cohorts by months, from Parquet files, in a process that may take 4 GB.
+More rows than memory: Termina's cohorts by month, from Parquet files, in a process limited to 4 GB.
 
-`python -m benchmarks.large --folder FOLDER` makes 200 million rows of 20 million users there, unless it holds them
-already, and asks cohortlib and DuckDB, each in a process of its own; `--ids text --rows 5e7 --users 5e6` the same with
-text users. All nine fields must be equal to the bit: DuckDB sums whole cents.
+`python -m benchmarks.large --folder FOLDER` generates 200 million rows of 20 million users in the folder, unless they
+exist, and runs cohortlib and DuckDB in separate processes. `--ids text --rows 5e7 --users 5e6` does the same with text
+ids. All nine fields must be equal to the bit; DuckDB sums whole cents.
 """
 
 import argparse
@@ -16,18 +16,18 @@ from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import limited, tables, years
-from benchmarks.limited import Ran
+from benchmarks.limited import Result
 from benchmarks.years import Years
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-class Asked(NamedTuple):
-    """A contender, and whether it is held to the limit; else it is only told of it, and its peak is printed.
+class Contender(NamedTuple):
+    """A contender, and whether the limit is enforced. Otherwise only its memory setting follows the limit.
 
-    DuckDB's allocator keeps more addresses than it uses: with a memory_limit of 2 GB it was resident with 2.4 GB, and
-    still a limit of 4 GB on its data (ulimit -d) ended it.
+    DuckDB's allocator reserves more address space than it uses: with a memory_limit of 2 GB its resident memory was
+    2.4 GB, yet a limit of 4 GB on its data segment (ulimit -d) killed it.
     """
 
     where: str
@@ -35,16 +35,16 @@ class Asked(NamedTuple):
 
 
 CONTENDERS = {
-    "cohortlib": Asked("benchmarks.large:ours", held=True),
-    "DuckDB": Asked("benchmarks.large:duck", held=False),
+    "cohortlib": Contender("benchmarks.large:ours", held=True),
+    "DuckDB": Contender("benchmarks.large:duck", held=False),
 }
 FREQS = ("M", "D")
 TINY = Years(10_000, 1_000, 2)
-HEADROOM = 3 / 4  # of the limit, for what DuckDB is told it may take: the rest of the process needs some too
+HEADROOM = 3 / 4  # DuckDB's memory_limit as a share of the limit; the rest of the process needs memory too
 
-# The form that is fastest in memory, with whole cents for doubles; benchmarks/cohorts.py says what else was tried. Out
-# of core, 200 million rows, 3 GB, rough, beside other work: this 220 s; eight queries one after another, each
-# of an eighth of the users and so in memory, 350 s; lists for each user, unnested again, not done after 300 s.
+# The query that is fastest in memory, with whole cents instead of doubles; benchmarks/cohorts.py lists the others.
+# Rough times for 200 million rows in 3 GB, with other load: this query 220 s; eight queries in sequence, each for an
+# eighth of the users and so in memory, 350 s; lists per user, unnested again, not finished after 300 s.
 DUCKDB = """
 with net as (
     select user_id, $period as slot, sum((amount * 100)::bigint) as cents from $rows group by all
@@ -83,7 +83,7 @@ def ours(files: str, freq: str, threads: int, memory: int, max_memory: str | Non
 
 
 def duck(files: str, freq: str, threads: int, memory: int, max_memory: str | None, folder: str) -> "pl.DataFrame":
-    """Answer with DuckDB, which spills to the folder what it cannot hold."""
+    """Answer with DuckDB, which spills to the folder."""
     import duckdb
 
     del max_memory
@@ -96,7 +96,7 @@ def duck(files: str, freq: str, threads: int, memory: int, max_memory: str | Non
 
 
 def cohorts_in_cents(files: str, freq: str, country: str | None = None) -> str:
-    """Write DuckDB's query; `files` is a glob."""
+    """Return DuckDB's query; `files` is a glob."""
     from benchmarks.cohorts import DUCKDB_CALENDARS
 
     rows = f"read_parquet('{files}')" + (f" where country = '{country}'" if country else "")
@@ -104,25 +104,25 @@ def cohorts_in_cents(files: str, freq: str, country: str | None = None) -> str:
 
 
 def same(answer: "pl.DataFrame", other: "pl.DataFrame") -> None:
-    """Raise AssertionError unless two answers are the same table, floats to the last bit."""
+    """Raise AssertionError unless two answers are equal, floats to the last bit."""
     from benchmarks.cohorts import FIELDS
     from benchmarks.measure import same_table
 
     same_table(answer, other, FIELDS, (), rel=0)
 
 
-def measure(options: argparse.Namespace, folder: Path, names: Iterable[str] = CONTENDERS) -> dict[str, list[Ran]]:
-    """Let the contenders take turns, and compare their answers."""
-    asked = Years(options.rows, options.users, options.files, options.ids)
+def measure(options: argparse.Namespace, folder: Path, names: Iterable[str] = CONTENDERS) -> dict[str, list[Result]]:
+    """Run the contenders in turns and compare their answers."""
+    data = Years(options.rows, options.users, options.files, options.ids)
     tiny, spill = folder / "tiny", folder / "spill"
-    years.write(asked, folder)
+    years.write(data, folder)
     years.write(TINY._replace(ids=options.ids), tiny)
     spill.mkdir(exist_ok=True)
     for file in sorted(folder.glob("*.parquet")):
-        file.read_bytes()  # so that the page cache is as warm for all
-    ran: dict[str, list[Ran]] = {name: [] for name in names}
+        file.read_bytes()  # so that the page cache is equally warm for all
+    results: dict[str, list[Result]] = {name: [] for name in names}
     memory = int(options.memory * limited.GB)
-    given = {
+    call = {
         "files": years.files(folder),
         "tiny": years.files(tiny),
         "freq": options.freq,
@@ -136,53 +136,53 @@ def measure(options: argparse.Namespace, folder: Path, names: Iterable[str] = CO
         for name in names:
             where, held = CONTENDERS[name]
             limit = options.limit if held or options.limit == "scope" else "none"
-            one = limited.run(where, given, limit=limit, memory=memory, threads=options.threads, folder=spill)
+            one = limited.run(where, call, limit=limit, memory=memory, threads=options.threads, folder=spill)
             agreed = one.answer if agreed is None else agreed
             try:
                 same(agreed, one.answer)
             except AssertionError as error:
-                raise AssertionError(f"{name} answers otherwise: {error}") from error
-            assert one.peak < memory or not held, f"{name} took {one.peak:,} bytes of {memory:,}"
-            ran[name].append(one)
-    return ran
+                raise AssertionError(f"the answer of {name} differs: {error}") from error
+            assert one.peak < memory or not held, f"{name} used {one.peak:,} bytes; the limit is {memory:,}"
+            results[name].append(one)
+    return results
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read what is asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
-    parser.add_argument("--folder", type=Path, help="keeps the files, about 10 bytes a row; else a temporary one")
-    parser.add_argument("--rows", type=count, default=200_000_000, help="like 2e8")
-    parser.add_argument("--users", type=count, default=20_000_000, help="like 2e7")
+    parser.add_argument("--folder", type=Path, help="keep the files here, about 10 bytes per row")
+    parser.add_argument("--rows", type=count, default=200_000_000, help="for example 2e8")
+    parser.add_argument("--users", type=count, default=20_000_000, help="for example 2e7")
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--ids", choices=years.IDS, default="int", help=" or ".join(years.IDS))
     parser.add_argument("--freq", choices=FREQS, default="M", help=" or ".join(FREQS))
-    parser.add_argument("--memory", type=float, default=4, help="GiB that a process may take")
-    parser.add_argument("--max-memory", help="of cohortlib, like 1GB; by default it takes a share of what is free")
+    parser.add_argument("--memory", type=float, default=4, help="limit per process, in GiB")
+    parser.add_argument("--max-memory", help="of cohortlib, such as 1GB; by default a share of the free memory")
     parser.add_argument("--limit", choices=limited.LIMITS, default=limited.strictest(), help="see limited.py")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all")
-    parser.add_argument("--repeat", type=int, default=1, help="rounds")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all contenders")
+    parser.add_argument("--repeat", type=int, default=1, help="number of rounds")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
     return parser.parse_args(arguments)
 
 
 def count(text: str) -> int:
-    """Read a count like 2e8."""
+    """Parse a count such as 2e8."""
     return int(float(text))
 
 
 def main() -> None:
-    asked = options()
+    arguments = options()
     with tempfile.TemporaryDirectory() as temporary:
-        ran = measure(asked, asked.folder or Path(temporary), asked.only)
+        results = measure(arguments, arguments.folder or Path(temporary), arguments.only)
     title = (
-        f"{asked.rows:,} rows of {asked.users:,} users ({asked.ids}) in {asked.files} files, freq={asked.freq}, "
-        f"at most {asked.memory:g} GiB (limit: {asked.limit})"
+        f"{arguments.rows:,} rows of {arguments.users:,} users ({arguments.ids}) in {arguments.files} files, "
+        f"freq={arguments.freq}, limit {arguments.memory:g} GiB ({arguments.limit})"
     )
     tables.heading(title, "contender", "seconds", "peak of resident memory", "rounds", texts=1)
-    for name, rounds in ran.items():
+    for name, rounds in results.items():
         seconds, peak = median(one.seconds for one in rounds), max(one.peak for one in rounds)
         print(tables.line(name, f"{seconds:.1f} s", tables.megabytes(peak), len(rounds)))
-    print(f"\nThe answers are the same to the bit.\n\n{tables.conditions(asked.threads)}")
+    print(f"\nThe answers are identical to the bit.\n\n{tables.conditions(arguments.threads)}")
 
 
 if __name__ == "__main__":

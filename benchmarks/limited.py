@@ -1,4 +1,4 @@
-"""A process of its own that may take only so much memory, on whatever the machine has to hold it to that."""
+"""Run a contender in a process with limited memory, by the means that the system offers."""
 
 import argparse
 import json
@@ -19,8 +19,8 @@ GB = 1 << 30
 LIMITS = ("scope", "address", "data", "none")
 
 
-class Ran(NamedTuple):
-    """What a contender answered, how long it took, and the peak of its resident memory in bytes."""
+class Result(NamedTuple):
+    """The answer of a contender, its seconds, and its peak resident memory in bytes."""
 
     answer: "pl.DataFrame"
     seconds: float
@@ -28,53 +28,53 @@ class Ran(NamedTuple):
 
 
 class DidNotEndError(RuntimeError):
-    """A contender that did not get through, with its error."""
+    """A contender failed; the message has its error."""
 
 
-def run(contender: str, given: dict[str, Any], *, limit: str, memory: int, threads: int, folder: Path) -> Ran:
+def run(contender: str, given: dict[str, Any], *, limit: str, memory: int, threads: int, folder: Path) -> Result:
     """
-    Let a contender answer in a process of its own.
+    Run a contender in a separate process.
 
     Parameters
     ----------
     contender
-        Where the function is, like "benchmarks.large:ours"; it is called with `given` and returns a frame. Called first
-        with `given["tiny"]` in place of `given["files"]`, so that imports and compiling are not timed.
+        The function, such as "benchmarks.large:ours". It is called with `given` and returns a frame. Before that it is
+        called with `given["tiny"]` as `files`, so that imports and compilation are not timed.
     given
-        Its arguments, as JSON holds them.
+        Its arguments, which must be valid in JSON.
     limit
-        "scope": systemd's control group, which counts what is resident, the page cache too; "address": ulimit -v,
-        which counts all addresses, also those of mapped files and of memory never touched; "data": ulimit -d, which
-        counts private memory that can be written to; "none".
+        "scope": a control group of systemd, which counts resident memory and the page cache; "address": ulimit -v,
+        which counts all address space, including mapped files and untouched memory; "data": ulimit -d, which counts
+        private writable memory; "none".
     memory
-        The bytes that it may take.
+        The limit in bytes.
     threads
-        For polars, which reads them on import.
+        Number of threads of polars, which reads it on import.
     folder
-        Where the answer may be written.
+        Where to write the answer.
     """
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        asked = json.dumps({"contender": contender, "given": given, "limit": limit, "memory": memory, "place": place})
+        call = json.dumps({"contender": contender, "given": given, "limit": limit, "memory": memory, "place": place})
         done = subprocess.run(  # noqa: S603  the program is ours
-            [*_scope(limit, memory), sys.executable, "-m", "benchmarks.limited", asked],
+            [*_scope(limit, memory), sys.executable, "-m", "benchmarks.limited", call],
             cwd=ROOT,
             env={**os.environ, "POLARS_MAX_THREADS": str(threads)},
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
-        told = Path(place, "told.json")
-        if done.returncode or not told.exists():
-            said = [line for line in done.stderr.splitlines() if "Error" in line] or ["nothing"]
-            raise DidNotEndError(f"{contender} ended with {done.returncode} and said: {said[-1][:200]}")
+        result = Path(place, "result.json")
+        if done.returncode or not result.exists():
+            errors = [line for line in done.stderr.splitlines() if "Error" in line] or ["no message"]
+            raise DidNotEndError(f"{contender} exited with {done.returncode}: {errors[-1][:200]}")
         import polars as pl
 
         answer = pl.read_parquet(Path(place, "answer.parquet"), memory_map=False)
-        return Ran(answer, **json.loads(told.read_text()))
+        return Result(answer, **json.loads(result.read_text()))
 
 
 def strictest() -> str:
-    """Choose the control group where systemd runs the machine, else the limit on addresses."""
+    """Return the control group if systemd runs the machine, else the limit on address space."""
     return "scope" if Path("/run/systemd/system").exists() and shutil.which("systemd-run") else "address"
 
 
@@ -86,33 +86,33 @@ def _scope(limit: str, memory: int) -> list[str]:
 
 
 def main() -> None:
-    """Answer what the parent asks, inside the limit, which begins before anything large is imported."""
+    """Run the contender inside the limit, which is set before anything large is imported."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("asked", type=json.loads)
-    asked = parser.parse_args().asked
+    parser.add_argument("call", type=json.loads)
+    call = parser.parse_args().call
     import resource
 
-    if asked["limit"] in ("address", "data"):
-        which = resource.RLIMIT_AS if asked["limit"] == "address" else resource.RLIMIT_DATA
-        resource.setrlimit(which, (asked["memory"], asked["memory"]))
+    if call["limit"] in ("address", "data"):
+        which = resource.RLIMIT_AS if call["limit"] == "address" else resource.RLIMIT_DATA
+        resource.setrlimit(which, (call["memory"], call["memory"]))
 
     from time import perf_counter
 
     from benchmarks.memory import peak
 
-    module, name = asked["contender"].split(":")
+    module, name = call["contender"].split(":")
     contender = getattr(import_module(module), name)
-    given = asked["given"]
+    given = call["given"]
     if "tiny" in given:
         tiny = given.pop("tiny")
         contender(**given | {"files": tiny})
     start = perf_counter()
     answer = contender(**given)
     seconds = perf_counter() - start
-    most = peak()
-    place = Path(asked["place"])
+    peak_bytes = peak()
+    place = Path(call["place"])
     answer.write_parquet(place / "answer.parquet")
-    (place / "told.json").write_text(json.dumps({"seconds": seconds, "peak": most}))
+    (place / "result.json").write_text(json.dumps({"seconds": seconds, "peak": peak_bytes}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time contenders side by side, their answers compared first."""
+"""Compare the answers of contenders, then time them in turns."""
 
 import gc
 from statistics import median
@@ -18,27 +18,27 @@ FIRST_CALL_COUNTS = 2.0  # seconds
 
 
 class Contender(NamedTuple):
-    """An engine's answer; `prepare` brings what is given into the engine's own shape and is not timed."""
+    """A function that answers with one engine. `prepare` converts the input for the engine and is not timed."""
 
     run: "Callable[[Any, int], Any]"
     prepare: "Callable[[Any], Any]" = lambda given: given
 
 
 class Question(NamedTuple):
-    """What is asked of all, and how two answers are compared."""
+    """All contenders, and the function that compares two answers."""
 
     contenders: dict[str, Contender]
     compare: "Callable[[Any, Any], None]"
 
 
 class Timed(NamedTuple):
-    """Median seconds of each contender, and how many rounds they are of."""
+    """Median seconds of each contender, and the number of rounds."""
 
     seconds: dict[str, float]
     rounds: int
 
     def fastest_peer(self) -> float:
-        """Return the seconds of the fastest peer, NaN where there is none."""
+        """Return the seconds of the fastest other engine, or NaN if there is none."""
         return min((time for name, time in self.seconds.items() if name != OURS), default=float("nan"))
 
 
@@ -46,11 +46,11 @@ def measure(
     question: Question, names: "Iterable[str]", given: Any, tiny: Any, threads: int, repeat: int, seconds: float
 ) -> Timed:
     """
-    Time every contender on the same input, after its answer was found to be the same as ours.
+    Time every contender on the same input, after comparing its answer with cohortlib's.
 
-    All warm up on a tiny question, then answer once to be compared. That call counts as a round only where it takes
-    so long (2 s) that nothing of a first call can be left in it. Then they take turns, each round starting with
-    another one, so that a noisy minute hits all alike, until there are `repeat` rounds or `seconds` have gone.
+    All warm up on a tiny input, then answer once for the comparison. That call counts as a round only if one of them
+    takes longer than 2 s, when first-call overhead no longer matters. Then they take turns, each round starting with a
+    different one so that noise affects all equally, until there are `repeat` rounds or `seconds` have passed.
     """
     contenders = {name: question.contenders[name] for name in names}
     for contender in contenders.values():
@@ -70,7 +70,7 @@ def measure(
 
 
 def _answers(question: Question, contenders: dict[str, Contender], given: Any, threads: int) -> dict[str, float]:
-    """Let all answer, compare each answer with ours, and return what each took."""
+    """Run all contenders once and compare each answer with the first. Returns their seconds."""
     seconds, agreed = {}, None
     for name, contender in contenders.items():
         seconds[name], answer = _once(contender, given, threads)
@@ -80,7 +80,7 @@ def _answers(question: Question, contenders: dict[str, Contender], given: Any, t
         try:
             question.compare(agreed, answer)
         except AssertionError as error:
-            raise AssertionError(f"{name} answers otherwise: {error}") from error
+            raise AssertionError(f"the answer of {name} differs: {error}") from error
         del answer
     return seconds
 
@@ -95,23 +95,23 @@ def _once(contender: Contender, given: Any, threads: int) -> tuple[float, Any]:
 
 def same_table(left: Any, right: Any, exact: "Iterable[str]", close: "Iterable[str]", *, rel: float) -> None:
     """
-    Raise AssertionError unless columns `exact` are equal, without nulls, and `close` within `rel` of their size.
+    Raise AssertionError unless columns `exact` are equal, without nulls, and `close` within a relative `rel`.
 
-    Row by row in the order they stand, a slice at a time, so that tables of tens of millions of rows take no copy.
+    Rows are compared in order, one slice at a time, so that tables of tens of millions of rows are not copied.
     """
     left, right = _as_polars(left), _as_polars(right)
-    assert left.height == right.height, f"{left.height:,} rows are not {right.height:,}"
+    assert left.height == right.height, f"{left.height:,} rows against {right.height:,}"
     for at in range(0, left.height, SLICE):
         ours, other = left.slice(at, SLICE), right.slice(at, SLICE)
         for name in exact:
             assert ours[name].null_count() == other[name].null_count() == 0, f"{name}: nulls"
             wrong = int((ours[name] != other[name].cast(ours[name].dtype)).sum())
-            assert wrong == 0, f"{name}: {wrong} cells differ from row {at:,} on"
+            assert wrong == 0, f"{name}: {wrong} cells differ in the slice from row {at:,}"
         for name in close:
             a, b = (frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for frame in (ours, other))
             assert np.array_equal(np.isnan(a), np.isnan(b)), f"{name}: nulls differ"
             worst = np.nanmax(np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), 1e-300), initial=0.0)
-            assert worst <= rel, f"{name}: differs by {worst:.1e} of its size"
+            assert worst <= rel, f"{name}: relative difference {worst:.1e}"
 
 
 def _as_polars(answer: Any) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Peak memory of a contender beyond its input, in a process of its own."""
+"""Peak memory of a contender beyond its input, in a separate process."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# Handed over: the question, the contender, the ids, the source, threads, the folder of the data and the one of a tiny
-# table, which is asked about first, so that the memory of imports, compiling and idle threads is not counted.
+# Arguments: the question, the contender, the ids, the source, threads, the folder of the data and that of a tiny table.
+# The tiny table runs first, so that the memory of imports, compilation and idle threads is not counted.
 CHILD = """
 import os, sys
 question, name, ids, source, threads, folder, tiny = sys.argv[1:]
@@ -29,7 +29,7 @@ print(peak() - before)
 
 
 def beyond_input(question: str, name: str, ids: str, source: str, threads: int, folder: Path, tiny: Path) -> int:
-    """Return the bytes by which the resident memory grows at most while a contender answers."""
+    """Return the maximum growth of resident memory while a contender answers, in bytes."""
     arguments = [question, name, ids, source, threads, folder, tiny]
     done = subprocess.run(  # noqa: S603  the arguments are ours
         [sys.executable, "-c", CHILD, *map(str, arguments)],
@@ -42,7 +42,7 @@ def beyond_input(question: str, name: str, ids: str, source: str, threads: int, 
 
 
 def peak(*, again: bool = False) -> int:
-    """Return the peak of the process's resident memory in bytes; `again` begins a new peak first, on Linux."""
+    """Return the peak resident memory of the process in bytes; `again` resets the peak first, on Linux."""
     status = Path("/proc/self/status")
     if not status.exists():
         import resource

@@ -1,8 +1,8 @@
 """
-Differences planted into the answer of Adapty's cohort table, to see whether `explain` names them.
+Plant differences into the answer of Adapty's cohort table and check whether `explain` names them.
 
-Each is one thing that is otherwise with the remote side, or with ours; pairs are two at once. Run as
-``python -m benchmarks.planted_adapty [rows]`` it prints what was named for each.
+Each difference changes one thing on the remote or the local side; pairs are two at once.
+``python -m benchmarks.planted_adapty [rows]`` prints the causes named for each case.
 """
 
 import sys
@@ -34,7 +34,7 @@ FAMILIES = (("arpu", "appu", "anrpu"), ("arppu", "apppu", "anrppu"), ("arpas", "
 
 @dataclass(frozen=True)
 class Side:
-    """What one side knows and how it reckons."""
+    """The data and the settings of one side."""
 
     events: pl.DataFrame
     installs: Any
@@ -47,13 +47,13 @@ class Side:
         """Compute the answer of this side."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = cl.adapty.cohort(
+            answer = cl.adapty.cohort(
                 self.events, self.request, installs=self.installs, timezone=self.timezone,
                 conventions=Conventions(**self.conventions),
             )  # fmt: skip
         for change in self.after:
-            found = change(found)
-        return found
+            answer = change(answer)
+        return answer
 
     @property
     def dates(self) -> tuple[date, date]:
@@ -67,7 +67,7 @@ Change = Callable[[Side], Side]
 
 @dataclass(frozen=True)
 class Planted:
-    """One difference: how it changes a side, and how it is to be named."""
+    """One difference: how it changes a side, and the cause that should be named for it."""
 
     name: str
     kinds: tuple[str, ...]
@@ -77,7 +77,7 @@ class Planted:
     only: str | None = None
 
     def named_by(self, cause: Cause) -> bool:
-        """Say whether a cause is this."""
+        """Return whether a cause is this difference."""
         if cause.kind not in self.kinds:
             return False
         if callable(self.value):
@@ -86,7 +86,7 @@ class Planted:
 
 
 def world(rows: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Make events and installs in which customers have two profiles now and then, and families share."""
+    """Generate events and installs in which some customers have two profiles, and families share."""
     events, installs = history(rows, seed=seed)
     rng = np.random.default_rng(seed)
     profiles = installs["profile_id"].unique(maintain_order=True)
@@ -103,7 +103,7 @@ def world(rows: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
 
 
-# ---------------------------------------------------------------------------------------------------- how it is done
+# ---------------------------------------------------------------------------------------------------- the changes
 
 
 def _set(**settings: Any) -> Change:
@@ -129,15 +129,15 @@ def _counted(column: str, value: str, instead: str) -> Change:
 
 
 def _members(side: Side, count: int, seed: int = 5, least: int = 2) -> list[str]:
-    """Choose users of the frame, with payments, of different segments."""
+    """Choose users with payments from different segments of the date range."""
     first, last = side.dates
     paid = pl.col("event_type").is_in(["subscription_started", "trial_converted", "subscription_renewed"])
     real = (pl.col("environment") == "Production") & (pl.col("ownership_type") != "FAMILY_SHARED")
     before = pl.col("event_datetime").dt.date() < last - timedelta(2)
-    some = side.events.filter(paid & real & before).group_by("profile_id").len().filter(pl.col("len") >= least)
+    paying = side.events.filter(paid & real & before).group_by("profile_id").len().filter(pl.col("len") >= least)
     came = side.installs.unique("profile_id").with_columns(day=pl.col("install_date").dt.date())
     inside = pl.col("day").is_between(first + timedelta(20), last - timedelta(20))
-    users = some.join(came.filter(inside), on="profile_id").sort("profile_id")
+    users = paying.join(came.filter(inside), on="profile_id").sort("profile_id")
     drawn = users.sample(fraction=1.0, shuffle=True, seed=seed).unique(
         pl.col("day").dt.strftime("%Y%m"), maintain_order=True
     )
@@ -163,7 +163,7 @@ def _users_twice(count: int) -> Change:
 
 
 def _busy(side: Side, seed: int) -> date:
-    """Choose a day in the middle of the frame."""
+    """Choose a day in the middle of the date range."""
     first, last = side.dates
     return first + timedelta(int(np.random.default_rng(seed).integers(200, (last - first).days - 60)))
 
@@ -213,7 +213,7 @@ def _factor(by: float) -> Change:
 
 
 def _exchanged(order: tuple[int, int, int]) -> Change:
-    """Let each money be another."""
+    """Swap revenue, proceeds and net revenue."""
 
     def moved(frame: pl.DataFrame, before: str) -> pl.DataFrame:
         trios = [tuple(f"{before}{name}_usd" for name in trio) for trio in (MONEY, *FAMILIES)]
@@ -243,13 +243,13 @@ def _labelled_later(side: Side) -> Side:
 
 
 def _days_from_one(side: Side) -> Side:
-    """Count the day of the install as day 1: what happened within a day counts from the next on."""
-    asked = Request.of(side.request).renewal_days
-    less = [day - 1 for day in asked if day > 0]
+    """Count the install day as day 1, so that all ages are one higher."""
+    days = Request.of(side.request).renewal_days
+    less = [day - 1 for day in days if day > 0]
 
     def change(one: Answer) -> Answer:
         shown = one.values.with_columns(pl.col("period") + 1)
-        if 0 not in asked:
+        if 0 not in days:
             return replace(one, values=shown)
         nothing = shown.filter(pl.col("period") == pl.col("period").min()).with_columns(
             pl.lit(0).cast(shown.schema["period"]).alias("period"),
@@ -265,8 +265,8 @@ def _days_from_one(side: Side) -> Side:
 
 
 def _reactive(values: pl.DataFrame, one: Answer, side: Side, count: int) -> pl.DataFrame:
-    """Tell which periods are not over by the days as they are labelled."""
-    asked = (
+    """Compute which periods are still active from the days as labelled."""
+    active = (
         replace(side, after=())
         .answer()
         .values.select("segment_start_date", "type", "period", "currently_active_period")
@@ -274,7 +274,7 @@ def _reactive(values: pl.DataFrame, one: Answer, side: Side, count: int) -> pl.D
     keys = ["segment_start_date", "type", "period"]
     return (
         values.drop("currently_active_period")
-        .join(asked, on=keys, how="left")
+        .join(active, on=keys, how="left")
         .sort(pl.col("type") == "single", "segment_start_date", "period")
     )
 
@@ -337,57 +337,58 @@ PLANTED = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the search said of some planted differences."""
+    """The result of the search for some planted differences."""
 
     names: str
     right: bool
     seconds: float
     tried: int
-    said: str
+    summary: str
 
 
 def outcome(
     planted: tuple[Planted, ...], events: pl.DataFrame, installs: pl.DataFrame, request: dict[str, Any]
 ) -> Outcome | None:
-    """Plant differences and search for them; None where they change nothing."""
+    """Plant differences and search for them. Returns None if they change nothing."""
     whole = Side(events, installs, request)
-    planted = tuple(sorted(planted, key=lambda one: "installs" in one.kinds))  # takes away what others look at
+    # Differences in installs come last, because they remove data that others use.
+    planted = tuple(sorted(planted, key=lambda one: "installs" in one.kinds))
     remote, local = whole, whole
     for one in planted:
         remote, local = one.remote(remote), one.local(local)
-    theirs = remote.answer()
+    remote_answer = remote.answer()
     if len(planted) > 1 and any(_idle(one, planted, whole) for one in planted):
         return None
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        maker = AdaptyMaker(local.events, theirs, request, installs=local.installs)
-        found = search(maker, lambda table: reconcile(table, theirs), seconds=120)
+        maker = AdaptyMaker(local.events, remote_answer, request, installs=local.installs)
+        result = search(maker, lambda table: reconcile(table, remote_answer), seconds=120)
     seconds = time.perf_counter() - start
-    best = found.best
-    if found.before.agreeing == found.before.total:
+    best = result.best
+    if result.before.agreeing == result.before.total:
         return None
-    right = any(_named(planted, trial.causes) for trial in (best, *found.equals))
-    said = " and ".join(cause.words for cause in best.causes) + (
-        "" if not found.equals else f" (= {len(found.equals)} more)"
+    right = any(_named(planted, trial.causes) for trial in (best, *result.equals))
+    summary = " and ".join(cause.words for cause in best.causes) + (
+        "" if not result.equals else f" (= {len(result.equals)} more)"
     )
     names = " + ".join(one.name for one in planted)
-    return Outcome(names, right, seconds, len(found.trials), f"{said}: {best.agreeing:,} of {best.total:,}")
+    return Outcome(names, right, seconds, len(result.trials), f"{summary}: {best.agreeing:,} of {best.total:,}")
 
 
 def _idle(one: Planted, planted: tuple[Planted, ...], whole: Side) -> bool:
-    """Say whether a difference changes nothing beside the others: then it is not there to be named."""
+    """Return whether a difference changes nothing arguments the others, so that it cannot be named."""
     sides = []
-    for some in (planted, [other for other in planted if other is not one]):
+    for group in (planted, [other for other in planted if other is not one]):
         remote, local = whole, whole
-        for other in some:
+        for other in group:
             remote, local = other.remote(remote), other.local(local)
         sides.append((remote.answer(), local.answer()))
     return all(reconcile(*pair).ok for pair in zip(*sides, strict=True))
 
 
 def _named(planted: tuple[Planted, ...], causes: tuple[Cause, ...]) -> bool:
-    """Say whether the first causes are those that were planted, each for one."""
+    """Return whether the first causes are exactly the planted ones."""
     first = causes[: len(planted)]
     return len(first) == len(planted) and any(
         all(one.named_by(cause) for one, cause in zip(order, first, strict=True)) for order in permutations(planted)
@@ -395,42 +396,42 @@ def _named(planted: tuple[Planted, ...], causes: tuple[Cause, ...]) -> bool:
 
 
 def cases(request: str, pairs: bool) -> Iterator[tuple[Planted, ...]]:
-    """List the planted differences of a request, alone or in pairs of different kinds."""
-    some = [one for one in PLANTED if one.only in (None, request)]
+    """Yield the planted differences of a request, alone or in pairs of different kinds."""
+    known = [one for one in PLANTED if one.only in (None, request)]
     if not pairs:
-        yield from ((one,) for one in some)
+        yield from ((one,) for one in known)
         return
-    for one, other in combinations(some, 2):
+    for one, other in combinations(known, 2):
         if not set(one.kinds) & set(other.kinds):
             yield one, other
 
 
 def main(rows: int, share: float, only: str = "") -> None:
-    """Print what was named for every difference, and for a share of the pairs."""
+    """Print the causes named for every difference, and for a share of the pairs."""
     events, installs = world(rows, seed=1)
     rng = np.random.default_rng(0)
-    for request, asked in REQUESTS.items():
+    for request, body in REQUESTS.items():
         for pairs in (False, True):
-            found = []
+            outcomes = []
             for planted in cases(request, pairs):
                 if (pairs and rng.random() >= share) or (only and only not in " + ".join(p.name for p in planted)):
                     continue
-                said = outcome(planted, events, installs, asked)
-                if said is None:
+                result = outcome(planted, events, installs, body)
+                if result is None:
                     print(f"{request}: {' + '.join(one.name for one in planted)}: changes nothing")
                     continue
-                found.append(said)
-                print(f"{request}: {'ok  ' if said.right else 'MISS'} {said.names} -> {said.said} "
-                      f"({said.seconds:.1f} s, {said.tried} tried)", flush=True)  # fmt: skip
-            if found:
-                right = sum(one.right for one in found)
-                times = sorted(one.seconds for one in found)
+                outcomes.append(result)
+                print(f"{request}: {'ok  ' if result.right else 'MISS'} {result.names} -> {result.summary} "
+                      f"({result.seconds:.1f} s, {result.tried} tried)", flush=True)  # fmt: skip
+            if outcomes:
+                right = sum(one.right for one in outcomes)
+                times = sorted(one.seconds for one in outcomes)
                 print(
-                    f"== {request}, {'pairs' if pairs else 'alone'}: {right} of {len(found)} named "
-                    f"({right / len(found):.1%}), {np.median(times):.1f} s median, {times[-1]:.1f} s at most"
+                    f"== {request}, {'pairs' if pairs else 'alone'}: {right} of {len(outcomes)} named "
+                    f"({right / len(outcomes):.1%}), {np.median(times):.1f} s median, {times[-1]:.1f} s at most"
                 )
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    main(int(given[0]) if given else 100_000, float(given[1]) if len(given) > 1 else 0.1, "".join(given[2:3]))
+    args = sys.argv[1:]
+    main(int(args[0]) if args else 100_000, float(args[1]) if len(args) > 1 else 0.1, "".join(args[2:3]))

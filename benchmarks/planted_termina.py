@@ -1,7 +1,7 @@
-"""Differences planted into Termina's tables, to see whether `explain` names them.
+"""Plant differences into Termina's tables and check whether `explain` names them.
 
-Each case changes what one side knows or how it reckons; pairs are two at once. ``python -m benchmarks.planted_termina
-[rows]`` prints what was named for each, and the share of cases in which the planted causes were named first.
+Each case changes the data or the settings of one side; pairs are two at once. ``python -m benchmarks.planted_termina
+[rows]`` prints the cases that were not named, and in how many the planted causes were named first.
 """
 
 import sys
@@ -31,7 +31,7 @@ def _same(frame: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Planted:
-    """One difference: what the other side does, what is wrong with ours, and the kind of cause that is to be named."""
+    """One difference: the changes to the remote and the local side, and the kind of cause that should be named."""
 
     kind: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Planted:
 
 
 def transactions(count: int, seed: int = 1) -> pl.DataFrame:
-    """Make rows of two years: six a user, one in twelve a refund, mostly in the evening, UTC."""
+    """Generate rows of two years: six per user, 8 % refunds, mostly in the evening, UTC."""
     rng = np.random.default_rng(seed)
     users = count // 6
     first = rng.integers(0, _DAYS * 86_400, users)
@@ -62,9 +62,9 @@ def transactions(count: int, seed: int = 1) -> pl.DataFrame:
 
 
 def cases(rows: pl.DataFrame, freq: str, *, customers: bool) -> dict[str, Planted]:
-    """Name every difference that can be planted into a table."""
+    """Return every difference that can be planted into a table, by name."""
     users = rows["user_id"].unique().sort()
-    some = [users[len(users) * part // 7] for part in (1, 3, 5)]
+    sampled = [users[len(users) * part // 7] for part in (1, 3, 5)]
     repeats = rows.sample(fraction=0.01, seed=3)
 
     def without(names: list[str]) -> Rows:
@@ -79,7 +79,7 @@ def cases(rows: pl.DataFrame, freq: str, *, customers: bool) -> dict[str, Plante
     def times(factor: float) -> Rows:
         return lambda table: table.with_columns((pl.col(MONEY) * factor).round(2))
 
-    found = {
+    planted = {
         "New York": Planted("timezone", {"timezone": "America/New_York"}),
         "London": Planted("timezone", {"timezone": "Europe/London"}),
         "Kolkata": Planted("timezone", {"timezone": "Asia/Kolkata"}),
@@ -93,46 +93,46 @@ def cases(rows: pl.DataFrame, freq: str, *, customers: bool) -> dict[str, Plante
         "cents": Planted("factor", table=times(100.0)),
         "currency": Planted("factor", table=times(0.9217)),
         "ages from 1": Planted("ages", table=lambda table: table.with_columns(pl.col("period") + 1)),
-        "customers missing there": Planted("customers missing", rows=without(some)),
-        "customer missing there": Planted("customers missing", rows=without(some[:1])),
-        "customer twice there": Planted("customers twice", rows=twice(pl.col("user_id").is_in(some[:1]))),
+        "customers missing there": Planted("customers missing", rows=without(sampled)),
+        "customer missing there": Planted("customers missing", rows=without(sampled[:1])),
+        "customer twice there": Planted("customers twice", rows=twice(pl.col("user_id").is_in(sampled[:1]))),
         "day missing there": Planted("days missing", rows=lambda frame: frame.filter(~on(DAY, DAY))),
         "days missing there": Planted("days missing", rows=lambda frame: frame.filter(~on(*RUN))),
         "day twice there": Planted("days twice", rows=twice(on(DAY, DAY))),
         "rows repeated here": Planted("repeats", here=lambda frame: pl.concat([frame, repeats])),
-        "customer missing here": Planted("customers missing here", here=without(some[:1])),
+        "customer missing here": Planted("customers missing here", here=without(sampled[:1])),
         "day missing here": Planted("days missing here", here=lambda frame: frame.filter(~on(DAY, DAY))),
     }
     if freq == "M":
         month = pl.col("cohort").str.to_date("%Y-%m").dt.offset_by("1mo").dt.strftime("%Y-%m")
-        found["labels of the next month"] = Planted("labels", table=lambda table: table.with_columns(month))
+        planted["labels of the next month"] = Planted("labels", table=lambda table: table.with_columns(month))
     if freq == "W":
-        found["weeks from Sunday"] = Planted("week_start", {"week_start": "sunday"})
+        planted["weeks from Sunday"] = Planted("week_start", {"week_start": "sunday"})
     if customers:
-        found["cohort's total"] = Planted("basis", {"basis": "cohort_total"})
-        found["cohort's mean"] = Planted("basis", {"basis": "cohort_mean"})
-        found["25 best"] = Planted("top_n", {"top_n": 25})
-        found["active ages"] = Planted("rows", {"rows": "active"})
-    return found
+        planted["cohort's total"] = Planted("basis", {"basis": "cohort_total"})
+        planted["cohort's mean"] = Planted("basis", {"basis": "cohort_mean"})
+        planted["25 best"] = Planted("top_n", {"top_n": 25})
+        planted["active ages"] = Planted("rows", {"rows": "active"})
+    return planted
 
 
 def sides(
     rows: pl.DataFrame, freq: str, planted: list[Planted], *, customers: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Plant differences: give our rows, and the other side's table."""
+    """Plant differences. Returns the local rows and the remote table."""
     call = cl.termina.customer_cohorts if customers else cl.termina.cohorts
-    here = there = rows
+    local = remote = rows
     settings: dict[str, Any] = {}
     for one in planted:
-        here, there, settings = one.here(here), one.rows(there), settings | one.settings
-    table = call(there, freq=freq, **settings)
+        local, remote, settings = one.here(local), one.rows(remote), settings | one.settings
+    table = call(remote, freq=freq, **settings)
     for one in planted:
         table = one.table(table)
-    return here, table
+    return local, table
 
 
 def is_case(rows: pl.DataFrame, freq: str, planted: list[Planted], *, customers: bool) -> bool:
-    """Tell whether every difference shows: without any of them one of the sides is another."""
+    """Return whether every difference has an effect: without it one of the sides would differ."""
     whole = sides(rows, freq, planted, customers=customers)
     for at in range(len(planted)):
         less = sides(rows, freq, planted[:at] + planted[at + 1 :], customers=customers)
@@ -142,14 +142,14 @@ def is_case(rows: pl.DataFrame, freq: str, planted: list[Planted], *, customers:
 
 
 def named(why: Explanation, planted: list[Planted]) -> bool:
-    """Tell whether the causes that are named first, or equal ones, are those that were planted."""
+    """Return whether the planted causes are named first or tie with the first."""
     kinds = sorted(one.kind for one in planted)
     first = [why.found.best, *why.found.equals]
     return any(sorted(cause.kind for cause in trial.causes) == kinds for trial in first)
 
 
 def pairs(known: dict[str, Planted], count: int, seed: int = 7) -> Iterator[tuple[str, str]]:
-    """Draw pairs of differences of two kinds, at most one of them missing on our side."""
+    """Draw pairs of differences of two kinds, at most one of them in the local data."""
     able = [
         (a, b)
         for a, b in combinations(known, 2)
@@ -161,7 +161,7 @@ def pairs(known: dict[str, Planted], count: int, seed: int = 7) -> Iterator[tupl
 
 
 def main(count: int, drawn: int) -> None:
-    """Print what is named for each case."""
+    """Print the cases that are not named, and the counts."""
     rows = transactions(count)
     for freq, customers in (("M", False), ("W", False), ("M", True)):
         known = cases(rows, freq, customers=customers)
@@ -171,12 +171,12 @@ def main(count: int, drawn: int) -> None:
             for names in chosen:
                 planted = [known[name] for name in names]
                 if not is_case(rows, freq, planted, customers=customers):
-                    print(f"{table}: {' + '.join(names)}: one of them changes no cell, so this is no case")
+                    print(f"{table}: {' + '.join(names)}: one of them changes no cell; skipped")
                     continue
-                here, there = sides(rows, freq, planted, customers=customers)
+                local, remote = sides(rows, freq, planted, customers=customers)
                 begun = time.perf_counter()
-                # The labels of weeks would tell on which day they begin: here it is to be found.
-                why = cl.explain(here, there, **({"week_start": "monday"} if freq == "W" else {}))
+                # Week labels would reveal the first weekday; with week_start given, the search has to find it.
+                why = cl.explain(local, remote, **({"week_start": "monday"} if freq == "W" else {}))
                 seconds.append(time.perf_counter() - begun)
                 right = named(why, planted)
                 good, all_ = good + right, all_ + 1

@@ -1,8 +1,8 @@
 """
-The second question: Termina's cohorts from the prepared form, beside the same from the raw files and DuckDB.
+Repeated queries: Termina's cohorts from the prepared form, from the raw files, and in DuckDB.
 
-`python -m benchmarks.prepared --rows 2e7`: the raw files are made, prepared, and then each question is asked of both.
-The answers must be the same to the bit, DuckDB's too, which sums whole cents. Seconds are medians of rounds in turns.
+`python -m benchmarks.prepared --rows 2e7` generates raw files, prepares them, and runs each query on both. The answers
+must be equal to the bit, including DuckDB's, which sums whole cents. Seconds are medians of rounds in turns.
 """
 
 import argparse
@@ -26,8 +26,8 @@ KEPT = ("country",)
 TINY = Years(2_000, 200, 2)
 
 
-class Second(NamedTuple):
-    """A question that is asked again: its settings, and of which country, all where None."""
+class Query(NamedTuple):
+    """A query on prepared data: its settings, and the country to filter by (None: all)."""
 
     settings: dict[str, str]
     country: str | None = None
@@ -37,18 +37,18 @@ class Second(NamedTuple):
         return ", ".join(settings + ([f"only {self.country}"] if self.country else []))
 
 
-SECONDS = (
-    Second({"freq": "M"}),
-    Second({"freq": "Q"}),
-    Second({"freq": "D"}),
-    Second({"freq": "M", "refunds": "signed"}),
-    Second({"freq": "M", "refunds": "drop"}),
-    Second({"freq": "M"}, "DE"),
+QUERIES = (
+    Query({"freq": "M"}),
+    Query({"freq": "Q"}),
+    Query({"freq": "D"}),
+    Query({"freq": "M", "refunds": "signed"}),
+    Query({"freq": "M", "refunds": "drop"}),
+    Query({"freq": "M"}, "DE"),
 )
 
 
 class Given(NamedTuple):
-    """The same rows twice: the glob of the raw files, and the folder of the prepared form."""
+    """The same rows as the glob of raw files and as the folder of the prepared form."""
 
     raw: str
     prepared: Path
@@ -60,59 +60,59 @@ def prepare(raw: str, folder: Path, threads: int) -> None:
     cl.prepare(raw, folder, keep=KEPT, threads=threads)
 
 
-def from_prepared(given: Given, threads: int, *, asked: Second) -> "pl.DataFrame":
+def from_prepared(given: Given, threads: int, *, query: Query) -> "pl.DataFrame":
     import polars as pl
 
     import cohortlib as cl
 
     source: Any = given.prepared
-    if asked.country:
-        source = cl.Prepared.open(given.prepared).filter(pl.col("country") == asked.country)
-    return cl.termina.cohorts(source, threads=threads, **asked.settings)
+    if query.country:
+        source = cl.Prepared.open(given.prepared).filter(pl.col("country") == query.country)
+    return cl.termina.cohorts(source, threads=threads, **query.settings)
 
 
-def from_raw(given: Given, threads: int, *, asked: Second) -> "pl.DataFrame":
+def from_raw(given: Given, threads: int, *, query: Query) -> "pl.DataFrame":
     import polars as pl
 
     import cohortlib as cl
 
     source: Any = given.raw
-    if asked.country:
-        source = pl.scan_parquet(given.raw).filter(pl.col("country") == asked.country)
-    return cl.termina.cohorts(source, threads=threads, **asked.settings)
+    if query.country:
+        source = pl.scan_parquet(given.raw).filter(pl.col("country") == query.country)
+    return cl.termina.cohorts(source, threads=threads, **query.settings)
 
 
-def duck(given: Given, threads: int, *, asked: Second) -> "pl.DataFrame":
-    """Answer with DuckDB, whole cents summed; it has no query for refunds that are not netted."""
+def duck(given: Given, threads: int, *, query: Query) -> "pl.DataFrame":
+    """Answer with DuckDB, which sums whole cents. It has no query for refunds other than "net"."""
     import duckdb
 
     with duckdb.connect() as connection:
         connection.execute(f"set threads = {threads}")
-        return connection.sql(large.cohorts_in_cents(given.raw, asked.settings["freq"], asked.country)).pl()
+        return connection.sql(large.cohorts_in_cents(given.raw, query.settings["freq"], query.country)).pl()
 
 
-def question(asked: Second) -> Question:
-    """Put a second question to the prepared form, which is ours, to the raw files and to DuckDB."""
+def question(query: Query) -> Question:
+    """Return the question for one query, with the prepared form as cohortlib, the raw files and DuckDB."""
     contenders = {
-        OURS: Contender(partial(from_prepared, asked=asked)),
-        RAW: Contender(partial(from_raw, asked=asked)),
+        OURS: Contender(partial(from_prepared, query=query)),
+        RAW: Contender(partial(from_raw, query=query)),
     }
-    if asked.settings.get("refunds", "net") == "net" and asked.settings["freq"] in large.FREQS:
-        contenders[DUCK] = Contender(partial(duck, asked=asked))
+    if query.settings.get("refunds", "net") == "net" and query.settings["freq"] in large.FREQS:
+        contenders[DUCK] = Contender(partial(duck, query=query))
     return Question(contenders, large.same)
 
 
-def ask(given: Given, tiny: Given, threads: int, repeat: int, seconds: float) -> Iterator[tuple[Second, Timed]]:
-    """Time every second question, the answers compared."""
-    for asked in SECONDS:
-        put = question(asked)
-        yield asked, measure(put, put.contenders, given, tiny, threads, repeat, seconds)
+def ask(given: Given, tiny: Given, threads: int, repeat: int, seconds: float) -> Iterator[tuple[Query, Timed]]:
+    """Compare the answers to every query and time them."""
+    for query in QUERIES:
+        case = question(query)
+        yield query, measure(case, case.contenders, given, tiny, threads, repeat, seconds)
 
 
-def made(asked: Years, folder: Path, threads: int) -> tuple[Given, float]:
-    """Make the raw files and prepare them, which is timed."""
-    raw, prepared = folder / f"raw-{asked.ids}-{asked.rows}", folder / f"prepared-{asked.ids}-{asked.rows}"
-    years.write(asked, raw)
+def made(data: Years, folder: Path, threads: int) -> tuple[Given, float]:
+    """Generate the raw files and prepare them. Returns both and the seconds of preparing."""
+    raw, prepared = folder / f"raw-{data.ids}-{data.rows}", folder / f"prepared-{data.ids}-{data.rows}"
+    years.write(data, raw)
     start = perf_counter()
     if not prepared.exists():
         prepare(years.files(raw), prepared, threads)
@@ -121,30 +121,30 @@ def made(asked: Years, folder: Path, threads: int) -> tuple[Given, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prepared", description=__doc__)
-    parser.add_argument("--folder", type=Path, help="keeps the files; else a temporary one")
-    parser.add_argument("--rows", type=large.count, default=20_000_000, help="like 2e7")
+    parser.add_argument("--folder", type=Path, help="where to keep the files; by default a temporary folder")
+    parser.add_argument("--rows", type=large.count, default=20_000_000, help="for example 2e7")
     parser.add_argument("--ids", choices=years.IDS, default="int", help=" or ".join(years.IDS))
     parser.add_argument("--files", type=int, default=36)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds")
-    parser.add_argument("--seconds", type=float, default=60, help="no further round of a question begins after so long")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all contenders")
+    parser.add_argument("--repeat", type=int, default=3, help="number of rounds")
+    parser.add_argument("--seconds", type=float, default=60, help="start no new round of a query after this time")
     options = parser.parse_args()
-    os.environ["POLARS_MAX_THREADS"] = str(options.threads)  # read once, on import
+    os.environ["POLARS_MAX_THREADS"] = str(options.threads)  # polars reads this once, on import
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         tiny, _ = made(TINY._replace(ids=options.ids), folder, options.threads)
-        asked = Years(options.rows, options.rows // 10, options.files, options.ids)
-        given, seconds = made(asked, folder, options.threads)
+        data = Years(options.rows, options.rows // 10, options.files, options.ids)
+        given, seconds = made(data, folder, options.threads)
         title = (
-            f"Second questions: {asked.rows:,} rows of {asked.users:,} users ({asked.ids}), prepared in {seconds:.1f} s"
+            f"Repeated queries: {data.rows:,} rows of {data.users:,} users ({data.ids}), prepared in {seconds:.1f} s"
         )
-        tables.heading(title, "cohorts", "prepared", RAW, DUCK, "beside raw", "beside DuckDB", texts=1)
-        for second, timed in ask(given, tiny, options.threads, options.repeat, options.seconds):
+        tables.heading(title, "cohorts", "prepared", RAW, DUCK, "against raw", "against DuckDB", texts=1)
+        for query, timed in ask(given, tiny, options.threads, options.repeat, options.seconds):
             ours, *others = (timed.seconds.get(name) for name in (OURS, RAW, DUCK))
             cells = ["—" if time is None else f"{time:.2f} s" for time in (ours, *others)]
             ratios = ["—" if time is None else f"{time / ours:.1f}×" for time in others]
-            print(tables.line(f"`{second}`", *cells, *ratios), flush=True)
-    print(f"\nThe answers are the same to the bit.\n\n{tables.conditions(options.threads)}")
+            print(tables.line(f"`{query}`", *cells, *ratios), flush=True)
+    print(f"\nThe answers are identical to the bit.\n\n{tables.conditions(options.threads)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""All that is asked, by the names that the command line takes."""
+"""All questions, by their names on the command line."""
 
 from benchmarks import adapty, cohorts, customers
 from benchmarks.inputs import SUBSCRIPTIONS, TRANSACTIONS
@@ -13,5 +13,5 @@ QUESTIONS = {
 
 
 def kind(name: str) -> str:
-    """Name the kind of table that a question is about."""
+    """Return the kind of table that a question is about."""
     return SUBSCRIPTIONS if name.startswith("adapty") else TRANSACTIONS

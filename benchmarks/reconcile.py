@@ -1,9 +1,9 @@
 """
-Compare two tables of customers: ours beside DuckDB's full outer join.
+Compare two customer tables with cohortlib and with a DuckDB full outer join.
 
 `python -m benchmarks.reconcile --rows 2e6 --threads 2` prints the seconds and the peak memory beyond the two tables,
-for rows that stand in the same order on both sides and for shuffled ones. Ours looks for keys that stand twice, for
-nulls and for NaN too; the query only counts.
+for rows in the same order and for shuffled rows. cohortlib also checks for duplicate keys, nulls and NaN; the query
+only counts.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TOLERANCES = {"logo_retention": 1e-6, "amount_retention": 1e-6}
 
 
 def sides(rows: int, order: str = "in step", seed: int = 0) -> "tuple[pl.DataFrame, pl.DataFrame]":
-    """Make a table of customers with names as text, and the same with one cell in the middle a cent off."""
+    """Generate a customer table with text ids, and a copy with one cell in the middle a cent higher."""
     import numpy as np
     import polars as pl
 
@@ -41,15 +41,15 @@ def sides(rows: int, order: str = "in step", seed: int = 0) -> "tuple[pl.DataFra
             **{field: rng.integers(0, 10**8, count) / 100 for field in FIELDS},
         }
     )
-    there = pl.int_range(count) == count // 2
-    remote = local.with_columns(ltv=pl.col("ltv") + pl.when(there).then(0.01).otherwise(0))
+    middle = pl.int_range(count) == count // 2
+    remote = local.with_columns(ltv=pl.col("ltv") + pl.when(middle).then(0.01).otherwise(0))
     if order == "shuffled":
         remote = remote.sample(fraction=1, shuffle=True, seed=seed)
     return local, remote
 
 
 def ours(local: "pl.DataFrame", remote: "pl.DataFrame", threads: int) -> tuple[int, ...]:
-    """Count the rows and the matches of each field with cohortlib; polars has its threads from the start."""
+    """Count the rows and the matches per field with cohortlib; polars' threads are set on import."""
     from cohortlib import reconcile
 
     table = reconcile(local, remote).tables[0]
@@ -57,7 +57,7 @@ def ours(local: "pl.DataFrame", remote: "pl.DataFrame", threads: int) -> tuple[i
 
 
 def duckdb(local: "pl.DataFrame", remote: "pl.DataFrame", threads: int) -> tuple[int, ...]:
-    """Count them with DuckDB."""
+    """Count them in DuckDB."""
     import duckdb as engine
 
     matches = ", ".join(

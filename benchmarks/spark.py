@@ -1,9 +1,9 @@
 """
-Cohorts of Parquet files on a local Spark: ours beside the same question in Spark SQL, and the local run.
+Cohorts of Parquet files: cohortlib on a local Spark, Spark SQL, and cohortlib without Spark.
 
-`python -m benchmarks.spark --rows 2e7 --threads 2` prints the seconds of each, the median of some rounds in turn, once
-all three have given the same numbers. The query is exact, too: it sums whole cents. It gives the sums alone, of which
-ours makes the table of nine columns.
+`python -m benchmarks.spark --rows 2e7 --threads 2` compares the answers of all three and prints their median seconds.
+The query is exact too, because it sums whole cents. It returns only the sums; cohortlib also computes the table of nine
+columns.
 """
 
 import argparse
@@ -34,8 +34,8 @@ FROM active JOIN firsts USING (user_id) GROUP BY 1, 2
 """
 
 
-class Asked(NamedTuple):
-    """Where the rows are, and what runs over them."""
+class Job(NamedTuple):
+    """The rows, and the Spark session and settings to use."""
 
     folder: Path
     session: Any
@@ -61,7 +61,7 @@ def session(threads: int) -> Any:
 
 
 def write(rows: int, folder: Path, ids: str = "int") -> None:
-    """Write transactions to some files, in order of time."""
+    """Write transactions to several files, in order of time."""
     from benchmarks.data import transactions
 
     frame = transactions(rows, ids)
@@ -70,34 +70,34 @@ def write(rows: int, folder: Path, ids: str = "int") -> None:
         part.write_parquet(folder / f"{number:02}.parquet")
 
 
-def ours(asked: Asked) -> "pl.DataFrame":
-    """Ask cohortlib on Spark."""
+def ours(job: Job) -> "pl.DataFrame":
+    """Answer with cohortlib on Spark."""
     import cohortlib as cl
 
-    frame = asked.session.read.parquet(str(asked.folder))
-    return cl.spark.cohorts(frame, partitions=asked.partitions)
+    frame = job.session.read.parquet(str(job.folder))
+    return cl.spark.cohorts(frame, partitions=job.partitions)
 
 
-def spark_sql(asked: Asked) -> "pl.DataFrame":
-    """Ask Spark SQL for the sums."""
+def spark_sql(job: Job) -> "pl.DataFrame":
+    """Compute the sums in Spark SQL."""
     import polars as pl
 
-    asked.session.conf.set("spark.sql.shuffle.partitions", asked.partitions)
-    return pl.DataFrame(asked.session.sql(QUERY.format(asked.folder)).toArrow())
+    job.session.conf.set("spark.sql.shuffle.partitions", job.partitions)
+    return pl.DataFrame(job.session.sql(QUERY.format(job.folder)).toArrow())
 
 
-def alone(asked: Asked) -> "pl.DataFrame":
-    """Ask cohortlib without Spark."""
+def alone(job: Job) -> "pl.DataFrame":
+    """Answer with cohortlib without Spark."""
     import cohortlib as cl
 
-    return cl.termina.cohorts(f"{asked.folder}/*.parquet", threads=asked.threads)
+    return cl.termina.cohorts(f"{job.folder}/*.parquet", threads=job.threads)
 
 
 CONTENDERS = {"cohortlib on Spark": ours, "Spark SQL": spark_sql, "cohortlib, local": alone}
 
 
 def compare(agreed: "pl.DataFrame", answer: "pl.DataFrame") -> None:
-    """Raise AssertionError unless two answers hold the same: tables to the bit, sums number by number."""
+    """Raise AssertionError unless two answers are equal: tables to the bit, or the table and its sums."""
     import polars as pl
     from polars.testing import assert_frame_equal
 
@@ -129,15 +129,15 @@ def main() -> None:
     for ids in options.ids:
         with tempfile.TemporaryDirectory() as folder:
             write(int(options.rows), Path(folder), ids)
-            asked = Asked(Path(folder), spark, options.threads, options.partitions)
-            agreed = ours(asked)
+            job = Job(Path(folder), spark, options.threads, options.partitions)
+            agreed = ours(job)
             for name in names[1:]:
-                compare(agreed, CONTENDERS[name](asked))
+                compare(agreed, CONTENDERS[name](job))
             times: dict[str, list[float]] = {name: [] for name in names}
             for turn in range(options.repeat):
                 for name in names[turn % len(names) :] + names[: turn % len(names)]:
                     begun = perf_counter()
-                    CONTENDERS[name](asked)
+                    CONTENDERS[name](job)
                     times[name].append(perf_counter() - begun)
             cells = " | ".join(f"{median(times[name]):.2f} s" for name in names)
             print(f"| {int(options.rows):,} | {ids} | {cells} |", flush=True)

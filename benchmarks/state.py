@@ -1,8 +1,8 @@
 """
-One day on top of three years: Termina's cohorts from a state that is updated, beside recomputing them from all rows.
+One more day after three years: Termina's cohorts from an updated state, and recomputed from all rows.
 
-`python -m benchmarks.state --rows 5e7`: the history is made, its state is built, and then one day after the other is
-added, some with late rows. After each, the answers must be the same to the bit.
+`python -m benchmarks.state --rows 5e7` generates the history, builds its state, and then adds one day after another,
+some with late rows. After each day the answers must be equal to the bit.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from benchmarks.years import DAYS, Years
 if TYPE_CHECKING:
     import polars as pl
 
-LATE = (0.0, 0.01, 0.0, 0.01)  # the share of late rows of each day that is added
-FARTHEST = 90  # days by which a row is late
+LATE = (0.0, 0.01, 0.0, 0.01)  # the share of late rows of each added day
+FARTHEST = 90  # the maximum delay of a late row, in days
 TINY = Years(5_000, 500, 2)
 
 
 class Day(NamedTuple):
-    """What one day took, in seconds."""
+    """The rows of one day, and the seconds that they took."""
 
     rows: int
     late: float
@@ -38,18 +38,18 @@ class Day(NamedTuple):
     recompute: float
 
 
-def new_rows(asked: Years, day: int, late: float) -> "pl.DataFrame":
-    """Make the rows of a day, a share of which are dated up to 90 days before."""
+def new_rows(data: Years, day: int, late: float) -> "pl.DataFrame":
+    """Generate the rows of a day, a share of them dated up to 90 days earlier."""
     import polars as pl
 
-    rows = years.part(asked, day, day + 1, seed=day)
+    rows = years.part(data, day, day + 1, seed=day)
     rng = np.random.default_rng(day)
     by = np.where(rng.random(rows.height) < late, rng.integers(1, FARTHEST + 1, rows.height), 0)
     return rows.with_columns(pl.col("timestamp") - pl.Series(by * years.DAY).cast(pl.Duration("us")))
 
 
 def build(raw: str, folder: Path, threads: int) -> float:
-    """Build the state of the history, in seconds."""
+    """Build the state of the history. Returns the seconds."""
     import cohortlib as cl
 
     start = perf_counter()
@@ -57,12 +57,12 @@ def build(raw: str, folder: Path, threads: int) -> float:
     return perf_counter() - start
 
 
-def add_days(asked: Years, folder: Path, state: Path, threads: int) -> Iterator[Day]:
-    """Add one day after the other to the state, and recompute from all files each time."""
+def add_days(data: Years, folder: Path, state: Path, threads: int) -> Iterator[Day]:
+    """Add one day after another to the state, and recompute from all files each time."""
     import cohortlib as cl
 
-    for day, late in enumerate(LATE, asked.days):
-        rows = new_rows(asked, day, late)
+    for day, late in enumerate(LATE, data.days):
+        rows = new_rows(data, day, late)
         file = folder / f"part-{day:06d}-new.parquet"
         rows.write_parquet(file)
         start = perf_counter()
@@ -77,43 +77,43 @@ def add_days(asked: Years, folder: Path, state: Path, threads: int) -> Iterator[
         yield Day(rows.height, late, users, updated - start, answered - updated, recomputed - answered)
 
 
-def measure(asked: Years, folder: Path, threads: int) -> tuple[float, Iterator[Day]]:
-    """Make the history in a folder, build its state, and add the days to copies of both."""
-    history = folder / f"history-{asked.ids}-{asked.rows}"
-    years.write(asked, history)
-    every, state = folder / "all", folder / "state"
-    for place in (every, state):
+def measure(data: Years, folder: Path, threads: int) -> tuple[float, Iterator[Day]]:
+    """Generate the history in a folder, build its state, and add the days to links of the files."""
+    history = folder / f"history-{data.ids}-{data.rows}"
+    years.write(data, history)
+    all_rows, state = folder / "all", folder / "state"
+    for place in (all_rows, state):
         shutil.rmtree(place, ignore_errors=True)
-    every.mkdir()
+    all_rows.mkdir()
     for file in history.glob("part-*.parquet"):
-        (every / file.name).hardlink_to(file)
-    return build(years.files(history), state, threads), add_days(asked, every, state, threads)
+        (all_rows / file.name).hardlink_to(file)
+    return build(years.files(history), state, threads), add_days(data, all_rows, state, threads)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.state", description=__doc__)
-    parser.add_argument("--folder", type=Path, help="keeps the history; else a temporary one")
-    parser.add_argument("--rows", type=large.count, default=50_000_000, help="like 5e7")
+    parser.add_argument("--folder", type=Path, help="where to keep the history; by default a temporary folder")
+    parser.add_argument("--rows", type=large.count, default=50_000_000, help="for example 5e7")
     parser.add_argument("--ids", choices=years.IDS, default="int", help=" or ".join(years.IDS))
     parser.add_argument("--files", type=int, default=36)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all contenders")
     options = parser.parse_args()
-    os.environ["POLARS_MAX_THREADS"] = str(options.threads)  # read once, on import
+    os.environ["POLARS_MAX_THREADS"] = str(options.threads)  # polars reads this once, on import
     with tempfile.TemporaryDirectory() as temporary:
-        # A tiny history first, so that imports and compiling are not timed.
+        # A tiny history runs first, so that imports and compilation are not timed.
         warm, days = measure(TINY._replace(ids=options.ids, days=DAYS - len(LATE)), Path(temporary), options.threads)
         del warm
         list(days)
         folder = options.folder or Path(temporary)
-        asked = Years(options.rows, options.rows // 10, options.files, options.ids, days=DAYS - len(LATE))
-        seconds, days = measure(asked, folder, options.threads)
-        title = f"One day more: three years of {asked.rows:,} rows ({asked.ids}), the state built in {seconds:.1f} s"
-        tables.heading(title, "new rows", "late", "users", "update", "cohorts()", "recompute", "faster by")
+        data = Years(options.rows, options.rows // 10, options.files, options.ids, days=DAYS - len(LATE))
+        seconds, days = measure(data, folder, options.threads)
+        title = f"Daily updates: three years of {data.rows:,} rows ({data.ids}), state built in {seconds:.1f} s"
+        tables.heading(title, "new rows", "late", "users", "update", "cohorts()", "recompute", "speedup")
         for day in days:
-            faster = day.recompute / (day.update + day.answer)
-            cells = (f"{day.update:.3f} s", f"{day.answer:.3f} s", f"{day.recompute:.2f} s", f"{faster:.1f}×")
+            speedup = day.recompute / (day.update + day.answer)
+            cells = (f"{day.update:.3f} s", f"{day.answer:.3f} s", f"{day.recompute:.2f} s", f"{speedup:.1f}×")
             print(tables.line(f"{day.rows:,}", f"{day.late:.0%}", f"{day.users:,}", *cells), flush=True)
-    print(f"\nThe answers are the same to the bit.\n\n{tables.conditions(options.threads)}")
+    print(f"\nThe answers are identical to the bit.\n\n{tables.conditions(options.threads)}")
 
 
 if __name__ == "__main__":

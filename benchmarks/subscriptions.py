@@ -1,9 +1,9 @@
 """
-The history of a subscription app, made from a seed: Adapty's event export, and the installs that it lacks.
+The history of a subscription app, generated from a seed: Adapty's event export, and the installs that it lacks.
 
-A history grows from the top: installs, the chains of the users who subscribe, the legs of a chain (a run of payments
-for one product: an upgrade or a return after a gap begins another leg), the payments of a leg, and what follows
-a payment. Each step is a few array operations over all rows of the step before.
+A history is generated from the top down: installs, chains of subscribing users, legs of a chain (payments in sequence
+for one product; an upgrade or a return after a gap starts a new leg), payments of a leg, and events that follow a
+payment. Each step is a few array operations over all rows of the previous step.
 """
 
 from dataclasses import dataclass, replace
@@ -19,22 +19,22 @@ START = np.datetime64("2023-01-01", "us")
 END = np.datetime64("2026-01-01", "us")
 DAY = 86_400_000_000
 SPAN = int((END - START).astype(np.int64))
-NEVER = np.iinfo(np.int64).min  # what numpy takes for "not a time"
+NEVER = np.iinfo(np.int64).min  # numpy's NaT
 IDS = ("int", "uuid")
 
-ROWS_PER_INSTALL = {True: 2.15, False: 1.45}  # a little less than it is, with noise and without
-SUBSCRIBING = 0.3  # share of the installs that ever come to the store's payment sheet
+ROWS_PER_INSTALL = {True: 2.15, False: 1.45}  # with noise and without; slightly lower than the actual ratio
+SUBSCRIBING = 0.3  # share of the installs that reach the store's payment sheet
 TESTERS = 0.01
 
 REFUNDED = 0.035
 ONE_TIME_REFUNDED = 0.06
-LOOSE_REFUNDS = 0.1  # share of the refunds that do not name their payment's transaction
+LOOSE_REFUNDS = 0.1  # share of the refunds without the transaction id of their payment
 LOST_PAYMENTS, LOST_REFUNDED_PAYMENTS = 0.0005, 0.03
 REPEATED = 0.01
 
 
 class Product(NamedTuple):
-    """A product: its price in US cents, its period, its trial, what it is upgraded to, and how fast users leave it."""
+    """A product: its price in US cents, period, trial days, upgrade target, and churn."""
 
     name: str
     base_plan: str | None
@@ -45,10 +45,10 @@ class Product(NamedTuple):
     trial: int
     upgrade: int
     share: float
-    stay: tuple[float, float]  # of the beta distribution of a chain's chance to end after a payment
+    stay: tuple[float, float]  # beta distribution of the probability that a chain ends after a payment
 
 
-# The chance to end differs between users and is kept for life, so those who remain leave ever less often.
+# The probability differs between users and stays constant per user, so the churn of remaining users falls.
 PRODUCTS = (
     Product("premium.weekly.499", "weekly", "Weekly", 499, 0, 7, 3, 1, 0.25, (1.0, 4.0)),
     Product("premium.monthly.999", "monthly", "Monthly", 999, 1, 30, 7, 4, 0.40, (1.0, 4.5)),
@@ -63,7 +63,7 @@ PRODUCTS = (
 )
 SUBSCRIPTIONS, LIFETIME, COINS, GRANTED = 6, 6, (7, 8), 9
 
-# Country, share of the users, level of prices, sales tax.
+# Country, share of the users, price level, sales tax.
 COUNTRIES = (
     ("US", 0.40, 1.00, 0.00),
     ("GB", 0.10, 1.05, 0.20),
@@ -108,7 +108,7 @@ ACCESS, CANCELLED, EXPIRED, TRIAL_CANCELLED, TRIAL_EXPIRED, BILLING_ISSUE, GRACE
 
 @dataclass(frozen=True)
 class Users:
-    """Those who installed the app, in order of time."""
+    """Users who installed the app, in order of time."""
 
     installed: np.ndarray
     country: np.ndarray
@@ -121,7 +121,7 @@ class Users:
 
 @dataclass(frozen=True)
 class Chains:
-    """Runs of transactions with one original_transaction_id; a one-time purchase is a chain by itself."""
+    """Transactions with the same original_transaction_id; a one-time purchase is a chain of its own."""
 
     user: np.ndarray
     product: np.ndarray
@@ -131,9 +131,9 @@ class Chains:
 @dataclass(frozen=True)
 class Rows:
     """
-    Events, as numbers: `place` counts the transactions of the chain, 0 first (below 0: no transaction id).
+    Events as integers. `place` numbers the transactions of a chain from 0; below 0 there is no transaction id.
 
-    `number` is consecutive_payments, `cents` the price, `code` the event type; NEVER and −1 stand for nothing.
+    `number` is consecutive_payments, `cents` the price, `code` the event type; NEVER and −1 mean null.
     """
 
     chain: np.ndarray
@@ -149,7 +149,7 @@ class Rows:
 
     @classmethod
     def of(cls, **columns: np.ndarray | int) -> "Rows":
-        """Make rows from the columns given, a number stands in every row, and nothing in the others."""
+        """Build rows from columns. A scalar is repeated; missing columns are null."""
         height = len(columns["chain"])
         nothing = {"number": -1, "expires": NEVER, "cents": -1, "reason": -1, "offer": -1}
         given = nothing | columns
@@ -157,7 +157,7 @@ class Rows:
 
     @classmethod
     def together(cls, parts: "list[Rows]") -> "Rows":
-        """Put rows below one another, in small types."""
+        """Concatenate rows, with small integer types."""
         small = dict.fromkeys(("code", "product", "reason", "offer"), np.int8)
         types = {"chain": np.int32, "cents": np.int32, "place": np.int16, "number": np.int16, **small}
         types |= {"at": np.int64, "expires": np.int64}
@@ -169,12 +169,12 @@ class Rows:
         )
 
     def take(self, rows: np.ndarray) -> "Rows":
-        """Return the rows at these places."""
+        """Return the rows at these indices."""
         return Rows(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
     @cached_property
     def height(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(self.chain)
 
 
@@ -182,41 +182,41 @@ def history(
     events: int, *, seed: int = 0, ids: str = "uuid", noise: bool = True, loose_refunds: bool = True
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """
-    Make the first `events` events of a subscription app, over at most the three years 2023 to 2025.
+    Generate the first `events` events of a subscription app, over at most the three years 2023 to 2025.
 
-    Installs grow with time. Three in ten of those who install come to pay, first by a trial or at once, for one of
-    six products; they leave, the sooner the newer they are; some upgrade in the same chain, some return to it
-    after a gap, some buy a second chain or a product once. Payments are late now and then, and refunded now and then:
-    before or after later payments, on their day or weeks later.
+    Installs grow with time. 30 % of the users subscribe to one of six products, directly or after a trial. Churn falls
+    with age. Some users upgrade in the same chain, some return to it after a gap, some start a second chain or make
+    one-time purchases. Some payments are late, and some are refunded: before or after later payments, on the same day
+    or weeks later.
 
     Parameters
     ----------
     events
-        How many rows the events have.
+        Number of events.
     seed
-        The seed of the generator.
+        Seed of the random generator.
     ids
-        "int": a serial number in the order of installing, with gaps; "uuid": text of 36 characters.
+        "int": serial numbers in the order of the installs, with gaps; "uuid": text of 36 characters.
     noise
-        Add what does not count or does not fit: events without money, testers in the sandbox, granted products,
-        repeated rows (some of them redelivered later), refunds whose payment is not there, users who are not in
-        the installs or are there twice, payments before the install, chains shared by two users.
+        Add rows that do not count or are inconsistent: events without money, sandbox testers, granted products,
+        duplicate rows (some delivered later), refunds without payment, users missing or duplicated in the installs,
+        payments before the install, chains shared by two users.
     loose_refunds
-        Let one refund in ten name no transaction, or another one than its payment's.
+        Give 10 % of the refunds no transaction id, or a different one from their payment's.
 
     Returns
     -------
     tuple of pl.DataFrame
-        The events in order of time with Adapty's export column names, and the installs: a row per user with
+        The events in order of time, with the column names of Adapty's export, and the installs: one row per user with
         profile_id, install_date, country, store, attribution_source and attribution_status.
     """
     if ids not in IDS:
-        raise ValueError(f"ids {ids!r} is none of {', '.join(map(repr, IDS))}")
+        raise ValueError(f"ids {ids!r} is unknown. Expected one of {', '.join(map(repr, IDS))}")
     installs = int(events / ROWS_PER_INSTALL[noise]) + 100
     while True:
         rng = np.random.default_rng(seed)
         users = _users(installs, ids, rng)
-        chains, rows = _grown(users, noise, loose_refunds, rng)
+        chains, rows = _generated(users, noise, loose_refunds, rng)
         if rows.height >= events:
             break
         installs = installs * 5 // 4
@@ -226,7 +226,7 @@ def history(
 
 
 def _users(count: int, ids: str, rng: np.random.Generator) -> Users:
-    """Let users install, the more the later."""
+    """Generate users whose installs grow with time."""
     characters = uuids(rng.integers(0, 256, (count, 16), dtype=np.uint8)) if ids == "uuid" else None
     serial = 1000 + np.cumsum(rng.integers(1, 4, count))
     return Users(
@@ -240,8 +240,8 @@ def _users(count: int, ids: str, rng: np.random.Generator) -> Users:
     )
 
 
-def _grown(users: Users, noise: bool, loose_refunds: bool, rng: np.random.Generator) -> tuple[Chains, Rows]:
-    """Grow all events of the users up to the end of the three years."""
+def _generated(users: Users, noise: bool, loose_refunds: bool, rng: np.random.Generator) -> tuple[Chains, Rows]:
+    """Generate all events of the users up to the end of the three years."""
     subscribing = np.flatnonzero(rng.random(len(users.installed)) < SUBSCRIBING)
     chains = _chains(users, subscribing, noise, rng)
     subscribed = _subscribed(chains, users, noise, rng)
@@ -267,21 +267,21 @@ def _in_time(rows: Rows) -> Rows:
 
 
 def _chains(users: Users, subscribing: np.ndarray, noise: bool, rng: np.random.Generator) -> Chains:
-    """Begin the first chain of every subscribing user near the install, and a second one for one in eight."""
+    """Start the first chain of every subscribing user near the install, and a second one for 12.5 % of them."""
     second = subscribing[rng.random(len(subscribing)) < 0.125]
     user = np.concatenate([subscribing, second])
     delay = np.where(rng.random(len(user)) < 0.6, rng.exponential(0.02, len(user)), rng.exponential(12, len(user)))
     delay[len(subscribing) :] += rng.exponential(150, len(second))
     start = users.installed[user] + _whole_ms(delay * DAY)
     if noise:
-        # Bought before the install that we know of, and restored by it.
+        # Bought before the known install, and restored by it.
         restored = (rng.random(len(user)) < 0.01) & (users.installed[user] > 60 * DAY)
         start = np.where(restored, users.installed[user] - _whole_ms(60 * DAY * rng.random(len(user))), start)
     return Chains(user, _drawn(len(PRODUCTS), [product.share for product in PRODUCTS], len(user), rng), start)
 
 
 class Leg(NamedTuple):
-    """Runs of payments for one product: of which chain, from when, and what stands before them in the chain."""
+    """Payments in sequence for one product: their chain and start, and the place, number and code of the first."""
 
     chain: np.ndarray
     product: np.ndarray
@@ -292,7 +292,7 @@ class Leg(NamedTuple):
 
 
 def _subscribed(chains: Chains, users: Users, noise: bool, rng: np.random.Generator) -> list[Rows]:
-    """Grow the trials, the two legs of each chain, and what the store tells besides."""
+    """Generate the trials, the two legs of each chain, and events without money."""
     count = len(chains.user)
     trial_days = np.array([product.trial for product in PRODUCTS])[chains.product]
     trial = (trial_days > 0) & (rng.random(count) < 0.7)
@@ -325,12 +325,12 @@ def _subscribed(chains: Chains, users: Users, noise: bool, rng: np.random.Genera
     upgrades = (np.array([product.upgrade for product in PRODUCTS])[first.product] != first.product) & (
         rng.random(len(paid)) < 0.06
     )
-    # An upgrade cuts the first leg short, anywhere: what would have come after it is not paid any more.
+    # An upgrade ends the first leg at a random payment.
     planned = np.where(upgrades, np.ceil(planned * rng.random(len(paid))).astype(np.int64), planned)
     payments, last, is_last = _payments(first, planned, chains, users, rng)
     parts.append(payments)
 
-    # The second leg. `last` points to the last payment of each leg, before the end of the three years or not.
+    # The second leg. `last` is the row of the last payment of each leg, which may be after the three years.
     returns = ~upgrades & (rng.random(len(paid)) < 0.09)
     going_on = np.flatnonzero(upgrades | returns)
     upgrading = upgrades[going_on]
@@ -367,7 +367,8 @@ def _subscribed(chains: Chains, users: Users, noise: bool, rng: np.random.Genera
     )
     if noise:
         ended = np.flatnonzero(~upgrades)
-        parts += _told(payments, last[ended], is_last, rng) + _told(more, more_last, more_is_last, rng)
+        parts += _without_payment(payments, last[ended], is_last, rng)
+        parts += _without_payment(more, more_last, more_is_last, rng)
         parts += [
             Rows.of(
                 chain=left,
@@ -385,7 +386,7 @@ def _subscribed(chains: Chains, users: Users, noise: bool, rng: np.random.Genera
 
 
 def _planned(product: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw how many payments each leg gets, if it is given the time."""
+    """Draw the number of payments of each leg, if time permits."""
     stay = np.array([product.stay for product in PRODUCTS])[product]
     return rng.geometric(np.maximum(rng.beta(stay[:, 0], stay[:, 1]), 1e-3))
 
@@ -394,7 +395,7 @@ def _payments(
     leg: Leg, planned: np.ndarray, chains: Chains, users: Users, rng: np.random.Generator
 ) -> tuple[Rows, np.ndarray, np.ndarray]:
     """
-    Pay each leg, up to the first payment after the end of the three years.
+    Generate the payments of each leg, up to the first one after the end of the three years.
 
     Returns
     -------
@@ -439,8 +440,8 @@ def _payments(
     return payments, last, is_last
 
 
-def _told(payments: Rows, last: np.ndarray, is_last: np.ndarray, rng: np.random.Generator) -> list[Rows]:
-    """Tell what happens besides payments: the end of a leg, trouble with billing, access."""
+def _without_payment(payments: Rows, last: np.ndarray, is_last: np.ndarray, rng: np.random.Generator) -> list[Rows]:
+    """Generate events without money: the end of a leg, billing issues, access updates."""
     ended = payments.take(last[is_last[last]])
     lasted = ended.expires - ended.at
     billing = rng.random(ended.height) < 0.2
@@ -461,17 +462,17 @@ def _without_money(rows: Rows, code: int, at: np.ndarray, reason: np.ndarray) ->
 
 
 def _granted(chains: Chains, rng: np.random.Generator) -> Rows:
-    """Grant the product to a few, as support does: no transaction, no money."""
-    some = np.flatnonzero(rng.random(len(chains.user)) < 0.004)
-    at = chains.start[some] + _whole_ms(DAY * rng.exponential(30, len(some)))
+    """Grant a product to a few users, as support does: no transaction, no money."""
+    granted = np.flatnonzero(rng.random(len(chains.user)) < 0.004)
+    at = chains.start[granted] + _whole_ms(DAY * rng.exponential(30, len(granted)))
     expires = at + 30 * DAY
-    return Rows.of(chain=some, code=STARTED, at=at, product=GRANTED, place=-1, expires=expires, cents=0, number=1)
+    return Rows.of(chain=granted, code=STARTED, at=at, product=GRANTED, place=-1, expires=expires, cents=0, number=1)
 
 
 def _bought_once(
     users: Users, subscribing: np.ndarray, first_chain: int, rng: np.random.Generator
 ) -> tuple[Chains, Rows]:
-    """Sell products once: coins to a few, again and again, and the product for life."""
+    """Generate one-time purchases: coins, which a few users buy repeatedly, and the lifetime product."""
     buyers = subscribing[rng.random(len(subscribing)) < 0.05]
     times = rng.geometric(0.45, len(buyers))
     lifetime = subscribing[rng.random(len(subscribing)) < 0.02]
@@ -492,11 +493,11 @@ def _bought_once(
 
 
 def _refunds(paid: Rows, loose: bool, rng: np.random.Generator) -> Rows:
-    """Refund these payments, most within days, some after later payments."""
+    """Generate refunds of these payments, most within days, some after later payments."""
     count = paid.height
     wait = np.where(rng.random(count) < 0.7, rng.exponential(3, count), 5 + rng.exponential(30, count))
     unnamed = (rng.random(count) < LOOSE_REFUNDS) & loose
-    # Without a transaction, or with one of its own.
+    # Without a transaction id, or with a different one.
     place = np.where(rng.random(count) < 0.5, -1, -2 - paid.place)
     return replace(
         paid,
@@ -510,19 +511,19 @@ def _refunds(paid: Rows, loose: bool, rng: np.random.Generator) -> Rows:
 
 
 def _repeats(rows: Rows, rng: np.random.Generator) -> Rows:
-    """Deliver rows again: three in ten of them up to an hour later, as another row of the same transaction."""
+    """Generate duplicate rows, 30 % of them up to an hour later, with the same transaction id."""
     again = rows.take(np.flatnonzero((rng.random(rows.height) < REPEATED) & (rows.place >= 0)))
     later = rng.random(again.height) < 0.3
     return replace(again, at=again.at + _whole_ms(later * rng.random(again.height) * DAY / 24))
 
 
 def _event_frame(rows: Rows, chains: Chains, users: Users, noise: bool, rng: np.random.Generator) -> pl.DataFrame:
-    """Write the numbers as the export's columns."""
+    """Convert the integers to the columns of the export."""
     user = chains.user[rows.chain]
     tester = users.tester[user] & noise
     original, transaction = _transaction_ids(rows, users.store[user])
     if noise:
-        # The same store account on two devices: now and then one chain turns up under two profiles.
+        # The same store account on two devices: some chains appear under two profiles.
         shared = (rows.chain % 503 == 7) & (rows.place >= 2)
         user = np.where(shared, (user + 1) % len(users.installed), user)
     country = users.country[user]
@@ -532,7 +533,7 @@ def _event_frame(rows: Rows, chains: Chains, users: Users, noise: bool, rng: np.
     proceeds = rows.cents * share // 100
     net = proceeds - np.rint(rows.cents * tax / (1 + tax)).astype(np.int64)
     google = users.store[user] == GOOGLE
-    # Exports differ in the sign of a refund.
+    # Exports differ in the sign of refunds.
     sign = np.where(google & ((rows.code == REFUNDED_EVENT) | (rows.code == ONE_TIME_REFUNDED_EVENT)), -1, 1)
     unknown = rng.random(rows.height) < 0.1 * noise
     installed = np.where(unknown, NEVER, users.installed[user])
@@ -566,7 +567,7 @@ def _event_frame(rows: Rows, chains: Chains, users: Users, noise: bool, rng: np.
 
 
 def _install_frame(users: Users, last: int, noise: bool, rng: np.random.Generator) -> pl.DataFrame:
-    """List the installs up to the last event, some users left out and some there twice."""
+    """Return the installs up to the last event, with some users missing and some duplicated."""
     listed = np.flatnonzero(users.installed <= last)
     installed = users.installed[listed]
     if noise:
@@ -590,12 +591,12 @@ def _install_frame(users: Users, last: int, noise: bool, rng: np.random.Generato
 
 def _transaction_ids(rows: Rows, store: np.ndarray) -> tuple[pl.Series, pl.Series]:
     """
-    Write original_transaction_id and transaction_id as the stores do.
+    Format original_transaction_id and transaction_id as the stores do.
 
-    Apple numbers every transaction anew, by 15 digits. Google gives an order a number and counts its renewals behind
-    it: GPA.3321-0456-1287-52340, then ..0, ..1 and so on.
+    At Apple every transaction has a new number of 15 digits. Google numbers the order, and appends a counter to its
+    renewals: GPA.3321-0456-1287-52340, then ..0, ..1 and so on.
     """
-    # A place of the form −2 − n is the refund of place n: under a number of its own, or at Google under none.
+    # The place −2 − n is a refund of place n with its own transaction id, or with none at Google.
     loose = rows.place < -1
     google = store == GOOGLE
     apples, googles = np.flatnonzero(~google), np.flatnonzero(google)
@@ -615,12 +616,12 @@ def _transaction_ids(rows: Rows, store: np.ndarray) -> tuple[pl.Series, pl.Serie
 
 
 def _numbers(serial: np.ndarray) -> pl.Series:
-    """Write serial numbers as 15 digits without order, each as others."""
+    """Map serial numbers to distinct, unordered numbers of 15 digits."""
     return pl.Series((serial * 0x4F1B_BCDC_BFA5) % 2**47 + 2 * 10**14).cast(pl.String)
 
 
 def _orders(chain: np.ndarray) -> pl.Series:
-    """Write GPA.dddd-dddd-dddd-ddddd, another one for each chain."""
+    """Format GPA.dddd-dddd-dddd-ddddd, distinct for each chain."""
     number = (chain.astype(np.int64) * 0x1F1B_BCDC_BFA5) % 2**56
     digits = np.frombuffer("".join(f"{number:05}" for number in range(100_000)).encode(), np.uint8).reshape(-1, 5)
     characters = np.full((len(chain), 24), ord("-"), np.uint8)
@@ -634,7 +635,7 @@ def _orders(chain: np.ndarray) -> pl.Series:
 def _periods_later(
     start: np.ndarray, months: np.ndarray, days: np.ndarray, of: np.ndarray, count: np.ndarray
 ) -> np.ndarray:
-    """Add so many months, on the same day or the month's last one, or days where the period has no months."""
+    """Add periods: months, to the same day or the last one of the month, or days if the period has no months."""
     instant = START + start.astype("timedelta64[us]")
     month = instant.astype("datetime64[M]")
     since = (instant - month).astype(np.int64)
@@ -649,7 +650,7 @@ def _periods_later(
 
 
 def _price(product: np.ndarray, country: np.ndarray) -> np.ndarray:
-    """Price each product in each country at so many dollars and 99 cents, or at a dollar for three."""
+    """Return the price of each product in each country: whole dollars less one cent, and at least 33 cents."""
     cents = np.array([product.cents for product in PRODUCTS])
     levels = np.array([country[2] for country in COUNTRIES])
     prices = np.maximum(np.rint(np.outer(cents, levels) / 100).astype(np.int64) * 100 - 1, 33) * (cents > 0)[:, None]
@@ -665,17 +666,17 @@ def _whole_ms(us: np.ndarray) -> np.ndarray:
 
 
 def _instants(us: np.ndarray) -> pl.Series:
-    """Count microseconds from the start; NEVER is null."""
+    """Convert microseconds from the start to instants; NEVER becomes null."""
     at = START + np.where(us == NEVER, 0, us).astype("timedelta64[us]")
     at[us == NEVER] = np.datetime64("NaT")
     return pl.Series(at).dt.replace_time_zone("UTC")
 
 
 def _named(code: np.ndarray, names: "tuple[str | None, ...] | list[str | None]") -> pl.Series:
-    """Write codes as names, below 0 as null."""
+    """Map codes to names; codes below 0 become null."""
     table = pl.Series([None, *names], dtype=pl.String)
     named = table.gather(code + 1)
-    # A view holds up to 12 bytes itself.
+    # A string view stores up to 12 bytes inline.
     return own_bytes(named) if max(len(name or "") for name in names) > 12 else named
 
 

@@ -1,4 +1,4 @@
-"""The tables that docs/benchmarks.md holds, written as markdown."""
+"""Markdown tables as in docs/benchmarks.md."""
 
 import os
 import sys
@@ -12,19 +12,19 @@ MB = 1_000_000
 
 
 def heading(title: str, *columns: str, texts: int = 0) -> None:
-    """Print a title and the head of a table, of whose columns the first `texts` hold text."""
+    """Print a title and a table header whose first `texts` columns are text."""
     print(f"\n### {title}\n")
     print(line(*columns))
     print(line(*["---"] * texts, *["---:"] * (len(columns) - texts)), flush=True)
 
 
 def line(*texts: object) -> str:
-    """Write a line of a markdown table."""
+    """Format a row of a markdown table."""
     return f"| {' | '.join(map(str, texts))} |"
 
 
 def seconds(timed: Timed, names: Iterable[str]) -> Iterator[str]:
-    """Write each median with its ratio to the fastest peer, how many times faster ours is, and the rounds."""
+    """Yield each median with its ratio to the fastest other engine, then the speedup and the number of rounds."""
     fastest = timed.fastest_peer()
     for name in names:
         time = timed.seconds.get(name)
@@ -38,11 +38,11 @@ def _time(time: float) -> str:
 
 
 def megabytes(size: int | None) -> str:
-    """Write a size in memory."""
+    """Format a size in megabytes."""
     return "—" if size is None else f"{size / MB:,.0f} MB"
 
 
 def conditions(threads: int) -> str:
-    """Say on what the numbers were measured."""
+    """Describe the machine and the versions of the libraries."""
     engines = ", ".join(f"{name} {version(name)}" for name in ("cohortlib", *ENGINES))
     return f"{os.cpu_count()} cores, {threads} threads; Python {sys.version.split()[0]}, {engines}."

@@ -1,4 +1,4 @@
-"""Every contender for Adapty's cohort table answers the worked example of the definitions."""
+"""Every contender for Adapty's cohort table answers the worked example of docs/adapty.md."""
 
 from datetime import UTC, date, datetime
 
@@ -11,7 +11,7 @@ from benchmarks.questions import QUESTIONS
 
 @pytest.mark.parametrize("name", QUESTIONS["adapty-renewals"].contenders)
 def test_worked_example(name, threads):
-    """Section 3.9 of the definitions: February, and March's first column."""
+    """February, and the first column of March."""
     renewals = QUESTIONS["adapty-renewals"].contenders[name].run(EXAMPLE, threads).filter(type="single")
     fields = ("period", "installs", "revenue_usd", "subscribers", "subscriptions", "arppu_usd", "arpas_usd")
     assert renewals.select(fields).rows()[:4] == [

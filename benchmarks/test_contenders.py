@@ -1,4 +1,4 @@
-"""The whole call of every contender, timed by pytest-benchmark, its answer compared: `pytest benchmarks`."""
+"""Compare the answer of every contender and time the whole call with pytest-benchmark: `pytest benchmarks`."""
 
 from functools import cache
 
@@ -15,7 +15,7 @@ PAIRS = [(question, name) for question, asked in QUESTIONS.items() for name in a
 
 @pytest.fixture(scope="session")
 def folders(rows, tmp_path_factory):
-    """Write each table once, and find it by its kind and its ids."""
+    """Write each table once. Returns its folder by kind and ids."""
     made = {}
     for ids in IDS:
         for name in {kind(name) for name in QUESTIONS}:
@@ -26,7 +26,7 @@ def folders(rows, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def our_answer(folders, threads):
-    """Answer each question once, on the frame in memory; identity is for the other sources."""
+    """Return a function with cohortlib's answer to each question, from memory; `identity` covers the other sources."""
 
     @cache
     def answer(question, ids):

@@ -1,4 +1,4 @@
-"""Data larger than memory, small here: the contenders agree inside the limit, and who goes beyond it ends."""
+"""The benchmark on data larger than memory, on small data: contenders agree, and exceeding the limit fails."""
 
 import polars as pl
 import pytest
@@ -12,8 +12,8 @@ from benchmarks.years import Years
 @pytest.mark.parametrize("freq", ["M", "D"])
 def test_the_answers_are_the_same(rows, threads, tmp_path, ids, freq):
     arguments = f"--rows {rows} --users {rows // 10} --files 4 --ids {ids} --freq {freq} --threads {threads}"
-    ran = large.measure(large.options(arguments.split()), tmp_path)
-    assert {name: len(rounds) for name, rounds in ran.items()} == dict.fromkeys(large.CONTENDERS, 1)
+    results = large.measure(large.options(arguments.split()), tmp_path)
+    assert {name: len(rounds) for name, rounds in results.items()} == dict.fromkeys(large.CONTENDERS, 1)
 
 
 def test_another_answer_is_found():
@@ -24,9 +24,9 @@ def test_another_answer_is_found():
 
 
 def greedy(files, size):
-    """Take so many bytes."""
-    held = bytearray(size if files == "all" else 1)
-    return pl.DataFrame({"bytes": [len(held)]})
+    """Allocate `size` bytes."""
+    block = bytearray(size if files == "all" else 1)
+    return pl.DataFrame({"bytes": [len(block)]})
 
 
 @pytest.mark.parametrize("limit", ["address", "data"])
@@ -46,14 +46,14 @@ def test_the_limit_holds(tmp_path, limit):
 
 def test_the_data_are_what_they_say(tmp_path):
     for ids in years.IDS:
-        asked = Years(5_000, 400, 7, ids)
+        data = Years(5_000, 400, 7, ids)
         folder = tmp_path / ids
-        years.write(asked, folder)
-        years.write(asked, folder)  # once is enough
+        years.write(data, folder)
+        years.write(data, folder)  # the second call does nothing
         made = pl.read_parquet(years.files(folder))
         assert made.height == 5_000
         assert made["user_id"].n_unique() == 400
         assert made["timestamp"].is_sorted()
         assert made.group_by("user_id").agg(pl.col("country").n_unique())["country"].max() == 1
         with pytest.raises(SystemExit, match="holds Years"):
-            years.write(asked._replace(seed=1), folder)
+            years.write(data._replace(seed=1), folder)

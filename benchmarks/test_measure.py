@@ -1,4 +1,4 @@
-"""What compares the answers does find a difference."""
+"""Comparing answers detects differences."""
 
 import polars as pl
 import pytest

@@ -1,4 +1,4 @@
-"""Comparing two tables: the contenders agree, and are timed."""
+"""Compare two tables: the contenders agree and are timed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Cohorts on a local Spark: the contenders agree, and are timed."""
+"""Cohorts on a local Spark: the contenders agree and are timed."""
 
 import os
 import shutil
@@ -6,10 +6,10 @@ import warnings
 
 import pytest
 
-from benchmarks.spark import CONTENDERS, Asked, compare, ours, session, write
+from benchmarks.spark import CONTENDERS, Job, compare, ours, session, write
 
 pytestmark = [
-    # What pyspark itself does.
+    # Warnings from pyspark itself.
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -17,24 +17,24 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def asked(rows, threads, tmp_path_factory):
+def job(rows, threads, tmp_path_factory):
     pytest.importorskip("pyspark")
     if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
-        pytest.skip("Spark needs Java, and there is none on this machine (Debian: default-jre-headless)")
+        pytest.skip("Spark needs Java, which is not installed (Debian: default-jre-headless)")
     folder = tmp_path_factory.mktemp("rows")
     write(rows, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         spark = session(threads)
-        yield Asked(folder, spark, threads, partitions=4)
+        yield Job(folder, spark, threads, partitions=4)
         spark.stop()
 
 
 @pytest.fixture(scope="module")
-def agreed(asked):
-    return ours(asked)
+def agreed(job):
+    return ours(job)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
-def test_spark(benchmark, asked, agreed, name):
-    compare(agreed, benchmark.pedantic(CONTENDERS[name], (asked,), rounds=1, warmup_rounds=1))
+def test_spark(benchmark, job, agreed, name):
+    compare(agreed, benchmark.pedantic(CONTENDERS[name], (job,), rounds=1, warmup_rounds=1))

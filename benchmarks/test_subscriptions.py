@@ -1,4 +1,4 @@
-"""The generated history: the same from the same seed, and everything in it that it promises."""
+"""The generated history is reproducible and contains everything that it documents."""
 
 import polars as pl
 import pytest
@@ -37,7 +37,7 @@ def test_same_seed_same_frames(ids):
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 5000])
-def test_as_many_rows_as_asked_for_in_order_of_time(count):
+def test_number_of_rows_in_order_of_time(count):
     frame, installs = history(count)
     assert frame.height == count
     assert frame["event_datetime"].is_sorted()

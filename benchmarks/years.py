@@ -1,4 +1,4 @@
-"""Years of transactions as many Parquet files, written part by part, so that any number of rows takes little memory."""
+"""Years of transactions in many Parquet files, generated file by file, so that memory does not grow with the rows."""
 
 import os
 import sys
@@ -17,15 +17,15 @@ START = np.datetime64("2023-01-01", "us")
 DAY = 86_400_000_000
 DAYS = 1096  # three years, one of them a leap year
 REFUNDS = 0.04
-FIRST_MONTH = 0.2  # the share of users who are there within 30 days
-BLOCK = 100  # users among whom a few make most of the rows
+FIRST_MONTH = 0.2  # the share of users who join within 30 days
+BLOCK = 100  # users per block; in each block a few users have most of the rows
 COUNTRIES = ("DE", "US", "FR", "BR", "JP", "IN", "GB", "NL")
 IDS = ("int", "text")
 WORTH_PROCESSES = 1_000_000  # rows
 
 
 class Years(NamedTuple):
-    """What is made: so many rows of so many users over three years, of which the files hold the first `days`."""
+    """The parameters of the data. Rows and users are those of three years; the files have the first `days` of them."""
 
     rows: int
     users: int
@@ -35,18 +35,18 @@ class Years(NamedTuple):
     days: int = DAYS
 
     def joined(self, day: float) -> int:
-        """Count the users who are there by the end of a day, in days since the start."""
+        """Return the number of users who have joined by a time in days since the start."""
         return int(np.interp(day, *self._growth()))
 
     def others(self, first: float, last: float) -> int:
-        """Count the rows from one day to another beside the joining ones: as many for each user who is there."""
-        there = np.interp(np.arange(DAYS + 1), *self._growth())
-        by_then = np.concatenate([[0], np.cumsum(there[1:] + there[:-1])])
+        """Return the number of rows between two days without first rows, in proportion to the users who have joined."""
+        joined_users = np.interp(np.arange(DAYS + 1), *self._growth())
+        by_then = np.concatenate([[0], np.cumsum(joined_users[1:] + joined_users[:-1])])
         begun, ended = np.interp([first, last], np.arange(DAYS + 1), by_then / by_then[-1] * (self.rows - self.users))
         return round(ended) - round(begun)
 
     def day_of(self, user: np.ndarray) -> np.ndarray:
-        """Return when each user is first seen, in days since the start; users are numbered in the order of joining."""
+        """Return when users join, in days since the start; users are numbered in the order of joining."""
         days, users = self._growth()
         return np.interp(user, users, days)
 
@@ -56,10 +56,10 @@ class Years(NamedTuple):
 
 def write(years: Years, folder: Path) -> None:
     """
-    Write the files into a folder where it is empty or not there; a folder that is whole is left as it is.
+    Write the files to a folder, unless it already has the same data.
 
-    Every user has a row when joining. The other rows are of users who joined before, of late ones more than of early
-    ones, and a few users make most of them. Four rows in a hundred are refunds.
+    Every user has a row when joining. The other rows belong to users who joined before, more to late users than to
+    early ones, and most of them to a few users. 4 % of the rows are refunds.
     """
     whole = folder / "whole.txt"
     if whole.exists():
@@ -67,7 +67,7 @@ def write(years: Years, folder: Path) -> None:
             raise SystemExit(f"{folder} holds {whole.read_text()}, not {years}")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"making {years} in {folder}", file=sys.stderr)
+    print(f"generating {years} in {folder}", file=sys.stderr)
     write_one = partial(_write_one, years, folder)
     if years.rows < WORTH_PROCESSES:
         for at in range(years.files):
@@ -79,18 +79,18 @@ def write(years: Years, folder: Path) -> None:
 
 
 def files(folder: Path) -> str:
-    """Name the files of a folder, as a glob."""
+    """Return the files of a folder, as a glob."""
     return str(folder / "part-*.parquet")
 
 
 def part(years: Years, first: float, last: float, seed: int) -> "pl.DataFrame":
     """
-    Make the rows from one day to another, which are counted from the start.
+    Generate the rows between two days, counted from the start.
 
     Returns
     -------
     pl.DataFrame
-        Columns user_id (Int64, or String like "user-000012345"), timestamp (Datetime, microseconds, in order),
+        Columns user_id (Int64, or String such as "user-000012345"), timestamp (Datetime, microseconds, in order),
         amount (Float64, whole cents), country (String, the same for all rows of a user).
     """
     import polars as pl
@@ -99,12 +99,12 @@ def part(years: Years, first: float, last: float, seed: int) -> "pl.DataFrame":
     start, end = years.joined(first), years.joined(last)
     joining, rows = np.arange(start, end), years.others(first, last)
     day = first + (last - first) * rng.random(rows)
-    there = np.maximum(np.interp(day, *years._growth()).astype(np.int64), 1)
-    user = (there * (1 - rng.random(rows) ** 2)).astype(np.int64)
+    joined_users = np.maximum(np.interp(day, *years._growth()).astype(np.int64), 1)
+    user = (joined_users * (1 - rng.random(rows) ** 2)).astype(np.int64)
     user += (BLOCK * rng.random(rows) ** 3).astype(np.int64) - user % BLOCK
-    user = np.concatenate([joining, np.minimum(user, there - 1)])
+    user = np.concatenate([joining, np.minimum(user, joined_users - 1)])
     instant = (np.concatenate([np.maximum(years.day_of(joining), first), day]) * DAY).astype(np.int64)
-    del day, there, joining
+    del day, joined_users, joining
     order = np.argsort(instant, kind="stable")
     user, instant = user[order], instant[order]
     cents = np.ceil(np.exp(rng.normal(7.0, 1.0, len(user))))
