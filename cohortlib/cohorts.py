@@ -20,7 +20,7 @@ from polars.selectors import by_name
 from cohortlib import schema, sources, storage
 from cohortlib.activity import Activity, Histogram
 from cohortlib.errors import DataError, SchemaError, SettingError, listed
-from cohortlib.netting import NOTHING, Grid, Netting, PartsNetting, People, RecordsNetting, Shelf
+from cohortlib.netting import NOTHING, Grid, Netting, PartsNetting, People, RecordsNetting, Shelf, given_of
 from cohortlib.partitions import Meter, bits_for
 from cohortlib.records import Batch, Filing, Form, UnfitError
 from cohortlib.schema import Amounts, Cut, Instants, Transactions, Users
@@ -198,7 +198,7 @@ class Question:
         grid = _grid(settings, last_day, placed, beyond=beyond)
         if grid is None:
             return cls(settings, last_day)
-        given = None if cut is None or table is None else people.given(table, cut, settings.calendar, grid.origin)
+        given = None if cut is None or table is None else given_of(people, table, cut, settings.calendar, grid.origin)
         netting = PartsNetting(settings, grid, meter, shelf, (first, final), given)
         return cls(settings, last_day, magnitude, grid, netting, first_day=first if first <= final else None)
 

@@ -481,26 +481,27 @@ class People:
         """Take some users."""
         return Users(column.cast(_KINDS[self.kind]), self.whole, self.secret)
 
-    def given(self, table: pl.DataFrame, cut: Cut, calendar: Calendar, origin: int) -> Given:
-        """Key a table of users and dates, which the cut is of."""
-        column = table.to_series(0)
-        theirs = Users.of(column)
-        if theirs.whole != self.whole:
-            raise SchemaError(
-                f"the users are {self.kind} in the transactions and {column.dtype} in joined ({column[0]!r}); expected "
-                "the same type in both. Hint: cast one of them"
-            )
-        users = self.users(column)
-        key, key2 = users.keys(0, len(users))
-        keys = {KEY: key} | ({KEY2: key2} if self.text else {})
-        periods = (calendar.ordinals(cut.local_days(0, len(users)).astype(np.int64)) - origin).astype(np.int32)
-        frame = pl.DataFrame(keys | {USER: users.series.alias(""), _GIVEN: periods})
-        first = frame.unique([*keys], keep="first", maintain_order=True)
-        other = frame.join(first, on=[*keys]).filter(pl.col(_GIVEN) != pl.col(f"{_GIVEN}_right"))
-        return Given(first, other.height, str(other[USER][0]) if other.height else "")
-
 
 _KINDS: dict[str, type[pl.DataType]] = {"Int64": pl.Int64, "UInt64": pl.UInt64, "String": pl.String}
+
+
+def given_of(people: People, table: pl.DataFrame, cut: Cut, calendar: Calendar, origin: int) -> Given:
+    """Key a table of users and dates, which the cut is of."""
+    column = table.to_series(0)
+    theirs = Users.of(column)
+    if theirs.whole != people.whole:
+        raise SchemaError(
+            f"the users are {people.kind} in the transactions and {column.dtype} in joined ({column[0]!r}); expected "
+            "the same type in both. Hint: cast one of them"
+        )
+    users = people.users(column)
+    key, key2 = users.keys(0, len(users))
+    keys = {KEY: key} | ({KEY2: key2} if people.text else {})
+    periods = (calendar.ordinals(cut.local_days(0, len(users)).astype(np.int64)) - origin).astype(np.int32)
+    frame = pl.DataFrame(keys | {USER: users.series.alias(""), _GIVEN: periods})
+    first = frame.unique([*keys], keep="first", maintain_order=True)
+    other = frame.join(first, on=[*keys]).filter(pl.col(_GIVEN) != pl.col(f"{_GIVEN}_right"))
+    return Given(first, other.height, str(other[USER][0]) if other.height else "")
 
 
 class _Loaded(NamedTuple):
