@@ -101,14 +101,16 @@ class _Review:
             self.errors += error.errors
         return None
 
-    def known(self, body: Mapping[Any, object], names: Sequence[str], prefix: str = "") -> None:
-        """Note the fields that do not exist."""
+    def known(
+        self, body: Mapping[Any, object], names: Sequence[str], prefix: str = "", nested: Sequence[str] = ()
+    ) -> None:
+        """Note the fields that do not exist; those `nested` belong into filters."""
         for name in body:
             if name in names:
                 continue
             near = get_close_matches(str(name), names, 1)
             told = f". Hint: {prefix}{near[0]}" if near else f"; expected any of {listed(names, len(names))}"
-            if not prefix and name in (*DATES, *FILTERS):
+            if name in nested:
                 told = f". Hint: filters.{name}"
             self.errors.append({"source": prefix + str(name)[:60], "errors": [f"there is no such field{told}"]})
 
@@ -415,7 +417,7 @@ class Request(_Brief):
             return body
         review = _Review()
         body = _mapping(body, WHOLE, "the API's body, an object such as {'filters': {'date': [...]}}")
-        review.known(body, _FIELDS)
+        review.known(body, _FIELDS, nested=(*DATES, *FILTERS))
         given: dict[str, Any] = {name: body[name] for name in _FIELDS if name in body}
         filters = review.read("filters", _filter_body, body.get("filters"))
         if filters is None:  # of the range, too, all is said with that
