@@ -20,10 +20,10 @@ import polars as pl
 import cohortlib as cl
 from benchmarks.subscriptions import history
 from cohortlib.adapty import Answer, Conventions, Request
-from cohortlib.explaining.adapty.maker import AdaptyMaker
-from cohortlib.explaining.causes import Cause
-from cohortlib.explaining.search import search
-from cohortlib.reconciling.compare import reconcile
+from cohortlib.compare.explain.adapty.maker import AdaptyMaker
+from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.search import search
+from cohortlib.compare.reconcile.compare import reconcile
 
 RENEWALS = {"filters": {"date": ["2023-06-01", "2025-06-30"]}, "period_unit": "month", "period_type": "renewals"}
 DAYS = {"filters": {"date": ["2024-01-01", "2025-06-30"]}, "period_unit": "week", "period_type": "days"}

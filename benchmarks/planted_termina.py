@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 import cohortlib as cl
-from cohortlib.explaining.explanation import Explanation
+from cohortlib.compare.explain.explanation import Explanation
 
 Rows = Callable[[pl.DataFrame], pl.DataFrame]
 MONEY = ("cohort_size_amount", "amount", "ltv")

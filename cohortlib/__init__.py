@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cohortlib import adapty, errors, spark, termina
-    from cohortlib import plotting as plot
-    from cohortlib.explaining.explain import explain
-    from cohortlib.preparing import prepare
-    from cohortlib.reconciling.compare import reconcile
-    from cohortlib.reporting.report import report
-    from cohortlib.stores import Prepared
-    from cohortlib.triangles import triangle
+    from cohortlib.compare.explain.explain import explain
+    from cohortlib.compare.reconcile.compare import reconcile
+    from cohortlib.show import plot
+    from cohortlib.show.report.report import report
+    from cohortlib.show.triangle import triangle
+    from cohortlib.transactions.store.prepare import prepare
+    from cohortlib.transactions.store.prepared import Prepared
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Prepared": "stores",
-    "explain": "explaining.explain",
-    "prepare": "preparing",
-    "reconcile": "reconciling.compare",
-    "report": "reporting.report",
-    "triangle": "triangles",
+    "Prepared": "transactions.store.prepared",
+    "explain": "compare.explain.explain",
+    "prepare": "transactions.store.prepare",
+    "reconcile": "compare.reconcile.compare",
+    "report": "show.report.report",
+    "triangle": "show.triangle",
 }
 
 
@@ -46,7 +46,7 @@ def __getattr__(name: str) -> object:
     if name in ("adapty", "errors", "spark", "termina"):
         return _loaded(name)
     if name == "plot":
-        return _loaded("plotting")
+        return _loaded("show.plot")
     if name in _HOMES:
         return getattr(_loaded(_HOMES[name]), name)
     raise AttributeError(f"module 'cohortlib' has no attribute {name!r}")

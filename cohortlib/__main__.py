@@ -9,7 +9,7 @@ def main() -> None:
     if find_spec("click") is None or find_spec("rich") is None:
         print("the command line needs the extra: pip install 'cohortlib[cli]'", file=sys.stderr)
         sys.exit(2)
-    from cohortlib.cli import cli
+    from cohortlib.cli.main import cli
 
     cli.main(prog_name="cohortlib")
 

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
-from cohortlib.adapty import columns, revenuecat
-from cohortlib.adapty.events import ALIASES, GRANTED, read_events, read_installs
+from cohortlib.adapty.read import columns, revenuecat
+from cohortlib.adapty.read.events import read_events
+from cohortlib.adapty.read.installs import read_installs
+from cohortlib.adapty.read.names import ALIASES, GRANTED
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SourceError
 
 pytestmark = pytest.mark.unit

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohortlib.adapty import filters as masks
-from cohortlib.adapty.request import DURATIONS, FILTERS, Filters
+from cohortlib.adapty.request import FILTERS, Filters
+from cohortlib.adapty.validation import DURATIONS
 from cohortlib.errors import SchemaError
 
 pytestmark = pytest.mark.unit

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cohortlib.adapty import kernels
-from cohortlib.adapty.events import read_events
-from cohortlib.adapty.rows import Texts
+from cohortlib.adapty.arrays import Texts
+from cohortlib.adapty.kernels.vocabulary import Vocabulary, recognise
+from cohortlib.adapty.read.events import read_events
 from tests.test_adapty_events import frame
 
 pytestmark = pytest.mark.unit
@@ -40,14 +40,14 @@ def test_fingerprints_tell_nothing_but_the_text():
 
 def test_words_are_told_by_every_byte():
     words = ["a", "exactly_12ab", "thirteen_char", "subscription_renewal_reactivated", "subscription_renewed"]
-    vocabulary = kernels.Vocabulary.of(words)
+    vocabulary = Vocabulary.of(words)
     texts = [*words, "", "a\0", "A", "x" * 12, "x" * 40]
     for word in words:
         texts += [word[:at] + "?" + word[at + 1 :] for at in range(len(word))]
         texts += [word + "?", "?" + word, word[:-1]]
     column = pl.DataFrame({"event_type": texts})["event_type"]
     codes = np.empty(len(texts), np.int8)
-    kernels.recognise(*Texts.of(column).views, *vocabulary, codes)
+    recognise(*Texts.of(column).views, *vocabulary, codes)
     assert codes.tolist() == [words.index(text) if text in words else len(words) for text in texts]
 
 
@@ -56,7 +56,7 @@ def test_every_type_of_event_is_known():
 
 
 def read_types():
-    from cohortlib.adapty import events
+    from cohortlib.adapty.read import names as events
 
     return events._TYPES.categories.to_list()
 

@@ -16,9 +16,10 @@ from strategies_adapty import assert_same, cases
 
 import cohortlib as cl
 from cohortlib.adapty import Part
-from cohortlib.adapty.columns import are_dates, date_counts
 from cohortlib.adapty.compute import question_of
-from cohortlib.adapty.events import read_events, read_installs
+from cohortlib.adapty.read.columns import are_dates, date_counts
+from cohortlib.adapty.read.events import read_events
+from cohortlib.adapty.read.installs import read_installs
 from cohortlib.errors import CohortlibWarning, DataError, SettingError
 
 pytestmark = pytest.mark.unit

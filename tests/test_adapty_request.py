@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohortlib.adapty.request import DURATIONS, FILTERS, Conventions, Filters, Request, RequestError, read_day
+from cohortlib.adapty.conventions import Conventions
+from cohortlib.adapty.request import FILTERS, Filters, Request
+from cohortlib.adapty.validation import DURATIONS, RequestError, read_day
 from cohortlib.errors import CohortlibWarning, SettingError
 from cohortlib.periods import WEEKDAYS
 

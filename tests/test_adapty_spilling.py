@@ -18,8 +18,9 @@ from test_adapty_parts import REQUEST, rows, same
 
 import cohortlib as cl
 from benchmarks.subscriptions import history
-from cohortlib import memory
-from cohortlib.adapty import spilling, tables
+from cohortlib.adapty import spill
+from cohortlib.adapty.read import tables
+from cohortlib.engine import memory
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError, SourceError
 
 pytestmark = pytest.mark.disk
@@ -33,7 +34,7 @@ def little_memory(batch=3, least=1):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "LEAST", 1)
         patch.setattr(tables, "_BATCH", batch)
-        patch.setattr(spilling, "_LEAST", least)
+        patch.setattr(spill, "_LEAST", least)
         yield
 
 
@@ -50,14 +51,14 @@ def scratch(tmp_path, monkeypatch):
 def spills(monkeypatch):
     """Count the parts that were added up from disk."""
     counts = []
-    parts = spilling._Spilled.parts
+    parts = spill._Spilled.parts
 
     def counted(self):
         for one in parts(self):
             counts.append(one)
             yield one
 
-    monkeypatch.setattr(spilling._Spilled, "parts", counted)
+    monkeypatch.setattr(spill._Spilled, "parts", counted)
     return counts
 
 
@@ -248,9 +249,7 @@ def test_nobody_and_nothing():
         arriving = cl.adapty.events.arriving_events(
             frame, user_unit="profile_id", refund_upgraded="zero", nulls="error"
         )
-        part, predictions = spilling.add_up(
-            cl.adapty.compute.question_of(REQUEST), arriving, None, room=1, predict=False
-        )
+        part, predictions = spill.add_up(cl.adapty.compute.question_of(REQUEST), arriving, None, room=1, predict=False)
     same(part.answer(predictions), whole)
 
 

@@ -1,4 +1,4 @@
-"""The arrows between modules point one way, and importing the package brings nothing heavy."""
+"""Imports point down the layers, and importing the package loads nothing heavy."""
 
 import ast
 import subprocess
@@ -13,171 +13,108 @@ pytestmark = pytest.mark.unit
 
 PACKAGE = Path(cohortlib.__file__).parent
 
-# From the ground up: each may import what stands before it.
-ORDER = [
-    "errors",
-    "secrecy",
-    "transport",
-    "exchange",
-    "periods",
-    "replies",
-    "kernels",
-    "sources",
-    "schema",
-    "texts",
-    "partitions",
-    "records",
-    "memory",
-    "storage",
-    "settings",
-    "activity",
-    "parts",
-    "netting",
-    "stores",
-    "spilling",
-    "preparing",
-    "cohorts",
-    "metrics",
-    "termina.fields",
-    "termina.replies",
-    "termina.calls",
-    "termina.fetch",
-    "customers",
-    "sinks",
-    "termina.adding",
-    "termina.state",
-    "termina.compute",
-    "spark.frames",
-    "spark.termina",
-    "shading",
-    "triangles",
-    "plotting.cells",
-    "plotting.drawing",
-    "plotting.heat",
-    "plotting.curves",
-    "plotting.bars",
-    "adapty.kernels",
-    "adapty.request",
-    "adapty.filters",
-    "adapty.columns",
-    "adapty.tables",
-    "adapty.revenuecat",
-    "adapty.events",
-    "adapty.question",
-    "adapty.rows",
-    "adapty.sums",
-    "adapty.forecast",
-    "adapty.fields",
-    "adapty.replies",
-    "adapty.answer",
-    "adapty.calls",
-    "adapty.fetch",
-    "adapty.composing",
-    "adapty.parts",
-    "adapty.spilling",
-    "adapty.compute",
-    "spark.adapty",
-    "pages.rendering",
-    "reconciling.tolerances",
-    "reconciling.files",
-    "reconciling.sides",
-    "reconciling.pairing",
-    "reconciling.words",
-    "reconciling.page",
-    "reconciling.compare",
-    "reporting.sheets",
-    "reporting.findings",
-    "reporting.pictures",
-    "reporting.page",
-    "reporting.report",
-    "explaining.causes",
-    "explaining.zones",
-    "explaining.search",
-    "explaining.termina.faults",
-    "explaining.termina.evidence",
-    "explaining.termina.maker",
-    "explaining.adapty.plans",
-    "explaining.adapty.amounts",
-    "explaining.adapty.evidence",
-    "explaining.adapty.maker",
-    "explaining.explanation",
-    "explaining.explain",
-    "terminal",
-    "demo",
-    "commands.failures",
-    "commands.delivery",
-    "commands.options",
-    "commands.termina",
-    "commands.adapty",
-    "commands.reconcile",
-    "commands.explain",
-    "commands.fetch",
-    "commands.prepare",
-    "commands.state",
-    "commands.report",
-    "cli",
-    "__main__",
-]
+LAYERS = (
+    ("errors", "samples"),
+    ("periods",),
+    ("fields",),
+    ("engine",),
+    ("read", "network"),
+    ("transactions", "adapty"),
+    ("termina",),
+    ("spark", "show"),
+    ("compare",),
+    ("cli",),
+    ("__main__",),
+)
+"""Folders and modules of the package, lowest first. Each imports from lower layers and from itself only."""
+
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+CLIENTS = ("network", "termina.client", "adapty.client")
+# A client checks the request it sends with these, which load neither polars nor numba.
+REQUEST = ("adapty.request", "adapty.conventions", "adapty.validation", "adapty.filters", "adapty.fields")
 
 
-def named(path):
-    """Name a module as its place below the package: "termina", "adapty.request"."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-
-
-def imported(module):
-    """Name the modules of this package that one of them imports, anywhere in it."""
-    path = PACKAGE / f"{module.replace('.', '/')}.py"
+def imports(module):
+    """List the modules of the package that a module imports, anywhere in its text."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path.name} has a relative import"
+            assert node.level == 0, f"{module} has a relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = [name.split(".")[1:] for name in names if name.startswith("cohortlib.")]
-    return {".".join(part[:n]) for part in parts for n in (1, 2, 3)}
+    inside = [name.removeprefix("cohortlib.") for name in names if name.startswith("cohortlib.")]
+    return {
+        max((found for found in (name, name.rpartition(".")[0]) if found in MODULES), default="") for name in inside
+    }
 
 
-def test_every_module_has_its_place():
-    assert {named(path) for path in PACKAGE.rglob("*.py") if path.stem != "__init__"} == set(ORDER)
+IMPORTS = {module: imports(module) - {""} for module in MODULES}
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_arrows_point_down(module):
-    below = set(ORDER[: ORDER.index(module)])
-    assert imported(module) & set(ORDER) <= below
+def layer(module):
+    """Return the folder or module directly below the package."""
+    return module.partition(".")[0]
 
 
-def test_vendors_stand_side_by_side():
-    for module in ORDER:
-        if module.startswith("adapty."):
-            assert not imported(module) & {"cohorts", "termina"}
+def inside(module, folders):
+    """Check whether a module lies in one of some folders."""
+    return any(module == folder or module.startswith(f"{folder}.") for folder in folders)
 
 
-def test_fetching_and_computing_stand_side_by_side():
-    """What talks to the vendors brings no engine, and the engine no HTTP."""
-    code = """
-import sys, cohortlib as cl
-cl.termina.fetch_cohorts, cl.adapty.fetch_cohort
-print(*({"numba", "cohortlib.cohorts", "cohortlib.kernels", "httpx2", "stamina"} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
-    network = {"secrecy", "transport", "exchange", "termina.calls", "termina.fetch", "adapty.calls", "adapty.fetch"}
-    engine = {module for module in ORDER if module.rpartition(".")[2] in ("kernels", "cohorts", "compute", "customers")}
-    for module in ORDER:
-        if module in network:
-            assert not imported(module) & engine
-        elif not module.startswith("commands."):
-            assert not imported(module) & network
+def test_imports_point_down():
+    up = [
+        (module, other)
+        for module, others in IMPORTS.items()
+        for other in others
+        if module != "__init__" and layer(other) != layer(module) and LEVEL[layer(other)] >= LEVEL[layer(module)]
+    ]
+    assert not up
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("kernels.py")), ids=named)
-def test_kernels_know_no_frames(path):
-    text = path.read_text(encoding="utf-8")
-    assert "polars" not in {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import)
-                            for alias in node.names}  # fmt: skip
+def test_imports_have_no_circle():
+    waiting = dict(IMPORTS)
+    while ready := [module for module, others in waiting.items() if not others & set(waiting) - {module}]:
+        for module in ready:
+            del waiting[module]
+    assert not waiting
+
+
+def test_clients_import_no_engine_and_nothing_imports_them():
+    for module, others in IMPORTS.items():
+        if inside(module, CLIENTS):
+            allowed = (*CLIENTS, *REQUEST, "errors", "fields", "periods")
+            assert all(inside(other, allowed) for other in others), module
+        elif layer(module) != "cli" and not module.endswith("__init__"):
+            assert not any(inside(other, CLIENTS) for other in others), module
+
+
+def test_folders_have_a_docstring():
+    for folder in {path.parent for path in MODULES.values()}:
+        if len(list(folder.glob("*.py"))) > 4:  # three modules and __init__
+            assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder
+
+
+def test_modules_and_functions_are_short():
+    for module, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        if "kernels" in module.split("."):
+            continue
+        assert text.count("\n") <= 410, module
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                doc = node.body[0]
+                lines = node.end_lineno - node.lineno + 1
+                if ast.get_docstring(node):
+                    lines -= doc.end_lineno - doc.lineno + 1
+                assert lines <= 60, f"{module}.{node.name}"
+
+
+def test_kernels_import_no_frames():
+    for module, path in MODULES.items():
+        if "kernels" in module.split("."):
+            assert "import polars" not in path.read_text(encoding="utf-8")
 
 
 def test_import_is_light():
@@ -187,6 +124,16 @@ def test_import_is_light():
     assert "cohortlib" in loaded
     heavy = {"numba", "polars", "nanoarrow", "click", "rich", "altair", "jinja2", "httpx", "httpx2", "pyspark"}
     assert not loaded & heavy
+
+
+def test_fetching_loads_no_engine():
+    code = """
+import sys, cohortlib as cl
+cl.termina.fetch_cohorts, cl.adapty.fetch_cohort
+print(*({"numba", "cohortlib.transactions.question", "cohortlib.engine.kernels.words", "httpx2"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 def test_public_names_exist():

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
 import cohortlib
-from cohortlib import __main__, cli, termina
-from cohortlib.commands import delivery, failures
-from cohortlib.commands import termina as commands
+from cohortlib import __main__, termina
+from cohortlib.cli import delivery, failures, main
+from cohortlib.cli import termina as commands
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError
 
 pytestmark = pytest.mark.process
@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*args, **env):
-    return CliRunner().invoke(cli.cli, args, env=env, prog_name="cohortlib")
+    return CliRunner().invoke(main.cli, args, env=env, prog_name="cohortlib")
 
 
 def good(*args, **env):
@@ -385,7 +385,7 @@ def test_a_failure_leaves_the_old_file(folder, monkeypatch, error):
     ],
 )
 def test_messages_in_the_words_of_the_command_line(said, told):
-    assert failures.in_options(said, cli.cli) == told
+    assert failures.in_options(said, main.cli) == told
 
 
 # --- warnings ---

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from test_demo import BACKGROUND, in_terminal, without_bar
 
-from cohortlib import adapty, cli
+from cohortlib import adapty
 from cohortlib.adapty import compute
-from cohortlib.adapty.request import Conventions
-from cohortlib.commands import adapty as commands
-from cohortlib.commands import delivery
+from cohortlib.adapty.conventions import Conventions
+from cohortlib.cli import adapty as commands
+from cohortlib.cli import delivery, main
 from cohortlib.errors import CohortlibWarning, DataError
 
 pytestmark = pytest.mark.unit
@@ -73,7 +73,7 @@ def ask(body, name="request.json"):
 
 
 def run(*args, **options):
-    return CliRunner().invoke(cli.cli, ["adapty", "cohort", *args], prog_name="cohortlib", **options)
+    return CliRunner().invoke(main.cli, ["adapty", "cohort", *args], prog_name="cohortlib", **options)
 
 
 def good(*args, told=LEFT_OUT, **options):
@@ -231,7 +231,7 @@ def test_every_setting_is_an_option_with_the_same_default(folder, seen):
 
 
 def test_every_convention_is_an_option():
-    options = {param.name for param in cli.cli.commands["adapty"].commands["cohort"].params}
+    options = {param.name for param in main.cli.commands["adapty"].commands["cohort"].params}
     assert {field.name for field in fields(Conventions)} <= options
 
 

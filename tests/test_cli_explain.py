@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 import cohortlib as cl
 from benchmarks import planted_adapty, planted_termina
-from cohortlib import cli
+from cohortlib.cli import main
+from cohortlib.cli import main as cli
 
 pytestmark = pytest.mark.process
 
@@ -17,7 +18,7 @@ ROWS = planted_termina.transactions(4_000).with_columns(pl.col("timestamp").dt.d
 
 
 def run(*args):
-    return CliRunner().invoke(cli.cli, ["explain", *map(str, args)])
+    return CliRunner().invoke(main.cli, ["explain", *map(str, args)])
 
 
 @pytest.fixture

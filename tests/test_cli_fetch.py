@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from loopback import Server, reply, sending
 from polars.testing import assert_frame_equal
 
-from cohortlib import cli, exchange, termina
-from cohortlib.termina import fetch as fetching
-from cohortlib.termina import replies
+from cohortlib import termina
+from cohortlib.cli import main
+from cohortlib.network import retry
+from cohortlib.termina.client import fetch as fetching
+from cohortlib.termina.client import replies
 
 pytestmark = pytest.mark.unit
 
@@ -38,7 +40,7 @@ REQUEST = {"filters": {"date": ["2026-02-01", "2026-06-30"]}}
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fetching, "_all_kept", {})
-    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
+    monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
     return tmp_path
 
@@ -64,7 +66,7 @@ def server():
 
 
 def run(*args, env=KEYS, stdin=None):
-    return CliRunner().invoke(cli.cli, ["fetch", *args], env=env, input=stdin, prog_name="cohortlib")
+    return CliRunner().invoke(main.cli, ["fetch", *args], env=env, input=stdin, prog_name="cohortlib")
 
 
 def good(*args, **options):
@@ -112,7 +114,7 @@ def test_files(server, folder, table, kind):
 def test_what_is_fetched_is_what_is_computed(server, folder):
     """The file that the local command writes and the one that is fetched hold the same."""
     (folder / "orders.csv").write_text(ORDERS)
-    result = CliRunner().invoke(cli.cli, ["termina", "cohorts", "orders.csv", "-o", "local.json"])
+    result = CliRunner().invoke(main.cli, ["termina", "cohorts", "orders.csv", "-o", "local.json"])
     assert result.exit_code == 0
     good("termina", "cohorts", *ASKED, "--freq", "M", "--base-url", server.url, "-o", "remote.json")
     assert (folder / "local.json").read_text() == (folder / "remote.json").read_text()

@@ -13,9 +13,14 @@ from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib import cli, preparing, spilling, storage, stores
-from cohortlib import cohorts as engine
+from cohortlib.cli import main
+from cohortlib.engine import files as storage
 from cohortlib.termina import State
+from cohortlib.transactions import question as engine
+from cohortlib.transactions.store import prepare
+from cohortlib.transactions.store import spill as spilling
+from cohortlib.transactions.store.part_files import write_part
+from cohortlib.transactions.store.prepared import Prepared
 
 pytestmark = pytest.mark.disk
 
@@ -44,13 +49,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def good(*args, told=""):
-    result = CliRunner().invoke(cli.cli, args, prog_name="cohortlib")
+    result = CliRunner().invoke(main.cli, args, prog_name="cohortlib")
     assert (result.exit_code, result.stderr) == (0, told)
     return result.stdout
 
 
 def failing(*args):
-    result = CliRunner().invoke(cli.cli, args, prog_name="cohortlib")
+    result = CliRunner().invoke(main.cli, args, prog_name="cohortlib")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
@@ -81,7 +86,7 @@ def many(tmp_path_factory):
 
 
 def test_a_bound_of_memory_changes_nothing(many, tmp_path, monkeypatch):
-    write, files = stores.write_part, []
+    write, files = write_part, []
     monkeypatch.setattr(spilling, "write_part", lambda *given: files.append(given[0].parent) or write(*given))
     monkeypatch.setattr(engine, "gettempdir", lambda: str(tmp_path))
     tight = good("termina", "cohorts", many, "--max-memory", "64MiB")
@@ -138,7 +143,7 @@ def options_of(command):
 def test_every_setting_of_prepare_is_an_option_with_the_same_default(folder, monkeypatch):
     seen = {}
     monkeypatch.setattr(cl, "prepare", lambda *inputs, **given: seen.update(given, inputs=inputs))
-    parameters = inspect.signature(preparing.prepare).parameters.values()
+    parameters = inspect.signature(prepare.prepare).parameters.values()
     expected = {parameter.name: parameter.default for parameter in parameters}
     del expected["transactions"], expected["folder"], expected["progress"]
     good("prepare", "x.csv", "there")
@@ -180,7 +185,7 @@ def test_a_prepared_folder_takes_the_place_of_the_rows(folder, place):
 def test_a_prepared_folder_is_replaced(folder):
     good("prepare", "orders.csv", "prepared", *COLUMNS)
     good("prepare", "orders.csv", "prepared", *COLUMNS, "--decimals", "0")
-    assert stores.Prepared.open("prepared").manifest.decimals == 0
+    assert Prepared.open("prepared").manifest.decimals == 0
     assert names(folder) == ["orders.csv", "prepared"]
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib import cli
+from cohortlib.cli import main
 
 pytestmark = pytest.mark.unit
 
@@ -44,7 +44,7 @@ def changed(by):
 
 
 def run(*args, **env):
-    return CliRunner().invoke(cli.cli, args, env=env, prog_name="cohortlib")
+    return CliRunner().invoke(main.cli, args, env=env, prog_name="cohortlib")
 
 
 def process(*args, **options):
@@ -183,7 +183,7 @@ def test_failures(folder, args, expected):
 
 
 def test_a_terminal(folder, monkeypatch):
-    monkeypatch.setattr("cohortlib.commands.delivery.a_person_looks", lambda: True)
+    monkeypatch.setattr("cohortlib.cli.delivery.a_person_looks", lambda: True)
     result = run("reconcile", "local.csv", "remote.json", FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="60")
     assert result.exit_code == 1
     assert "48;5;18m" in result.stdout  # the only difference has the darkest shade

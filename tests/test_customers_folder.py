@@ -8,8 +8,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib import spilling
 from cohortlib.errors import DataError, SettingError
+from cohortlib.transactions.store import spill
 
 pytestmark = pytest.mark.disk
 
@@ -31,10 +31,10 @@ def frame():
 
 @pytest.fixture(params=[None, 500], ids=["one run", "runs on disk"], autouse=True)
 def small(request, monkeypatch):
-    monkeypatch.setattr(spilling, "_PART", 300)
-    monkeypatch.setattr(spilling, "_SMALL", 300)
+    monkeypatch.setattr(spill, "_PART", 300)
+    monkeypatch.setattr(spill, "_SMALL", 300)
     if request.param:
-        monkeypatch.setattr(spilling.Plan, "capacity", lambda plan, extras: request.param)
+        monkeypatch.setattr(spill.Plan, "capacity", lambda plan, extras: request.param)
 
 
 def together(folder):

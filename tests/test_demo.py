@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import cohortlib as cl
-from cohortlib import cli, demo, terminal
-from cohortlib.commands.termina import deliver
+from cohortlib.cli import demo, main, terminal
+from cohortlib.cli.termina import deliver
 
 pytestmark = pytest.mark.process
 
@@ -27,7 +27,7 @@ COLOURS = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": None, "NO_
 
 
 def run(*args, **env):
-    result = CliRunner().invoke(cli.cli, args, env={"COLUMNS": None, "FORCE_COLOR": None} | env)
+    result = CliRunner().invoke(main.cli, args, env={"COLUMNS": None, "FORCE_COLOR": None} | env)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import cohortlib as cl
+from cohortlib import fields as termina
 from cohortlib.adapty import fields as adapty
-from cohortlib.cli import cli
-from cohortlib.termina import fields as termina
+from cohortlib.cli.main import cli
 
 pytestmark = pytest.mark.docs
 

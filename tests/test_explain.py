@@ -10,8 +10,9 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from benchmarks import planted_termina
+from cohortlib.compare.explain.termina import faults
+from cohortlib.compare.explain.termina.runs import simplest
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
-from cohortlib.explaining.termina import evidence, faults
 
 pytestmark = pytest.mark.unit
 
@@ -401,9 +402,9 @@ def test_cohorts_from_the_first_row_of_any_sign():
     [(0.9199, 0.92003, 0.92), (99.999, 100.001, 100.0), (2.0, 1.0, 1.5), (1.23456, 1.234567, 1.234565)],
 )
 def test_simplest(low, high, found):
-    assert evidence.simplest(low, high, 1.5) == pytest.approx(found, rel=1e-5)
+    assert simplest(low, high, 1.5) == pytest.approx(found, rel=1e-5)
     if low < high:
-        assert low <= evidence.simplest(low, high, 1.5) <= high
+        assert low <= simplest(low, high, 1.5) <= high
 
 
 def test_a_payment_is_moved_to_the_period_beside_its_own():

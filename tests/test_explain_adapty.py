@@ -11,12 +11,12 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from cohortlib.adapty import Conventions
+from cohortlib.compare.explain.adapty.amounts import Amounts
+from cohortlib.compare.explain.adapty.maker import AdaptyMaker
+from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.search import search
+from cohortlib.compare.reconcile.compare import reconcile
 from cohortlib.errors import CohortlibWarning
-from cohortlib.explaining.adapty.amounts import Amounts
-from cohortlib.explaining.adapty.maker import AdaptyMaker
-from cohortlib.explaining.causes import Cause
-from cohortlib.explaining.search import search
-from cohortlib.reconciling.compare import reconcile
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore::cohortlib.errors.CohortlibWarning")]
 

@@ -3,11 +3,11 @@
 import polars as pl
 import pytest
 
+from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.explanation import Explanation
+from cohortlib.compare.explain.search import Found, Trial, search
+from cohortlib.compare.reconcile.compare import reconcile
 from cohortlib.errors import DataError
-from cohortlib.explaining.causes import Cause
-from cohortlib.explaining.explanation import Explanation
-from cohortlib.explaining.search import Found, Trial, search
-from cohortlib.reconciling.compare import reconcile
 
 pytestmark = pytest.mark.unit
 

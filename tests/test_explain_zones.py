@@ -5,7 +5,7 @@ import zoneinfo
 import pytest
 
 from cohortlib import periods
-from cohortlib.explaining import zones
+from cohortlib.compare.explain import zones
 
 pytestmark = pytest.mark.unit
 

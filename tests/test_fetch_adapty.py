@@ -16,9 +16,8 @@ from polars.testing import assert_frame_equal
 from strategies_adapty import cases
 
 import cohortlib as cl
-from cohortlib import exchange
-from cohortlib.adapty import calls
-from cohortlib.adapty import fetch as fetching
+from cohortlib.adapty.client import calls
+from cohortlib.adapty.client import fetch as fetching
 from cohortlib.errors import (
     AuthenticationError,
     CohortlibWarning,
@@ -27,7 +26,8 @@ from cohortlib.errors import (
     ReplyError,
     SettingError,
 )
-from cohortlib.transport import Reply
+from cohortlib.network import retry
+from cohortlib.network.transport import Reply
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +49,7 @@ ASKED, ANSWERED = validator("request"), validator("answer")
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
+    monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
     monkeypatch.delenv("ADAPTY_API_KEY", raising=False)
     with Server(sending(reply(200, RECORDED))) as one:
         yield one

@@ -10,12 +10,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
+from cohortlib import fields as termina_fields
 from cohortlib.adapty import fields as adapty_fields
-from cohortlib.adapty import replies as adapty
+from cohortlib.adapty.client import replies as adapty
 from cohortlib.errors import CohortlibError, FetchError, RateLimitError, ReplyError, SettingError
-from cohortlib.replies import frame, labels
-from cohortlib.termina import fields as termina_fields
-from cohortlib.termina import replies as termina
+from cohortlib.network.json_rows import frame, labels
+from cohortlib.termina.client import replies as termina
 
 pytestmark = pytest.mark.unit
 

@@ -21,10 +21,11 @@ from click.testing import CliRunner
 from loopback import Server, reply
 
 import cohortlib as cl
-from cohortlib import cli, exchange
+from cohortlib.cli import main
 from cohortlib.errors import CohortlibError
-from cohortlib.termina import fetch as termina_fetch
-from cohortlib.transport import http
+from cohortlib.network import retry
+from cohortlib.network.transport import http
+from cohortlib.termina.client import fetch as termina_fetch
 
 pytestmark = pytest.mark.unit
 
@@ -174,10 +175,10 @@ CALLERS = {one.__name__: one for one in (with_key, with_token, of_adapty, csv_of
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
     monkeypatch.setattr(termina_fetch, "_all_kept", {})
-    monkeypatch.setattr(exchange, "_paces", {})
-    monkeypatch.setattr(exchange, "pace", lambda url, slots, seconds: exchange.Pace(slots, 0.0))
-    monkeypatch.setattr("cohortlib.adapty.fetch.pace", lambda url, slots, seconds: exchange.Pace(slots, 0.0))
-    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.001, "wait_max": 0.002, "wait_jitter": 0.001})
+    monkeypatch.setattr(retry, "_paces", {})
+    monkeypatch.setattr(retry, "pace", lambda url, slots, seconds: retry.Pace(slots, 0.0))
+    monkeypatch.setattr("cohortlib.adapty.client.fetch.pace", lambda url, slots, seconds: retry.Pace(slots, 0.0))
+    monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.001, "wait_max": 0.002, "wait_jitter": 0.001})
 
 
 @contextlib.contextmanager
@@ -403,7 +404,7 @@ def test_no_command_tells(tmp_path, monkeypatch, vendor, secret, debug, what):
     env = {"TERMINA_API_KEY": secret, "ADAPTY_API_KEY": secret}
     with Server(ECHOES[what]) as server, everything() as said:
         args = [*debug, *ARGS[vendor], "--base-url", server.url, "--attempts", "2", "-o", "out.json"]
-        result = CliRunner().invoke(cli.cli, args, env=env, prog_name="cohortlib")
+        result = CliRunner().invoke(main.cli, args, env=env, prog_name="cohortlib")
     assert result.exit_code == 2
     assert result.stdout == ""
     lines = result.stderr.splitlines()

@@ -16,7 +16,7 @@ from loopback import Server, reply, sending
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib import exchange
+from cohortlib import fields
 from cohortlib.errors import (
     AuthenticationError,
     ForbiddenError,
@@ -26,9 +26,10 @@ from cohortlib.errors import (
     SettingError,
     TransportError,
 )
-from cohortlib.termina import calls, fields
-from cohortlib.termina import fetch as fetching
-from cohortlib.transport import Reply
+from cohortlib.network import retry
+from cohortlib.network.transport import Reply
+from cohortlib.termina.client import calls
+from cohortlib.termina.client import fetch as fetching
 
 pytestmark = pytest.mark.unit
 
@@ -84,7 +85,7 @@ class Vendor(Server):
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
     monkeypatch.setattr(fetching, "_all_kept", {})
-    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
+    monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
     monkeypatch.delenv("TERMINA_API_KEY", raising=False)
 
 
@@ -430,6 +431,6 @@ def test_the_fields_are_those_of_the_sdk(sdk, model, schema, required):
 def test_the_user_types_are_those_of_the_sdk(sdk):
     for known in calls.get_args(calls.UserType):
         assert f"'{known}'" in str(sdk.UserType)
-    from cohortlib.commands.fetch import USER_TYPES
+    from cohortlib.cli.fetch import USER_TYPES
 
     assert calls.get_args(calls.UserType) == USER_TYPES

@@ -12,9 +12,11 @@ from email.utils import format_datetime
 import pytest
 from loopback import Server, reply, sending
 
-from cohortlib import errors, exchange, secrecy, transport
+from cohortlib import errors
 from cohortlib.errors import FetchError, ReplyError, SettingError, TransportError
-from cohortlib.transport import Call, Reply
+from cohortlib.network import retry, transport
+from cohortlib.network import secrets as secrecy
+from cohortlib.network.transport import Call, Reply
 
 pytestmark = pytest.mark.unit
 
@@ -27,11 +29,11 @@ def server():
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(exchange, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
+    monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
 
 
 def ask(server, attempts=3, timeout=20.0, send=None, secrets=(), **settings):
-    line = exchange.Line.open("Vendor", send or transport.http(**settings), attempts, timeout)
+    line = retry.Line.open("Vendor", send or transport.http(**settings), attempts, timeout)
     return line.ask(Call("GET", f"{server.url}/path?a=1", {"Authorization": "Bearer k"}), secrets)
 
 
@@ -168,13 +170,13 @@ def test_retry_after_beyond_the_time_ends_it_at_once(server):
 
 @pytest.mark.parametrize("text", ["soon", "-5", "nan", "1e9", "99999999999999999999", "\u0663", "Mon, 99 Foo 2026"])
 def test_a_false_retry_after_is_none(text):
-    assert exchange.retry_after(Reply(429, {"RETRY-AFTER": text})) is None
+    assert retry.retry_after(Reply(429, {"RETRY-AFTER": text})) is None
 
 
 def test_a_past_retry_after_is_at_once():
-    assert exchange.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"})) == 0
-    assert exchange.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00"})) == 0
-    assert exchange.retry_after(Reply(429, {"Retry-After": " 1.5 "})) == 1.5
+    assert retry.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"})) == 0
+    assert retry.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00"})) == 0
+    assert retry.retry_after(Reply(429, {"Retry-After": " 1.5 "})) == 1.5
 
 
 def test_retries_end_with_the_time(server):
@@ -306,10 +308,10 @@ def test_of_just_the_largest_size(server):
 )
 def test_no_json(body, message):
     with pytest.raises(ReplyError) as caught:
-        exchange.parsed(Reply(200, {}, body))
+        retry.parsed(Reply(200, {}, body))
     assert message in str(caught.value)
     with pytest.raises(ReplyError) as caught:
-        exchange.understood(lambda: exchange.parsed(Reply(200, {}, body)), "Vendor", Reply(200, {}, body), ())
+        retry.understood(lambda: retry.parsed(Reply(200, {}, body)), "Vendor", Reply(200, {}, body), ())
     assert str(caught.value).startswith("Vendor: the reply is")
     assert caught.value.status == 200
     assert caught.value.body == body.decode(errors="replace")[: 64 * 1024]
@@ -329,7 +331,7 @@ def test_no_json(body, message):
     ],
 )
 def test_addresses(base):
-    assert exchange.address(base, "/api") == base.rstrip("/") + "/api"
+    assert retry.address(base, "/api") == base.rstrip("/") + "/api"
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ def test_addresses(base):
 )  # fmt: skip
 def test_addresses_refused(base):
     with pytest.raises(SettingError, match="expected https://host"):
-        exchange.address(base, "/api")
+        retry.address(base, "/api")
 
 
 @pytest.mark.parametrize(
@@ -353,7 +355,7 @@ def test_addresses_refused(base):
 )
 def test_addresses_with_a_password(base):
     with pytest.raises(SettingError, match="a user or a password") as caught:
-        exchange.address(base, "/api")
+        retry.address(base, "/api")
     assert "hunter22" not in str(caught.value)
 
 
@@ -432,7 +434,7 @@ def test_without_the_extra(monkeypatch, missing):
 
 def test_no_second_sees_a_third_call():
     """What arrives is later than what leaves, by any time: the bound holds at the other end."""
-    pace, arrived, lock = exchange.Pace(2, 0.2), [], threading.Lock()
+    pace, arrived, lock = retry.Pace(2, 0.2), [], threading.Lock()
 
     def work(number):
         with pace.turn(time.monotonic() + 60):
@@ -453,7 +455,7 @@ def test_no_second_sees_a_third_call():
 
 
 def test_a_turn_that_does_not_come():
-    pace = exchange.Pace(1, 5.0)
+    pace = retry.Pace(1, 5.0)
     with (
         pace.turn(time.monotonic() + 1),
         pytest.raises(TransportError, match="turn came"),
@@ -468,8 +470,8 @@ def test_a_turn_that_does_not_come():
 
 
 def test_one_pace_for_each_server():
-    assert exchange.pace("https://a.example/x", 2, 1.0) is exchange.pace("https://a.example:443/y", 2, 1.0)
-    assert exchange.pace("https://a.example", 2, 1.0) is not exchange.pace("https://b.example", 2, 1.0)
+    assert retry.pace("https://a.example/x", 2, 1.0) is retry.pace("https://a.example:443/y", 2, 1.0)
+    assert retry.pace("https://a.example", 2, 1.0) is not retry.pace("https://b.example", 2, 1.0)
 
 
 # --- secrets ---

@@ -19,14 +19,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib.errors import (
-    CohortlibError,
-    CohortlibWarning,
-    DataError,
-    SchemaError,
-    SettingError,
-    SourceError,
-)
+from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError, SourceError
 
 pytestmark = pytest.mark.unit
 

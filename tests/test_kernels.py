@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cohortlib import kernels
-from cohortlib.metrics import quotient
-from cohortlib.partitions import BLOCK, Partitions
+from cohortlib.engine.kernels.money import fixed, magnitude, rounded_quotient
+from cohortlib.engine.metrics import quotient
+from cohortlib.engine.partitions import BLOCK, Partitions
 from cohortlib.periods import Calendar
-from cohortlib.schema import Cut, Instants, Users
+from cohortlib.read.instants import Cut, Instants
+from cohortlib.read.users import Users
 
 pytestmark = pytest.mark.unit
 
@@ -47,7 +48,7 @@ def test_quotient_of_numbers_on_either_side_of_what_floats_hold(pairs, factor):
 
 @given(INT64, st.integers(0, 2**40), st.integers(1, 2**63 - 1))
 def test_product_quotient_rounds_once(a, b, divisor):
-    assert kernels._quotient(np.int64(a), np.int64(b), np.int64(divisor)) == (a * b) / divisor
+    assert rounded_quotient(np.int64(a), np.int64(b), np.int64(divisor)) == (a * b) / divisor
 
 
 HALVES = st.builds(lambda n, d: (2 * n + 1) / (2 * 10**d), st.integers(-(10**7), 10**7), st.integers(0, 9))
@@ -59,20 +60,20 @@ def test_fixed_is_the_nearest_ties_to_even(values, decimals):
     expected = [round(Fraction(x) * 10**decimals) for x in values]
     units = np.empty(len(values), np.int64)
     far = sum(abs(Fraction(x) * 10**decimals) >= 2**63 for x in values)
-    assert kernels.fixed(np.array(values), 10.0**decimals, units) == (0, far)
+    assert fixed(np.array(values), 10.0**decimals, units) == (0, far)
     assert [x for x in units.tolist() if x] == [x for x in expected if x and abs(x) < 2**63]
 
 
 def test_fixed_counts_what_it_cannot_read():
     units = np.empty(5, np.int64)
     values = np.array([np.nan, np.inf, -np.inf, 1e300, 9223372036854.77])
-    assert kernels.fixed(values, 1e6, units) == (3, 1)
+    assert fixed(values, 1e6, units) == (3, 1)
     assert units[4] == round(Fraction(9223372036854.77) * 10**6)
 
 
 @given(st.lists(INT64))
 def test_magnitude_is_exact(values):
-    high, low = kernels.magnitude(np.array(values, np.int64))
+    high, low = magnitude(np.array(values, np.int64))
     assert (int(high) << 32) + int(low) == sum(map(abs, values))
 
 

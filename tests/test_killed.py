@@ -37,7 +37,7 @@ for version in range(first, first + runs) if runs else count(first):
 """
 
 FILE = """
-from cohortlib.storage import replacing
+from cohortlib.engine.files import replacing
 def write(target, version):
     with replacing(target) as stream:
         for part in range(50):
@@ -45,7 +45,7 @@ def write(target, version):
 """
 
 FOLDER = """
-from cohortlib.storage import replacing_folder
+from cohortlib.engine.files import replacing_folder
 def write(target, version):
     with replacing_folder(target, lambda folder: (folder / "manifest").is_file()) as folder:
         (folder / "parts").mkdir()
@@ -55,7 +55,7 @@ def write(target, version):
 """
 
 COMMIT = """
-from cohortlib.storage import commit, locked
+from cohortlib.engine.files import commit, locked
 def write(target, version):
     target.mkdir(exist_ok=True)
     with locked(target):

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from strategies import ZONES, cases, customer_settings, instants, quietly, shaped
 
 import cohortlib as cl
-from cohortlib.partitions import Meter
+from cohortlib.engine.progress import Meter
 
 pytestmark = pytest.mark.unit
 

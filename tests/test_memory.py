@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cohortlib import memory
+from cohortlib.engine import memory
 from cohortlib.errors import SettingError
 
 pytestmark = pytest.mark.unit

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 import cohortlib as cl
-from cohortlib import shading
 from cohortlib.errors import DataError, SchemaError, SettingError
 from cohortlib.periods import Calendar
-from cohortlib.plotting.drawing import thinned, ticks
+from cohortlib.show import colours as shading
+from cohortlib.show.plot.drawing import thinned, ticks
 
 pytestmark = pytest.mark.unit
 

@@ -12,8 +12,10 @@ from polars.testing import assert_frame_equal
 from strategies import FREQS, cases, customer_settings, exactly, quietly
 
 import cohortlib as cl
-from cohortlib import memory, sources, spilling
+from cohortlib.engine import memory
 from cohortlib.errors import CohortlibError
+from cohortlib.read import sources
+from cohortlib.transactions.store import spill as spilling
 
 pytestmark = pytest.mark.disk
 

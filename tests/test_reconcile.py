@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
+from cohortlib.compare.reconcile import page, pairing
+from cohortlib.compare.reconcile.compare import Report
+from cohortlib.compare.reconcile.tolerances import usual
 from cohortlib.errors import DataError, SchemaError, SettingError, SourceError
-from cohortlib.reconciling import page, pairing, words
-from cohortlib.reconciling.compare import Report
-from cohortlib.reconciling.tolerances import usual
+from cohortlib.show.text import number, short
 
 pytestmark = pytest.mark.unit
 
@@ -678,7 +679,7 @@ def test_numbers_of_any_size_are_written():
     assert json.loads(report.to_json())["agreeing"] == 0
     assert str(report)
     assert report.to_html()
-    assert words.number(2.0**60) == "1.15292e+18"
+    assert number(2.0**60) == "1.15292e+18"
 
 
 def test_a_cent_among_a_million_cells(tmp_path):
@@ -752,7 +753,7 @@ def test_the_page_escapes_what_the_data_hold():
     named = {name for _, attrs in seen.tags for name in attrs}
     assert named <= {"lang", "charset", "http-equiv", "content", "name", "class", "scope", "title", "open"}
     shown = " ".join(seen.texts)
-    assert words.short(HOSTILE) in shown
+    assert short(HOSTILE) in shown
     assert "<img src=x onerror=alert(1)>"[:16] in shown
 
 

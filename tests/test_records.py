@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib import records, sources
+from cohortlib.engine.kernels.partition import JOINED, PAGE
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError
-from cohortlib.kernels import JOINED, PAGE
 from cohortlib.periods import Calendar
-from cohortlib.records import Batch, Filing, Form, UnfitError
-from cohortlib.schema import Amounts, Cut, Instants, Users
+from cohortlib.read import sources
+from cohortlib.read.amounts import Amounts
+from cohortlib.read.instants import Cut, Instants
+from cohortlib.read.users import Users
+from cohortlib.transactions import records
+from cohortlib.transactions.records import Batch, Filing, Form, UnfitError
 
 pytestmark = pytest.mark.unit
 

@@ -17,12 +17,15 @@ import pytest
 from click.testing import CliRunner
 
 import cohortlib as cl
-from cohortlib import cli, memory, sources, spilling
+from cohortlib.cli import main
+from cohortlib.engine import memory
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SettingError, overheard, warn
-from cohortlib.reporting import sheets
-from cohortlib.reporting.findings import Findings
-from cohortlib.reporting.report import report_page
-from cohortlib.settings import Settings
+from cohortlib.read import tables
+from cohortlib.show.report import sheets
+from cohortlib.show.report.findings import Findings
+from cohortlib.show.report.report import report_page
+from cohortlib.transactions.settings import Settings
+from cohortlib.transactions.store import spill
 
 pytestmark = pytest.mark.unit
 
@@ -166,8 +169,8 @@ def test_every_road_tells_the_same(road, tmp_path, monkeypatch):
         source = str(tmp_path / "*.parquet")
     elif road == "spilled":
         monkeypatch.setattr(memory, "LEAST", 1)
-        monkeypatch.setattr(spilling, "_SMALL", 3)
-        monkeypatch.setattr(sources, "_SLICE", 3)
+        monkeypatch.setattr(spill, "_SMALL", 3)
+        monkeypatch.setattr(tables, "_SLICE", 3)
         settings = {"max_memory": 200}
     elif road == "arrow":
         source = rows.to_arrow()
@@ -298,7 +301,7 @@ def test_hostile_names_do_no_harm(tmp_path):
 
 
 def test_what_stands_in_a_script_cannot_end_it():
-    from cohortlib.reporting.page import _plain
+    from cohortlib.show.report.page import _plain
 
     with pytest.raises(CohortlibError, match="holds '<'"):
         _plain('{"a": "</script>"}')
@@ -306,8 +309,8 @@ def test_what_stands_in_a_script_cannot_end_it():
 
 def test_large_pictures_are_images():
     """Two images, for light and for dark, and ever so many pixels in few bytes."""
-    from cohortlib import plotting
-    from cohortlib.reporting import pictures
+    from cohortlib.show import plot as plotting
+    from cohortlib.show.report import pictures
 
     chart = plotting.heatmap(cl.termina.cohorts(ROWS))
     small = pictures.drawn("logo", "Title", "heat map.", chart)
@@ -326,7 +329,7 @@ def test_large_pictures_are_images():
 def test_images_are_packed_and_whole():
     import vl_convert
 
-    from cohortlib.reporting.pictures import _packed
+    from cohortlib.show.report.pictures import _packed
 
     specification = cl.plot.heatmap(cl.termina.cohorts(ROWS)).to_dict()
     image = vl_convert.vegalite_to_png(specification, vl_version="6.1")
@@ -350,8 +353,8 @@ def chunks(image):
 
 
 def test_lines_are_seen_on_a_dark_page():
-    from cohortlib.reporting.pictures import _lightened
-    from cohortlib.shading import contrast
+    from cohortlib.show.colours import contrast
+    from cohortlib.show.report.pictures import _lightened
 
     told = dict(_lightened('<path stroke="#d5d8de"/><path fill="#101020"/><path stroke="#ffffff"/>'))
     assert set(told) == {"#101020"}
@@ -415,7 +418,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*args):
-    return CliRunner().invoke(cli.cli, ["report", *args], prog_name="cohortlib")
+    return CliRunner().invoke(main.cli, ["report", *args], prog_name="cohortlib")
 
 
 def test_the_command_writes_the_page(folder):
@@ -460,7 +463,7 @@ def test_the_command_takes_what_was_prepared(folder):
 def test_help_is_light():
     code = """
 import sys
-from cohortlib.cli import cli
+from cohortlib.cli.main import cli
 cli.main(["report", "--help"], standalone_mode=False)
 print(*({"polars", "numba", "altair", "jinja2", "vl_convert"} & set(sys.modules)), file=sys.stderr)
 """

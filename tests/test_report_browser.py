@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import cohortlib as cl
-from cohortlib.reporting import sheets
+from cohortlib.show.report import sheets
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra ci)")
 DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")

@@ -90,7 +90,7 @@ def test_readme_names_anchors_that_are_there(site):
 
 def public():
     """Name everything that a user may import, each with the names under which the reference may hold it."""
-    modules = [import_module("cohortlib.transport")]
+    modules = [import_module("cohortlib.network.transport")]
     for name in cl.__all__:
         value = getattr(cl, name)
         if isinstance(value, ModuleType):
@@ -110,7 +110,7 @@ def test_reference_has_every_public_name(site):
 
 def test_reference_has_every_command(site):
     pytest.importorskip("click")
-    from cohortlib.cli import cli
+    from cohortlib.cli.main import cli
 
     def commands(group, path):
         for name, command in group.commands.items():

@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 import cohortlib as cl
-from cohortlib import sources
 from cohortlib.errors import SchemaError, SourceError
+from cohortlib.read import sources
+from cohortlib.read.parquet import unreadable_parquet
+from cohortlib.read.sources import files
 
 pytestmark = pytest.mark.unit
 
@@ -78,10 +80,10 @@ def test_what_has_been_read_is_not_read_again(folder):
     for file in (1, 3):
         path = folder / f"part-{file}.parquet"
         path.write_bytes(spoilt(path.read_bytes()))
-    found = sources.files("*.parquet")
+    found = files("*.parquet")
 
     def guilty(done):
-        return sources._unreadable_parquet(found, lambda _: ["user_id", "amount"], done)
+        return unreadable_parquet(found, lambda _: ["user_id", "amount"], done)
 
     assert guilty(0).startswith("'part-1.parquet' cannot be read")
     assert guilty(2 * ROWS - 1).startswith("'part-1.parquet' cannot be read")

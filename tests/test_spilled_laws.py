@@ -14,8 +14,12 @@ from polars.testing import assert_frame_equal
 from strategies import cases, customer_settings, exactly, quietly
 
 import cohortlib as cl
-from cohortlib import memory, netting, sources, spilling
+from cohortlib.engine import memory
 from cohortlib.errors import CohortlibError
+from cohortlib.read import tables
+from cohortlib.transactions import netting
+from cohortlib.transactions.store import spill
+from cohortlib.transactions.store import spill as spilling
 
 pytestmark = pytest.mark.disk
 
@@ -32,8 +36,8 @@ def hardly_any_memory(tmp_path_factory):
     """Let runs, parts and pieces begin to be cut at a few rows; temporary folders are made where we look after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "LEAST", 1)
-        patch.setattr(spilling, "_SMALL", 3)
-        patch.setattr(sources, "_SLICE", 3)
+        patch.setattr(spill, "_SMALL", 3)
+        patch.setattr(tables, "_SLICE", 3)
         patch.setattr(netting, "GROUP", 4)
         scratch = tmp_path_factory.mktemp("scratch")
         patch.setattr(tempfile, "tempdir", str(scratch))

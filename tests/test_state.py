@@ -12,9 +12,11 @@ from polars.testing import assert_frame_equal
 from strategies import cases, quietly, shaped
 
 import cohortlib as cl
-from cohortlib import spilling, storage, stores
+from cohortlib.engine import files
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError, SourceError
-from cohortlib.termina import state as of_states
+from cohortlib.transactions import state as of_states
+from cohortlib.transactions.store import prepared as stores
+from cohortlib.transactions.store import spill
 
 pytestmark = pytest.mark.disk
 
@@ -76,12 +78,12 @@ def test_updates_are_a_recomputation(case, cuts, runs, few, capacity, tmp_path_f
     first, *others = parts_of(case.frame, cuts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(of_states, "_RUNS", runs)
-        patch.setattr(stores, "_FEW", few)
+        patch.setattr(stores, "FEW", few)
         patch.setattr(of_states, "_SHARE", 4 if runs == 2 else 0)
-        patch.setattr(spilling.Plan, "capacity", lambda plan, extras: capacity)
-        patch.setattr(spilling, "_PART", 4)
-        patch.setattr(spilling, "_SMALL", 4)
-        patch.setattr(storage, "to_disk", lambda path: None)
+        patch.setattr(spill.Plan, "capacity", lambda plan, extras: capacity)
+        patch.setattr(spill, "_PART", 4)
+        patch.setattr(spill, "_SMALL", 4)
+        patch.setattr(files, "to_disk", lambda path: None)
         folder = tmp_path_factory.mktemp("state") / "state"
         state = quietly(cl.termina.State.build, shaped(first, case.form), folder, threads=case.threads, **told)
         for part in others:
@@ -112,7 +114,7 @@ def test_updates_are_a_recomputation(case, cuts, runs, few, capacity, tmp_path_f
     ],
 )
 def test_what_rows_change(monkeypatch, tmp_path, refunds, new, few):
-    monkeypatch.setattr(stores, "_FEW", few)
+    monkeypatch.setattr(stores, "FEW", few)
     state = cl.termina.State.build(HISTORY, tmp_path / "other", refunds=refunds)
     state.update(rows(*new))
     together = pl.concat([HISTORY, rows(*new)])
@@ -213,7 +215,7 @@ def test_large_numbers_as_users(tmp_path):
 
 
 def test_one_writer_at_a_time(state):
-    with storage.locked(state.folder), pytest.raises(CohortlibError, match="another process"):
+    with files.locked(state.folder), pytest.raises(CohortlibError, match="another process"):
         state.update(HISTORY)
 
 

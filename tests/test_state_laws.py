@@ -9,9 +9,9 @@ from polars.testing import assert_frame_equal
 from strategies import cases, exactly, quietly
 
 import cohortlib as cl
-from cohortlib import spilling
 from cohortlib.errors import CohortlibError
-from cohortlib.termina import state as states
+from cohortlib.transactions import state as states
+from cohortlib.transactions.store import spill
 
 pytestmark = pytest.mark.disk
 
@@ -22,8 +22,8 @@ EDGES = ("start", "end", "complete_only")
 def small_parts():
     """Let parts be cut at a few rows, so that users stand in many of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spilling, "_SMALL", 3)
-        patch.setattr(spilling, "_PART", 3)
+        patch.setattr(spill, "_SMALL", 3)
+        patch.setattr(spill, "_PART", 3)
         yield
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cohortlib import storage
+from cohortlib.engine import files
 from cohortlib.errors import CohortlibError, SettingError, SourceError
 
 pytestmark = pytest.mark.disk
@@ -31,7 +31,7 @@ def ours(folder):
 
 
 def put(path, text, marks=ours):
-    with storage.replacing_folder(path, marks) as folder:
+    with files.replacing_folder(path, marks) as folder:
         (folder / "manifest").write_text(text)
         (folder / "parts").mkdir()
         (folder / "parts" / "one").write_text(text)
@@ -55,7 +55,7 @@ def test_a_file_is_replaced_at_the_end(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("old")
     file.chmod(0o640)
-    with storage.replacing(file) as stream:
+    with files.replacing(file) as stream:
         stream.write(b"new")
         stream.flush()
         assert file.read_text() == "old"
@@ -72,7 +72,7 @@ def test_a_file_stays_where_something_fails(tmp_path, error):
     file.write_text("old")
 
     def fail():
-        with storage.replacing(file) as stream:
+        with files.replacing(file) as stream:
             stream.write(b"new")
             raise error("x")
 
@@ -84,15 +84,15 @@ def test_a_file_stays_where_something_fails(tmp_path, error):
 def test_behind_a_link_the_file_is_replaced(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "a.txt")
-    with storage.replacing(tmp_path / "link") as stream:
+    with files.replacing(tmp_path / "link") as stream:
         stream.write(b"new")
     assert (tmp_path / "link").is_symlink()
     assert found(tmp_path / "there") == {"a.txt": "new"}
 
 
 def test_commit(tmp_path):
-    storage.commit(tmp_path, "manifest.json", "old")
-    storage.commit(tmp_path, "manifest.json", "né")
+    files.commit(tmp_path, "manifest.json", "old")
+    files.commit(tmp_path, "manifest.json", "né")
     assert (tmp_path / "manifest.json").read_bytes() == "né".encode()
     assert names(tmp_path) == ["manifest.json"]
 
@@ -107,7 +107,7 @@ def test_what_is_written_is_on_the_disk_before_it_is_in_its_place(tmp_path, monk
 
     monkeypatch.setattr(os, "fsync", spy)
     monkeypatch.setattr(Path, "replace", lambda one, other: told.append((None, "place")) or replace(one, other))
-    with storage.replacing(tmp_path / "a.txt") as stream:
+    with files.replacing(tmp_path / "a.txt") as stream:
         stream.write(b"new")
     assert [what for _, what in told] == ["disk", "place", "disk"]
     if sys.platform == "linux":
@@ -120,7 +120,7 @@ def test_what_is_written_is_on_the_disk_before_it_is_in_its_place(tmp_path, monk
 
 def test_a_folder_is_made_at_the_end(tmp_path):
     path = tmp_path / "out"
-    with storage.replacing_folder(path, ours) as folder:
+    with files.replacing_folder(path, ours) as folder:
         (folder / "manifest").write_text("new")
         assert not path.exists()
         assert folder.parent == tmp_path
@@ -187,7 +187,7 @@ def test_what_died_between_two_renames_is_put_back(tmp_path):
     path = tmp_path / "out"
     put(path, "old")
     path.rename(tmp_path / ".out.0a1b2c3d.old")
-    with pytest.raises(ValueError, match="x"), storage.replacing_folder(path, ours):
+    with pytest.raises(ValueError, match="x"), files.replacing_folder(path, ours):
         raise ValueError("x")
     assert found(path)["manifest"] == "old"
     # the second rename was done, the third not
@@ -205,7 +205,7 @@ def test_a_folder_stays_where_something_fails(tmp_path, error, old):
         put(path, "old")
 
     def fail():
-        with storage.replacing_folder(path, ours) as folder:
+        with files.replacing_folder(path, ours) as folder:
             (folder / "manifest").write_text("new")
             raise error("x")
 
@@ -231,7 +231,7 @@ def test_a_folder_that_came_meanwhile_is_refused(tmp_path):
     path = tmp_path / "photos"
 
     def write():
-        with storage.replacing_folder(path, ours):
+        with files.replacing_folder(path, ours):
             path.mkdir()
             (path / "cat.jpg").write_text("cat")
 
@@ -250,7 +250,7 @@ def test_a_folder_in_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError) as told:
         put(tmp_path / "not" / "out", "new")
     assert told.value.filename == str(tmp_path / "not" / "out")
-    with pytest.raises(FileNotFoundError) as told, storage.replacing(tmp_path / "not" / "a.txt"):
+    with pytest.raises(FileNotFoundError) as told, files.replacing(tmp_path / "not" / "a.txt"):
         pass
     assert told.value.filename == str(tmp_path / "not" / "a.txt")
 
@@ -300,7 +300,7 @@ def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
     with another("replacing_folder", tmp_path / "new"), another("replacing", tmp_path / "new.txt") as second:
         assert len(names(tmp_path)) == 4
         put(tmp_path / "new", "mine")
-        with storage.replacing(tmp_path / "new.txt") as stream:
+        with files.replacing(tmp_path / "new.txt") as stream:
             stream.write(b"mine")
         assert len(names(tmp_path)) == 6  # both are still at it
         second.communicate()
@@ -315,12 +315,12 @@ def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
 
 @posix
 def test_what_was_for_the_time_being_goes(tmp_path):
-    with another("scratch", tmp_path), storage.scratch(tmp_path):
+    with another("scratch", tmp_path), files.scratch(tmp_path):
         assert len(names(tmp_path)) == 2
-    with storage.scratch(tmp_path) as folder:
+    with files.scratch(tmp_path) as folder:
         assert names(tmp_path) == [folder.name]
     assert names(tmp_path) == []
-    with pytest.raises(FileNotFoundError) as told, storage.scratch(tmp_path / "not"):
+    with pytest.raises(FileNotFoundError) as told, files.scratch(tmp_path / "not"):
         pass
     assert told.value.filename == str(tmp_path / "not")
 
@@ -330,7 +330,7 @@ def test_half_a_file_of_the_killed_goes(tmp_path):
     with another("replacing", tmp_path / "a.txt"):
         pass
     assert len(names(tmp_path)) == 1
-    storage.commit(tmp_path, "a.txt", "new")
+    files.commit(tmp_path, "a.txt", "new")
     assert names(tmp_path) == ["a.txt"]
 
 
@@ -338,14 +338,14 @@ def test_one_writer_at_a_time(tmp_path):
     with another("locked", tmp_path) as other:
         with (
             pytest.raises(CohortlibError, match=r"'.*' is being written by another process; expected one writer at a"),
-            storage.locked(tmp_path),
+            files.locked(tmp_path),
         ):
             pass
         other.kill()
         other.wait()
-        with storage.locked(tmp_path):
+        with files.locked(tmp_path):
             pass
-    with storage.locked(tmp_path), pytest.raises(CohortlibError, match="being written"), storage.locked(tmp_path):
+    with files.locked(tmp_path), pytest.raises(CohortlibError, match="being written"), files.locked(tmp_path):
         pass
 
 
@@ -353,10 +353,10 @@ def test_one_writer_at_a_time(tmp_path):
 def test_a_folder_with_a_writer_is_not_replaced(tmp_path):
     path = tmp_path / "out"
     put(path, "old")
-    with storage.locked(path), pytest.raises(CohortlibError, match="is being written by another process"):
+    with files.locked(path), pytest.raises(CohortlibError, match="is being written by another process"):
         put(path, "new")
     assert found(path)["manifest"] == "old"
-    with storage.replacing_folder(path, ours), pytest.raises(CohortlibError, match="being written"):
+    with files.replacing_folder(path, ours), pytest.raises(CohortlibError, match="being written"):
         put(path, "new")
     assert names(tmp_path) == ["out"]
 
@@ -374,15 +374,15 @@ def test_a_lock_of_a_folder_that_was_replaced_is_none(tmp_path, monkeypatch):
             path.mkdir()
         take(lock)
 
-    take = storage._take
-    monkeypatch.setattr(storage, "_take", late)
-    with storage.locked(path), pytest.raises(CohortlibError, match="being written"), storage.locked(path):
+    take = files._take
+    monkeypatch.setattr(files, "_take", late)
+    with files.locked(path), pytest.raises(CohortlibError, match="being written"), files.locked(path):
         pass
 
 
 @posix
 def test_what_another_takes_for_left_behind_is_made_anew(tmp_path, monkeypatch):
-    hold, times = storage._hold, []
+    hold, times = files._hold, []
 
     def late(hidden):
         times.append(hidden)
@@ -395,8 +395,8 @@ def test_what_another_takes_for_left_behind_is_made_anew(tmp_path, monkeypatch):
             hidden.unlink()
         return lock
 
-    monkeypatch.setattr(storage, "_hold", late)
-    storage.commit(tmp_path, "a.txt", "new")
+    monkeypatch.setattr(files, "_hold", late)
+    files.commit(tmp_path, "a.txt", "new")
     assert len(set(times)) == 4
     assert names(tmp_path) == ["a.txt"]
 
@@ -406,8 +406,8 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     def none(_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(storage, "_take", none)
-    storage.commit(tmp_path, "a.txt", "new")
+    monkeypatch.setattr(files, "_take", none)
+    files.commit(tmp_path, "a.txt", "new")
     put(tmp_path / "out", "new")
     (tmp_path / ".out.0a1b2c3d.part").mkdir()  # maybe it is being written
     with pytest.raises(OSError, match="lock") as told:
@@ -434,9 +434,9 @@ def full(tmp_path):
 
 
 def test_a_full_disk_is_told_with_the_name(full):
-    storage.commit(full, "a.txt", "old")
+    files.commit(full, "a.txt", "old")
     with pytest.raises(OSError, match="No space left on device") as told:
-        storage.commit(full, "a.txt", "x" * (2 << 20))
+        files.commit(full, "a.txt", "x" * (2 << 20))
     assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(full / "a.txt"))
     assert found(full) == {"a.txt": "old"}
 
@@ -447,13 +447,13 @@ def test_a_full_disk_under_a_folder(full, how):
     frame = pl.DataFrame({"a": range(400_000)}).sample(fraction=1, shuffle=True, seed=1)
 
     def write():
-        with storage.replacing_folder(full / "out", ours) as folder:
+        with files.replacing_folder(full / "out", ours) as folder:
             if how == "python":
                 (folder / "one").write_bytes(b"x" * (2 << 20))
             elif how == "polars":
                 frame.lazy().sink_parquet(folder / "one")
             else:
-                with storage.telling(folder / "one"):
+                with files.telling(folder / "one"):
                     frame.lazy().sink_parquet(folder / "one")
 
     with pytest.raises(OSError, match="No space left on device") as told:
@@ -467,7 +467,7 @@ def test_a_full_disk_under_a_folder(full, how):
 
 def test_a_full_disk_for_the_time_being(full):
     def write(name):
-        with storage.scratch(full) as folder, storage.telling(folder / "one"):
+        with files.scratch(full) as folder, files.telling(folder / "one"):
             (folder / "one").write_bytes(b"x" * 1000)
             raise OSError(errno.ENOSPC, "No space left on device", str(name or folder / "one"))
 
@@ -493,13 +493,13 @@ def test_a_full_disk_for_the_time_being(full):
     ],
 )
 def test_telling(error, expected):
-    with pytest.raises(OSError, match=os.strerror(expected[0])) as told, storage.telling(Path("here")):
+    with pytest.raises(OSError, match=os.strerror(expected[0])) as told, files.telling(Path("here")):
         raise error
     assert (told.value.errno, told.value.filename) == expected
 
 
 @pytest.mark.parametrize("error", [SourceError("x (os error 28)"), ValueError("x"), OSError("x"), KeyboardInterrupt()])
 def test_what_is_not_of_the_disk_goes_on(error):
-    with pytest.raises(type(error)) as told, storage.telling(Path("here")):
+    with pytest.raises(type(error)) as told, files.telling(Path("here")):
         raise error
     assert told.value is error

@@ -15,8 +15,8 @@ from polars.testing import assert_frame_equal
 from strategies import cases, customer_settings, exactly, instants, quietly
 
 import cohortlib as cl
-from cohortlib import customers
 from cohortlib.periods import Calendar
+from cohortlib.transactions import customers
 
 pytestmark = pytest.mark.unit
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohortlib import texts
-from cohortlib.texts import Texts
+from cohortlib.transactions import names as texts
+from cohortlib.transactions.names import Texts
 
 pytestmark = pytest.mark.unit
 

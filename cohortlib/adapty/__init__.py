@@ -5,14 +5,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cohortlib.adapty.answer import Answer
+    from cohortlib.adapty.client.fetch import fetch_cohort
     from cohortlib.adapty.compute import cohort, part
-    from cohortlib.adapty.fetch import fetch_cohort
+    from cohortlib.adapty.conventions import Conventions
     from cohortlib.adapty.parts import Part
-    from cohortlib.adapty.request import Conventions, Filters, Request, RequestError
+    from cohortlib.adapty.request import Filters, Request
+    from cohortlib.adapty.validation import RequestError
 
 __all__ = ["Answer", "Conventions", "Filters", "Part", "Request", "RequestError", "cohort", "fetch_cohort", "part"]
 
-_HOMES = {"Answer": "answer", "Part": "parts", "cohort": "compute", "fetch_cohort": "fetch", "part": "compute"}
+_HOMES = {
+    "Conventions": "conventions",
+    "RequestError": "validation",
+    "Answer": "answer",
+    "Part": "parts",
+    "cohort": "compute",
+    "fetch_cohort": "client.fetch",
+    "part": "compute",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.fields import AVERAGES, MONEY, SEGMENT
-from cohortlib.adapty.request import Conventions, Request
+from cohortlib.adapty.request import Request
 
 
 @dataclass(frozen=True, repr=False)

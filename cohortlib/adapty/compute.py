@@ -3,20 +3,23 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
-from cohortlib.adapty import forecast, spilling
+from cohortlib.adapty import forecast, spill
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.events import Events, arriving_events, arriving_installs, read_events, read_installs
+from cohortlib.adapty.conventions import Conventions
+from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.parts import Part
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.request import Conventions, Request
-from cohortlib.adapty.rows import Installs
-from cohortlib.adapty.tables import fitting
+from cohortlib.adapty.read.events import Events, arriving_events, read_events
+from cohortlib.adapty.read.installs import arriving_installs, read_installs
+from cohortlib.adapty.read.tables import fitting
+from cohortlib.adapty.request import Request
+from cohortlib.engine.memory import budget
+from cohortlib.engine.progress import Progress, check_progress
+from cohortlib.engine.threads import workers_for
 from cohortlib.errors import SettingError, one_of
-from cohortlib.memory import budget
-from cohortlib.partitions import Progress, check_progress, workers_for
 from cohortlib.periods import check_zone
-from cohortlib.schema import Nulls
-from cohortlib.sources import Source
+from cohortlib.read.nulls import Nulls
+from cohortlib.read.tables import Source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -115,16 +118,16 @@ def cohort(
     )
     room = budget(max_memory)
     arriving = arriving_events(events, **_of_events(question, nulls, predict=predict))
-    events, need = fitting(events, arriving.choose, room, spilling.WORK)
+    events, need = fitting(events, arriving.choose, room, spill.WORK)
     coming = None
     if not _from_events(installs):
         coming = arriving_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls)
-        installs, more = fitting(installs, coming.choose, room - need, spilling.WORK_OF_INSTALLS)
+        installs, more = fitting(installs, coming.choose, room - need, spill.WORK_OF_INSTALLS)
         need += more
     if need > room:
         arriving = replace(arriving, source=events)
         coming = None if coming is None else replace(coming, source=installs)
-        whole, predictions = spilling.add_up(question, arriving, coming, room=room, predict=predict)
+        whole, predictions = spill.add_up(question, arriving, coming, room=room, predict=predict)
         whole.tell()
         return whole.answer(predictions)
     read = events_for(question, events, nulls=nulls, predict=predict)

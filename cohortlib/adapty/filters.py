@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 import polars as pl
 
-from cohortlib.adapty.request import Filters, Product
+from cohortlib.adapty.request import Filters
+from cohortlib.adapty.validation import Product
 from cohortlib.errors import SchemaError, listed
 
 __all__ = ["audience", "columns", "installs", "transactions"]

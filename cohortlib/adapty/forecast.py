@@ -16,13 +16,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.adapty import kernels
-from cohortlib.adapty.events import Events
+from cohortlib.adapty.installs import Installs
+from cohortlib.adapty.kernels.add import add_ladder
+from cohortlib.adapty.kernels.records import Scratch
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.rows import Columns, Installs, durations
+from cohortlib.adapty.read.events import Events
+from cohortlib.adapty.rows import Columns, durations
 from cohortlib.adapty.sums import Ledger, Settled, column_of_age
-from cohortlib.partitions import check_size
-from cohortlib.schema import Ints
+from cohortlib.engine.partitions import check_size
+from cohortlib.read.arrays import Ints
 
 AGES = (7, 14, 28, 61, 90, 183, 274, 365, 548, 730)
 HORIZONS = {3: 90, 6: 183, 9: 274, 12: 365, 18: 548, 24: 730}
@@ -102,10 +104,8 @@ class _Rungs:
         self.trial = np.zeros(1, np.int64)
         self._column_of_age = column_of_age(AGES)
 
-    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
-        kernels.add_ladder(
-            settled.users, columns.rows, columns.extras, self._column_of_age, *self.sums, self.trial, scratch
-        )
+    def add(self, columns: Columns, settled: Settled, scratch: Scratch) -> None:
+        add_ladder(settled.users, columns.rows, columns.extras, self._column_of_age, *self.sums, self.trial, scratch)
 
 
 def predict(events: Events, installs: Installs, question: Question) -> list[Prediction]:

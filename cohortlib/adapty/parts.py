@@ -14,15 +14,19 @@ from hashlib import sha256, shake_256
 import numpy as np
 import polars as pl
 
-from cohortlib.adapty import composing, kernels
+from cohortlib.adapty import compose
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.events import MONEY, Events
 from cohortlib.adapty.forecast import Prediction
+from cohortlib.adapty.installs import Installs
+from cohortlib.adapty.kernels.records import INSTALLS
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.rows import Installs
+from cohortlib.adapty.read.events import Events
+from cohortlib.adapty.read.names import MONEY
 from cohortlib.adapty.sums import Ledger, Sums
 from cohortlib.errors import DataError, SettingError, warn
-from cohortlib.schema import SECRET, Dropped, Ints, Keys
+from cohortlib.read.arrays import Ints, Keys
+from cohortlib.read.nulls import Dropped
+from cohortlib.read.users import SECRET
 
 SCHEMA = pl.Schema({"name": pl.String, "segment": pl.Int64, "column": pl.Int64, "value": pl.Int64})
 """The columns of a part as a table, of which `value` adds where the others are equal."""
@@ -77,7 +81,7 @@ class Part:
         words = SECRET if secret is None else np.frombuffer(shake_256(secret).digest(SECRET.nbytes), np.uint64)
         ledger = Ledger.of(events, installs, question, secret=words)
         sums, chains = ledger.add_up()
-        sums.heads[kernels.INSTALLS] += installs.counts(question.segments, question)
+        sums.heads[INSTALLS] += installs.counts(question.segments, question)
         chains.sort()
         return cls(
             replace(question, threads=None, progress=None),
@@ -148,7 +152,7 @@ class Part:
 
     def answer(self, predictions: list[Prediction] | None = None) -> Answer:
         """Give the answer of Adapty's API, as of all users that were added."""
-        return composing.compose(self.sums, self.question, self.report, predictions)
+        return compose.compose(self.sums, self.question, self.report, predictions)
 
     def table(self) -> pl.DataFrame:
         """Give the part as a table, to be sent or kept: of the columns name, segment, column and value.

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohortlib.adapty import filters
-from cohortlib.adapty.request import Conventions, Request
-from cohortlib.partitions import Progress
+from cohortlib.adapty.conventions import Conventions
+from cohortlib.adapty.request import Request
+from cohortlib.engine.progress import Progress
 from cohortlib.periods import Calendar, Freq, epoch_day
-from cohortlib.schema import Ints
+from cohortlib.read.arrays import Ints
 
 _FREQ: dict[str, Freq] = {"day": "D", "week": "W", "month": "M", "quarter": "Q", "year": "A"}
 

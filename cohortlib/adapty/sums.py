@@ -13,12 +13,19 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cohortlib.adapty import kernels
-from cohortlib.adapty.events import Events
+from cohortlib.adapty.installs import Installs, Listed
+from cohortlib.adapty.kernels.add import add_days, add_renewals
+from cohortlib.adapty.kernels.records import Scratch, slots_for
+from cohortlib.adapty.kernels.settle import link, number
+from cohortlib.adapty.kernels.users import arrange, name_users, sort
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.rows import Columns, Installs, Listed, Rows
-from cohortlib.partitions import Meter, Partitions, bits_for, check_size, shared_out, workers_for
-from cohortlib.schema import SECRET, Ints, Keys, Users
+from cohortlib.adapty.read.events import Events
+from cohortlib.adapty.rows import Columns, Rows
+from cohortlib.engine.partitions import Partitions, bits_for, check_size
+from cohortlib.engine.progress import Meter
+from cohortlib.engine.threads import shared_out, workers_for
+from cohortlib.read.arrays import Ints, Keys
+from cohortlib.read.users import SECRET, Users
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Sums:
     """Sums over (segment, column), whole numbers: tables of disjoint users add.
 
     ``cells[plane, segment, column]`` and ``heads[plane, segment]``, with the planes that
-    :mod:`cohortlib.adapty.kernels` names. Of the columns, `columns` are to be shown; the rest serve the totals.
+    :mod:`cohortlib.adapty.kernels.records` names. Of the columns, `columns` are to be shown; the rest serve the totals.
     """
 
     columns: int
@@ -68,7 +75,7 @@ class Settled(NamedTuple):
 class Adder(Protocol):
     """What a worker does with each partition once it is settled."""
 
-    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
+    def add(self, columns: Columns, settled: Settled, scratch: Scratch) -> None:
         """Add the users of a partition."""
 
 
@@ -87,14 +94,14 @@ class _Renewals:
         self._columns, self._stamps = 0, np.zeros(1, np.int64)
         self._cells, self._heads = _zeros(len(question.segments), 1)
 
-    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
+    def add(self, columns: Columns, settled: Settled, scratch: Scratch) -> None:
         _, segments, width = self._cells.shape
         if settled.farthest >= width:
             width = max(settled.farthest + 1, 2 * width)
             check_size(segments * width, _COARSER)
             self._cells, self._stamps = _widened(self._cells, width), np.zeros(width, np.int64)
         self._columns = max(self._columns, settled.widest)
-        kernels.add_renewals(settled.users, columns.rows, self._stamps, self._cells, self._heads, scratch)
+        add_renewals(settled.users, columns.rows, self._stamps, self._cells, self._heads, scratch)
 
     def sums(self) -> Sums:
         return Sums(self._columns, self._cells, self._heads)
@@ -108,8 +115,8 @@ class _Days:
         self._columns, self._column_of_age = len(days), column_of_age(days)
         self._cells, self._heads = _zeros(len(question.segments), len(days) + 1)
 
-    def add(self, columns: Columns, settled: Settled, scratch: kernels.Scratch) -> None:
-        kernels.add_days(settled.users, columns.rows, self._column_of_age, self._cells, self._heads, scratch)
+    def add(self, columns: Columns, settled: Settled, scratch: Scratch) -> None:
+        add_days(settled.users, columns.rows, self._column_of_age, self._cells, self._heads, scratch)
 
     def sums(self) -> Sums:
         return Sums(self._columns, self._cells, self._heads)
@@ -169,18 +176,16 @@ class Ledger:
             meter,
         )
 
-    def _arrange(self, p: int, columns: Columns, listed: Listed, scratch: kernels.Scratch) -> int:
+    def _arrange(self, p: int, columns: Columns, listed: Listed, scratch: Scratch) -> int:
         """Bring the rows of each user together and in order; returns how many users there are."""
-        slots = scratch.slots[: kernels.slots_for(int(self.rows.sizes[p] + self.listed.sizes[p]))]
+        slots = scratch.slots[: slots_for(int(self.rows.sizes[p] + self.listed.sizes[p]))]
         slots.fill(-1)
         users, codes, none = scratch.users, scratch.codes, np.empty(0, np.int32)
-        count = kernels.name_users(p, self.listed.starts, *listed, 0, slots, users, codes)
-        count = kernels.name_users(
-            p, self.rows.starts, columns.keys, columns.keys2, none, none, count, slots, users, codes
-        )
-        mixed = kernels.arrange(p, self.rows.starts, columns.rows, codes, count, users, scratch.position, scratch.mixed)
+        count = name_users(p, self.listed.starts, *listed, 0, slots, users, codes)
+        count = name_users(p, self.rows.starts, columns.keys, columns.keys2, none, none, count, slots, users, codes)
+        mixed = arrange(p, self.rows.starts, columns.rows, codes, count, users, scratch.position, scratch.mixed)
         if mixed:
-            kernels.sort(
+            sort(
                 scratch.mixed[:mixed], columns.rows, columns.extras, columns.lines, *self.texts, users,
                 scratch.position, scratch.spare,
             )  # fmt: skip
@@ -197,15 +202,15 @@ class Ledger:
         def work(parts: Iterator[int]) -> Added:
             adder, tally, segments = make(self.question), np.zeros(5, np.int64), self.question.segments
             tallies.append(tally)
-            scratch = kernels.Scratch.of(int(max(1, self.rows.sizes.max())), int(self.listed.sizes.max()))
+            scratch = Scratch.of(int(max(1, self.rows.sizes.max())), int(self.listed.sizes.max()))
             columns, listed = Columns(*self.rows.columns), Listed(*self.listed.columns)
             for p in parts:
                 users = self._arrange(p, columns, listed, scratch)
-                named = kernels.link(
+                named = link(
                     users, columns.rows, columns.extras, self.is_list, segments.first, segments.of_day, tally, scratch
                 )
                 chains.append(scratch.seen_chains[:named].copy())
-                widest, farthest = kernels.number(
+                widest, farthest = number(
                     users, columns.rows, columns.extras, self.question.restarts, self.question.consecutive,
                     self.question.as_of, tally, scratch,
                 )  # fmt: skip

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.columns import are_dates
 from cohortlib.adapty.compute import events_for, installs_for, needed, question_of
-from cohortlib.adapty.events import (
-    NO_DEVICE,
-    columns_of_events,
-    columns_of_instants,
-    columns_of_users,
-    known_columns,
-    refuse_nulls,
-)
+from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.parts import SCHEMA, Part
 from cohortlib.adapty.question import Question
-from cohortlib.adapty.request import Conventions, Request
+from cohortlib.adapty.read.columns import are_dates
+from cohortlib.adapty.read.counted import refuse_nulls
+from cohortlib.adapty.read.events import columns_of_events, columns_of_instants, columns_of_users, known_columns
+from cohortlib.adapty.read.names import NO_DEVICE
 from cohortlib.errors import CohortlibError, SchemaError, one_of
-from cohortlib.schema import Nulls
+from cohortlib.read.nulls import Nulls
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 
@@ -29,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyspark.sql import DataFrame as SparkFrame
+
+    from cohortlib.adapty.request import Request
+
 
 _KEYS = ("name", "segment", "column")
 _PARTIAL: dict[str, Any] = {"name": pl.String, **dict.fromkeys(("segment", "column", "high", "low"), pl.Int64)}

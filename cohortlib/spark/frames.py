@@ -17,12 +17,13 @@ import polars as pl
 
 from cohortlib import errors
 from cohortlib.errors import CohortlibError, SchemaError, SettingError, listed
-from cohortlib.netting import Fit
-from cohortlib.schema import Dropped
+from cohortlib.read.nulls import Dropped
+from cohortlib.transactions.joined import Fit
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame as SparkFrame
+
 
 Batches: TypeAlias = "Iterator[pa.RecordBatch]"
 

@@ -4,26 +4,25 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
-from cohortlib import schema
-from cohortlib.cohorts import Question, joined_columns
-from cohortlib.customers import Basis, Customers, Rows
-from cohortlib.errors import CohortlibError, SchemaError, SettingError, listed
-from cohortlib.periods import FIRST_DAY, Freq, day_of
-from cohortlib.schema import Cut, Dropped, Instants, Ints, Nulls, Users
-from cohortlib.settings import BeforeJoined, Refunds, Settings
+from cohortlib.errors import CohortlibError, SettingError, listed
+from cohortlib.fields import CUSTOMER_COHORTS
+from cohortlib.periods import Freq
+from cohortlib.read.amounts import beyond_range
+from cohortlib.read.arrays import Ints
+from cohortlib.read.nulls import Nulls
 from cohortlib.spark import frames
+from cohortlib.spark.asked import WHERE, Asked, Reader, check_request, last_day_of
 from cohortlib.spark.frames import Batches, Note, quoted
-from cohortlib.termina.adding import TABLE, Conventions, Sums, added_up
 from cohortlib.termina.compute import check_customers
-from cohortlib.termina.fields import CUSTOMER_COHORTS
+from cohortlib.transactions.customers import Basis, Customers, Rows
+from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
+from cohortlib.transactions.sums import TABLE, Conventions, Sums, added_up
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame as SparkFrame
 
-_WHERE = ("the table", "the joined table")
 _HALVES = ("first_amount", "amount")  # sums of money go in two halves, so that no sum of them leaves 64 bits
 _PARTIAL: dict[str, Any] = {
     **dict.fromkeys(("cohort", "age", "size", "active"), pl.Int64),
@@ -99,7 +98,7 @@ def cohorts(
     -----
     The workers must find cohortlib, and the same Python. ``docs/spark.md`` has an example that runs.
     """
-    asked = _asked(
+    asked = check_request(
         transactions, joined, partitions,
         user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
         refunds=refunds, before_joined=before_joined, start=start, end=end, complete_only=complete_only, nulls=nulls,
@@ -165,7 +164,7 @@ def customer_cohorts(
             f"rank_by={rank_by!s} cannot be ranked by on Spark; expected a column of the summary of customers: "
             f"{listed(list(_RANKED)[:6])}"
         )
-    asked = _asked(
+    asked = check_request(
         transactions, joined, partitions,
         user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
         refunds=refunds, before_joined=before_joined, start=start, end=end, complete_only=complete_only, nulls=nulls,
@@ -187,146 +186,10 @@ def customer_cohorts(
     return table.join(best, "user_id", "left_semi").select(*CUSTOMER_COHORTS)
 
 
-# -------------------------------------------------------------------------------------------------- what is asked for
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """How a worker reads the rows of its partition, by position: the user, the instant, the amount, maybe a date."""
-
-    settings: Settings
-    names: tuple[str, ...]
-    """Of the columns of the transactions, then of the joined table."""
-    tagged: bool
-    """Whether rows of the joined table stand among the transactions; a mark tells which is which."""
-
-    def question(self, batches: Batches, *, whole: bool = False) -> tuple[Question | None, Note]:
-        """Read the rows of a partition, the `whole` where users are to be named; give also what is to be told."""
-        frame = frames.read(batches)
-        if frame is None:
-            return None, Note()
-        rows, joined = self._tables(frame)
-        rows, dropped = schema.without_nulls(rows, "drop", _WHERE[0])
-        last_day = None
-        if dropped.count:
-            # The rows that are left out still tell where the table ends.
-            last_day = _last_day(frame.to_series(1), self.settings)
-        dropped_joined = Dropped()
-        if joined is not None:
-            joined, dropped_joined = schema.without_nulls(joined, "drop", _WHERE[1])
-        note = Note(last_day, 0, dropped, dropped_joined)
-        if self.settings.nulls == "error" and (dropped.count or dropped_joined.count):
-            return None, note
-        # The last period of all rows is not that of these.
-        settings = replace(self.settings, joined=joined, threads=1, complete_only=False)
-        # Rows that are in memory already need no room on disk.
-        with Question.of(rows, settings, whole=whole or joined is not None, bounded=False) as question:
-            pass
-        days = [day for day in (last_day, question.last_day) if day is not None]
-        note = replace(note, last_day=max(days, default=None), magnitude=question.magnitude)
-        return replace(question, silent=True), note
-
-    def _tables(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-        """Take the transactions and the joined table apart, under the names of their columns."""
-        joined = None
-        columns = frame.get_columns()
-        rows = pl.DataFrame([column.alias(name) for column, name in zip(columns, self.names[:3], strict=False)])
-        if len(self.names) > 3:
-            joined = pl.DataFrame([columns[0].alias(self.names[0]), columns[3].alias(self.names[3])])
-            here = columns[4] if self.tagged else None
-            if here is not None:
-                rows, joined = rows.filter(here), joined.filter(~here)
-            else:
-                joined = joined.filter(columns[0].is_not_null())
-        return rows, joined
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A question to Spark, checked: the frame of the columns that are needed, and how workers read it."""
-
-    frame: "SparkFrame"
-    reader: _Reader
-    partitions: int | None
-
-    @property
-    def settings(self) -> Settings:
-        """What the caller asked for."""
-        return self.reader.settings
-
-    def ending(self, last: int | None) -> "_Asked":
-        """Ask the same with the period `last` as the right edge."""
-        if last is None:
-            return self
-        settings = self.settings
-        first, _ = settings.edges()
-        first_day = int(settings.calendar.first_days(np.array([last]))[0])
-        settings = replace(
-            settings,
-            start=None if first is not None and first > last else settings.start,
-            end=day_of(max(first_day, FIRST_DAY)),
-            complete_only=False,
-        )
-        return replace(self, reader=replace(self.reader, settings=settings))
-
-    def parts(self) -> "SparkFrame":
-        """Send every row of one user to one partition."""
-        if self.partitions is None:
-            return self.frame.repartition("who")
-        return self.frame.repartition(self.partitions, "who")
-
-
-def _asked(frame: "SparkFrame", joined: "SparkFrame | str | None", partitions: int | None, **told: Any) -> _Asked:  # noqa: ANN401
-    """Check all that can be checked without a look at any row."""
-    settings = Settings(**told, joined=None if joined is None else "joined")
-    frames.check_frame(frame)
-    frames.check_partitions(partitions)
-    frames.check_columns(frame, {role: getattr(settings, role) for role in ("user", "timestamp", "amount")})
-    kinds = frames.kinds(frame)
-    roles = settings.roles
-    here = frames.empty({name: kinds[name] for name in roles})
-    schema.transactions(here, *roles, **settings.reading)
-    columns = [f"{quoted(name)} as {role}" for name, role in zip(roles, ("who", "at", "amount"), strict=True)]
-    if joined is None:
-        return _Asked(frame.selectExpr(*columns), _Reader(settings, tuple(roles), tagged=False), partitions)
-    if isinstance(joined, str):
-        if joined not in kinds:
-            raise SchemaError(f"joined={joined!r} is not a column; columns are {listed(kinds)}")
-        Instants.of(frames.empty({joined: kinds[joined]})[joined])
-        columns.append(f"{quoted(joined)} as joined")
-        return _Asked(frame.selectExpr(*columns), _Reader(settings, (*roles, joined), tagged=False), partitions)
-    frames.check_frame(joined, "joined")
-    others = frames.kinds(joined)
-    user, day = joined_columns(list(others), settings.user)
-    there = frames.empty({name: others[name] for name in (user, day)})
-    Instants.of(there[day])
-    key = _common_key(kinds[user], others[user], Users.of(here[user]), Users.of(there[user]))
-    rows = frame.selectExpr(
-        f"cast({quoted(user)} as {key}) as who", *columns[1:], f"cast(null as {others[day]}) as joined", "true as here"
-    )
-    dates = joined.selectExpr(
-        f"cast({quoted(user)} as {key}) as who", f"cast(null as {kinds[settings.timestamp]}) as at",
-        f"cast(null as {kinds[settings.amount]}) as amount", f"{quoted(day)} as joined", "false as here",
-    )  # fmt: skip
-    return _Asked(rows.union(dates), _Reader(settings, (*roles, day), tagged=True), partitions)
-
-
-def _common_key(kind: str, other: str, users: Users, joined: Users) -> str:
-    """Give the type in which the users of both tables are the same, and refuse those that are not."""
-    if users.whole != joined.whole:
-        raise SchemaError(
-            f"the users are {kind} in the transactions and {other} in joined; expected the same type in both. "
-            "Hint: cast one of them"
-        )
-    if not users.whole:
-        return "string"
-    return "decimal(38, 0)" if "decimal" in kind + other else "bigint"
-
-
 # ------------------------------------------------------------------------------------------------------------- sums
 
 
-def _added(asked: _Asked) -> Sums:
+def _added(asked: Asked) -> Sums:
     """Let all partitions be added up, and say what is to be said of them."""
     settings = asked.settings
     if settings.joined is not None:
@@ -342,13 +205,13 @@ def _added(asked: _Asked) -> Sums:
         .toArrow()
     )
     note = Note.all(table["note"].drop_nulls())
-    for where, found in zip(_WHERE, (note.dropped, note.dropped_joined), strict=True):
+    for where, found in zip(WHERE, (note.dropped, note.dropped_joined), strict=True):
         dropped = frames.in_order(found, asked.reader.names)
         if dropped.count and settings.nulls == "error":
             raise dropped.refused(where)
         dropped.tell(where)
     if note.magnitude >= 2**63:
-        raise schema.beyond_range(f"column {settings.amount!r}", settings.decimals)
+        raise beyond_range(f"column {settings.amount!r}", settings.decimals)
     if settings.joined is not None:
         note.fit.tell(settings.before_joined)
     whole = {name: pl.col(f"{name}_high") * 2**32 + pl.col(f"{name}_low") for name in _HALVES}
@@ -360,7 +223,7 @@ def _added(asked: _Asked) -> Sums:
 class _Adding:
     """Add up the users of a partition."""
 
-    reader: _Reader
+    reader: Reader
 
     def __call__(self, batches: Batches) -> Batches:
         sums = None
@@ -380,14 +243,7 @@ class _Adding:
             yield from frames.batches(pl.DataFrame([{"note": note.written()}], schema=_PARTIAL), _PARTIAL)
 
 
-def _last_day(instants: pl.Series, settings: Settings) -> int | None:
-    """Give the local day of the last of some instants."""
-    instants = instants.alias("").drop_nulls().alias(settings.timestamp)
-    cut = Cut.of(Instants.of(instants), settings.timezone, settings.calendar)
-    return None if cut is None else cut.days[1]
-
-
-def _last_day_of_all(asked: _Asked) -> int | None:
+def _last_day_of_all(asked: Asked) -> int | None:
     """Give the local day of the last row of all, kept or not."""
     found = asked.frame.selectExpr("at").mapInArrow(_Ends(asked.settings), "note string").toArrow()
     return Note.all(pl.DataFrame(found)["note"]).last_day
@@ -403,7 +259,7 @@ class _Ends:
         frame = frames.read(batches)
         if frame is not None:
             try:
-                note = Note(_last_day(frame.to_series(0), self.settings))
+                note = Note(last_day_of(frame.to_series(0), self.settings))
             except CohortlibError as error:
                 note = Note.of(error)
             yield from frames.batches(pl.DataFrame({"note": [note.written()]}), {"note": pl.String})
@@ -416,7 +272,7 @@ class _Ends:
 class _Everybody:
     """The customers of a partition, or those of them that rank highest, measured against the cohorts of all."""
 
-    reader: _Reader
+    reader: Reader
     basis: Basis
     top_n: int | None
     rank_by: str | None

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import polars as pl
 
-from cohortlib.cohorts import Question
-from cohortlib.customers import Basis, Customers, Rows
+from cohortlib.engine.files import is_folder, replacing, replacing_folder, telling
+from cohortlib.engine.progress import Progress
 from cohortlib.errors import SettingError, one_of
-from cohortlib.partitions import Progress
+from cohortlib.fields import COHORTS, CUSTOMER_COHORTS
 from cohortlib.periods import Freq
-from cohortlib.schema import Nulls
-from cohortlib.settings import BeforeJoined, Refunds, Settings
-from cohortlib.sinks import are_parts, name_of_part, write_parquet
-from cohortlib.sources import Source
-from cohortlib.storage import is_folder, replacing, replacing_folder, telling
-from cohortlib.termina.adding import added_up, tabulated
-from cohortlib.termina.fields import COHORTS, CUSTOMER_COHORTS
+from cohortlib.read.nulls import Nulls
+from cohortlib.read.tables import Source
+from cohortlib.transactions.customers import Basis, Customers, Rows
+from cohortlib.transactions.question import Question
+from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
+from cohortlib.transactions.store.parquet import are_parts, name_of_part, write_parquet
+from cohortlib.transactions.sums import added_up, tabulated
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
 

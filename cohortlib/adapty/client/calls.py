@@ -1,0 +1,37 @@
+"""What goes out to Adapty: the call for a cohort table, built without I/O."""
+
+import json
+import re
+
+from cohortlib.adapty.request import Request
+from cohortlib.errors import SettingError
+from cohortlib.network.retry import address
+from cohortlib.network.transport import Call
+
+BASE_URL = "https://api-admin.adapty.io"
+
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*", re.ASCII)
+
+
+def cohort_call(request: Request, timezone: str | None = None, base_url: str = BASE_URL) -> Call:
+    """Build the call for a cohort table, without the key.
+
+    Examples
+    --------
+    >>> request = Request.of({"filters": {"date": ["2026-02-01", "2026-06-30"]}})
+    >>> call = cohort_call(request, timezone="Europe/Berlin")
+    >>> call.url, call.headers["Adapty-Tz"]
+    ('https://api-admin.adapty.io/api/v1/client-api/metrics/cohort/', 'Europe/Berlin')
+    """
+    body = request.to_dict()
+    body["filters"].pop("compare_date", None)  # which cohorts do not have
+    headers = {"Accept": "text/csv" if request.format == "csv" else "application/json"}
+    headers["Content-Type"] = "application/json"
+    if timezone is not None:
+        if not isinstance(timezone, str) or len(timezone) > 64 or not _ZONE.fullmatch(timezone):
+            raise SettingError(
+                f"timezone={timezone!r} is not a time zone; expected an IANA name such as 'UTC' or 'Europe/Berlin'"
+            )
+        headers["Adapty-Tz"] = timezone
+    url = address(base_url, "/api/v1/client-api/metrics/cohort/")
+    return Call("POST", url, headers, json.dumps(body).encode())

@@ -1,0 +1,190 @@
+"""From sums to the fields that Adapty's API returns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from cohortlib.adapty.answer import Answer
+from cohortlib.adapty.fields import AVERAGES, MONEY, PREDICT, RELATIVE
+from cohortlib.adapty.forecast import Prediction
+from cohortlib.adapty.kernels.records import (
+    ACTIVATED,
+    CHAINS,
+    INSTALLS,
+    NET,
+    PAID,
+    PAYERS,
+    PROCEEDS,
+    REVENUE,
+    RUNNING,
+    SUBSCRIBERS,
+    SUBSCRIPTIONS,
+)
+from cohortlib.adapty.question import Question, Segments
+from cohortlib.adapty.sums import Sums
+from cohortlib.engine import metrics
+from cohortlib.read.arrays import Ints
+
+_PLANES = dict(zip(MONEY, (REVENUE, PROCEEDS, NET), strict=True))
+
+
+def compose(
+    sums: Sums, question: Question, report: dict[str, int], predictions: list[Prediction] | None = None
+) -> Answer:
+    """Work out every field of the answer from the sums, and put predictions beside them."""
+    segments = question.segments
+    whole = sums.with_total()
+    days = question.request.period_type == "days"
+    table = (_days if days else _renewals)(whole, question)
+    return Answer(
+        segments=_segments(table, segments, question).hstack(_predictions(predictions, len(segments) + 1, question)),
+        values=_values(table, segments, question),
+        request=question.request,
+        report=report,
+        conventions=question.conventions,
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The counts and the money behind the fields; cells are (segment, column), installs and totals by segment.
+
+    `averaged` is the money of which each family of averages is a mean.
+    """
+
+    periods: Ints
+    installs: Ints
+    money: dict[str, Ints]
+    averaged: dict[str, dict[str, Ints]]
+    subscribers: Ints
+    subscriptions: Ints
+    payers: Ints
+    activated: Ints
+    active: np.ndarray
+    total_money: dict[str, Ints]
+    total_subscribers: Ints
+    total_subscriptions: Ints
+    total_payers: Ints
+    total_activated: Ints
+
+
+def _renewals(sums: Sums, question: Question) -> _Table:
+    """Read the sums as periods of payments: money and counts at the ordinal, payers and activated users up to it."""
+    n, running = sums.columns, np.cumsum(sums.cells, axis=2)
+    money = {name: sums.cells[plane, :, :n] for name, plane in _PLANES.items()}
+    cumulative = {name: running[plane, :, :n] for name, plane in _PLANES.items()}
+    averaged = cumulative if question.conventions.averages == "cumulative" else money
+    return _Table(
+        np.arange(1, n + 1),
+        sums.heads[INSTALLS],
+        money,
+        {"arpu": averaged, "arppu": cumulative, "arpas": averaged},
+        sums.cells[SUBSCRIBERS, :, :n],
+        sums.cells[SUBSCRIPTIONS, :, :n],
+        running[PAYERS, :, :n],
+        running[ACTIVATED, :, :n],
+        running[RUNNING, :, :n] > 0,
+        {name: running[plane, :, -1] for name, plane in _PLANES.items()},
+        sums.heads[PAID],
+        sums.heads[CHAINS],
+        running[PAYERS, :, -1],
+        running[ACTIVATED, :, -1],
+    )
+
+
+def _days(sums: Sums, question: Question) -> _Table:
+    """Read the sums as days since the install: everything up to the day; the last column has no end."""
+    n, running = sums.columns, np.cumsum(sums.cells, axis=2)
+    days = np.array(question.request.renewal_days, np.int64)
+    last = np.append(question.segments.last, question.segments.ends)
+    money = {name: running[plane, :, :n] for name, plane in _PLANES.items()}
+    subscribers, subscriptions = running[SUBSCRIBERS], running[SUBSCRIPTIONS]
+    return _Table(
+        days,
+        sums.heads[INSTALLS],
+        money,
+        dict.fromkeys(AVERAGES, money),
+        subscribers[:, :n],
+        subscriptions[:, :n],
+        subscribers[:, :n],
+        running[ACTIVATED, :, :n],
+        last[:, None] + days >= question.as_of,
+        {name: running[plane, :, -1] for name, plane in _PLANES.items()},
+        subscribers[:, -1],
+        subscriptions[:, -1],
+        subscribers[:, -1],
+        running[ACTIVATED, :, -1],
+    )
+
+
+def _predictions(predictions: list[Prediction] | None, count: int, question: Question) -> list[pl.Series]:
+    if predictions is None:
+        return [pl.Series("predict", [None] * count, dtype=PREDICT)]
+    months = question.request.prediction_months
+    told = [
+        None if one.reason else {"revenue_usd": one.revenue, "ltv_usd": one.revenue / one.payers, "months": months}
+        for one in predictions
+    ]
+    reasons = [one.reason for one in predictions]
+    return [pl.Series("predict", told, dtype=PREDICT), pl.Series("predict_reason", reasons, dtype=pl.String)]
+
+
+def _segments(table: _Table, segments: Segments, question: Question) -> pl.DataFrame:
+    scale = 10**question.decimals
+    divisors = {"arpu": table.installs, "arppu": table.total_payers, "arpas": table.total_activated}
+    starts = _starts(segments)
+    count = starts.len()
+    columns = {
+        "segment_start_date": starts,
+        "type": _types(count),
+        "title": pl.concat([pl.Series(["Total"]), starts[1:]]),
+        "total_installs": pl.Series(table.installs),
+        "total_subscriptions": pl.Series(table.total_subscriptions),
+        "total_paid_subscribers": pl.Series(table.total_subscribers),
+    }
+    columns |= {f"total_{name}_usd": metrics.money(amount, scale) for name, amount in table.total_money.items()}
+    columns |= {
+        f"total_{name}_usd": metrics.average(table.total_money[money], divisors[family], scale)
+        for family, names in AVERAGES.items()
+        for name, money in zip(names, MONEY, strict=True)
+    }
+    return pl.DataFrame(columns)
+
+
+def _values(table: _Table, segments: Segments, question: Question) -> pl.DataFrame:
+    scale = 10**question.decimals
+    width = table.periods.size
+    starts = _starts(segments)
+    count = starts.len()
+    installs = np.repeat(table.installs, width)
+    divisors = {"arpu": installs, "arppu": table.payers.ravel(), "arpas": table.activated.ravel()}
+    counts = {"subscriptions": table.subscriptions, "subscribers": table.subscribers}
+    cells = table.money | counts
+    columns = {
+        "segment_start_date": starts.gather(np.repeat(np.arange(count), width)),
+        "type": _types(count).gather(np.repeat(np.arange(count), width)),
+        "period": pl.Series(np.tile(table.periods, count), dtype=pl.Int64),
+        "installs": pl.Series(installs, dtype=pl.Int64),
+    }
+    columns |= {f"{name}_usd": metrics.money(amount.ravel(), scale) for name, amount in table.money.items()}
+    columns |= {
+        f"{name}_usd": metrics.average(table.averaged[family][money].ravel(), divisors[family], scale)
+        for family, names in AVERAGES.items()
+        for name, money in zip(names, MONEY, strict=True)
+    }
+    columns |= {name: pl.Series(np.ascontiguousarray(count).ravel()) for name, count in counts.items()}
+    columns |= {
+        f"{name}_relative": metrics.relative(cells[name].ravel(), np.repeat(cells[name][:, :1], width))
+        for name in RELATIVE
+    }
+    return pl.DataFrame(columns | {"currently_active_period": pl.Series(np.ascontiguousarray(table.active).ravel())})
+
+
+def _starts(segments: Segments) -> pl.Series:
+    """Write the first day of the frame, then that of each period."""
+    return pl.Series(np.append(segments.first, segments.starts)).cast(pl.Int32).cast(pl.Date).cast(pl.String)
+
+
+def _types(count: int) -> pl.Series:
+    return pl.Series(["total"] + ["single"] * (count - 1))

@@ -1,0 +1,200 @@
+"""Find the users of a partition, and sort their records."""
+
+import numpy as np
+from numba import njit
+
+from cohortlib.adapty.kernels.records import (
+    BYTE,
+    HAS_CHAIN,
+    HAS_TRANSACTION,
+    KIND,
+    LOW,
+    NEVER,
+    NONE,
+    PASSES,
+    U0,
+    U1,
+    U2,
+    U4,
+    U8,
+    U12,
+    U32,
+    U,
+)
+
+
+@njit(nogil=True, cache=True)
+def name_users(p, starts, keys, keys2, days, passes, count, slots, users, codes):
+    """Give the users of a partition the codes 0, 1, 2 … in order of appearance, and write the code of each row.
+
+    Parameters
+    ----------
+    p
+        The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
+    keys, keys2
+        The keys of users; `keys2` is empty where a key takes one word.
+    days, passes
+        Days of installs, of which the first counts, and whether the row passes the filters; empty for events.
+    count
+        How many users there are already.
+    slots
+        Twice as many as rows at least, a power of two; −1 at first.
+
+    Returns
+    -------
+    count
+        How many there are now.
+    """
+    mask = U(slots.size - 1)
+    j = U0
+    key2 = U0
+    for b in range(starts.shape[1]):
+        for i in range(U(starts[p, b]), U(starts[p + 1, b])):
+            key = keys[i]
+            if keys2.size:
+                key2 = keys2[i]
+            at = key & mask
+            code = np.int64(slots[at])
+            while code >= 0 and not (users[U(code)].key == key and users[U(code)].key2 == key2):
+                at = (at + U1) & mask
+                code = np.int64(slots[at])
+            if code < 0:
+                code = count
+                slots[at] = np.int32(code)
+                count += 1
+                user = users[U(code)]
+                user.key = key
+                user.key2 = key2
+                user.end = 0
+                user.latest = NEVER
+                user.install = NONE
+                user.counted = False
+                user.listed = days.size > 0
+                user.mixed = False
+            user = users[U(code)]
+            if days.size:
+                if user.install == NONE or days[i] < user.install:
+                    user.install = days[i]
+                if passes[i] != 0:
+                    user.counted = True
+            else:
+                user.end += 1
+            codes[j] = np.uint32(code)
+            j += U1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def arrange(p, starts, rows, codes, count, users, position, mixed):
+    """Bring the rows of each user together; returns how many users have rows out of order, whose codes are `mixed`."""
+    place = np.int64(0)
+    for u in range(count):
+        user = users[U(u)]
+        place += user.end
+        user.end = place - user.end
+    found = 0
+    j = U0
+    for b in range(starts.shape[1]):
+        for i in range(U(starts[p, b]), U(starts[p + 1, b])):
+            user = users[U(codes[j])]
+            position[U(user.end)] = np.uint32(i)
+            user.end += 1
+            instant = rows[i].instant
+            if instant <= user.latest and not user.mixed:
+                user.mixed = True
+                mixed[U(found)] = codes[j]
+                found += 1
+            user.latest = instant
+            j += U1
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _byte(view, memory, bases, k):
+    """Give one byte of a text by its view."""
+    head, tail = view
+    if head & LOW > U12:
+        return U(memory[bases[tail & LOW] + (tail >> U32) + k])
+    return ((head >> (U32 + U8 * k)) if k < U4 else (tail >> (U8 * (k - U4)))) & BYTE
+
+
+@njit(nogil=True, cache=True)
+def _text_order(texts, a, b):
+    """Compare the texts of two rows byte by byte: −1, 0 or 1."""
+    views, memory, bases = texts
+    one, other = (views[U2 * a], views[U2 * a + U1]), (views[U2 * b], views[U2 * b + U1])
+    lengths = one[0] & LOW, other[0] & LOW
+    for k in range(min(lengths)):
+        bytes_ = _byte(one, memory, bases, k), _byte(other, memory, bases, k)
+        if bytes_[0] != bytes_[1]:
+            return -1 if bytes_[0] < bytes_[1] else 1
+    return np.int64(lengths[0] > lengths[1]) - np.int64(lengths[0] < lengths[1])
+
+
+@njit(nogil=True, cache=True)
+def _precedes(i, j, rows, extras, lines, transactions, chains):
+    """Tell whether row i stands before row j of the same instant, by what else the outcome may depend on.
+
+    That is kind, transaction, money, product, filters, number, expiry, duration and chain, in this order; so the
+    order in which the rows came does not matter. `lines` tells which texts of `transactions` and `chains`, as
+    ``fingerprint`` takes them, are those of a row.
+    """
+    one, other = rows[i], rows[j]
+    if one.marks & KIND != other.marks & KIND:
+        return one.marks & KIND < other.marks & KIND
+    if one.marks & HAS_TRANSACTION != other.marks & HAS_TRANSACTION:
+        return one.marks & HAS_TRANSACTION < other.marks & HAS_TRANSACTION
+    if one.transaction != other.transaction:
+        order = _text_order(transactions, U(lines[i]), U(lines[j]))
+        if order != 0:
+            return order < 0
+    if one.revenue != other.revenue:
+        return one.revenue < other.revenue
+    if one.proceeds != other.proceeds:
+        return one.proceeds < other.proceeds
+    if one.net != other.net:
+        return one.net < other.net
+    if extras.size and extras[i].product != extras[j].product:
+        return extras[i].product < extras[j].product
+    if one.marks & PASSES != other.marks & PASSES:
+        return (one.marks & PASSES) != 0
+    if extras.size and extras[i].number != extras[j].number:
+        return extras[i].number < extras[j].number
+    if one.expiry != other.expiry:
+        return one.expiry < other.expiry
+    if extras.size and extras[i].duration != extras[j].duration:
+        return extras[i].duration < extras[j].duration
+    if one.marks & HAS_CHAIN != other.marks & HAS_CHAIN:
+        return one.marks & HAS_CHAIN < other.marks & HAS_CHAIN
+    return one.chain != other.chain and _text_order(chains, U(lines[i]), U(lines[j])) < 0
+
+
+@njit(nogil=True, cache=True)
+def sort(mixed, rows, extras, lines, transactions, chains, users, position, spare):
+    """Sort the rows of some users, stable; what is told of rows and texts is as in ``_precedes``."""
+    for u in mixed:
+        begin = users[u - np.uint32(1)].end if u > 0 else np.int64(0)
+        end = users[u].end
+        width = np.int64(1)
+        while width < end - begin:
+            for low in range(begin, end - width, 2 * width):
+                a, b = low, low + width
+                middle, top = b, min(b + width, end)
+                if rows[position[U(middle - 1)]].instant < rows[position[U(middle)]].instant:
+                    continue
+                for k in range(low, top):
+                    second = a == middle
+                    if a < middle and b < top:
+                        i, j = U(position[U(b)]), U(position[U(a)])
+                        second = rows[i].instant < rows[j].instant
+                        if rows[i].instant == rows[j].instant:
+                            second = _precedes(i, j, rows, extras, lines, transactions, chains)
+                    if second:
+                        spare[U(k)] = position[U(b)]
+                        b += 1
+                    else:
+                        spare[U(k)] = position[U(a)]
+                        a += 1
+                for k in range(low, top):
+                    position[U(k)] = spare[U(k)]
+            width *= 2

@@ -1,0 +1,254 @@
+"""The command of Adapty's cohort table: a request from a file, every convention an option."""
+
+# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from cohortlib.adapty.conventions import CHOICES, Conventions
+from cohortlib.adapty.request import Format, Request
+from cohortlib.adapty.validation import read_day
+from cohortlib.cli.delivery import a_person_looks, computed, ending, put, rows_shown, writing
+from cohortlib.cli.failures import Failure, warnings_told
+from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, source, timezone
+
+if TYPE_CHECKING:
+    from cohortlib.adapty import Answer
+
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+# What of the report is rows that were left out, in a person's words.
+LEFT_OUT = {
+    "sandbox": "sandbox",
+    "other_events": "of events without money",
+    "unknown_events": "of unknown events",
+    "family_shared": "family-shared",
+    "granted": "granted",
+    "upgraded": "refunds of upgrades",
+    "nulls": "with nulls",
+    "after_to": "after the last day",
+    "duplicates": "repeated",
+}
+
+WHAT = {
+    "revenue": "USD, refunds taken off",
+    "arpu": "USD per install",
+    "arppu": "USD per paying user",
+    "arpas": "USD per user with a trial or a subscription",
+    "subscribers": "users who paid",
+    "subscriptions": "subscriptions and one-time purchases",
+}
+COLUMNS = {"renewals": "number of the payment", "days": "day since the install"}
+
+
+def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date | None:
+    try:
+        return None if text is None else read_day(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a date; expected one such as 2026-01-31.", ctx, param) from None
+
+
+def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:  # noqa: ANN401
+    values = ["yes" if one is True else "no" if one is False else str(one) for one in CHOICES[name]]
+    return choice(f"--{name.replace('_', '-')}", values, values[0], help_text, metavar)
+
+
+OPTIONS = (
+    source("events", "EVENTS"),
+    click.option(
+        "--request", required=True, metavar="FILE", help="The body that the API takes, as JSON; - is standard input."
+    ),
+    click.option(
+        "--installs",
+        metavar="FILE|from_events",
+        help="Installs: a file of profile_id and install_date, or of install_date and installs (counts); from_events "
+        "counts only the users seen in EVENTS.",
+    ),
+    timezone("are UTC"),
+    _convention("user_unit", "Who a user is."),
+    _convention("refund_upgraded", "A refund for going over to another product: counts for nothing, or as any other."),
+    _convention("period_number", "Column of a payment: its ordinal in its chain, or the file's consecutive_payments."),
+    _convention("restart_per_product", "Count each product's payments from 1; auto: where products are filtered."),
+    _convention("averages", "Money in ARPU and its kin, by renewals: up to the column, or the column's own."),
+    _convention("after_to", "What is dated after the request's last day: leave it all out, or refunds alone."),
+    click.option(
+        "--as-of",
+        metavar="DATE",
+        callback=_day,
+        help="Day on which a period is over or not.  [default: the request's last day]",
+    ),
+    _convention("week_start", "First day of a week.", "WEEKDAY"),
+    click.option("--predict", is_flag=True, help="Work out the prediction of each segment."),
+    NULLS,
+    DECIMALS,
+    THREADS,
+    MAX_MEMORY,
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the answer to FILE (.json or .csv by its ending); - is standard output.",
+    ),
+    click.option(
+        "--format",
+        "kind",
+        type=click.Choice(FORMATS),
+        help="Write as this, whatever the ending.  [default: the request's format]",
+    ),
+)
+
+
+@click.group(no_args_is_help=True)
+def adapty() -> None:
+    """Tables in the fields, names and order of Adapty's API."""
+
+
+@adapty.command(short_help="The cohort table for a request of the API.")
+@lambda command: decorated(command, OPTIONS)
+def cohort(
+    events: str,
+    request: str,
+    installs: str | None,
+    output: str | None,
+    kind: str | None,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Answer a request of Adapty's cohort API from the events in EVENTS.
+
+    EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON lines) or RevenueCat's transactions: a
+    file, or a glob in quotes.
+
+    The answer is written to -o, or to standard output, as the API gives it. In a terminal, without -o, the values
+    that the request asks for (value_field, value_type, accounting_type) are printed as a table instead. What was left
+    out of the events is told on standard error.
+
+    \b
+    Examples:
+      cohortlib adapty cohort events.csv --installs installs.csv --request request.json -o answer.json
+      cohortlib adapty cohort 'events/*.csv.gz' --installs from_events --request request.json --format csv
+      echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
+        cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
+    """
+    with warnings_told():
+        asked = Request.of(read_body(request))
+    settings["conventions"] = _conventions(settings)
+    settings["installs"] = installs
+    sources = [events, installs if installs != "from_events" else None, request if request != "-" else None]
+
+    def answer() -> "Answer":
+        from cohortlib.adapty import cohort as compute
+
+        found = computed(compute, events, asked, **settings)
+        for line in told(found.report):
+            click.echo(line, err=True)
+        return found
+
+    if a_person_looks() and output is None and kind is None:
+        with writing("to standard output"):
+            found = answer()
+            print_answer(found, rows_shown())
+        return
+    written_as = kind or kind_of(output, asked)
+
+    def make() -> Iterable[bytes]:
+        text = answer().to_csv() if written_as == "csv" else answer().to_json()
+        return [text.rstrip("\n").encode(), b"\n"]
+
+    put(make, output, sources)
+
+
+def read_body(path: str) -> dict[str, object]:
+    """Read a JSON file, or standard input where it is -."""
+    where = "standard input" if path == "-" else path
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise Failure(f"cannot read {where}: {error.strerror or error}") from error
+    try:
+        body = json.loads(data, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        raise Failure(
+            f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}; expected the body that "
+            "the API takes"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"{where} is not the JSON of a request: {error}") from error
+    if not isinstance(body, dict):
+        raise Failure(
+            f"{where} holds no JSON object; expected the body that the API takes, such as "
+            '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}'
+        )
+    return body
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse a name that stands twice in an object: nothing says which of the two is meant."""
+    body = dict(pairs)
+    if len(body) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return body
+
+
+def kind_of(output: str | None, request: Request) -> Format:
+    """Tell how to write: by the file's ending, else as the request says."""
+    found = ending(output)
+    if found in ("parquet", "pq"):
+        raise click.UsageError(f"-o {output}: an answer is JSON or CSV. Hint: -o FILE.json")
+    return next((kind for kind in FORMATS if kind == found), request.format)
+
+
+def told(report: dict[str, int]) -> list[str]:
+    """Put in a line or two what was left out; what needs a look has been warned of before."""
+    lines = []
+    left = [f"{report[name]:,} {words}" for name, words in LEFT_OUT.items() if report[name]]
+    if left:
+        lines.append(f"left out of {report['rows']:,} rows: {', '.join(left)}")
+    if report["before_install"]:
+        lines.append(f"counted at the install: {report['before_install']:,} rows dated before it")
+    return lines
+
+
+def print_answer(answer: "Answer", limit: int | None) -> None:
+    """Print what the request asks to be shown: a line per segment, a column per period."""
+    import polars as pl
+
+    from cohortlib.adapty.answer import field, shown
+    from cohortlib.cli.terminal import Column, console_for_output, plain_columns, print_grid, print_prose, print_title
+
+    request, console = answer.request, console_for_output()
+    relative = request.value_type == "relative"
+    what = "% of the first column" if relative else WHAT[request.value_field]
+    print_title(console, f"{field(request)}: {what}, by {COLUMNS[request.period_type]}")
+    segments = answer.segments if limit is None else answer.segments.head(limit + 1)
+    periods = answer.values["period"].unique().sort().to_list()
+    cells = shown(answer.values, request).to_list()
+    width = len(periods)
+    grid = pl.DataFrame({str(one): cells[at::width][: len(segments)] for at, one in enumerate(periods)})
+    names = [
+        Column(["segment"], segments["title"].to_list(), left=True),
+        Column(["installs"], [f"{count:,}" for count in segments["total_installs"]]),
+    ]
+    if segments["predict"].null_count() < len(segments):
+        predicted = segments["predict"].struct.unnest().select("revenue_usd", "ltv_usd")
+        names += plain_columns(predicted.rename(lambda name: f"predicted_{name.removesuffix('_usd')}"))
+    unit = "day" if request.period_type == "days" else "period"
+    print_grid(console, names, grid, write="{:.0f}".format if relative else None, unit=unit, plain=1)
+    if not periods:
+        print_prose(console, "(no periods: no payment counts)")
+    if len(segments) < len(answer.segments):
+        print_prose(console, f"(the first {limit:,} of {len(answer.segments) - 1:,} segments)")
+
+
+def _conventions(settings: dict[str, Any]) -> Conventions:
+    """Take the conventions out of the settings."""
+    chosen = {name: settings.pop(name) for name in (*CHOICES, "as_of")}
+    chosen["restart_per_product"] = {"yes": True, "no": False}.get(chosen["restart_per_product"], "auto")
+    return Conventions(**chosen)

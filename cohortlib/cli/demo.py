@@ -1,0 +1,65 @@
+"""Show on a small real data set what the library computes."""
+
+import shlex
+import time
+from importlib.resources import as_file, files
+
+import polars as pl
+from rich.console import Console
+
+from cohortlib import termina
+from cohortlib.cli.terminal import print_line, print_prose, print_rows, print_triangle
+
+SAMPLE = files("cohortlib") / "samples" / "cdnow_sample.parquet"
+CUSTOMER_ROWS = 6
+
+
+def show(console: Console) -> None:
+    """Compute both tables of the packaged sample and print what shows their nature.
+
+    The sample is every tenth customer of CDNOW, a shop for music, among those who first bought in the first
+    quarter of 1997, with all that they bought until the middle of 1998.
+    """
+    with as_file(SAMPLE) as path:
+        orders = pl.read_parquet(path)
+        begun = time.perf_counter()
+        cohorts, customers = both_tables(orders)
+        first = time.perf_counter()
+        both_tables(orders)
+        second = time.perf_counter()
+        command = f"cohortlib termina cohorts {shlex.quote(str(path))} -o cohorts.csv"
+
+    users, since, until = orders.select(
+        pl.col("user_id").n_unique(),
+        since=pl.col("timestamp").min().dt.date(),
+        until=pl.col("timestamp").max().dt.date(),
+    ).row(0)
+    print_prose(console, "CDNOW sold music online. Every tenth customer who came in early 1997:")
+    print_prose(console, f"{orders.height:,} orders of {users:,} users, {since} to {until}.")
+    for field in ("logo_retention", "ltv"):
+        print_line(console)
+        print_triangle(console, cohorts, field)
+    print_line(console)
+    print_prose(console, f"customer-cohorts: the first {CUSTOMER_ROWS} of {customers.height:,} rows")
+    print_rows(console, customers.head(CUSTOMER_ROWS))
+    print_line(console)
+    work = f"Both tables, {orders.height:,} rows of {users:,} users"
+    print_prose(console, f"{work}: {in_words(first - begun)} the first time, {in_words(second - first)} the second.")
+    print_prose(console, "The first call compiles the kernels, or loads what an earlier run compiled.")
+    print_line(console)
+    print_prose(console, "Next, the first table as a file (then the same with a file of your own):")
+    print_line(console, f"  {command}")
+
+
+def both_tables(orders: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Compute the two tables that are shown."""
+    return termina.cohorts(orders), termina.customer_cohorts(orders)
+
+
+def in_words(seconds: float) -> str:
+    """Write a time to about two digits.
+
+    >>> in_words(1.2345), in_words(0.0123)
+    ('1.2 s', '12 ms')
+    """
+    return f"{seconds:.1f} s" if seconds >= 0.9995 else f"{1000 * seconds:.0f} ms"

@@ -1,0 +1,120 @@
+"""The command line: its entry, how a failure ends it, and the demo; the tables are in :mod:`cohortlib.cli`.
+
+`--help` is instant: the heavy modules (polars, numba, rich) are imported by the functions that use them.
+"""
+
+# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from cohortlib import __version__
+from cohortlib.cli.adapty import adapty
+from cohortlib.cli.delivery import writing
+from cohortlib.cli.explain import explain
+from cohortlib.cli.failures import Failure, in_options, one_line
+from cohortlib.cli.fetch import fetch
+from cohortlib.cli.prepare import prepare
+from cohortlib.cli.reconcile import reconcile
+from cohortlib.cli.report import report
+from cohortlib.cli.state import state
+from cohortlib.cli.termina import termina
+from cohortlib.errors import CohortlibError
+
+
+class CommandLine(click.Group):
+    """A group that tells every failure in one line on standard error and exits with 2."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Run as click does, but for how failures are told."""
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as asked:
+            asked.show()
+            code = 2
+        except click.ClickException as error:
+            click.echo(f"error: {one_line(error.format_message())}", err=True)
+            code = 2
+        except click.Abort:
+            code = 130
+        except OSError as error:  # of --help and --version, which click prints before there is a command
+            click.echo(f"error: cannot write to standard output: {error.strerror or error}", err=True)
+            code = 2
+        if standalone_mode:
+            try:
+                sys.stdout.flush()
+            except OSError:  # told already; what is left in the buffer would fail once more when Python ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; say where one is that stands in a group."""
+        for name, group in self.commands.items():
+            if args[0] not in self.commands and isinstance(group, click.Group) and args[0] in group.commands:
+                ctx.fail(f"no command {args[0]!r} here. Hint: {ctx.command_path} {name} {args[0]}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command; turn what it raises into a Failure, under --debug with the traceback before it."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a reader that has gone away is noticed here, and click ends quietly
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            if isinstance(error, CohortlibError):
+                raise Failure(in_options(str(error), self)) from error
+            kind = type(error).__name__
+            raise Failure(f"unexpected {kind}: {error} (cohortlib --debug ... shows where)") from error
+        return result
+
+
+@click.group(cls=CommandLine, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Cohort tables from raw transactions, exact and offline.
+
+    \b
+    Start here:
+      cohortlib demo
+      cohortlib termina cohorts --help
+      cohortlib adapty cohort --help
+    """
+
+
+@cli.command()
+def demo() -> None:
+    """Compute the tables of a small real data set and show them."""
+    from cohortlib.cli.demo import show
+    from cohortlib.cli.terminal import console_for_output
+
+    with writing("to standard output"):
+        show(console_for_output())
+
+
+termina.add_command(state)
+cli.add_command(termina)
+cli.add_command(adapty)
+cli.add_command(prepare)
+cli.add_command(reconcile)
+cli.add_command(explain)
+cli.add_command(fetch)
+cli.add_command(report)

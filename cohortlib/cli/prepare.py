@@ -1,0 +1,47 @@
+"""The command that writes transactions once, in the form that every table reads fastest."""
+
+# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+from typing import Any
+
+import click
+
+from cohortlib.cli.delivery import computed, refuse_own_folder, writing
+from cohortlib.cli.options import COLUMNS, DECIMALS, MAX_MEMORY, NULLS, THREADS, decorated, source, timezone
+
+SETTINGS = (
+    source("transactions", "TRANSACTIONS"),
+    click.argument("folder", metavar="FOLDER"),
+    *COLUMNS,
+    click.option("--keep", multiple=True, metavar="COLUMN", help="Keep this column too, to choose rows by."),
+    timezone("too"),
+    NULLS,
+    DECIMALS,
+    THREADS,
+    MAX_MEMORY,
+)
+
+
+@click.command(short_help="Write transactions once, to ask them many times.")
+@lambda command: decorated(command, SETTINGS)
+def prepare(
+    transactions: str,
+    folder: str,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Write TRANSACTIONS to FOLDER, in the form that every table reads fastest.
+
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. FOLDER
+    takes its place in all commands, with the same table and much sooner. A folder that was prepared before is replaced
+    once the new one is complete.
+
+    \b
+    Examples:
+      cohortlib prepare 'orders/*.parquet' prepared/ --user customer --amount usd
+      cohortlib termina cohorts prepared/ --freq W
+    """
+    with writing(folder):
+        refuse_own_folder(folder, [transactions])
+        from cohortlib import prepare as write
+
+        computed(write, transactions, folder, **settings)

@@ -1,0 +1,48 @@
+"""The command that writes a page to send on."""
+
+# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from cohortlib.cli.delivery import computed, ending, put
+from cohortlib.cli.options import MAX_MEMORY
+from cohortlib.cli.termina import as_prepared, settings_options
+
+
+@click.command(short_help="Write a page of numbers, pictures and tables to send on.")
+@settings_options
+@MAX_MEMORY
+@click.option("--title", metavar="TEXT", help="Heading of the page.  [default: Cohort report]")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="Write the page to FILE.html; - is standard output."
+)
+def report(
+    transactions: str,
+    output: str,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Write a report on the cohorts of TRANSACTIONS: one page of HTML that needs nothing else.
+
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+
+    The page has headline numbers, heat maps, curves, tables that can be sorted and saved as CSV, the settings, the
+    definitions, and what became of the rows. It opens in any browser, and asks nothing of a network.
+
+    \b
+    Examples:
+      cohortlib report transactions.parquet -o report.html
+      cohortlib report 'orders/*.csv' --user customer --amount usd --freq Q --title 'Our shop' -o report.html
+    """
+    if output != "-" and ending(output) not in ("html", "htm"):
+        raise click.UsageError(f"-o {output}: a report is HTML. Hint: -o FILE.html")
+    settings = as_prepared(transactions, settings)
+
+    def make() -> Iterable[bytes]:
+        from cohortlib.show.report.report import report_page
+
+        return [computed(report_page, transactions, **settings).encode()]
+
+    put(make, output, [transactions, settings["joined"]])

@@ -1,0 +1,121 @@
+"""The commands that keep a cohort table up to date as rows come in."""
+
+# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cohortlib.cli.delivery import computed, refuse_own_folder, writing
+from cohortlib.cli.options import COLUMNS, DECIMALS, MAX_MEMORY, NULLS, THREADS, decorated, source, timezone
+from cohortlib.cli.termina import EDGES, FREQ, LOGO_AND_LTV, REFUNDS, WEEK_START, deliver, output_options
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+FOLDER = click.argument("folder", metavar="FOLDER")
+BUILDING = (
+    source("transactions", "TRANSACTIONS"),
+    FOLDER,
+    *COLUMNS,
+    FREQ,
+    timezone("too"),
+    WEEK_START,
+    REFUNDS,
+    NULLS,
+    DECIMALS,
+    THREADS,
+    MAX_MEMORY,
+)
+
+
+@click.group(no_args_is_help=True, short_help="A table that is kept up to date.")
+def state() -> None:
+    """Keep the rows of a cohort table in a folder, and bring it up to date as rows come in.
+
+    \b
+    Every night:
+      cohortlib termina state update shop/ 'orders/2026-01-31/*.parquet'
+      cohortlib termina state cohorts shop/ -o cohorts.csv
+    """
+
+
+@state.command(short_help="Begin with the rows of so far.")
+@lambda command: decorated(command, BUILDING)
+def build(
+    transactions: str,
+    folder: str,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Begin a state in FOLDER with TRANSACTIONS.
+
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. What is
+    asked for here holds for all updates. A state that is there is replaced once the new one is complete.
+
+    \b
+    Examples:
+      cohortlib termina state build 'orders/*.parquet' shop/ --user customer --amount usd --freq W
+    """
+    from cohortlib.termina import State
+
+    with writing(folder):
+        refuse_own_folder(folder, [transactions])
+        computed(State.build, transactions, folder, **settings)
+
+
+@state.command(short_help="Add rows.")
+@FOLDER
+@source("new_rows", "NEW_ROWS")
+@lambda command: decorated(command, (THREADS, MAX_MEMORY))
+def update(
+    folder: str,
+    new_rows: str,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Add the transactions in NEW_ROWS, a file or a glob in quotes, to the state in FOLDER.
+
+    The folder is the old state until all rows are added, and the new one from then on, whatever happens. Rows may come
+    late: a row that makes a user's cohort earlier moves all of that user.
+
+    \b
+    Examples:
+      cohortlib termina state update shop/ orders-2026-01-31.csv
+    """
+    from cohortlib.termina import State
+
+    opened = State.open(folder)
+    with writing(folder):
+        refuse_own_folder(folder, [new_rows])
+        computed(opened.update, new_rows, **settings)
+
+
+@state.command(short_help="The table of all rows so far.")
+@FOLDER
+@lambda command: decorated(command, EDGES)
+@output_options(("logo_retention", "ltv", "amount", "amount_retention", "active_users"), LOGO_AND_LTV)
+def cohorts(
+    folder: str,
+    output: str | None,
+    kind: str | None,
+    show: tuple[str, ...],
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Make one row per cohort and age from all rows that are in the state in FOLDER.
+
+    The table goes where that of `cohortlib termina cohorts` goes.
+
+    \b
+    Examples:
+      cohortlib termina state cohorts shop/ -o cohorts.csv
+      cohortlib termina state cohorts shop/ --complete-only --show ltv
+    """
+    from cohortlib.termina import State
+
+    sums = State.open(folder).sums()
+
+    def compute(_: str, *, progress: object = None, freq: str, joined: None, **edges: Any) -> "pl.DataFrame":  # noqa: ANN401
+        return sums.cohorts(**edges)
+
+    asked = settings | {"freq": sums.conventions.freq, "joined": None}
+    deliver(compute, folder, asked, output=output, kind=kind, show=show, shown=LOGO_AND_LTV)

@@ -1,0 +1,294 @@
+"""The commands of Termina's tables: one option per setting, and triangles for a person."""
+
+# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from cohortlib.cli.delivery import (
+    a_person_looks,
+    computed,
+    ending,
+    put,
+    refuse_own_folder,
+    refuse_own_source,
+    rows_shown,
+    writing,
+)
+from cohortlib.cli.options import (
+    COLUMNS,
+    DECIMALS,
+    MAX_MEMORY,
+    NULLS,
+    THREADS,
+    WEEKDAYS,
+    Decorated,
+    choice,
+    decorated,
+    source,
+    timezone,
+)
+from cohortlib.engine.files import is_folder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+FORMATS = ("csv", "json", "parquet")
+# What a prepared form has been read by.
+READ_BY = ("user", "timestamp", "amount", "timezone", "decimals")
+LOGO_AND_LTV = ("logo_retention", "ltv")
+SLICE = 100_000
+
+FREQ = choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year.")
+WEEK_START = choice("--week-start", WEEKDAYS, "monday", "First day of a week, for --freq W.", "WEEKDAY")
+REFUNDS = choice(
+    "--refunds",
+    ("net", "signed", "drop"),
+    "net",
+    "Periods of a user that net to 0 or less: count as 0, keep their sign, or drop rows <= 0 first.",
+)
+EDGES = (
+    click.option("--start", metavar="DATE", help="First cohort to keep: 2026, 2026Q1, 2026-01 or 2026-01-31."),
+    click.option("--end", metavar="DATE", help="Last period to count, in the same forms."),
+    click.option("--complete-only", is_flag=True, help="Leave out the last period if the data end inside it."),
+)
+
+SETTINGS = (
+    source("transactions", "TRANSACTIONS"),
+    *COLUMNS,
+    FREQ,
+    timezone("too"),
+    WEEK_START,
+    REFUNDS,
+    click.option(
+        "--joined",
+        metavar="COLUMN|FILE",
+        help="Date each user joined, which makes the cohort: a column of TRANSACTIONS, or a file of user and date.",
+    ),
+    choice(
+        "--before-joined",
+        ("error", "clip", "drop"),
+        "error",
+        "Activity before that date: an error, counted at age 0, or dropped.",
+    ),
+    *EDGES,
+    NULLS,
+    DECIMALS,
+    THREADS,
+)
+
+OUTPUT = (
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the table to FILE (.csv, .json or .parquet by its ending); - is standard output.",
+    ),
+    click.option(
+        "--format",
+        "kind",
+        type=click.Choice(FORMATS),
+        help="Write as this, whatever the ending.  [default for standard output: csv]",
+    ),
+)
+
+
+def settings_options(command: Decorated) -> Decorated:
+    """Add TRANSACTIONS and every setting that all tables take."""
+    return decorated(command, SETTINGS)
+
+
+def output_options(fields: Sequence[str], shown: Sequence[str]) -> Callable[[Decorated], Decorated]:
+    """Add where the table goes, and which fields can be shown instead; `shown` are those of the default."""
+    show = click.option(
+        "--show",
+        type=click.Choice(fields),
+        multiple=True,
+        help="Print triangles of these fields instead of the table (may be repeated).  "
+        f"[default in a terminal without -o: {', '.join(shown)}]",
+    )
+    return lambda command: decorated(command, (*OUTPUT, show))
+
+
+@click.group(no_args_is_help=True)
+def termina() -> None:
+    """Tables in the fields, names and order of Termina's API."""
+
+
+@termina.command(short_help="One row per cohort and age.")
+@settings_options
+@MAX_MEMORY
+@output_options(("logo_retention", "ltv", "amount", "amount_retention", "active_users"), LOGO_AND_LTV)
+def cohorts(
+    transactions: str,
+    output: str | None,
+    kind: str | None,
+    show: tuple[str, ...],
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Make one row per cohort and age from TRANSACTIONS.
+
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+
+    The table is written to -o, or as CSV to standard output. In a terminal, without -o, its logo retention
+    and ltv are printed as triangles instead (--show chooses others).
+
+    \b
+    Examples:
+      cohortlib termina cohorts orders.csv --user customer --timestamp paid_at --amount usd
+      cohortlib termina cohorts 'orders/*.parquet' --freq Q -o cohorts.csv
+      cohortlib termina cohorts orders.parquet --format json | jq '.[0]'
+      cohortlib termina cohorts orders.csv --show amount_retention | less -S
+    """
+    from cohortlib import termina as tables
+
+    deliver(tables.cohorts, transactions, settings, output=output, kind=kind, show=show, shown=LOGO_AND_LTV)
+
+
+@termina.command(short_help="One row per customer and age.")
+@settings_options
+@choice(
+    "--basis",
+    ("single_customer", "cohort_total", "cohort_mean"),
+    "single_customer",
+    "What a customer is set against: itself, its cohort's total, or its cohort's mean.",
+)
+@choice("--rows", ("dense", "active"), "dense", "Every age, or only those in which the customer was active.")
+@click.option("--top-n", type=click.IntRange(min=1), metavar="N", help="Keep the N best customers.")
+@click.option(
+    "--rank-by",
+    metavar="COLUMN",
+    help="What is best: ltv, acv, cohort_size_amount or active_periods.  [default: acv + ltv]",
+)
+@MAX_MEMORY
+@output_options(("amount", "ltv", "logo_retention", "amount_retention"), ("amount",))
+def customer_cohorts(
+    transactions: str,
+    output: str | None,
+    kind: str | None,
+    show: tuple[str, ...],
+    max_memory: str | None,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Make one row per customer and age from TRANSACTIONS.
+
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+
+    The table is written to -o, or as CSV to standard output. In a terminal, without -o, the amounts of
+    the first customers are printed by age instead (--show chooses other fields). Where -o is a folder (out/), Parquet
+    files are written into it part by part, however large the table is.
+
+    \b
+    Examples:
+      cohortlib termina customer-cohorts orders.csv --user customer --top-n 25
+      cohortlib termina customer-cohorts 'orders/*.parquet' --basis cohort_total -o customers.parquet
+      cohortlib termina customer-cohorts 'orders/*.parquet' --rows active -o customers/
+      cohortlib termina customer-cohorts orders.csv --rows active --format json > customers.json
+    """
+    from cohortlib import termina as tables
+
+    if max_memory is not None and (output is None or not is_folder(output)):
+        raise click.UsageError("--max-memory holds for a table that goes to a folder. Hint: -o customers/")
+    deliver(
+        tables.customer_cohorts, transactions, settings,
+        output=output, kind=kind, show=show, shown=("amount",),
+        sink=partial(tables.sink_customer_cohorts, max_memory=max_memory),
+    )  # fmt: skip
+
+
+def deliver(
+    compute: "Callable[..., pl.DataFrame]",
+    transactions: str,
+    settings: dict[str, Any],
+    *,
+    output: str | None,
+    kind: str | None,
+    show: Sequence[str],
+    shown: Sequence[str],
+    sink: Callable[..., None] | None = None,
+) -> None:
+    """Compute a table and write it; print triangles of it where that is asked for or a person is looking.
+
+    Where there is a `sink` for the table, it writes the Parquet files.
+    """
+    settings = as_prepared(transactions, settings)
+    if show and (output or kind):
+        raise click.UsageError("--show prints triangles: it goes with neither -o nor --format")
+    if show or (a_person_looks() and output is None and kind is None):
+        with writing("to standard output"):
+            table = computed(compute, transactions, **settings)
+            print_fields(table, show or shown, freq=settings["freq"], limit=rows_shown())
+        return
+    folder = sink is not None and output is not None and is_folder(output)
+    written_as = kind or ("parquet" if folder else kind_of(output))
+    if written_as == "parquet" and output in (None, "-") and a_person_looks():
+        raise click.UsageError("Parquet is no text for a terminal. Hint: -o FILE.parquet")
+
+    if folder and written_as != "parquet":
+        raise click.UsageError(f"-o {output}: a folder takes Parquet, not {written_as}. Hint: -o FILE.{written_as}")
+    sources = [transactions, settings["joined"]]
+    if sink is not None and written_as == "parquet" and output is not None and output != "-":
+        with writing(output):
+            (refuse_own_folder if folder else refuse_own_source)(output, sources)
+            computed(sink, transactions, output, **settings)
+        return
+
+    def make() -> Iterable[bytes]:
+        return encoded(computed(compute, transactions, **settings), written_as)
+
+    put(make, output, sources)
+
+
+def as_prepared(transactions: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Take what was not given from a prepared TRANSACTIONS: whoever prepared it has said how its rows are read."""
+    from cohortlib.transactions.store.prepared import Prepared, opened
+
+    told = opened(transactions)
+    if not isinstance(told, Prepared):
+        return settings
+    context = click.get_current_context()
+    left = [name for name in READ_BY if context.get_parameter_source(name) == ParameterSource.DEFAULT]
+    return settings | {name: getattr(told.manifest, name) for name in left}
+
+
+def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, limit: int | None) -> None:
+    """Print one triangle per field on standard output."""
+    from cohortlib.cli.terminal import console_for_output, print_line, print_triangle
+
+    console = console_for_output()
+    for index, field in enumerate(fields):
+        if index:
+            print_line(console)
+        print_triangle(console, table, field, freq=freq, limit=limit)
+
+
+def kind_of(output: str | None) -> str:
+    """Tell the kind of a file by its ending."""
+    if output is None or output == "-":
+        return "csv"
+    if ending(output) not in FORMATS:
+        raise click.UsageError(f"-o {output}: the ending is none of .csv, .json, .parquet. Hint: --format csv")
+    return ending(output)
+
+
+def encoded(table: "pl.DataFrame", kind: str) -> Iterator[bytes]:
+    """Give a table as bytes, text by slices, so that it is never in memory a second time."""
+    if kind == "parquet":
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        yield buffer.getvalue()
+        return
+    for start in range(0, max(len(table), 1), SLICE):
+        part = table.slice(start, SLICE)
+        if kind == "csv":
+            yield part.write_csv(include_header=start == 0).encode()
+        else:
+            yield (b"," if start else b"[") + part.write_json().encode()[1:-1]
+    if kind == "json":
+        yield b"]\n"

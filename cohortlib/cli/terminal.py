@@ -1,0 +1,358 @@
+"""Draw tables for a person: triangles shaded where the terminal has colour, and a bar for long work.
+
+Nothing here knows where a table came from. All text is ASCII but for what the data hold, so that any
+terminal, pipe or log can take it.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import polars as pl
+from rich.cells import cell_len, set_cell_size
+from rich.color import Color
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.style import Style
+from rich.text import Text
+
+from cohortlib.show.triangle import triangle
+
+UNITS = {"D": "days", "W": "weeks", "M": "months", "Q": "quarters", "A": "years"}
+
+TITLES = {
+    "logo_retention": "% of the cohort's users who are active",
+    "amount_retention": "% of the amount at age 0",
+    "active_users": "users who are active",
+    "amount": "amount at the age",
+    "ltv": "amount per user up to the age",
+}
+CUSTOMER_TITLES = {
+    "logo_retention": "100 where the customer is active, else 0",
+    "amount_retention": "% of cohort_size_amount",
+    "amount": "the customer's amount at the age",
+    "ltv": "amount up to the age",
+}
+
+# Colours of the fixed 256, light to dark: the same in every terminal that can shade at all.
+SHADES = (255, 153, 110, 68, 25, 18)
+DARK_FROM = 4
+NO_WIDTH = 1_000_000
+ELLIPSIS = ".."
+WIDEST_NAME = 16
+
+COUNTS = ("", "k", "M", "bn")
+BYTES = ("B", "kB", "MB", "GB", "TB")
+WIDTH_FOR_BYTES = 76
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of text under its header lines; a shade is from 0 (light) to 1 (dark), None for none."""
+
+    header: Sequence[str]
+    cells: Sequence[str]
+    shades: Sequence[float | None] = ()
+    left: bool = False
+    at_least: int = 0
+
+    @property
+    def width(self) -> int:
+        """Tell how many terminal columns the widest line takes."""
+        return max(self.at_least, *(cell_len(text) for text in (*self.header, *self.cells)))
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal could act on or break a line at: names come from the data."""
+    return "".join(mark if mark.isprintable() else "?" for mark in text)
+
+
+def print_triangle(
+    console: Console, table: pl.DataFrame, field: str, *, freq: str = "M", limit: int | None = None
+) -> None:
+    """Print one field of a cohort or customer table: a line per cohort or customer, a column per age.
+
+    Ages that do not fit the console's width are left out before the last one, and named in a line below; rows
+    beyond `limit` likewise. Blank is not observed yet, `-` has no value (its denominator is 0).
+    """
+    titles = CUSTOMER_TITLES if "user_id" in table.columns else TITLES
+    unit = UNITS.get(freq, "periods")
+    print_title(console, f"{field}: {titles[field]}, by age in {unit}")
+    if table.is_empty():
+        print_prose(console, "(no cohorts: no row of the source makes one)")
+        return
+    keys = [name for name in ("cohort", "user_id") if name in table.columns]
+    rows = table.group_by(keys, maintain_order=True).agg(
+        pl.col("period").max().alias("last_age"), pl.col("^cohort_size$").first()
+    )
+    shown = rows if limit is None else rows.head(limit)
+    grid = triangle(table.join(shown, on=keys, how="semi"), field)
+    write = _percent if field.endswith("_retention") else None
+    print_grid(console, _name_columns(shown), grid.drop(keys), write=write, last=shown["last_age"].to_list())
+    if len(shown) < len(rows):
+        kind = "customers" if "user_id" in keys else "cohorts"
+        print_prose(console, f"(the first {len(shown):,} of {len(rows):,} {kind})")
+
+
+def print_grid(
+    console: Console,
+    names: Sequence[Column],
+    grid: pl.DataFrame,
+    *,
+    write: Callable[[float], str] | None = None,
+    unit: str = "age",
+    last: Sequence[int] | None = None,
+    plain: int = 0,
+) -> None:
+    """Print numbers in columns, shaded, with the names of the lines before them.
+
+    Columns that do not fit the console's width are left out before the last one, and named in a line below. In a line,
+    what comes after its `last` column is blank. The first `plain` lines, which hold totals, have no shade.
+    """
+    print_fitting(console, names, _cell_columns(grid, write or _writer(grid), last, plain), unit)
+
+
+def print_fitting(console: Console, names: Sequence[Column], cells: Sequence[Column], unit: str = "age") -> None:
+    """Print as many columns as fit beside the names, the last one among them, and name in a line those left out."""
+    fitting = _fitting(names, cells, console.width)
+    print_columns(console, [*names, *fitting])
+    if fitting != list(cells):
+        missing = _missing(fitting, cells, unit)
+        print_prose(console, f"({missing} not shown: {_width([*names, *cells])} columns needed)")
+
+
+def print_rows(console: Console, rows: pl.DataFrame) -> None:
+    """Print a few rows of a table as they are, names above in two lines where they are long."""
+    print_columns(console, plain_columns(rows))
+
+
+def plain_columns(rows: pl.DataFrame) -> list[Column]:
+    """Write each column of a table as it is."""
+    return [
+        Column(
+            _header(name),
+            [_written(value) for value in rows[name]],
+            left=rows.schema[name] == pl.String,
+        )
+        for name in rows.columns
+    ]
+
+
+def print_columns(console: Console, columns: Sequence[Column]) -> None:
+    """Print columns side by side, each right-aligned (left, where it says so) under its header."""
+    depth = max(len(column.header) for column in columns)
+    coloured = console.color_system in {"256", "truecolor"} and not console.no_color
+    for index in range(depth):
+        heads = [
+            _padded(("",) * (depth - len(column.header)) + tuple(column.header), index, column) for column in columns
+        ]
+        print_line(console, Text(" ".join(heads).rstrip(), style="bold"))
+    for index in range(len(columns[0].cells)):
+        line = Text()
+        for place, column in enumerate(columns):
+            text = _padded(column.cells, index, column)
+            shade = column.shades[index] if column.shades and coloured else None
+            # the blank between two cells belongs to the right one, so that shades touch
+            line.append(f" {text}" if place else text, _style(shade))
+        line.rstrip()
+        print_line(console, line)
+
+
+def print_title(console: Console, text: str) -> None:
+    """Print the line above a table."""
+    print_prose(console, Text(text, style="bold"))
+
+
+def print_line(console: Console, line: Text | str = "") -> None:
+    """Print one line as it is: no wrapping, no markup, no highlights."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_prose(console: Console, text: Text | str) -> None:
+    """Print words, broken between them where the console is narrow; no markup, no highlights."""
+    console.print(text, markup=False, highlight=False)
+
+
+def console_for_output() -> Console:
+    """Open a console on standard output; a pipe or a file has no width, so nothing is left out there."""
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else NO_WIDTH
+    return Console(width=wide)
+
+
+@contextmanager
+def progress_bar(
+    console: Console, what: str = "rows", delay: float = 0.5, size: int | None = None
+) -> Iterator[Callable[[int, int], None]]:
+    """Give a callable for (what is done, what there is in all) that shows a bar once `delay` seconds have passed.
+
+    The bar shows how much is done of what, of the `size` in bytes (by the share that is done; where there is room),
+    how fast, and the time that is left.
+    """
+    in_bytes = [] if size is None or console.width < WIDTH_FOR_BYTES else [_DoneBytes(size)]
+    columns = [TextColumn(what), BarColumn(20), _Done(), *in_bytes, _Rate(), TimeRemainingColumn()]
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task(what, total=None)
+    begun = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if done < total and time.monotonic() - begun >= delay:
+            bar.start()
+
+    try:
+        yield report
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+class _Done(ProgressColumn):
+    """How much of all is done: ``12.3/200.0 M``."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_share(task.completed, task.total, COUNTS))
+
+
+class _DoneBytes(ProgressColumn):
+    """The same in bytes: ``1.2/3.4 GB``."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def render(self, task: Task) -> Text:
+        return Text(_share(self._size * task.completed / (task.total or 1), self._size, BYTES))
+
+
+class _Rate(ProgressColumn):
+    """How much is done in a second: ``4.1 M/s``."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{_amount(speed, speed, COUNTS)}/s")
+
+
+def _share(done: float, total: float | None, units: Sequence[str]) -> str:
+    """Write a part of something and all of it, in one unit."""
+    if total is None:
+        return _amount(done, done, units)
+    number, _, unit = _amount(done, total, units).partition(" ")
+    return f"{number}/{_amount(total, total, units).partition(' ')[0]}{' ' if unit else ''}{unit}"
+
+
+def _amount(value: float, largest: float, units: Sequence[str]) -> str:
+    """Write a number in the unit that fits the largest."""
+    step = next((at for at in range(len(units) - 1) if largest < 1000 ** (at + 1)), len(units) - 1)
+    return f"{value / 1000**step:,.{1 if step else 0}f} {units[step]}".rstrip()
+
+
+def _cell_columns(
+    grid: pl.DataFrame, write: Callable[[float], str], last: Sequence[int] | None, plain: int
+) -> list[Column]:
+    """Turn a grid of numbers into columns of text with their shades."""
+    low, high = _range(grid.slice(plain))
+    columns: list[Column] = []
+    for name in grid.columns:
+        cells: list[str] = []
+        shades: list[float | None] = []
+        for line, value in enumerate(grid[name].to_list()):
+            observed = last is None or int(name) <= last[line]
+            cells.append("" if not observed else "-" if value is None else write(value))
+            shaded = value is not None and line >= plain
+            shades.append(min(max((value - low) / (high - low), 0.0), 1.0) if shaded else None)
+        columns.append(Column([name], cells, shades))
+    # one width for all: but "100" in the first need not widen those after it, which are narrower
+    widest = max((column.width for column in columns[1:]), default=0)
+    return [replace(column, at_least=widest) for column in columns]
+
+
+def _range(grid: pl.DataFrame) -> tuple[float, float]:
+    """Give the values of the lightest and the darkest shade.
+
+    The first column is 100 % of everything and would leave the later ones pale: it counts where there is nothing else.
+    """
+    values = grid.select(grid.columns[1:] or grid.columns).select(pl.all().cast(pl.Float64))
+    lows = [low for low in values.min().row(0) if low is not None] if values.width else []
+    highs = [high for high in values.max().row(0) if high is not None] if values.width else []
+    low, high = (min(lows), max(highs)) if lows else (0.0, 1.0)
+    return low, (high if high > low else low + 1.0)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}"
+
+
+def _writer(grid: pl.DataFrame) -> Callable[[float], str]:
+    """Choose how numbers are written: counts, or amounts with or without cents."""
+    if all(dtype.is_integer() for dtype in grid.dtypes):
+        return lambda value: f"{value:,}"
+    largest = max((abs(value) for column in grid for value in column if value is not None), default=0)
+    places = 2 if largest < 10_000 else 0
+    return lambda value: f"{value:,.{places}f}"
+
+
+def _name_columns(rows: pl.DataFrame) -> list[Column]:
+    """Give the columns left of the ages: the cohort, and its users' count or the customer."""
+    columns = [Column(["cohort"], rows["cohort"].to_list(), left=True)]
+    if "user_id" in rows.columns:
+        columns.append(Column(["user_id"], [_short(user) for user in rows["user_id"]], left=True))
+    elif "cohort_size" in rows.columns:
+        columns.append(Column(["users"], [f"{size:,}" for size in rows["cohort_size"]]))
+    return columns
+
+
+def _fitting(names: Sequence[Column], cells: Sequence[Column], width: int) -> list[Column]:
+    """Keep the columns that fit: the first ones and the last, which holds what the oldest cohort came to."""
+    if _width([*names, *cells]) <= width or len(cells) < 3:
+        return list(cells)
+    gap = Column([ELLIPSIS], [ELLIPSIS if cell else "" for cell in cells[-1].cells])
+    first = len(cells) - 2
+    while first > 1 and _width([*names, *cells[:first], gap, cells[-1]]) > width:
+        first -= 1
+    return [*cells[:first], gap, cells[-1]]
+
+
+def _missing(fitting: Sequence[Column], cells: Sequence[Column], unit: str) -> str:
+    """Name the columns that were left out."""
+    first, last = (cells[at].header[0] for at in (len(fitting) - 2, len(cells) - 2))
+    return f"{unit} {first}" if first == last else f"{unit}s {first} to {last}"
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return sum(column.width + 1 for column in columns) - 1
+
+
+def _padded(texts: Sequence[str], index: int, column: Column) -> str:
+    blank = " " * (column.width - cell_len(texts[index]))
+    return texts[index] + blank if column.left else blank + texts[index]
+
+
+def _style(shade: float | None) -> Style:
+    if shade is None:
+        return Style.null()
+    step = min(int(shade * len(SHADES)), len(SHADES) - 1)
+    text = Color.from_ansi(231 if step >= DARK_FROM else 16)  # white or black of the same fixed colours
+    return Style(color=text, bgcolor=Color.from_ansi(SHADES[step]))
+
+
+def _header(name: str) -> list[str]:
+    """Break a long name after its last underscore."""
+    head, mark, tail = name.rpartition("_")
+    return [head + mark, tail] if len(name) > 8 and head else [name]
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else _short(str(value))
+
+
+def _short(name: str) -> str:
+    """Cut a long name so that it leaves room for the ages."""
+    name = printable(name)
+    if cell_len(name) <= WIDEST_NAME:
+        return name
+    return set_cell_size(name, WIDEST_NAME - len(ELLIPSIS)) + ELLIPSIS

@@ -1,0 +1,82 @@
+"""Read a side from a file: what cohortlib writes, and what the vendors send."""
+
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+
+from cohortlib.adapty.client import replies as adapty
+from cohortlib.errors import ReplyError, SourceError
+from cohortlib.network.json_rows import labels
+from cohortlib.periods import LABELS
+from cohortlib.read.sources import CSV, PARQUET, named_files
+from cohortlib.read.tables import first_line
+from cohortlib.termina.client import replies as termina
+
+KINDS = "Parquet, CSV or JSON files"
+SEGMENTS, VALUES = "segments", "values"  # the two tables of Adapty's answer
+
+# Read as text, so that the year 2026 and the user 007 stay what they are.
+_TEXTS = ("cohort", "user_id", "segment_start_date", "type", "title", "date")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
+
+
+def read(path: str) -> dict[str, pl.DataFrame]:
+    """Read the tables of a file: one without a name, or the two of Adapty's answer."""
+    found, names = named_files(path, KINDS)
+    try:
+        if all(name.endswith(PARQUET) for name in names):
+            return {"": pl.read_parquet(found, glob=False)}
+        if all(name.endswith(CSV) for name in names):
+            return {"": pl.concat([_csv(one) for one in found], how="vertical_relaxed")}
+        if len(names) == 1 and names[0].endswith(".json"):
+            return _json(found[0])
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SourceError(f"{path!r} cannot be read: {first_line(error)}") from error
+    except ReplyError as error:
+        raise SourceError(f"{path!r} holds no table that can be compared: {error}") from error
+    raise SourceError(f"{path!r} is not {KINDS} by its name; expected .parquet, .csv, .csv.gz or one .json")
+
+
+def _csv(path: str) -> pl.DataFrame:
+    header = pl.read_csv(path, n_rows=0).columns
+    texts = {name: pl.String for name in _TEXTS if name in header}
+    return pl.read_csv(path, schema_overrides=texts, infer_schema_length=None)
+
+
+def _json(path: str) -> dict[str, pl.DataFrame]:
+    try:
+        payload = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path!r} is not JSON: {first_line(error)}") from error
+    rows = payload["data"] if isinstance(payload, dict) and isinstance(payload.get("data"), list) else payload
+    if rows == []:
+        return {"": pl.DataFrame()}
+    first = rows[0] if isinstance(rows, list) and isinstance(rows[0], dict) else {}
+    if "values" in first:
+        segments, values = adapty.read({"data": rows})
+        return {SEGMENTS: segments, VALUES: values}
+    try:
+        endpoint = termina.endpoint_of(rows)
+    except ReplyError:
+        if not ({"cohort", "period"} <= set(first) or {"segment_start_date", "type"} <= set(first)):
+            raise
+        return {"": pl.DataFrame(rows, infer_schema_length=None)}  # some fields of a table that somebody cut out
+    if endpoint == "concentration":
+        raise ReplyError("it is Termina's concentration, which has no rows to join. Hint: compare its parts as frames")
+    table = termina.read(endpoint, rows)
+    # What a row may leave out is null where another has it, and no field where none has.
+    there = {name for row in rows for name in row}
+    return {"": table.select(name for name in table.columns if name in there)}
+
+
+def labelled(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Write the periods of a reply as those of the other side, where they are all dates: 2026-01-01 as 2026-01."""
+    for key in ("cohort", "date"):
+        if all(frame.schema.get(key) == pl.String and frame.height for frame in (table, other)):
+            texts = [frame[key].unique().drop_nulls() for frame in (table, other)]
+            form = next((freq for freq, form in LABELS if texts[1].str.contains(f"^(?:{form})$").all()), None)
+            if form is not None and all(map(_DAY.fullmatch, texts[0])):
+                return table.with_columns(labels(table[key], form))
+    return table

@@ -1,0 +1,130 @@
+"""Read amounts as units of money, and divide sums of them with one rounding."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from cohortlib.engine.kernels.words import LOW, U0, U1, U32, U54, U
+
+_EXACT = np.int64(1) << np.int64(53)  # integers up to here are floats too
+
+
+@njit(nogil=True, cache=True)
+def fixed(values, scale, units):
+    """Read each float as the nearest whole number of 1/scale, ties to even, by its exact binary value.
+
+    `scale` is a power of ten up to 1e9. Returns the number of values that are NaN or infinite, and the number
+    whose result leaves the range of int64; their units are 0.
+    """
+    wild = 0
+    far = 0
+    for i in range(values.size):
+        x = values[i]
+        product = x * scale
+        nearest = np.rint(product)
+        if abs(product) < 4503599627370496.0 and abs(product - nearest) != 0.5:
+            units[i] = np.int64(nearest)
+        elif not np.isfinite(x):
+            wild += 1
+            units[i] = 0
+        elif abs(product) > 9223372036854775808.0:
+            far += 1
+            units[i] = 0
+        else:
+            # Veltkamp's split and Dekker's product give what the multiplication rounded away.
+            c = 134217729.0 * x
+            xh = c - (c - x)
+            xl = x - xh
+            c = 134217729.0 * scale
+            sh = c - (c - scale)
+            sl = scale - sh
+            error = ((xh * sh - product) + xh * sl + xl * sh) + xl * sl
+            if abs(product) == 9223372036854775808.0:
+                # The float nearest to the value is out of range; the value itself may not be.
+                if abs(error) <= 0.5 or (error > 0.0) == (product > 0.0):
+                    far += 1
+                    units[i] = 0
+                    continue
+                step = 2048.0 if product > 0.0 else -2048.0
+                product -= step
+                error += step
+            whole = np.int64(np.floor(product))
+            if abs(product) < 4503599627370496.0:
+                # A half was seen; the error tells on which side of it the value really lies.
+                up = error > 0.0 or (error == 0.0 and (whole & 1) == 1)
+            else:
+                whole += np.int64(np.floor(error))
+                rest = error - np.floor(error)
+                up = rest > 0.5 or (rest == 0.5 and (whole & 1) == 1)
+            units[i] = whole + 1 if up else whole
+    return wild, far
+
+
+@njit(nogil=True, cache=True)
+def magnitude(units):
+    """Sum |units| exactly: returns the sums of the high and the low 32 bits of each."""
+    high = U0
+    low = U0
+    for i in range(units.size):
+        x = units[i]
+        m = U(x) if x >= 0 else U0 - U(x)
+        high += m >> U32
+        low += m & LOW
+    return high, low
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def rounded_quotient(a, b, divisor):
+    """Divide a · b by `divisor` and round once, to the nearest float; NaN where the divisor is 0.
+
+    b and the divisor must not be negative.
+    """
+    if divisor == 0:
+        return np.nan
+    product = np.float64(a) * np.float64(b)
+    if abs(a) < _EXACT and b < _EXACT and abs(product) < 9007199254740992.0 and divisor < _EXACT:
+        return product / np.float64(divisor)
+    return _long_quotient(a, b, divisor)
+
+
+@njit(nogil=True, cache=True)
+def _long_quotient(a, b, divisor):
+    """Do the same in 128 bits, by long division."""
+    x = U(a) if a >= 0 else U0 - U(a)
+    y = U(b)
+    d = U(divisor)
+    low = (x & LOW) * (y & LOW)
+    middle = (x >> U32) * (y & LOW) + (low >> U32)
+    cross = (x & LOW) * (y >> U32) + (middle & LOW)
+    high = (x >> U32) * (y >> U32) + (middle >> U32) + (cross >> U32)
+    low = (cross << U32) | (low & LOW)
+
+    quotient = U0
+    rest = U0
+    exponent = 0
+    sticky = U0
+    full = U1 << U54
+    for step in range(128):
+        bit = (high >> U(63 - step)) & U1 if step < 64 else (low >> U(127 - step)) & U1
+        rest = (rest << U1) | bit
+        digit = U0
+        if rest >= d:
+            rest -= d
+            digit = U1
+        if quotient < full:
+            quotient = (quotient << U1) | digit
+        else:
+            exponent += 1
+            sticky |= digit
+    while quotient < full and rest != U0:
+        rest <<= U1
+        quotient <<= U1
+        exponent -= 1
+        if rest >= d:
+            rest -= d
+            quotient |= U1
+    if rest != U0:
+        sticky = U1
+    result = math.ldexp(np.float64(np.int64(quotient | sticky)), exponent)
+    return result if a >= 0 else -result

@@ -1,1 +1,0 @@
-"""Pages of HTML that stand alone: what all of them have in common."""

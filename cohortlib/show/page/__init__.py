@@ -1,0 +1,1 @@
+"""Templates and rendering that all HTML pages share."""

@@ -1,0 +1,50 @@
+"""The page of a report."""
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+
+from cohortlib import __version__
+from cohortlib.errors import CohortlibError
+from cohortlib.show.page.rendering import render
+from cohortlib.show.report import sheets
+from cohortlib.show.report.findings import Findings
+from cohortlib.show.report.pictures import pictures
+
+
+def page(findings: Findings, title: str) -> str:
+    """Make the page."""
+    table, unfinished = findings.table, findings.unfinished
+    script = _script()  # to the byte: the page's policy allows this one by its digest
+    about = {"kinds": sheets.KINDS, "unfinished": unfinished, "first": sheets.FIRST_ROWS, "steps": sheets.STEPS}
+    return render(
+        "cohortlib.show.report",
+        "report.html.j2",
+        title=title,
+        findings=findings,
+        version=__version__,
+        pictures=list(pictures(findings)) if table.height else [],
+        fields=sheets.TRIANGLES,
+        kinds=sheets.KINDS,
+        ages=range(findings.cells.ages if table.height else 0),
+        triangle=sheets.triangle(table, "logo_retention", unfinished),
+        lines=sheets.lines(table),
+        columns=table.columns,
+        csv=_plain(sheets.csv(table)),
+        about=_plain(json.dumps(about, separators=(",", ":"))),
+        script=script,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _script() -> str:
+    """Give the page's script."""
+    return (files("cohortlib.show.report") / "report.js").read_text(encoding="utf-8")
+
+
+def _plain(text: str) -> str:
+    """Make sure that nothing in a script element can end it: in there no text can be escaped."""
+    if "<" in text:
+        raise CohortlibError("what stands in a script of the page holds '<'; expected labels and numbers alone")
+    return text

@@ -1,0 +1,155 @@
+"""From rows to a triangle: a row per cohort, a column per age."""
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+
+import polars as pl
+
+from cohortlib.errors import DataError, SchemaError, listed
+from cohortlib.show.colours import STOPS, ink
+
+MOST_ROWS, MOST_AGES = 200, 200  # that a notebook shows
+
+_KEYS = ("cohort", "user_id")
+
+
+class Triangle(pl.DataFrame):
+    """A polars frame that a notebook shows as a coloured table: darker is more, and what is not observed is blank.
+
+    It is a frame in every other way. What polars makes of it, such as a selection, is a frame of its own kind again.
+    """
+
+    _field = ""
+
+    def _repr_html_(self, *, _from_series: bool = False) -> str:
+        ages = [name for name in self.columns if name.isdecimal()]
+        keys = [name for name in self.columns if name in _KEYS]
+        if not ages or keys + ages != self.columns:
+            return super()._repr_html_(_from_series=_from_series)
+        return _html(self.head(MOST_ROWS), self._field, keys, ages[:MOST_AGES], (self.height, len(ages)))
+
+
+def triangle(table: pl.DataFrame, value: str) -> Triangle:
+    """Lay one field of a cohort table out wide.
+
+    Parameters
+    ----------
+    table
+        What :func:`cohortlib.termina.cohorts` or :func:`cohortlib.termina.customer_cohorts` gave, or any frame with
+        ``cohort`` (and ``user_id``), ``period`` and the field.
+    value
+        The field, such as ``"logo_retention"``.
+
+    Returns
+    -------
+    Triangle
+        A polars frame, which a notebook shows as a coloured table. A row per cohort (per customer), in the order of the
+        table; ``cohort`` (and ``user_id``), then one column for each age, named ``"0"``, ``"1"`` and so on, of the
+        field's type. An age that is not yet observed is null, never 0.
+
+    Raises
+    ------
+    SchemaError
+        Where a column is missing.
+    DataError
+        Where a cohort (a customer) has the same age twice.
+
+    Examples
+    --------
+    >>> import cohortlib as cl
+    >>> import polars as pl
+    >>> table = pl.DataFrame({"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "ltv": [5.0, 7.5, 4.0]})
+    >>> cl.triangle(table, "ltv").rows()
+    [('2026-01', 5.0, 7.5), ('2026-02', 4.0, None)]
+    """
+    if not isinstance(table, pl.DataFrame):
+        raise SchemaError(f"a {type(table).__qualname__} is no cohort table; expected a polars DataFrame")
+    keys = [name for name in _KEYS if name in table.columns]
+    for name in ("cohort", "period", value):
+        if name not in table.columns:
+            raise SchemaError(f"column {name!r} is not in the table; columns are {listed(table.columns)}")
+    if not table.height:
+        return _named(table.select(keys), value)
+    if table.select(pl.struct(*keys, "period").is_duplicated().any()).item():
+        raise DataError(f"the table has rows of the same {' and '.join(keys)} and period; expected one for each age")
+    top = int(table["period"].max())  # type: ignore[arg-type]
+    ages = [str(age) for age in range(top + 1)]
+    wide = table.select(*keys, "period", value).pivot("period", index=keys, values=value, maintain_order=True)
+    missing = [pl.lit(None, table[value].dtype).alias(age) for age in ages if age not in wide.columns]
+    return _named(wide.with_columns(missing).select(*keys, *ages), value)
+
+
+def _named(frame: pl.DataFrame, field: str) -> Triangle:
+    made = Triangle(frame)
+    made._field = field
+    return made
+
+
+def _html(frame: pl.DataFrame, field: str, keys: list[str], ages: list[str], size: tuple[int, int]) -> str:
+    """Write a table with its colours, and say what of its rows and ages is left out."""
+    write, shade = _writer(frame, field, ages), _shader(frame, field, ages)
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in (*keys, *ages))
+    lines = []
+    for row in frame.select(*keys, *ages).iter_rows():
+        names = "".join(f'<th scope="row">{escape(str(name))}</th>' for name in row[: len(keys)])
+        cells = "".join(
+            "<td></td>" if value is None else f"<td{shade(value)}>{escape(write(value))}</td>"
+            for value in row[len(keys) :]
+        )
+        lines.append(f"<tr>{names}{cells}</tr>")
+    cut = [
+        f"the first {shown:,} of {all_:,} {what}"
+        for shown, all_, what in ((frame.height, size[0], "rows"), (len(ages), size[1], "ages"))
+        if shown < all_
+    ]
+    caption = escape(field or "triangle") + (f": {' and '.join(cut)}" if cut else "")
+    return (
+        f'<div class="cohortlib-triangle"><style>{_STYLE}</style>'
+        f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+# The colours of a cell are the same on a light and on a dark page; all other text has the page's own.
+_STYLE = (
+    ".cohortlib-triangle{overflow:auto;max-height:40em}"
+    ".cohortlib-triangle table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    ".cohortlib-triangle caption{caption-side:top;text-align:left;padding:.2em .5em}"
+    ".cohortlib-triangle :is(td,th){padding:.2em .5em;text-align:right;white-space:nowrap}"
+    ".cohortlib-triangle th[scope=row]{text-align:left}"
+) + "".join(f".cohortlib-triangle td.s{step}{{background:{stop};color:{ink(stop)}}}" for step, stop in enumerate(STOPS))
+
+
+def _numbers(frame: pl.DataFrame, ages: Sequence[str]) -> list[float]:
+    return [
+        value
+        for age in ages
+        if frame.schema[age].is_numeric()
+        for value in frame[age].cast(pl.Float64).to_list()
+        if value is not None and math.isfinite(value)
+    ]
+
+
+def _writer(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[object], str]:
+    """Choose how the values are written."""
+    if field.endswith("_retention"):
+        return lambda value: f"{100 * value:.1f}%" if isinstance(value, int | float) else str(value)
+    places = 2 if max(map(abs, _numbers(frame, ages)), default=0) < 10_000 else 0
+    return lambda value: (
+        f"{value:,.{places}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    )
+
+
+def _shader(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[object], str]:
+    """Choose the class of each value: age 0 would leave the others pale, so it counts for ltv alone."""
+    values = _numbers(frame, ages if field == "ltv" else ages[1:]) or _numbers(frame, ages)
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    last = len(STOPS) - 1
+
+    def shade(value: object) -> str:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return ""
+        share = (value - low) / (high - low) if high > low else float(value > low)
+        return f' class="s{round(min(max(share, 0.0), 1.0) * last)}"'
+
+    return shade

@@ -1,0 +1,4 @@
+"""Fetch Termina's tables from its API.
+
+Imports ``network``, ``errors`` and the fields; never the engine.
+"""

@@ -1,0 +1,56 @@
+"""Write and scan the Parquet files of a part."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import polars as pl
+
+from cohortlib.engine import files
+from cohortlib.transactions.store.manifest import Filed, FiledDropped
+from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, Part
+
+GROUP = 1 << 15
+
+
+def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) -> Filed:
+    """Write a part, whose rows stand in the order of its users; if `durable`, wait until it is on the disk."""
+    # Few values differ much: what a dictionary leaves is hardly worth packing, and unpacking takes longer than reading.
+    for kind, frame in (("users", part.users), ("rows", part.rows)):
+        file = folder / f"{name}.{kind}.parquet"
+        with files.telling(file):
+            group = GROUP if kind == "rows" else None
+            frame.write_parquet(file, compression="uncompressed", statistics=False, row_group_size=group)
+            if durable:
+                files.to_disk(file)
+    key = part.users[KEY].to_numpy()
+    return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
+
+
+def write_dropped(folder: Path, name: str, rows: pl.DataFrame) -> FiledDropped:
+    """Write the kept columns and the days of dropped rows."""
+    file = folder / f"{name}.dropped.parquet"
+    with files.telling(file):
+        rows.write_parquet(file, compression="uncompressed", statistics=False)
+    return FiledDropped(name, rows.height)
+
+
+_TYPES = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
+
+
+def typed_columns(frame: pl.DataFrame) -> bool:
+    """Tell whether the columns that kernels work on have their types, and no nulls."""
+    there = [column for column in frame if column.name in _TYPES]
+    return all(column.dtype == _TYPES[column.name] and not column.null_count() for column in there)
+
+
+def scan_part(file: Path) -> pl.LazyFrame:
+    """Scan one Parquet file of a part."""
+    return pl.scan_parquet(file, glob=False, hive_partitioning=False)
+
+
+def reaching_keys(run: Sequence[Filed], low: int, high: int) -> list[Filed]:
+    """Take the parts of a run that have keys from `low` to `high`, both inclusive."""
+    begin = bisect_left(run, low, key=lambda part: part.high)
+    return list(takewhile(lambda part: part.low <= high, run[begin:]))
