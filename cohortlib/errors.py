@@ -1,33 +1,35 @@
-"""Errors and the warning: one base class, few leaves.
+"""Errors and the warning. Each carries its facts; Python and the command line format them in their own words.
 
 ::
 
     CohortlibError
-    ├── SettingError   an argument is not one of the values it may take (also a ValueError)
+    ├── SettingError   an argument has a value it cannot take (also a ValueError)
     ├── SourceError    a file is missing, unreadable or of an unknown kind (also an OSError)
-    ├── SchemaError    a column is missing or of the wrong type, or the input is no table (also a TypeError)
-    ├── DataError      the values themselves: nulls, NaN, out of range, activity before joined (also a ValueError)
-    └── FetchError     a vendor's table could not be fetched, or what it sent cannot be read
-        ├── AuthenticationError   the key or the token is missing, wrong or too old (401)
-        ├── ForbiddenError        the key may not see this (403)
-        ├── NotFoundError         there is nothing at this address (404)
-        ├── RefusedError          the request is refused, with the vendor's reasons (400, 409, 413, 422, other 4xx)
+    ├── SchemaError    a column is missing or has the wrong type, or the input is not a table (also a TypeError)
+    ├── DataError      bad values: nulls, NaN, out of range, activity before joined (also a ValueError)
+    └── FetchError     a vendor's table could not be fetched, or its reply could not be read
+        ├── AuthenticationError   the key or token is missing, wrong or expired (401)
+        ├── ForbiddenError        the key has no access (403)
+        ├── NotFoundError         nothing exists at this address (404)
+        ├── RefusedError          the request is invalid, with the vendor's reasons (400, 409, 413, 422, other 4xx)
         ├── RateLimitError        too many requests, after every retry (429)
-        ├── ServerError           the vendor's server failed (5xx)
-        ├── TransportError        no answer: no connection, too slow, cut short (also a ConnectionError)
-        └── ReplyError            an answer that is not what the vendor publishes: not JSON, of another shape, too
-                                  large, a redirect (also a ValueError)
+        ├── ServerError           the vendor's server failed, after every retry (5xx)
+        ├── TransportError        no reply: no connection, a timeout, or a reply cut short (also a ConnectionError)
+        └── ReplyError            a reply that the vendor does not publish: not JSON, another shape, too large, a
+                                  redirect (also a ValueError)
 
-    CohortlibWarning   rows or users that were left out or read in another way, always with their count
+    CohortlibWarning   rows or users that were left out or changed, with their count
 
-A message says what is wrong, shows the value, says what was expected, and ends with a hint.
+A message states the problem with its value, then what was expected, then a hint.
 """
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TypeAlias
 
 __all__ = [
     "AuthenticationError",
@@ -48,12 +50,69 @@ __all__ = [
 ]
 
 
+class _Unset:
+    """Marks an argument without a value: ``timeout=``."""
+
+
+@dataclass(frozen=True)
+class Arg:
+    """An argument that a message mentions: ``freq='M'`` in Python, ``--freq M`` on the command line.
+
+    >>> str(Arg("freq", "M")), str(Arg("timeout"))
+    ("freq='M'", 'timeout=')
+    """
+
+    name: str
+    value: object = _Unset
+
+    def __str__(self) -> str:
+        return f"{self.name}=" if self.value is _Unset else f"{self.name}={self.value!r}"
+
+
+Text: TypeAlias = "str | Arg | Sequence[str | Arg]"
+"""A part of a message: text, an argument, or a sequence of both."""
+
+
+def _format(text: Text, write: Callable[[Arg], str]) -> str:
+    parts = [text] if isinstance(text, str | Arg) else text
+    return "".join(part if isinstance(part, str) else write(part) for part in parts)
+
+
 class CohortlibError(Exception):
-    """Base of every error that cohortlib raises on purpose."""
+    """Base class of every error that cohortlib raises on purpose.
+
+    Attributes
+    ----------
+    what
+        The problem, with the value and where it is.
+    value
+        The wrong value itself, or None.
+    expected
+        What was expected instead; may be empty.
+    hint
+        What to do; may be empty.
+    """
+
+    def __init__(self, what: Text, *, value: object = None, expected: Text = "", hint: Text = "") -> None:
+        self.what, self.value, self.expected, self.hint = what, value, expected, hint
+        super().__init__(self.text())
+
+    def text(self, write: Callable[[Arg], str] = str) -> str:
+        """Format the message; `write` formats the arguments in it.
+
+        >>> SettingError((Arg("freq", "X"), " is unknown"), expected="'M' or 'Q'").text()
+        "freq='X' is unknown. Expected 'M' or 'Q'"
+        """
+        text = _format(self.what, write)
+        if self.expected:
+            text += f". Expected {_format(self.expected, write)}"
+        if self.hint:
+            text += f". Hint: {_format(self.hint, write)}"
+        return text
 
 
 class SettingError(CohortlibError, ValueError):
-    """An argument has a value that it may not take."""
+    """An argument has a value it cannot take."""
 
 
 class SourceError(CohortlibError, OSError):
@@ -61,77 +120,99 @@ class SourceError(CohortlibError, OSError):
 
 
 class SchemaError(CohortlibError, TypeError):
-    """A column is missing or of the wrong type, or the input is no table."""
+    """A column is missing or has the wrong type, or the input is not a table."""
 
 
 class DataError(CohortlibError, ValueError):
-    """The values of a column are not what the computation needs."""
+    """A column holds values that cannot be used."""
 
 
 class FetchError(CohortlibError):
-    """A vendor's table could not be fetched, or what it sent cannot be read.
+    """A vendor's table could not be fetched, or its reply could not be read.
 
     Attributes
     ----------
     status
-        The HTTP status; None where there was no answer, or where a saved one was read.
+        The HTTP status; None without a reply, or for a saved reply.
     body
-        The start of the answer, as text and without the secrets that were sent.
+        The start of the reply, as text and without the secrets that were sent.
     retry_after
         The seconds to wait that the server asked for, or None.
     """
 
     def __init__(
-        self, message: str, status: int | None = None, body: str = "", retry_after: float | None = None
+        self,
+        what: Text,
+        status: int | None = None,
+        body: str = "",
+        retry_after: float | None = None,
+        *,
+        value: object = None,
+        expected: Text = "",
+        hint: Text = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(what, value=value, expected=expected, hint=hint)
         self.status = status
         self.body = body
         self.retry_after = retry_after
 
 
 class AuthenticationError(FetchError):
-    """The key or the token is missing, wrong or too old."""
+    """The key or token is missing, wrong or expired."""
 
 
 class ForbiddenError(FetchError):
-    """The key may not see what was asked for."""
+    """The key has no access to what was requested."""
 
 
 class NotFoundError(FetchError):
-    """There is nothing at the address."""
+    """Nothing exists at the address."""
 
 
 class RefusedError(FetchError):
-    """The request itself is refused; the message has the vendor's reasons."""
+    """The request is invalid; the message has the vendor's reasons."""
 
 
 class RateLimitError(FetchError):
-    """There were too many requests, also after every retry."""
+    """Too many requests, after every retry."""
 
 
 class ServerError(FetchError):
-    """The vendor's server failed, also after every retry."""
+    """The vendor's server failed, after every retry."""
 
 
 class TransportError(FetchError, ConnectionError):
-    """There was no answer: no connection, too slow, or cut short.
+    """No reply: no connection, a timeout, or a reply cut short.
 
     Attributes
     ----------
     lasting
-        Whether it would be the same at once again, so that there was no retry.
+        Whether the same request would fail again at once, so that it was not retried.
     """
 
     lasting = False
 
 
 class ReplyError(FetchError, ValueError):
-    """An answer is not what the vendor publishes: not JSON, of another shape, too large, or a redirect."""
+    """A reply that the vendor does not publish: not JSON, another shape, too large, or a redirect."""
 
 
 class CohortlibWarning(UserWarning):
-    """Rows or users were left out, or read in another way than they stand."""
+    """Rows or users were left out or changed.
+
+    Attributes
+    ----------
+    what
+        The message, with the arguments it mentions.
+    """
+
+    def __init__(self, what: Text) -> None:
+        self.what = what
+        super().__init__(self.text())
+
+    def text(self, write: Callable[[Arg], str] = str) -> str:
+        """Format the message; `write` formats the arguments in it."""
+        return _format(self.what, write)
 
 
 def listed(names: Iterable[object], limit: int = 12) -> str:
@@ -145,34 +226,35 @@ def listed(names: Iterable[object], limit: int = 12) -> str:
     return ", ".join(quoted[:limit]) + more
 
 
-_heard: ContextVar[list[str] | None] = ContextVar("_heard", default=None)
+_recorded: ContextVar[list[str] | None] = ContextVar("_recorded", default=None)
 
 
 @contextmanager
-def overheard() -> Iterator[list[str]]:
-    """Collect what is warned of meanwhile; whoever called is warned all the same."""
+def recorded_warnings() -> Iterator[list[str]]:
+    """Collect the warnings raised in the block; the caller gets them as well."""
     messages: list[str] = []
-    token = _heard.set(messages)
+    token = _recorded.set(messages)
     try:
         yield messages
     finally:
-        _heard.reset(token)
+        _recorded.reset(token)
 
 
-def warn(message: str) -> None:
-    """Warn with the line outside of this package that led here."""
-    heard = _heard.get()
-    if heard is not None:
-        heard.append(message)
-    inside = (__name__.partition(".")[0], "contextlib")  # what is read in a with statement is called from there
-    frame, level = sys._getframe(1), 2  # 1 is the line below, 2 that of the caller
+def warn(what: Text) -> None:
+    """Warn, at the line outside of this package that led here."""
+    warning = CohortlibWarning(what)
+    messages = _recorded.get()
+    if messages is not None:
+        messages.append(str(warning))
+    inside = (__name__.partition(".")[0], "contextlib")  # a with statement is entered through contextlib
+    frame, level = sys._getframe(1), 2  # level 1 is the line below, level 2 the caller's
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, CohortlibWarning, stacklevel=level)
+    warnings.warn(warning, stacklevel=level)
 
 
 def one_of(name: str, value: object, values: Iterable[object]) -> None:
-    """Refuse an argument that is not one of the values it may take."""
+    """Raise SettingError unless an argument is one of the values it can take."""
     values = tuple(values)
     if not any(type(value) is type(known) and value == known for known in values):
-        raise SettingError(f"{name}={value!r} is unknown; expected one of {listed(values)}")
+        raise SettingError((Arg(name, value), " is unknown"), value=value, expected=f"one of {listed(values)}")

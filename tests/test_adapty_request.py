@@ -409,7 +409,7 @@ def test_every_convention(name):
     for value in CONVENTIONS[name]:
         assert getattr(Conventions(**{name: value}), name) is value
     for value in ("", "no", None, 1, 0, [], "Monday", np.True_):
-        with pytest.raises(SettingError, match=f"^{name}=.* is unknown; expected one of"):
+        with pytest.raises(SettingError, match=f"^{name}=.* is unknown. Expected one of"):
             Conventions(**{name: value})
 
 

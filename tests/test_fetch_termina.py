@@ -147,7 +147,7 @@ def test_all_take_the_same():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"user_type": "person"}, "user_type='person' is unknown; expected one of 'business', 'consumer'"),
+        ({"user_type": "person"}, "user_type='person' is unknown. Expected one of 'business', 'consumer'"),
         ({"group_id": -1}, "group_id=-1 is not an id"),
         ({"group_id": True}, "group_id=True is not an id"),
         ({"deal_id": "7/../8"}, "deal_id='7/../8' is not an id"),
@@ -155,7 +155,7 @@ def test_all_take_the_same():
         ({"metric": " "}, "metric=' ' is no name"),
         ({"metric": None}, "metric=None is no name"),
         ({"metric": "\ud800"}, "is no text"),
-        ({"freq": "W"}, "freq='W' is unknown; expected one of 'M', 'Q', 'A'"),
+        ({"freq": "W"}, "freq='W' is unknown. Expected one of 'M', 'Q', 'A'"),
         ({"base_url": "http://termina.example"}, "would send the key in the clear"),
         ({"token": "t", "api_key": "k"}, "token= and api_key= are both given"),
         ({"token": "a b", "api_key": None}, "token= (not shown) cannot be sent"),

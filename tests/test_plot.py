@@ -425,7 +425,7 @@ def test_wrong_values(plot, field):
 
 
 def test_wrong_settings():
-    with pytest.raises(SettingError, match="value='retention' is unknown; expected one of 'logo_retention'"):
+    with pytest.raises(SettingError, match=r"value=.retention. is unknown\. Expected one of .logo_retention."):
         cl.plot.heatmap(TABLE, "retention")
     with pytest.raises(SettingError, match="value='ltv' is unknown"):
         cl.plot.retention_curves(TABLE, "ltv")

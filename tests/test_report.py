@@ -19,7 +19,7 @@ from click.testing import CliRunner
 import cohortlib as cl
 from cohortlib.cli import main
 from cohortlib.engine import memory
-from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SettingError, overheard, warn
+from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SettingError, recorded_warnings, warn
 from cohortlib.read import tables
 from cohortlib.show.report import sheets
 from cohortlib.show.report.findings import Findings
@@ -472,15 +472,15 @@ print(*({"polars", "numba", "altair", "jinja2", "vl_convert"} & set(sys.modules)
     assert done.stderr == "\n"
 
 
-# --- warnings, overheard ---
+# --- warnings, recorded_warnings ---
 
 
-def test_warnings_are_overheard_and_still_told():
+def test_warnings_are_recorded_warnings_and_still_told():
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        with overheard() as outer:
+        with recorded_warnings() as outer:
             warn("one")
-            with overheard() as inner:
+            with recorded_warnings() as inner:
                 warn("two")
             warn("three")
         warn("four")

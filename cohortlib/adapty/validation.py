@@ -44,12 +44,12 @@ class RequestError(SettingError):
 
     def __init__(self, errors: Iterable[FieldErrors]) -> None:
         self.errors = list(errors)
-        super().__init__(self.errors)
+        problems = [(one["source"], text) for one in self.errors for text in one["errors"]]
+        texts = [text if source == WHOLE else f"{source}: {text}" for source, text in problems]
+        super().__init__(f"the request: {'. '.join(texts)}")
 
-    def __str__(self) -> str:
-        said = [(one["source"], text) for one in self.errors for text in one["errors"]]
-        texts = [text if source == WHOLE else f"{source}: {text}" for source, text in said]
-        return f"the request: {'. '.join(texts)}"
+    def __reduce__(self) -> tuple[type["RequestError"], tuple[list[FieldErrors]]]:
+        return type(self), (self.errors,)
 
     def to_dict(self) -> dict[str, object]:
         """Give the body of the API's answer."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cohortlib.errors import overheard
+from cohortlib.errors import recorded_warnings
 from cohortlib.periods import day_of
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
@@ -105,7 +105,7 @@ class Findings:
     def of(cls, transactions: Source, settings: Settings) -> "Findings":
         """Compute the table and take note of the rest."""
         transactions = opened(transactions)
-        with overheard() as warned, Question.of(transactions, settings, whole=False) as question:
+        with recorded_warnings() as warned, Question.of(transactions, settings, whole=False) as question:
             table = cohort_table(question)
             last = question.final_day if question.span else question.last_day
             return cls(
