@@ -56,9 +56,9 @@ def test_every_type_of_event_is_known():
 
 
 def read_types():
-    from cohortlib.adapty.read import names as events
+    from cohortlib.adapty.read import names
 
-    return events._TYPES.categories.to_list()
+    return names.TYPES.categories.to_list()
 
 
 def test_types_in_pieces():

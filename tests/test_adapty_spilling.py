@@ -246,7 +246,7 @@ def test_nobody_and_nothing():
     frame = rows("a").head(0)
     whole = cl.adapty.cohort(frame, REQUEST, installs="from_events")
     with little_memory():
-        arriving = cl.adapty.events.arriving_events(
+        arriving = cl.adapty.read.events.arriving_events(
             frame, user_unit="profile_id", refund_upgraded="zero", nulls="error"
         )
         part, predictions = spill.add_up(cl.adapty.compute.question_of(REQUEST), arriving, None, room=1, predict=False)
@@ -306,8 +306,9 @@ def interrupt(done, rows):
 SPILLING = """
 import os, sys, resource
 import cohortlib as cl
-from cohortlib import memory
-from cohortlib.adapty import spilling, tables
+from cohortlib.engine import memory
+from cohortlib.adapty import spill as spilling
+from cohortlib.adapty.read import tables
 request = {"filters": {"date": ["2024-01-01", "2025-12-31"]}}
 cl.adapty.cohort(sys.argv[1], request, installs="from_events")  # so that the kernels are compiled
 memory.LEAST, spilling._LEAST, tables._BATCH = 1, 1, 500

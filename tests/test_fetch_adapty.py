@@ -243,7 +243,7 @@ def test_what_is_asked_and_computed_is_valid(case):
         return
     text = answer.to_json()
     ANSWERED.validate(json.loads(text))
-    fetched = cl.adapty.replies.read(json.loads(text))
+    fetched = cl.adapty.client.replies.read(json.loads(text))
     assert_frame_equal(fetched[0], answer.segments.drop("predict_reason", strict=False))
     assert_frame_equal(fetched[1], answer.values)
 
@@ -293,7 +293,7 @@ def test_wrong_answers_are_not_valid(data):
         )
     assert not ANSWERED.is_valid(body)
     with pytest.raises(ReplyError):
-        cl.adapty.replies.read(body)
+        cl.adapty.client.replies.read(body)
 
 
 def odd(value, other):

@@ -101,7 +101,7 @@ def vendor():
 @pytest.mark.parametrize("endpoint", FETCH)
 def test_every_table(vendor, endpoint):
     found = FETCH[endpoint](**ASKED, freq="M", api_key=KEY, base_url=vendor.url)
-    expected = cl.termina.replies.read(endpoint, json.loads(recorded(endpoint)), freq="M")
+    expected = cl.termina.client.replies.read(endpoint, json.loads(recorded(endpoint)), freq="M")
     if endpoint == "concentration":
         assert found.to_dict() == expected.to_dict()
     else:

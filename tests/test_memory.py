@@ -51,7 +51,7 @@ def test_a_share_of_what_is_free_here():
 
 def limited(kind, size):
     code = f"import resource; resource.setrlimit(resource.{kind}, ({size}, {size}))\n"
-    code += "from cohortlib import memory; print(memory.free(), memory.budget(None))"
+    code += "from cohortlib.engine import memory; print(memory.free(), memory.budget(None))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return [int(word) for word in done.stdout.split()]
 

@@ -312,7 +312,7 @@ def test_tolerances_of_an_answer(answer):
 
 
 def test_usual_tolerances_know_every_field_of_the_vendors():
-    counts = [name for name, kind in cl.termina.fields.COHORTS.items() if kind == pl.Int64]
+    counts = [name for name, kind in cl.fields.COHORTS.items() if kind == pl.Int64]
     assert all(usual(name).exact for name in counts if name != "period")
     assert usual("cmgr3").absolute == usual("net_churn").absolute == 1e-6
     assert usual("expansion").absolute == usual("p90").absolute == 0.005

@@ -225,7 +225,7 @@ def test_customers_are_those_of_the_local_run(session, options):
     mine, theirs = asked(session, ROWS, options)
     frame = quietly(cl.spark.customer_cohorts, sparkling(session, ROWS), partitions=3, **mine)
     assert hasattr(frame, "mapInArrow")  # a frame of Spark still, of which nothing has been computed
-    assert frame.columns == list(cl.termina.fields.CUSTOMER_COHORTS)
+    assert frame.columns == list(cl.fields.CUSTOMER_COHORTS)
     table = quietly(cl.termina.customer_cohorts, ROWS, **theirs)
     assert_frame_equal(local(frame).sort(KEYS), table.sort(KEYS), check_exact=True)
     assert local(frame.limit(0)).schema == table.schema

@@ -17,7 +17,7 @@ import cohortlib as cl
 from cohortlib.engine import memory
 from cohortlib.errors import CohortlibError
 from cohortlib.read import tables
-from cohortlib.transactions import netting
+from cohortlib.transactions import part_netting
 from cohortlib.transactions.store import spill
 from cohortlib.transactions.store import spill as spilling
 
@@ -38,7 +38,7 @@ def hardly_any_memory(tmp_path_factory):
         patch.setattr(memory, "LEAST", 1)
         patch.setattr(spill, "_SMALL", 3)
         patch.setattr(tables, "_SLICE", 3)
-        patch.setattr(netting, "GROUP", 4)
+        patch.setattr(part_netting, "GROUP", 4)
         scratch = tmp_path_factory.mktemp("scratch")
         patch.setattr(tempfile, "tempdir", str(scratch))
         yield scratch

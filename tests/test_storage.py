@@ -261,7 +261,7 @@ def test_a_folder_in_no_folder(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from cohortlib import storage
+from cohortlib.engine import files as storage
 path = Path(sys.argv[2])
 def work(folder=None):
     if folder and sys.argv[1] == "replacing_folder":

@@ -24,7 +24,6 @@ from cohortlib.errors import DataError, SchemaError, SettingError
 from cohortlib.read import sources
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped
-from cohortlib.read.sources import read
 from cohortlib.read.tables import Source, Stream
 from cohortlib.read.transactions import Transactions, transactions
 from cohortlib.read.users import People, Users
@@ -147,7 +146,7 @@ class Question:
             there.extend(names)
             return settings.wanted(names)
 
-        frame = read(source, wanted, text=settings.user, number=settings.amount)
+        frame = sources.read(source, wanted, text=settings.user, number=settings.amount)
         rows = transactions(frame, *settings.roles, **settings.reading)
         table = joined_table(settings, there, lambda: frame.select(by_name(settings.user, str(settings.joined))))
         batch, users = None, [rows.users]
