@@ -298,8 +298,8 @@ def test_wrong_answers_are_not_valid(data):
 
 def odd(value, other):
     """Tell whether a value of a field could not be another."""
-    if isinstance(value, str):
-        return not isinstance(other, str)
+    if isinstance(value, str | list):
+        return not isinstance(other, type(value))
     if isinstance(value, bool):
         return not isinstance(other, bool)
     if isinstance(value, int):

@@ -3,6 +3,7 @@
 The engines are real. Sail needs no Java and is quick, so what is drawn at random is drawn there.
 """
 
+import gc
 import os
 import shutil
 import subprocess
@@ -101,6 +102,8 @@ def sessions():
         yield start
         for stop in stops:
             stop()
+        started.clear()
+        gc.collect()  # what pyspark leaves open is not a warning in a later test
     for name, value in before.items():
         os.environ.pop(name, None)
         if value is not None:
