@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 
 def main() -> None:
-    """Run the command line, or name the extra it needs where that is not installed."""
+    """Run the command line; without click or rich, say which extra to install."""
     if find_spec("click") is None or find_spec("rich") is None:
         print("the command line needs the extra: pip install 'cohortlib[cli]'", file=sys.stderr)
         sys.exit(2)

@@ -142,11 +142,3 @@ def test_public_names_exist():
     assert dir(cohortlib) == cohortlib.__all__
     with pytest.raises(AttributeError, match="nothing"):
         _ = cohortlib.nothing
-
-
-@pytest.mark.parametrize("collecting", [True, False])
-def test_imports_leave_the_garbage_collector_as_it_was(collecting):
-    switch = "enable" if collecting else "disable"
-    code = f"import gc, cohortlib; gc.{switch}(); cohortlib.termina; print(gc.isenabled())"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == str(collecting)

@@ -459,7 +459,7 @@ except cl.errors.CohortlibError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "a picture needs Altair. Hint: pip install 'cohortlib[plot]'\n"
+    assert done.stdout == "charts need Altair. Hint: pip install 'cohortlib[plot]'\n"
 
 
 # --- colours ---

@@ -2,3 +2,7 @@
 
 Imports the vendors' tables and fields.
 """
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

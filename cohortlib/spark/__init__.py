@@ -1,25 +1,8 @@
-"""The tables of Termina and Adapty from the frames of Spark: partitions of users, worked on where they lie.
+"""The tables of Termina and Adapty from Spark frames: partitioned by user and computed on the workers.
 
-Nothing here imports pyspark: a frame brings its session with it, also where it is one of Spark Connect.
+Nothing here imports pyspark: a frame carries its session, also with Spark Connect.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+from lazy_loader import attach_stub
 
-if TYPE_CHECKING:
-    from cohortlib.spark.adapty import adapty_cohort
-    from cohortlib.spark.termina import cohorts, customer_cohorts
-
-__all__ = ["adapty_cohort", "cohorts", "customer_cohorts"]
-
-_HOMES = {"adapty_cohort": "adapty", "cohorts": "termina", "customer_cohorts": "termina"}
-
-
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(f"cohortlib.spark.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'cohortlib.spark' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,13 @@
+from . import adapty as adapty
+from . import errors as errors
+from . import spark as spark
+from . import termina as termina
+from .compare.explain.explain import explain as explain
+from .compare.reconcile.compare import reconcile as reconcile
+from .show import plot as plot
+from .show.report.report import report as report
+from .show.triangle import triangle as triangle
+from .transactions.store.prepare import prepare as prepare
+from .transactions.store.prepared import Prepared as Prepared
+
+__version__: str

@@ -1,0 +1,9 @@
+from .answer import Answer as Answer
+from .client.fetch import fetch_cohort as fetch_cohort
+from .compute import cohort as cohort
+from .compute import part as part
+from .conventions import Conventions as Conventions
+from .parts import Part as Part
+from .request import Filters as Filters
+from .request import Request as Request
+from .validation import RequestError as RequestError
