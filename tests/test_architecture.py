@@ -130,7 +130,7 @@ def test_fetching_loads_no_engine():
     code = """
 import sys, cohortlib as cl
 cl.termina.fetch_cohorts, cl.adapty.fetch_cohort
-print(*({"numba", "cohortlib.transactions.question", "cohortlib.engine.kernels.words", "httpx2"} & set(sys.modules)))
+print(*({"numba", "cohortlib.transactions.load", "cohortlib.engine.kernels.words", "httpx2"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"

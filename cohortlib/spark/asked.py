@@ -15,7 +15,8 @@ from cohortlib.read.users import Users
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 from cohortlib.transactions.joined import joined_columns
-from cohortlib.transactions.question import Question
+from cohortlib.transactions.load import load
+from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Reader:
     tagged: bool
     """Whether rows of the joined table stand among the transactions; a mark tells which is which."""
 
-    def question(self, batches: Batches, *, whole: bool = False) -> tuple[Question | None, Note]:
-        """Read the rows of a partition, the `whole` where users are to be named; give also what is to be told."""
+    def load(self, batches: Batches, *, keep_users: bool = False) -> tuple[LoadedRows | None, Note]:
+        """Load the rows of a partition, with user ids if `keep_users`, and return a note on them as well."""
         frame = frames.read(batches)
         if frame is None:
             return None, Note()
@@ -54,12 +55,12 @@ class Reader:
             return None, note
         # The last period of all rows is not that of these.
         settings = replace(self.settings, joined=joined, threads=1, complete_only=False)
-        # Rows that are in memory already need no room on disk.
-        with Question.of(rows, settings, whole=whole or joined is not None, bounded=False) as question:
+        # The rows are in memory already.
+        with load(rows, settings, keep_users=keep_users or joined is not None, may_spill=False) as loaded:
             pass
-        days = [day for day in (last_day, question.last_day) if day is not None]
-        note = replace(note, last_day=max(days, default=None), magnitude=question.magnitude)
-        return replace(question, silent=True), note
+        days = [day for day in (last_day, loaded.last_day) if day is not None]
+        note = replace(note, last_day=max(days, default=None), magnitude=loaded.magnitude)
+        return replace(loaded, caller_checks_fit=True), note
 
     def _tables(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """Take the transactions and the joined table apart, under the names of their columns."""

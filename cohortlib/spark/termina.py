@@ -228,11 +228,11 @@ class _Adding:
     def __call__(self, batches: Batches) -> Batches:
         sums = None
         try:
-            question, note = self.reader.question(batches)
-            if question is not None:
-                sums = added_up(question).table
-                if question.netting is not None and question.settings.joined is not None:
-                    note = replace(note, fit=question.netting.fit())
+            loaded, note = self.reader.load(batches)
+            if loaded is not None:
+                sums = added_up(loaded).table
+                if loaded.netting is not None and loaded.settings.joined is not None:
+                    note = replace(note, fit=loaded.netting.fit())
         except CohortlibError as error:
             note, sums = Note.of(error), None
         if sums is not None:
@@ -280,11 +280,11 @@ class _Everybody:
 
     def chosen(self, batches: Batches) -> tuple[Customers, Ints] | None:
         """Net the customers of a partition, and choose; None where there are none."""
-        question, _ = self.reader.question(batches, whole=True)
-        if question is None or not question.span:
+        loaded, _ = self.reader.load(batches, keep_users=True)
+        if loaded is None or not loaded.span:
             return None
-        totals = None if self.totals is None else self.totals.placed(question.grid)
-        customers = Customers.of(question, self.basis, totals)
+        totals = None if self.totals is None else self.totals.placed(loaded.grid)
+        customers = Customers.of(loaded, self.basis, totals)
         return customers, customers.chosen(self.top_n, self.rank_by)
 
 

@@ -17,7 +17,8 @@ from cohortlib.periods import Freq
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
 from cohortlib.transactions.customers import Basis, Customers, Rows
-from cohortlib.transactions.question import Question
+from cohortlib.transactions.load import load
+from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
 from cohortlib.transactions.store.parquet import are_parts, name_of_part, write_parquet
 from cohortlib.transactions.sums import added_up, tabulated
@@ -145,18 +146,18 @@ def cohorts(
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
         max_memory=max_memory,
     )  # fmt: skip
-    with Question.of(transactions, settings, whole=False) as question:
-        return cohort_table(question)
+    with load(transactions, settings, keep_users=False) as loaded:
+        return cohort_table(loaded)
 
 
-def cohort_table(question: Question) -> pl.DataFrame:
-    """Give the cohort table of what was read."""
-    settings = question.settings
-    if not question.span:
+def cohort_table(loaded: LoadedRows) -> pl.DataFrame:
+    """Compute the cohort table of loaded rows."""
+    settings = loaded.settings
+    if not loaded.span:
         return pl.DataFrame(schema=COHORTS)
-    if question.wide:
-        return added_up(question).cohorts(start=settings.start, end=settings.end, complete_only=settings.complete_only)
-    return tabulated(question.sums(), question.grid, settings)
+    if loaded.filter_deferred:
+        return added_up(loaded).cohorts(start=settings.start, end=settings.end, complete_only=settings.complete_only)
+    return tabulated(loaded.sums(), loaded.grid, settings)
 
 
 def customer_cohorts(
@@ -248,10 +249,10 @@ def customer_cohorts(
         complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
     )  # fmt: skip
     check_customers(basis, rows, top_n, rank_by)
-    with Question.of(transactions, settings, whole=True, bounded=False) as question:
-        if not question.span:
+    with load(transactions, settings, keep_users=True, may_spill=False) as loaded:
+        if not loaded.span:
             return pl.DataFrame(schema=CUSTOMER_COHORTS)
-        everybody = Customers.of(question, basis)
+        everybody = Customers.of(loaded, basis)
     return everybody.written(everybody.chosen(top_n, rank_by), dense=rows == "dense")
 
 
@@ -334,9 +335,9 @@ def sink_customer_cohorts(
     if not is_folder(path):
         with (
             replacing(Path(path)) as stream,
-            Question.of(transactions, settings, whole=True, bounded=False) as question,
+            load(transactions, settings, keep_users=True, may_spill=False) as loaded,
         ):
-            everybody = Customers.of(question, basis) if question.span else None
+            everybody = Customers.of(loaded, basis) if loaded.span else None
             pieces = everybody.pieces(everybody.chosen(top_n, rank_by), dense=dense) if everybody else _NOBODY
             write_parquet(pieces, CUSTOMER_COHORTS, stream)
         return
@@ -346,20 +347,20 @@ def sink_customer_cohorts(
         )
     with (
         replacing_folder(Path(path), are_parts) as folder,
-        Question.of(transactions, settings, whole=True) as question,
+        load(transactions, settings, keep_users=True) as loaded,
     ):
         # The totals of cohorts are those of all parts, so they come first.
-        totals = question.sums() if question.span and basis != "single_customer" else None
-        for part in range(question.rows.parts) if question.span else ():
-            some = Customers.of(question, basis, totals, part)
+        totals = loaded.sums() if loaded.span and basis != "single_customer" else None
+        for part in range(loaded.parts):
+            some = Customers.of(loaded, basis, totals, part)
             pieces = some.pieces(some.ranked(), dense=dense)
             with telling(folder / name_of_part(part)), (folder / name_of_part(part)).open("wb") as stream:
                 write_parquet(pieces, CUSTOMER_COHORTS, stream)
-        if not question.span:
+        if not loaded.span:
             with (folder / name_of_part(0)).open("wb") as stream:
                 write_parquet(_NOBODY, CUSTOMER_COHORTS, stream)
         elif totals is None:
-            question.rows.end()
+            loaded.finish()
 
 
 def check_customers(basis: Basis, rows: Rows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:

@@ -18,8 +18,8 @@ from cohortlib.fields import CUSTOMER_COHORTS
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.kernels.customers import customer_sums, lay_out
+from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.names import Texts
-from cohortlib.transactions.question import Question
 
 Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
 Rows = Literal["dense", "active"]
@@ -33,7 +33,7 @@ _PIECE = 1 << 19  # rows of a piece, about
 class Customers:
     """All customers, the sums of each, and what each is measured against."""
 
-    question: Question
+    loaded: LoadedRows
     users: Activity
     names: Texts
     total: Ints
@@ -47,15 +47,15 @@ class Customers:
 
     @classmethod
     def of(
-        cls, question: Question, basis: Basis, totals: Histogram | None = None, part: int | None = None
+        cls, loaded: LoadedRows, basis: Basis, totals: Histogram | None = None, part: int | None = None
     ) -> "Customers":
         """Net everybody, or one part, and add up each.
 
         `totals` are those of the cohorts, where there are other users than here.
         """
-        users, texts = question.activity(part)
-        calendar, scale = question.settings.calendar, question.settings.scale
-        since = calendar.trailing_year(question.last) - question.grid.origin
+        users, texts = loaded.activity(part)
+        calendar, scale = loaded.settings.calendar, loaded.settings.scale
+        since = calendar.trailing_year(loaded.last) - loaded.grid.origin
         first, total, recent, active = (np.empty(users.cohort.size, np.int64) for _ in range(4))
         names: list[Texts] = []
 
@@ -65,13 +65,13 @@ class Customers:
         def add() -> None:
             customer_sums(*users.cells, since, first, total, recent, active)
 
-        on_threads(question.settings.workers, lambda work: work(), (name, add))
+        on_threads(loaded.settings.workers, lambda work: work(), (name, add))
         factor, divisor = np.ones(users.cohort.size, np.int64), first
         offsets, means = np.empty(0, np.int64), np.empty(0)
         if basis != "single_customer":
             sums = totals
             if sums is None:
-                sums = Histogram.zero(question.span, np.bincount(users.cohort, minlength=question.span) > 0)
+                sums = Histogram.zero(loaded.span, np.bincount(users.cohort, minlength=loaded.span) > 0)
                 sums.add(users)
             divisor = sums.first_amount[users.cohort]
             cohort, _, at = sums.grid(0)
@@ -81,7 +81,7 @@ class Customers:
             if basis == "cohort_mean":
                 factor = sums.size[users.cohort]
         sizes = metrics.money(divisor, scale).to_numpy(writable=True)
-        return cls(question, users, names[0], total, recent, active, factor, divisor, sizes, offsets, means)
+        return cls(loaded, users, names[0], total, recent, active, factor, divisor, sizes, offsets, means)
 
     @cached_property
     def text(self) -> pl.Series:
@@ -94,7 +94,7 @@ class Customers:
 
     def ranked(self, among: NDArray[np.bool_] | None = None) -> Ints:
         """Give the customers in the order of the table, those of cohorts before the first shown left out."""
-        shown = self.users.cohort >= self.question.first
+        shown = self.users.cohort >= self.loaded.first
         chosen = np.flatnonzero(shown if among is None else shown & among)
         cohort = self.users.cohort[chosen]
         # A sort of whole numbers: the cohort above, the customer below.
@@ -108,7 +108,7 @@ class Customers:
             sizes = self.sizes[mine]
             self.names.sort(mine, np.append(True, sizes[1:] != sizes[:-1]))
 
-        on_threads(self.question.settings.workers, sort, np.unique(cohort).tolist())
+        on_threads(self.loaded.settings.workers, sort, np.unique(cohort).tolist())
         return chosen
 
     def top(self, count: int, rank_by: str | pl.Expr | None) -> Ints:
@@ -138,7 +138,7 @@ class Customers:
             if len(score) != len(summary):
                 raise SettingError(f"rank_by={rank_by} gives {len(score)} values for {len(summary)} customers")
         ranking = pl.DataFrame({"score": score, "customer": customers})
-        ranking = ranking.filter(pl.Series(self.users.cohort[customers] >= self.question.first))
+        ranking = ranking.filter(pl.Series(self.users.cohort[customers] >= self.loaded.first))
         # Customers of one score stay in the order of their texts.
         ranking = ranking.sort("score", descending=True, nulls_last=True, maintain_order=True)
         best = ranking["customer"].head(min(count, len(ranking)))
@@ -148,10 +148,10 @@ class Customers:
 
     def summary(self, customers: Ints) -> pl.DataFrame:
         """Sum up some customers, one row for each."""
-        scale = self.question.settings.scale
+        scale = self.loaded.settings.scale
         return pl.DataFrame(
             {
-                "cohort": self.question.labels.gather(self.users.cohort[customers]),
+                "cohort": self.loaded.labels.gather(self.users.cohort[customers]),
                 "user_id": self.text.gather(customers),
                 "cohort_size_amount": self.sizes[customers],
                 "ltv": metrics.money(self.total[customers], scale),
@@ -178,11 +178,11 @@ class Customers:
 
     def _ages(self, chosen: Ints, *, dense: bool) -> Ints:
         """Count the rows of each customer."""
-        return self.question.span - self.users.cohort[chosen].astype(np.int64) if dense else self.active[chosen]
+        return self.loaded.span - self.users.cohort[chosen].astype(np.int64) if dense else self.active[chosen]
 
     def _lay_out(self, chosen: Ints, ages: Ints, *, dense: bool) -> pl.DataFrame:
-        span, settings = self.question.span, self.question.settings
-        labels = Texts.of(self.question.labels, np.arange(span, dtype=np.uint32))
+        span, settings = self.loaded.span, self.loaded.settings
+        labels = Texts.of(self.loaded.labels, np.arange(span, dtype=np.uint32))
         places = np.cumsum(ages) - ages
         count = int(ages.sum())
         cohorts, ids = np.empty(2 * count, np.uint64), np.empty(2 * count, np.uint64)

@@ -19,7 +19,8 @@ from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source, first_line
 from cohortlib.transactions.activity import Histogram
 from cohortlib.transactions.grid import Grid
-from cohortlib.transactions.question import Question
+from cohortlib.transactions.load import load
+from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
 
 VERSION = 1
@@ -272,18 +273,17 @@ def sums(
         refunds=refunds, joined=joined, before_joined=before_joined, nulls=nulls, decimals=decimals,
         threads=threads, progress=progress, max_memory=max_memory,
     )  # fmt: skip
-    asked = Question.of(transactions, settings, whole=False, beyond=joined is not None)
-    with asked as question:
-        return added_up(question)
+    with load(transactions, settings, keep_users=False, full_grid=joined is not None) as loaded:
+        return added_up(loaded)
 
 
-def added_up(question: Question) -> Sums:
+def added_up(loaded: LoadedRows) -> Sums:
     """Add up everybody, and keep what is not zero."""
-    conventions = Conventions.of(question.settings)
-    if not question.span:
-        return Sums(conventions, pl.DataFrame(schema=TABLE), question.last_day, question.magnitude)
-    table = as_table(question.sums(), question.grid.origin)
-    return Sums(conventions, table, question.final_day, question.magnitude)
+    conventions = Conventions.of(loaded.settings)
+    if not loaded.span:
+        return Sums(conventions, pl.DataFrame(schema=TABLE), loaded.last_day, loaded.magnitude)
+    table = as_table(loaded.sums(), loaded.grid.origin)
+    return Sums(conventions, table, loaded.final_day, loaded.magnitude)
 
 
 def as_table(sums: Histogram, origin: int) -> pl.DataFrame:

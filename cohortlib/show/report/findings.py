@@ -17,7 +17,7 @@ from cohortlib.show.plot.drawing import PERIODS
 from cohortlib.show.report.sheets import written
 from cohortlib.show.text import Block, text
 from cohortlib.termina.compute import cohort_table
-from cohortlib.transactions.question import Question
+from cohortlib.transactions.load import load
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import Prepared, opened
 
@@ -105,13 +105,13 @@ class Findings:
     def of(cls, transactions: Source, settings: Settings) -> "Findings":
         """Compute the table and take note of the rest."""
         transactions = opened(transactions)
-        with recorded_warnings() as warned, Question.of(transactions, settings, whole=False) as question:
-            table = cohort_table(question)
-            last = question.final_day if question.span else question.last_day
+        with recorded_warnings() as warned, load(transactions, settings, keep_users=False) as loaded:
+            table = cohort_table(loaded)
+            last = loaded.final_day if loaded.span else loaded.last_day
             return cls(
-                table, settings, named(transactions), question.dropped,
+                table, settings, named(transactions), loaded.dropped,
                 isinstance(transactions, Prepared) and transactions.only is not None,
-                _day(question.first_day), _day(last), tuple(warned),
+                _day(loaded.first_day), _day(last), tuple(warned),
             )  # fmt: skip
 
     @property

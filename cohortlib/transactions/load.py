@@ -1,0 +1,337 @@
+"""Load transactions: from a source to rows partitioned by user, and the grid of periods that they are placed on.
+
+:func:`load` chooses one of five roads, each a function below:
+
+- a prepared form is scanned part by part (:func:`_load_prepared`);
+- a table with few rows is read whole (:func:`_load_table`), also where users are kept or joined in memory;
+- a larger one is read batch by batch into packed records, which take least memory (:func:`_load_packed`);
+- or into full records, if its values do not fit packed ones (:func:`_load_batches`);
+- rows that exceed the memory budget are spilled to disk, partitioned by user (:func:`_load_spilled`).
+
+The road does not change a result. All of them agree on this:
+
+- the right edge is the period of the last row, including rows dropped for nulls;
+- rows dropped for nulls are counted over the whole table and reported once;
+- Σ |units| is below 2 ** 63, so sums of units never overflow; else DataError;
+- only whole numbers are added, so the order of rows, batches and threads does not matter;
+- errors about values count over the whole table, not over one batch.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+from polars.selectors import by_name
+
+from cohortlib.engine import files
+from cohortlib.engine.partitions import bits_for
+from cohortlib.engine.progress import Meter
+from cohortlib.errors import Arg, DataError, SchemaError, SettingError
+from cohortlib.read import sources
+from cohortlib.read.nulls import Dropped
+from cohortlib.read.tables import Source, Stream
+from cohortlib.read.transactions import Transactions, transactions
+from cohortlib.read.users import People, Users
+from cohortlib.transactions.grid import Grid
+from cohortlib.transactions.joined import given_of, joined_cut, joined_in_stream, joined_table
+from cohortlib.transactions.loaded import LoadedRows
+from cohortlib.transactions.netting import RecordsNetting
+from cohortlib.transactions.part_netting import PartsNetting, Shelf
+from cohortlib.transactions.records import Batch, Filing, Form, UnfitError
+from cohortlib.transactions.settings import Settings
+from cohortlib.transactions.store.manifest import Filed, Manifest
+from cohortlib.transactions.store.prepared import Prepared, opened
+from cohortlib.transactions.store.spill import Plan, Told, gathered, kept, rows_of, written
+
+if TYPE_CHECKING:
+    from cohortlib.read.amounts import Amounts
+
+_FIXED_BYTES = 64 << 20  # needed for any number of rows
+_DEFERRED_SPAN = 4096  # periods; their sums take 64 MB per thread
+
+
+@contextmanager
+def load(
+    source: Source, settings: Settings, *, keep_users: bool, full_grid: bool = False, may_spill: bool = True
+) -> Iterator[LoadedRows]:
+    """Load the rows of a source; files that were spilled are deleted at the end of the block.
+
+    Parameters
+    ----------
+    source, settings
+        The transactions, and how to read them.
+    keep_users
+        Keep user ids, not only their keys, for tables with one row per user.
+    full_grid
+        Let the grid cover all rows and joined dates, also those after the right edge; the caller cuts it.
+    may_spill
+        Rows that exceed the memory budget may go to disk; else all rows are held in memory.
+    """
+    with ExitStack() as stack:
+        yield _load(source, settings, stack, keep_users=keep_users, full_grid=full_grid, may_spill=may_spill)
+
+
+def _load(
+    source: Source, settings: Settings, stack: ExitStack, *, keep_users: bool, full_grid: bool, may_spill: bool
+) -> LoadedRows:
+    """Choose the road."""
+    source = opened(source)
+    if isinstance(source, Prepared):
+        return _load_prepared(source, settings, keep_users=keep_users, full_grid=full_grid)
+    needs_users = keep_users or settings.joined is not None
+    if needs_users and not may_spill:
+        return _load_table(source, settings, full_grid=full_grid)
+
+    budget = settings.budget if may_spill else math.inf
+    stream = sources.stream(
+        source, settings.wanted, text=settings.user, number=settings.amount, most=settings.budget if may_spill else None
+    )
+    if stream.rows is None and may_spill:
+        stream = stream.begun(settings.budget // 4)
+    by_batches = not needs_users and Users.alike(stream.schema[settings.user])
+    estimate = _Estimate.of(stream, settings, by_batches=by_batches)
+    if by_batches and estimate.packed <= budget:
+        # On bad data fall through to a road that reads the whole table, whose errors count over all rows.
+        with suppress(DataError, SchemaError):
+            meter = Meter(settings.progress, stream.rows or 0)
+            rows = _load_packed(stream, settings, meter)
+            if rows is None and estimate.full <= budget:
+                meter.anew()
+                rows = _load_batches(stream, settings, meter)
+            if rows is not None:
+                return rows
+    if estimate.full <= budget:
+        return _load_table(stream.source, settings, full_grid=full_grid)
+    folder = stack.enter_context(files.scratch(Path(gettempdir())))
+    return _load_spilled(source, stream, settings, folder, keep_users=keep_users, full_grid=full_grid)
+
+
+class _Estimate(NamedTuple):
+    """About how many bytes rows take in memory: as packed records, and as full ones."""
+
+    packed: float
+    full: float
+
+    @classmethod
+    def of(cls, stream: Stream, settings: Settings, *, by_batches: bool) -> "_Estimate":
+        """Estimate from the number of rows; if that is unknown, assume that they do not fit."""
+        if stream.rows is None:
+            return cls(math.inf, math.inf)
+        if not by_batches:  # the table is read whole
+            return cls(math.inf, _FIXED_BYTES + 100 * stream.rows)
+        text = stream.schema[settings.user] == pl.String
+        return cls(*(_FIXED_BYTES + width * stream.rows for width in ((26, 36) if text else (9, 27))))
+
+
+# ------------------------------------------------------------------------------------------------------- the roads
+
+
+def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, full_grid: bool) -> LoadedRows:
+    """Scan a prepared form part by part during netting."""
+    _check_prepared_with(source, settings)
+    manifest = source.manifest
+    people = People(manifest.kind, manifest.key_secret, whole=manifest.whole)
+    joined = joined_table(settings, source.columns, lambda: source.dates(str(settings.joined)))
+    meter = Meter(settings.progress, manifest.rows)
+    # Finding the last day that passes a filter takes a third of the time. It can wait for netting, unless it decides
+    # which users are placed, or a far day that is filtered out would make the sums large.
+    span = settings.ordinal(manifest.final_day) - settings.ordinal(manifest.first_day) + 1
+    deferred = (
+        source.only is not None
+        and manifest.rows > 0
+        and not (keep_users or joined is not None or span > _DEFERRED_SPAN)
+    )
+    days = (manifest.first_day, manifest.final_day, manifest.final_day) if deferred else source.days()
+    rows = _place_parts(
+        settings, source, days, manifest.magnitude, meter, people, joined, full_grid=full_grid or deferred
+    )
+    return replace(
+        rows,
+        filter_deferred=deferred,
+        dropped=Dropped(manifest.rows + manifest.dropped, manifest.dropped),
+        first_day=None if deferred else rows.first_day,
+        last_day=source.last_dropped_day() if deferred else rows.last_day,
+    )
+
+
+def _load_table(source: Source, settings: Settings, *, full_grid: bool) -> LoadedRows:
+    """Read a table whole, with its joined table, and write full records."""
+    names: list[str] = []
+
+    def choose(columns: list[str]) -> list[str]:
+        names.extend(columns)
+        return settings.wanted(columns)
+
+    frame = sources.read(source, choose, text=settings.user, number=settings.amount)
+    rows = transactions(frame, *settings.roles, **settings.reading)
+    joined = joined_table(settings, names, lambda: frame.select(by_name(settings.user, str(settings.joined))))
+    batch, users = None, [rows.users]
+    if joined is not None:
+        row_users, joined_users = Users.both(rows.users, Users.of(joined[settings.user]))
+        cut = joined_cut(joined, settings)
+        batch = None if cut is None else Batch(joined_users, cut, None)
+        rows = replace(rows, users=row_users)
+        users = [row_users] if batch is None else [joined_users, row_users]
+    rows.dropped.tell("the table")
+    meter = Meter(settings.progress, len(rows.users))
+    loaded = _place_records(
+        settings, [rows], len(rows.users), meter, wide=rows.users.wide, joined=batch, users=users, full_grid=full_grid
+    )
+    return replace(loaded, dropped=rows.dropped)
+
+
+def _load_packed(stream: Stream, settings: Settings, meter: Meter) -> LoadedRows | None:
+    """Read batches into packed records; return None if a later batch does not fit the layout of the first."""
+    with suppress(UnfitError):
+        return _load_batches(stream, settings, meter, packed=True)
+    return None
+
+
+def _load_batches(stream: Stream, settings: Settings, meter: Meter, *, packed: bool = False) -> LoadedRows:
+    """Read batches into records."""
+    dropped = Dropped()
+
+    def batches() -> Iterator[Transactions]:
+        nonlocal dropped
+        for frame in stream.batches():
+            rows = transactions(frame, *settings.roles, **settings.reading)
+            dropped += rows.dropped
+            yield rows
+
+    wide = stream.schema[settings.user] == pl.String
+    rows = _place_records(settings, batches(), stream.rows or 0, meter, wide=wide, packed=packed)
+    dropped.tell("the table")
+    return replace(rows, dropped=dropped)
+
+
+def _load_spilled(
+    source: Source, stream: Stream, settings: Settings, folder: Path, *, keep_users: bool, full_grid: bool
+) -> LoadedRows:
+    """Write runs of parts to a folder; a single run stays in memory."""
+    people = People.of(stream.schema[settings.user], settings.user)
+    named = keep_users or settings.joined is not None
+    plan = Plan(settings.budget, settings.workers, people.text, named, stream.rows)
+    meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
+    totals = Told()
+    runs: list[tuple[Filed, ...]] = []
+    in_memory = None
+    for run in gathered(rows_of(stream.batches(), settings, people, ()), plan, totals, meter):
+        if run.last and not runs:
+            in_memory = kept(run, plan)
+        else:
+            runs.append(tuple(written(run, plan, folder)))
+        del run  # frees its memory before the next run is gathered
+    totals.dropped.tell("the table")
+    first = min((day for day, _ in totals.days), default=0)
+    final = max((day for _, day in totals.days), default=-1)
+    manifest = Manifest(
+        bits=plan.bits, kind=people.kind, rows=totals.rows, first_day=first, final_day=final, runs=tuple(runs)
+    )
+    joined = joined_in_stream(source, settings) if settings.joined is not None else None
+    rows = _place_parts(
+        settings, in_memory or Prepared(folder, manifest), (first, final, totals.last_day), totals.magnitude, meter,
+        people, joined, full_grid=full_grid,
+    )  # fmt: skip
+    return replace(rows, dropped=totals.dropped)
+
+
+def _check_prepared_with(prepared: Prepared, settings: Settings) -> None:
+    """Raise SettingError if a prepared form was written with other settings, which would change the result."""
+    for name in ("user", "timestamp", "amount", "timezone", "decimals"):
+        written_with, value = getattr(prepared.manifest, name), getattr(settings, name)
+        if value != written_with:
+            raise SettingError(
+                (
+                    f"{str(prepared.folder)!r} was prepared with ",
+                    Arg(name, written_with),
+                    ", not with ",
+                    Arg(name, value),
+                ),
+                value=value,
+                expected="the setting that it was prepared with",
+                hint=("pass ", Arg(name, written_with), ", or prepare the transactions again"),
+            )
+
+
+# ------------------------------------------------------------------------------------- the builders they share
+
+
+def _place_records(
+    settings: Settings, tables: Iterable[Transactions], count: int, meter: Meter, *,
+    wide: bool, packed: bool = False, joined: Batch | None = None, users: Sequence[Users] = (), full_grid: bool = False,
+) -> LoadedRows:  # fmt: skip
+    """Write the rows of tables as records in memory, after the users in `joined`, and lay out the grid."""
+    amounts: list[Amounts] = []
+    first_days: list[int] = []
+    last_days: list[int] = []
+
+    def batches() -> Iterator[Batch]:
+        for table in tables:
+            amounts[:] = [table.amounts]
+            if table.last_day is not None:
+                last_days.append(table.last_day)
+            if table.cut is not None:
+                first_days.append(table.cut.days[0])
+                yield Batch(table.users, table.cut, table.amounts)
+
+    joined_count = len(joined.users) if joined else 0
+    bits = bits_for(count, joined_count)
+    remaining: Iterable[Batch] = batches()
+    form = None
+    if packed:
+        begin = list(islice(remaining, 1))
+        form = Form.of(begin[0], bits) if begin else None
+        remaining = chain(begin, remaining)
+    filing = Filing(count + joined_count, bits, settings.workers, wide=wide, form=form)
+    if joined is not None:
+        filing.add([joined])
+    filing.add(remaining, meter)
+    records = filing.records()
+    if filing.total >= 2**63:
+        raise amounts[0].too_large()
+
+    last_day = max(last_days, default=None)
+    placed_days = [] if records is None else [records.first, records.last]
+    grid = _lay_out(settings, last_day, placed_days, full_grid=full_grid)
+    if grid is None or records is None:
+        return LoadedRows(settings, last_day)
+    netting = RecordsNetting(settings, grid, meter, records, list(users))
+    return LoadedRows(settings, last_day, filing.total, grid, netting, first_day=min(first_days, default=None))
+
+
+def _place_parts(
+    settings: Settings, parts: Shelf, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
+    people: People, joined: pl.DataFrame | None, *, full_grid: bool,
+) -> LoadedRows:  # fmt: skip
+    """Lay out the grid for parts; `days` are the first and the last day of their rows, and that of all rows."""
+    first, final, last_day = days
+    cut = None if joined is None else joined_cut(joined, settings)
+    placed_days = [first, final] if first <= final else []
+    placed_days += [] if cut is None else cut.days
+    grid = _lay_out(settings, last_day, placed_days, full_grid=full_grid)
+    if grid is None:
+        return LoadedRows(settings, last_day)
+    given = None if cut is None or joined is None else given_of(people, joined, cut, settings.calendar, grid.origin)
+    netting = PartsNetting(settings, grid, meter, parts, (first, final), given)
+    return LoadedRows(settings, last_day, magnitude, grid, netting, first_day=first if first <= final else None)
+
+
+def _lay_out(settings: Settings, last_day: int | None, placed_days: Sequence[int], *, full_grid: bool) -> Grid | None:
+    """Lay out the grid for rows and joined dates on these days; None if there is nothing to place."""
+    start, last = settings.bounds(last_day)
+    if not placed_days:
+        return None
+    final = settings.ordinal(max(placed_days))
+    if full_grid:
+        last = final if last is None else max(final, last)
+    if last is None:
+        return None
+    # If all rows lie after the right edge, the grid is that one period; the rows are checked all the same.
+    origin = min(last, settings.ordinal(min(placed_days)))
+    return Grid(origin, last - origin + 1, 0 if start is None else max(0, start - origin))

@@ -1,0 +1,119 @@
+"""Loaded rows: the rows of all users, ready to be netted on a grid of periods."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from cohortlib.read.nulls import Dropped
+from cohortlib.transactions.activity import Activity, Histogram
+from cohortlib.transactions.grid import NOTHING, Grid
+from cohortlib.transactions.netting import Netting
+from cohortlib.transactions.settings import Settings
+
+_SUMS_BYTES = 1 << 29  # for the sums of all threads; beyond this, cohorts are counted first
+
+
+@dataclass(frozen=True)
+class LoadedRows:
+    """The rows of all users, and the grid they are placed on; its span is 0 if there is nothing to place.
+
+    Attributes
+    ----------
+    settings
+        The settings that they were loaded with.
+    last_day
+        Local day of the last row, including dropped rows; None without rows.
+    magnitude
+        Σ |units|.
+    grid, netting
+        The grid, and the rows ready to be netted; None if there is nothing to place.
+    dropped
+        Counts of all rows and of the rows dropped for nulls; for a prepared form those before its filter.
+    first_day
+        Local day of the first row that was not dropped.
+    filter_deferred
+        The filter of a prepared form is applied during netting, which saves a pass over the rows. Then the grid covers
+        the rows before the filter, `last_day` is that of dropped rows alone, `first_day` is None, and `final_day` is
+        known after netting.
+    caller_checks_fit
+        The caller reports how a joined table fits. Spark does so once, for all partitions.
+    """
+
+    settings: Settings
+    last_day: int | None
+    magnitude: int = 0
+    grid: Grid = NOTHING
+    netting: Netting | None = None
+    dropped: Dropped = field(default_factory=Dropped)
+    first_day: int | None = None
+    filter_deferred: bool = False
+    caller_checks_fit: bool = False
+
+    @property
+    def span(self) -> int:
+        """Number of periods; 0 if there is nothing to place."""
+        return self.grid.span
+
+    @property
+    def first(self) -> int:
+        """The first period with cohorts to show."""
+        return self.grid.first
+
+    @property
+    def last(self) -> int:
+        """The ordinal of the right edge."""
+        return self.grid.origin + self.grid.span - 1
+
+    @property
+    def labels(self) -> pl.Series:
+        """The labels of the periods."""
+        return self.grid.labels(self.settings.calendar)
+
+    @property
+    def parts(self) -> int:
+        """Number of parts, of disjoint users, that :meth:`activity` can return one by one."""
+        return 0 if self.netting is None else self.netting.parts
+
+    @property
+    def final_day(self) -> int | None:
+        """Local day of the last row; with `filter_deferred` only after netting."""
+        if not self.filter_deferred:
+            return self.last_day
+        return max((day for day in (self._placed.final_day, self.last_day) if day is not None), default=None)
+
+    @property
+    def _placed(self) -> Netting:
+        if self.netting is None:
+            raise ValueError("there are no rows to net")
+        return self.netting
+
+    def sums(self) -> Histogram:
+        """Net all users and add them up by cohort and age."""
+        kept = np.arange(self.span) >= self.first
+        workers = self.settings.workers
+        cells = 8 * self.span * (self.span + 1)
+        if cells * workers > _SUMS_BYTES:
+            # A cell for each cohort and age would take too much memory: count cohorts first, then make their cells.
+            kept &= self._placed.fold(np.zeros(self.span, np.bool_), workers).size > 0
+            cells = 16 * int((self.span - np.flatnonzero(kept)).sum())
+            workers = min(workers, max(1, _SUMS_BYTES // max(cells, 1)))
+        sums = self._placed.fold(kept, workers)
+        self.finish()
+        return sums
+
+    def activity(self, part: int | None = None) -> tuple[Activity, pl.Series]:
+        """Net all users, cohorts before `first` included, and return a column of users that they have a row in.
+
+        With `part`, only the users of that part; after the last part, call :meth:`finish`.
+        """
+        if part is not None:
+            return self._placed.one(part, self.settings.workers)
+        users = self._placed.everybody(self.settings.workers)
+        self.finish()
+        return users
+
+    def finish(self) -> None:
+        """Report how a joined table fits, unless the caller does; complete the progress."""
+        if not self.caller_checks_fit:
+            self._placed.end()
