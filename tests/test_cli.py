@@ -20,7 +20,7 @@ import cohortlib
 from cohortlib import __main__, termina
 from cohortlib.cli import delivery, failures, main
 from cohortlib.cli import termina as commands
-from cohortlib.errors import CohortlibError, CohortlibWarning, DataError
+from cohortlib.errors import Arg, CohortlibError, CohortlibWarning, DataError
 
 pytestmark = pytest.mark.process
 
@@ -346,7 +346,7 @@ def test_names_cannot_break_the_line(folder, monkeypatch):
 def test_unexpected_error(folder, monkeypatch):
     monkeypatch.setattr(termina, "cohorts", raising(ZeroDivisionError("by zero")))
     line = failing("termina", "cohorts", "orders.csv")
-    assert line == "unexpected ZeroDivisionError: by zero (cohortlib --debug ... shows where)"
+    assert line == "unexpected ZeroDivisionError: by zero. Hint: cohortlib --debug ... prints the traceback"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), CohortlibError("odd")])
@@ -385,7 +385,27 @@ def test_a_failure_leaves_the_old_file(folder, monkeypatch, error):
     ],
 )
 def test_messages_in_the_words_of_the_command_line(said, told):
-    assert failures.in_options(said, main.cli) == told
+    with main.cli.make_context("cohortlib", ["demo"]):
+        assert failures.in_options(said) == told
+
+
+@pytest.mark.parametrize(
+    ("hint", "printed"),
+    [
+        ((Arg("rank_by"), " needs ", Arg("top_n")), "--rank-by needs --top-n"),
+        ((Arg("nulls", "drop"), ", ", Arg("timezone", "Mars Base")), "--nulls drop, --timezone 'Mars Base'"),
+        ((Arg("decimals", 7), " or ", Arg("threads", 2)), "--decimals 7 or --threads 2"),
+        ((Arg("complete_only", True), ", ", Arg("joined", None)), "--complete-only, --joined"),
+        ((Arg("source", "x"), " is not an option"), "source='x' is not an option"),
+        ((Arg("restart_per_product", False), " or ", Arg("predict", True)), "--restart-per-product no or --predict"),
+        ((Arg("averages", "per_period"), ", ", Arg("as_of", None)), "--averages per_period, --as-of"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_in_messages_become_options(hint, printed):
+    error = DataError("column 'x=1' is wrong", expected="1", hint=hint)
+    with main.cli.make_context("cohortlib", ["demo"]):
+        assert failures.error_text(error) == f"column 'x=1' is wrong. Expected 1. Hint: {printed}"
 
 
 # --- warnings ---
@@ -410,7 +430,7 @@ def test_other_warnings_are_left_to_python(recwarn):
 def test_the_same_warning_twice_is_told_twice(capsys):
     with failures.warnings_told():
         for _ in range(2):
-            warnings.warn("3 rows dropped", CohortlibWarning, stacklevel=1)
+            warnings.warn(CohortlibWarning("3 rows dropped"), stacklevel=1)
     assert capsys.readouterr().err == "warning: 3 rows dropped\n" * 2
 
 

@@ -1,4 +1,4 @@
-"""Where a result goes: to a file that is put in its place at once, or to standard output."""
+"""Write results to a file, which is replaced atomically, or to standard output."""
 
 import glob
 import sys
@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
-
-import click
 
 from cohortlib.cli.failures import Failure, in_options, warnings_told
 from cohortlib.errors import CohortlibError
@@ -18,7 +16,7 @@ ROWS_SHOWN = 40
 
 
 def computed(compute: Callable[..., Result], *inputs: object, what: str = "rows", **settings: object) -> Result:
-    """Compute a result, with a bar on standard error where it takes long and a person is looking."""
+    """Compute a result; show a progress bar if standard error is a terminal and it takes long."""
     with warnings_told():
         if not sys.stderr.isatty():
             return compute(*inputs, **settings)
@@ -31,33 +29,33 @@ def computed(compute: Callable[..., Result], *inputs: object, what: str = "rows"
 
 
 def size_of(source: object) -> int | None:
-    """Tell how many bytes the files of a source have; None where it names no files that can be looked at."""
+    """Return the size of the files of a source in bytes, or None if it is unknown."""
     from cohortlib.read.sources import files
 
     with suppress(OSError):
-        found = [Path(name) for name in files(str(source))]
-        inside = [file for folder in found if folder.is_dir() for file in folder.iterdir()]
-        return sum(file.stat().st_size for file in (*found, *inside)) or None
+        paths = [Path(name) for name in files(str(source))]
+        inside = [file for folder in paths if folder.is_dir() for file in folder.iterdir()]
+        return sum(file.stat().st_size for file in (*paths, *inside)) or None
     return None
 
 
 def a_person_looks() -> bool:
-    """Tell whether standard output is a terminal."""
+    """Check whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def rows_shown() -> int | None:
-    """Give the number of lines that a person reads; a pipe takes all."""
+    """Return the number of rows to print: 40 in a terminal, all (None) in a pipe."""
     return ROWS_SHOWN if a_person_looks() else None
 
 
 def ending(output: str | None) -> str:
-    """Give the ending of a file's name, without its dot and in small letters."""
+    """Return the suffix of a file name in lower case, without the dot."""
     return "" if output is None or output == "-" else Path(output).suffix.lower().removeprefix(".")
 
 
 def put(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequence[str | None]) -> None:
-    """Write what `make` gives; before it is asked, it is known that the file can be written."""
+    """Write the bytes that `make` returns. It is called only once the file is known to be writable."""
     if output is None or output == "-":
         with writing("to standard output"):
             pour(make(), sys.stdout.buffer)
@@ -71,7 +69,7 @@ def put(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequen
 
 
 def pour(pieces: Iterable[bytes], stream: IO[bytes]) -> None:
-    """Write all of the bytes: where Python runs unbuffered, one call may write a part and not say so."""
+    """Write all bytes: unbuffered, one call of `write` may write only some of them."""
     for piece in pieces:
         rest = memoryview(piece)
         while rest:
@@ -81,38 +79,38 @@ def pour(pieces: Iterable[bytes], stream: IO[bytes]) -> None:
 
 @contextmanager
 def writing(where: str) -> Iterator[None]:
-    """Tell what cannot be written, and why; a reader that has gone away is no failure."""
+    """Turn an OSError into a Failure that names the file. A closed pipe is not a failure."""
     try:
         yield
     except (CohortlibError, BrokenPipeError):
         raise
     except OSError as error:
-        # It may be a part of what is written, or a temporary file.
+        # The error may be about a temporary file, or one file of a folder.
         other = error.filename is not None and Path(error.filename).resolve() != Path(where).resolve()
-        why = in_options(str(error.strerror or error), click.get_current_context().find_root().command)
+        why = in_options(str(error.strerror or error))
         raise Failure(f"cannot write {error.filename if other else where}: {why}") from error
 
 
 def refuse_own_source(output: str, sources: Sequence[str | None]) -> None:
-    """Refuse to write over a file that the table is made from."""
+    """Raise if the output is one of the input files."""
     path = Path(output)
     if not path.is_file():
         return
-    for source, file in _there(sources):
+    for source, file in _existing(sources):
         if file.is_file() and path.samefile(file):
             raise Failure(f"cannot write {path}: it is a file of the source {source}")
 
 
 def refuse_own_folder(output: str, sources: Sequence[str | None]) -> None:
-    """Refuse to replace a folder in which the table's rows are."""
+    """Raise if the output folder holds an input file."""
     folder = Path(output).resolve()
-    for source, file in _there(sources):
+    for source, file in _existing(sources):
         if folder.is_dir() and file.resolve().is_relative_to(folder):
             raise Failure(f"cannot write {output}: the source {source} is in it")
 
 
-def _there(sources: Sequence[str | None]) -> Iterator[tuple[str, Path]]:
-    """Find what there is of each source."""
+def _existing(sources: Sequence[str | None]) -> Iterator[tuple[str, Path]]:
+    """Return the existing files of each source."""
     for source in filter(None, sources):
         for name in (source, *glob.iglob(source, recursive=True)):
             if Path(name).exists():

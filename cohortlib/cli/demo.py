@@ -1,4 +1,4 @@
-"""Show on a small real data set what the library computes."""
+"""Compute the tables of a small real data set and print them."""
 
 import shlex
 import time

@@ -1,70 +1,97 @@
-"""What goes wrong, told in one line and in the words of the command line."""
+"""Print errors and warnings in one line, with settings written as options."""
 
 import re
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from cohortlib.errors import CohortlibWarning
+from cohortlib.errors import Arg, CohortlibError, CohortlibWarning
 
-# Python's words for a value, where an option has its own.
-_VALUES = {"True": "yes", "False": "no", "None": ""}
+# Values of options that are spelled differently in Python.
+_SPELLING = {True: "yes", False: "no"}
+_SPELLED = {"True": "yes", "False": "no", "None": ""}
 
 
 class Failure(click.ClickException):
-    """What went wrong, for a person."""
+    """An error that ends the command with exit code 2."""
 
     exit_code = 2
 
 
 def one_line(text: str) -> str:
-    """Put a message on one line, without what a terminal could act on."""
+    """Put a message on one line; characters that a terminal would interpret become `?`."""
     return "".join(mark if mark.isprintable() else "?" for mark in " ".join(text.split()))
 
 
-def in_options(message: str, root: click.Command) -> str:
-    """Say a message of the library in the words of the command line: `nulls='drop'` is `--nulls drop` here."""
-    options = dict(_options(root))
+def error_text(error: CohortlibError | CohortlibWarning) -> str:
+    """Format an error or warning with settings as options: `nulls='drop'` becomes `--nulls drop`."""
+    return in_options(error.text(_option_writer()))
+
+
+def _option_writer() -> Callable[[Arg], str]:
+    """Return a function that writes an argument as an option, or as in Python where no command has that option."""
+    options = _options(_root())
+
+    def write(arg: Arg) -> str:
+        option = options.get(arg.name)
+        if option is None:
+            return str(arg)
+        name = f"--{arg.name.replace('_', '-')}"
+        if option.is_flag or arg.value is None or arg == Arg(arg.name):
+            return name
+        value = _SPELLING.get(arg.value, arg.value) if isinstance(arg.value, bool) else arg.value
+        return f"{name} {shlex.quote(str(value))}"
+
+    return write
+
+
+def in_options(message: str) -> str:
+    """Replace settings in a message by options."""
+    options = _options(_root())
 
     def option(found: re.Match[str]) -> str:
         name, text, word = found.groups()
         known = options.get(name)
         if known is None:
             return found.group()
-        value = text or _VALUES.get(word, word)
+        value = text or _SPELLED.get(word, word)
         return f"--{name.replace('_', '-')}" + (f" {shlex.quote(value)}" if value and not known.is_flag else "")
 
-    # of settings that stand together as one value, each is an option of its own
     message = re.sub(r"\b(?:conventions=)?(?:\w+\.)*Conventions\(([^()]*)\)", r"\1", message)
     return re.sub(r"\b([a-z_]+)=(?:'([^']*)'|(True|False|None|\d+)\b)?", option, message)
 
 
-def _options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
-    """Name the options of a command and of all that are below it."""
-    yield from ((param.name, param) for param in command.params if isinstance(param, click.Option) and param.name)
+def _root() -> click.Command:
+    """Return the command `cohortlib`."""
+    context = click.get_current_context(silent=True)
+    return context.find_root().command if context else click.Command("cohortlib")
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Return the options of a command and its subcommands, by name."""
+    options = {param.name: param for param in command.params if isinstance(param, click.Option) and param.name}
     if isinstance(command, click.Group):
-        for below in command.commands.values():
-            yield from _options(below)
+        for subcommand in command.commands.values():
+            options |= _options(subcommand)
+    return options
 
 
 @contextmanager
 def warnings_told() -> Iterator[None]:
-    """Print cohortlib's warnings as lines on standard error, and leave all others to Python."""
-    context = click.get_current_context(silent=True)
-    root = context.find_root().command if context else click.Command("cohortlib")
+    """Print cohortlib's warnings as lines on standard error; leave all others to Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", CohortlibWarning)
-        otherwise = warnings.showwarning
+        show_other = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401
-            if issubclass(category, CohortlibWarning):
-                click.echo(f"warning: {one_line(in_options(str(message), root))}", err=True)
+            if isinstance(message, CohortlibWarning):
+                click.echo(f"warning: {one_line(error_text(message))}", err=True)
             else:
-                otherwise(message, category, *where)
+                show_other(message, category, *where)
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield

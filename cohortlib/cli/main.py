@@ -1,6 +1,6 @@
-"""The command line: its entry, how a failure ends it, and the demo; the tables are in :mod:`cohortlib.cli`.
+"""The command `cohortlib`: its groups, and how errors end it.
 
-`--help` is instant: the heavy modules (polars, numba, rich) are imported by the functions that use them.
+`--help` is instant: polars, numba and rich are imported by the functions that use them.
 """
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
@@ -17,7 +17,7 @@ from cohortlib import __version__
 from cohortlib.cli.adapty import adapty
 from cohortlib.cli.delivery import writing
 from cohortlib.cli.explain import explain
-from cohortlib.cli.failures import Failure, in_options, one_line
+from cohortlib.cli.failures import Failure, error_text, one_line
 from cohortlib.cli.fetch import fetch
 from cohortlib.cli.prepare import prepare
 from cohortlib.cli.reconcile import reconcile
@@ -28,7 +28,7 @@ from cohortlib.errors import CohortlibError
 
 
 class CommandLine(click.Group):
-    """A group that tells every failure in one line on standard error and exits with 2."""
+    """A group that prints every error in one line on standard error and exits with 2."""
 
     def main(
         self,
@@ -38,24 +38,26 @@ class CommandLine(click.Group):
         standalone_mode: bool = True,
         **extra: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """Run as click does, but for how failures are told."""
+        """Run as click does, with errors in one line."""
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except click.exceptions.NoArgsIsHelpError as asked:
-            asked.show()
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
             code = 2
         except click.ClickException as error:
             click.echo(f"error: {one_line(error.format_message())}", err=True)
             code = 2
         except click.Abort:
             code = 130
-        except OSError as error:  # of --help and --version, which click prints before there is a command
+        except OSError as error:  # --help and --version print before a command runs
             click.echo(f"error: cannot write to standard output: {error.strerror or error}", err=True)
             code = 2
         if standalone_mode:
             try:
                 sys.stdout.flush()
-            except OSError:  # told already; what is left in the buffer would fail once more when Python ends
+            except (
+                OSError
+            ):  # already reported; without this, Python would fail again on exit with what is left in the buffer
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(code if isinstance(code, int) else 0)
         return code
@@ -63,26 +65,26 @@ class CommandLine(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; say where one is that stands in a group."""
+        """Find a command; if it is missing here but exists in a group, name the group."""
         for name, group in self.commands.items():
             if args[0] not in self.commands and isinstance(group, click.Group) and args[0] in group.commands:
                 ctx.fail(f"no command {args[0]!r} here. Hint: {ctx.command_path} {name} {args[0]}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
-        """Run the command; turn what it raises into a Failure, under --debug with the traceback before it."""
+        """Run the command and turn what it raises into a Failure; --debug prints the traceback first."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # a reader that has gone away is noticed here, and click ends quietly
+            sys.stdout.flush()  # a closed pipe is noticed here, and click ends quietly
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
             if isinstance(error, CohortlibError):
-                raise Failure(in_options(str(error), self)) from error
+                raise Failure(error_text(error)) from error
             kind = type(error).__name__
-            raise Failure(f"unexpected {kind}: {error} (cohortlib --debug ... shows where)") from error
+            raise Failure(f"unexpected {kind}: {error}. Hint: cohortlib --debug ... prints the traceback") from error
         return result
 
 
