@@ -32,7 +32,7 @@ LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 CLIENTS = ("network", "termina.client", "adapty.client")
 # Adapty's client checks the request with these and returns an answer; none of them loads the engine.
-ADAPTY = ("adapty.request", "adapty.validation", "adapty.fields", "adapty.answer")
+ADAPTY = ("adapty.request", "adapty.validation", "adapty.answer")
 
 
 def imports(module):

@@ -235,7 +235,7 @@ def test_rows_beyond_the_limit():
 
 
 def test_empty():
-    assert drawn(table().clear(), "ltv")[-1] == "(no cohorts: no row of the source makes one)"
+    assert drawn(table().clear(), "ltv")[-1] == "(no cohorts: no user is active in any period)"
 
 
 def test_customers_in_the_order_of_the_table():

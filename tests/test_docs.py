@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 import cohortlib as cl
-from cohortlib import fields as termina
-from cohortlib.adapty import fields as adapty
+from cohortlib import fields as registry
 from cohortlib.cli.main import cli
 
 pytestmark = pytest.mark.docs
@@ -76,7 +75,7 @@ def missing(page, names):
 
 
 def test_termina_page_defines_every_field_and_setting():
-    tables = [*termina.TABLES.values(), *termina.CONCENTRATION.values()]
+    tables = [*registry.TABLES.values(), *registry.CONCENTRATION.values()]
     calls = [cl.termina.cohorts, cl.termina.customer_cohorts]
     names = [
         *(name for table in tables for name in table),
@@ -89,7 +88,7 @@ def test_adapty_page_defines_every_field_and_setting():
     asked = [field.name for part in (cl.adapty.Request, cl.adapty.Conventions) for field in fields(part)]
     asked = [name for name in asked if name not in ("date", "compare_date", "filters")]
     asked += ["filters.date", "filters.compare_date", *(field.name for field in fields(cl.adapty.Filters))]
-    answered = [*adapty.SEGMENTS, *adapty.VALUES, *(name for name, _ in adapty.PREDICT)]
+    answered = [*registry.SEGMENTS, *registry.VALUES, *(part.name for part in registry.SEGMENTS["predict"].parts)]
     settings = [
         name for name in inspect.signature(cl.adapty.cohort).parameters if name not in ("request", "conventions")
     ]

@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 from strategies_adapty import cases
 
 import cohortlib as cl
+from cohortlib import fields
 from cohortlib.adapty.client import calls
 from cohortlib.adapty.client import fetch as fetching
 from cohortlib.errors import (
@@ -318,6 +319,6 @@ def test_an_answer_that_is_not_in_order_is_not_valid():
 def test_the_schema_has_the_fields_that_are_written():
     segment = ANSWERED.schema["$defs"]["segment"]["properties"]
     value = ANSWERED.schema["$defs"]["value"]["properties"]
-    assert [*segment] == [*cl.adapty.fields.SEGMENTS, "values"]
-    assert [*value] == [name for name in cl.adapty.fields.VALUES if name not in cl.adapty.fields.SEGMENT]
+    assert [*segment] == [*fields.SEGMENTS, "values"]
+    assert [*value] == [name for name in fields.VALUES if name not in fields.SEGMENT]
     assert fetching.CALLS_A_SECOND == 2

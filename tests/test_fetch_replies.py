@@ -10,8 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib import fields as termina_fields
-from cohortlib.adapty import fields as adapty_fields
+from cohortlib import fields
 from cohortlib.adapty.client import replies as adapty
 from cohortlib.errors import CohortlibError, FetchError, RateLimitError, ReplyError, SettingError
 from cohortlib.network.json_rows import frame, labels
@@ -68,11 +67,11 @@ def test_computed_tables_come_back_the_same(endpoint, freq):
     assert termina.endpoint_of(payload) == endpoint
 
 
-@pytest.mark.parametrize("endpoint", termina_fields.TABLES)
+@pytest.mark.parametrize("endpoint", fields.TABLES)
 def test_every_table_has_its_fields(endpoint):
     payload = of_termina(endpoint)
     found = termina.read(endpoint, payload, freq="M")
-    assert found.schema == pl.Schema(termina_fields.TABLES[endpoint])
+    assert found.schema == pl.Schema(fields.schema(fields.TABLES[endpoint]))
     period = found.columns[0]
     assert found.drop(period).to_dicts() == [{name: row[name] for name in found.columns[1:]} for row in payload]
     assert found[period].to_list() == [row[period][:7] for row in payload]
@@ -83,8 +82,8 @@ def test_every_table_has_its_fields(endpoint):
 def test_concentration():
     payload = of_termina("concentration")
     found = termina.read("concentration", payload, freq="M")
-    for name, schema in termina_fields.CONCENTRATION.items():
-        assert getattr(found, name).schema == pl.Schema(schema)
+    for name, table in fields.CONCENTRATION.items():
+        assert getattr(found, name).schema == pl.Schema(fields.schema(table))
     expected = copy.deepcopy(payload)
     for row in expected["time_series_metrics"]:
         row["date"] = row["date"][:7]
@@ -99,8 +98,8 @@ def test_concentration():
 def test_answers_come_back_the_same(kind):
     payload = recorded(f"adapty_{kind}")
     segments, values = adapty.read(payload)
-    assert segments.schema == pl.Schema(adapty_fields.SEGMENTS)
-    assert values.schema == pl.Schema(adapty_fields.VALUES)
+    assert segments.schema == pl.Schema(fields.schema(fields.SEGMENTS))
+    assert values.schema == pl.Schema(fields.schema(fields.VALUES))
     asked = cl.adapty.Request.of({"filters": {"date": ["2026-02-01", "2026-06-30"]}, "period_type": kind})
     answer = cl.adapty.Answer(segments, values, asked)
     assert answer.to_dict() == payload
@@ -125,7 +124,10 @@ def test_an_answer_may_be_ragged():
 
 def test_an_answer_without_segments():
     segments, values = adapty.read({"data": []})
-    assert (segments.schema, values.schema) == (pl.Schema(adapty_fields.SEGMENTS), pl.Schema(adapty_fields.VALUES))
+    assert (segments.schema, values.schema) == (
+        pl.Schema(fields.schema(fields.SEGMENTS)),
+        pl.Schema(fields.schema(fields.VALUES)),
+    )
     assert cl.adapty.Answer(
         segments, values, cl.adapty.Request.of({"filters": {"date": ["2026-02-01"] * 2}})
     ).to_dict() == {"data": []}
@@ -135,7 +137,7 @@ def test_what_is_tolerated():
     plain = {"cohort": "2026-01", "period": 1, "cohort_size": 2, "cohort_size_amount": 150.0, "active_users": 1}
     odd = {"cohort": "2026-01-01T00:00:00Z", "period": "1", "cohort_size": 2.0, "cohort_size_amount": "1.5e2",
            "active_users": "1.0", "ltv": 3, "seen": [1]}  # fmt: skip
-    ours = {**dict.fromkeys(termina_fields.COHORTS), **plain}
+    ours = {**dict.fromkeys(fields.COHORTS), **plain}
     assert termina.read("cohorts", [plain, odd], freq="M").to_dicts() == [ours, ours | {"ltv": 3.0}]
     user = {"cohort": "2026", "user_id": 812, "period": 0, "cohort_size_amount": -0.0}
     assert termina.read("customer-cohorts", [user])["user_id"].to_list() == ["812"]
@@ -233,12 +235,12 @@ def test_wrong_tables(payload, message):
     assert (caught.value.status, caught.value.body) == (None, "")
 
 
-@pytest.mark.parametrize("endpoint", termina_fields.TABLES)
+@pytest.mark.parametrize("endpoint", fields.TABLES)
 def test_a_missing_field_is_named_where_it_is_required(endpoint):
     payload = of_termina(endpoint)
-    for name in termina_fields.TABLES[endpoint]:
+    for name in fields.TABLES[endpoint]:
         lacking = [payload[0], without(payload[1], name), *payload[2:]]
-        if name in termina_fields.REQUIRED[endpoint]:
+        if name in fields.required(fields.TABLES[endpoint]):
             with pytest.raises(ReplyError, match=f"row 1 has no field '{name}'"):
                 termina.read(endpoint, lacking)
         else:
@@ -336,7 +338,7 @@ def test_unknown_names_are_refused():
 
 def test_a_million_cells_are_read_in_seconds():
     rows = [COHORT | {"period": i} for i in range(200_000)]
-    assert frame(rows, termina_fields.COHORTS, required=COHORT, optional=termina_fields.COHORTS).height == 200_000
+    assert frame(rows, fields.schema(fields.COHORTS), required=COHORT, optional=fields.COHORTS).height == 200_000
 
 
 def test_errors_travel():

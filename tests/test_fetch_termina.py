@@ -106,7 +106,7 @@ def test_every_table(vendor, endpoint):
         assert found.to_dict() == expected.to_dict()
     else:
         assert_frame_equal(found, expected)
-        assert found.schema == pl.Schema(fields.TABLES[endpoint])
+        assert found.schema == pl.Schema(fields.schema(fields.TABLES[endpoint]))
     first, second = vendor.asked
     assert first.line == "POST /api/v1/auth/get-token HTTP/1.1"
     assert "authorization" not in first.headers
@@ -133,7 +133,7 @@ def test_the_address_of_termina():
         return Reply(200, {}, b"[]")
 
     table = cl.termina.fetch_customer_cohorts(**ASKED, token="t", transport=transport)
-    assert table.schema == pl.Schema(fields.CUSTOMER_COHORTS)
+    assert table.schema == pl.Schema(fields.schema(fields.CUSTOMER_COHORTS))
     assert asked[0].url.startswith("https://app.termina.ai/api/v1/group/7/deal/0/data/customer-cohorts?")
     assert calls.BASE_URL == "https://app.termina.ai"
 
@@ -398,34 +398,34 @@ def test_the_sdk_reads_a_concentration(sdk):
     body = json.loads(recorded("concentration"))
     with served(sdk, {"concentration": body}) as (_, product):
         model = product.get_concentration(7, 0, user_type="business", metric="revenue")
-    for name, schema in fields.CONCENTRATION.items():
-        assert set(body[name][0]) == set(schema)
+    for name, table in fields.CONCENTRATION.items():
+        assert set(body[name][0]) == set(table)
         field_by_field(getattr(model, name), body[name], RENAMED)
 
 
 @pytest.mark.parametrize(
-    ("model", "schema", "required"),
+    ("model", "table"),
     [
-        ("CohortsResponse", fields.COHORTS, "cohorts"),
-        ("CustomerCohortsResponse", fields.CUSTOMER_COHORTS, "customer-cohorts"),
-        ("UserAccountingResponse", fields.USER_ACCOUNTING, "user-accounting"),
-        ("GrowthAccountingResponse", fields.GROWTH_ACCOUNTING, "growth-accounting"),
-        ("ConcentrationTimeseriesDetail", fields.TIME_SERIES_METRICS, "time_series_metrics"),
-        ("ConcentrationEndpointTopUsersDetail", fields.ENDPOINT_TOP_USERS, "endpoint_top_users"),
-        ("ConcentrationEndpointCdfDetail", fields.ENDPOINT_CDF, "endpoint_cdf"),
+        ("CohortsResponse", fields.COHORTS),
+        ("CustomerCohortsResponse", fields.CUSTOMER_COHORTS),
+        ("UserAccountingResponse", fields.USER_ACCOUNTING),
+        ("GrowthAccountingResponse", fields.GROWTH_ACCOUNTING),
+        ("ConcentrationTimeseriesDetail", fields.TIME_SERIES_METRICS),
+        ("ConcentrationEndpointTopUsersDetail", fields.ENDPOINT_TOP_USERS),
+        ("ConcentrationEndpointCdfDetail", fields.ENDPOINT_CDF),
     ],
 )
-def test_the_fields_are_those_of_the_sdk(sdk, model, schema, required):
+def test_the_fields_are_those_of_the_sdk(sdk, model, table):
     known = getattr(sdk, model).model_fields
     back = {theirs: ours for ours, theirs in RENAMED.items()}
-    assert [back.get(name, name) for name in known] == list(schema)
+    assert [back.get(name, name) for name in known] == list(table)
     needed = {back.get(name, name) for name, field in known.items() if field.is_required()}
-    assert needed == set(fields.REQUIRED[required])
-    kinds = {"int": pl.Int64, "float": pl.Float64, "str": pl.String}
+    assert needed == set(fields.required(table))
+    dtypes = {"int": "Int64", "float": "Float64", "str": "String"}
     for name, field in known.items():
         text = str(field.annotation)
-        (kind,) = {kinds[one] for one in kinds if one in text}
-        assert schema[back.get(name, name)] == kind, name
+        (dtype,) = {dtypes[kind] for kind in dtypes if kind in text}
+        assert table[back.get(name, name)].dtype == dtype, name
 
 
 def test_the_user_types_are_those_of_the_sdk(sdk):

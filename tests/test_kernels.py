@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cohortlib.engine.kernels.money import fixed, magnitude, rounded_quotient
-from cohortlib.engine.metrics import quotient
 from cohortlib.engine.partitions import BLOCK, Partitions
+from cohortlib.engine.ratios import quotient
 from cohortlib.periods import Calendar
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.users import Users

@@ -22,8 +22,8 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from cohortlib.compare.reconcile import page, pairing
 from cohortlib.compare.reconcile.compare import Report
-from cohortlib.compare.reconcile.tolerances import usual
 from cohortlib.errors import DataError, SchemaError, SettingError, SourceError
+from cohortlib.fields import COHORTS, SEGMENTS, schema, tolerance_of
 from cohortlib.show.text import number, short
 
 pytestmark = pytest.mark.unit
@@ -312,10 +312,13 @@ def test_tolerances_of_an_answer(answer):
 
 
 def test_usual_tolerances_know_every_field_of_the_vendors():
-    counts = [name for name, kind in cl.fields.COHORTS.items() if kind == pl.Int64]
-    assert all(usual(name).exact for name in counts if name != "period")
-    assert usual("cmgr3").absolute == usual("net_churn").absolute == 1e-6
-    assert usual("expansion").absolute == usual("p90").absolute == 0.005
+    counts = [name for name, field in COHORTS.items() if field.dtype == "Int64"]
+    assert all(tolerance_of(name) == 0 for name in counts)
+    assert tolerance_of("cmgr3") == tolerance_of("net_churn") == 1e-6
+    assert tolerance_of("expansion") == tolerance_of("p90") == tolerance_of("total_anrppu_usd") == 0.005
+    assert tolerance_of("period_3") == tolerance_of("day_7") == tolerance_of("predict_ltv_usd") == 0.005
+    assert tolerance_of("subscribers_relative") == 1e-4
+    assert tolerance_of("currently_active_period") == tolerance_of("predict_months") == 0
 
 
 # --- sides --------------------------------------------------------------------------------------------------
@@ -459,7 +462,7 @@ def test_predictions_are_compared_by_their_parts():
     both = [
         pl.DataFrame(
             {"segment_start_date": ["2026-01-01"], "type": ["total"], "predict": [predict]},
-            schema={"segment_start_date": pl.String, "type": pl.String, "predict": cl.adapty.fields.PREDICT},
+            schema={"segment_start_date": pl.String, "type": pl.String, "predict": schema(SEGMENTS)["predict"]},
         )
         for predict in ({"revenue_usd": 10.0, "ltv_usd": ltv, "months": 3} for ltv in (5.0, 6.0))
     ]

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from cohortlib.adapty.conventions import Conventions
-from cohortlib.adapty.fields import AVERAGES, MONEY, SEGMENT
 from cohortlib.adapty.request import Request
+from cohortlib.fields import AVERAGES, MONEY, SEGMENT
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.fields import AVERAGES, MONEY, PREDICT, RELATIVE
 from cohortlib.adapty.forecast import Prediction
 from cohortlib.adapty.kernels.records import (
     ACTIVATED,
@@ -23,7 +22,8 @@ from cohortlib.adapty.kernels.records import (
 )
 from cohortlib.adapty.question import Question, Segments
 from cohortlib.adapty.sums import Sums
-from cohortlib.engine import metrics
+from cohortlib.engine import ratios
+from cohortlib.fields import AVERAGES, MONEY, RELATIVE, SEGMENTS, schema
 from cohortlib.read.arrays import Ints
 
 _PLANES = dict(zip(MONEY, (REVENUE, PROCEEDS, NET), strict=True))
@@ -119,15 +119,16 @@ def _days(sums: Sums, question: Question) -> _Table:
 
 
 def _predictions(predictions: list[Prediction] | None, count: int, question: Question) -> list[pl.Series]:
+    dtype = schema(SEGMENTS)["predict"]
     if predictions is None:
-        return [pl.Series("predict", [None] * count, dtype=PREDICT)]
+        return [pl.Series("predict", [None] * count, dtype=dtype)]
     months = question.request.prediction_months
     told = [
         None if one.reason else {"revenue_usd": one.revenue, "ltv_usd": one.revenue / one.payers, "months": months}
         for one in predictions
     ]
     reasons = [one.reason for one in predictions]
-    return [pl.Series("predict", told, dtype=PREDICT), pl.Series("predict_reason", reasons, dtype=pl.String)]
+    return [pl.Series("predict", told, dtype=dtype), pl.Series("predict_reason", reasons, dtype=pl.String)]
 
 
 def _segments(table: _Table, segments: Segments, question: Question) -> pl.DataFrame:
@@ -143,9 +144,9 @@ def _segments(table: _Table, segments: Segments, question: Question) -> pl.DataF
         "total_subscriptions": pl.Series(table.total_subscriptions),
         "total_paid_subscribers": pl.Series(table.total_subscribers),
     }
-    columns |= {f"total_{name}_usd": metrics.money(amount, scale) for name, amount in table.total_money.items()}
+    columns |= {f"total_{name}_usd": ratios.money(amount, scale) for name, amount in table.total_money.items()}
     columns |= {
-        f"total_{name}_usd": metrics.average(table.total_money[money], divisors[family], scale)
+        f"total_{name}_usd": ratios.average(table.total_money[money], divisors[family], scale)
         for family, names in AVERAGES.items()
         for name, money in zip(names, MONEY, strict=True)
     }
@@ -167,15 +168,15 @@ def _values(table: _Table, segments: Segments, question: Question) -> pl.DataFra
         "period": pl.Series(np.tile(table.periods, count), dtype=pl.Int64),
         "installs": pl.Series(installs, dtype=pl.Int64),
     }
-    columns |= {f"{name}_usd": metrics.money(amount.ravel(), scale) for name, amount in table.money.items()}
+    columns |= {f"{name}_usd": ratios.money(amount.ravel(), scale) for name, amount in table.money.items()}
     columns |= {
-        f"{name}_usd": metrics.average(table.averaged[family][money].ravel(), divisors[family], scale)
+        f"{name}_usd": ratios.average(table.averaged[family][money].ravel(), divisors[family], scale)
         for family, names in AVERAGES.items()
         for name, money in zip(names, MONEY, strict=True)
     }
     columns |= {name: pl.Series(np.ascontiguousarray(count).ravel()) for name, count in counts.items()}
     columns |= {
-        f"{name}_relative": metrics.relative(cells[name].ravel(), np.repeat(cells[name][:, :1], width))
+        f"{name}_relative": ratios.relative(cells[name].ravel(), np.repeat(cells[name][:, :1], width))
         for name in RELATIVE
     }
     return pl.DataFrame(columns | {"currently_active_period": pl.Series(np.ascontiguousarray(table.active).ravel())})

@@ -3,30 +3,32 @@
 import shlex
 import time
 from importlib.resources import as_file, files
+from itertools import pairwise
 
 import polars as pl
 from rich.console import Console
 
 from cohortlib import termina
 from cohortlib.cli.terminal import print_line, print_prose, print_rows, print_triangle
+from cohortlib.fields import SHOWN
 
 SAMPLE = files("cohortlib") / "samples" / "cdnow_sample.parquet"
 CUSTOMER_ROWS = 6
 
 
 def show(console: Console) -> None:
-    """Compute both tables of the packaged sample and print what shows their nature.
+    """Compute both tables of the packaged sample and print parts of them.
 
-    The sample is every tenth customer of CDNOW, a shop for music, among those who first bought in the first
-    quarter of 1997, with all that they bought until the middle of 1998.
+    The sample holds every tenth of the CDNOW customers who first bought music in the first quarter of 1997, with all
+    their orders until the middle of 1998.
     """
     with as_file(SAMPLE) as path:
         orders = pl.read_parquet(path)
-        begun = time.perf_counter()
+        times = [time.perf_counter()]
         cohorts, customers = both_tables(orders)
-        first = time.perf_counter()
+        times.append(time.perf_counter())
         both_tables(orders)
-        second = time.perf_counter()
+        times.append(time.perf_counter())
         command = f"cohortlib termina cohorts {shlex.quote(str(path))} -o cohorts.csv"
 
     users, since, until = orders.select(
@@ -36,7 +38,7 @@ def show(console: Console) -> None:
     ).row(0)
     print_prose(console, "CDNOW sold music online. Every tenth customer who came in early 1997:")
     print_prose(console, f"{orders.height:,} orders of {users:,} users, {since} to {until}.")
-    for field in ("logo_retention", "ltv"):
+    for field in SHOWN:
         print_line(console)
         print_triangle(console, cohorts, field)
     print_line(console)
@@ -44,7 +46,8 @@ def show(console: Console) -> None:
     print_rows(console, customers.head(CUSTOMER_ROWS))
     print_line(console)
     work = f"Both tables, {orders.height:,} rows of {users:,} users"
-    print_prose(console, f"{work}: {in_words(first - begun)} the first time, {in_words(second - first)} the second.")
+    first, second = (in_words(end - start) for start, end in pairwise(times))
+    print_prose(console, f"{work}: {first} the first time, {second} the second.")
     print_prose(console, "The first call compiles the kernels, or loads what an earlier run compiled.")
     print_line(console)
     print_prose(console, "Next, the first table as a file (then the same with a file of your own):")
@@ -52,12 +55,12 @@ def show(console: Console) -> None:
 
 
 def both_tables(orders: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Compute the two tables that are shown."""
+    """Compute the two tables."""
     return termina.cohorts(orders), termina.customer_cohorts(orders)
 
 
 def in_words(seconds: float) -> str:
-    """Write a time to about two digits.
+    """Format a duration with about two digits.
 
     >>> in_words(1.2345), in_words(0.0123)
     ('1.2 s', '12 ms')

@@ -8,7 +8,8 @@ import click
 
 from cohortlib.cli.delivery import computed, refuse_own_folder, writing
 from cohortlib.cli.options import COLUMNS, DECIMALS, MAX_MEMORY, NULLS, THREADS, decorated, source, timezone
-from cohortlib.cli.termina import EDGES, FREQ, LOGO_AND_LTV, REFUNDS, WEEK_START, deliver, output_options
+from cohortlib.cli.termina import EDGES, FREQ, REFUNDS, WEEK_START, deliver, output_options
+from cohortlib.fields import COHORTS, SHOWN
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,7 +94,7 @@ def update(
 @state.command(short_help="The table of all rows so far.")
 @FOLDER
 @lambda command: decorated(command, EDGES)
-@output_options(("logo_retention", "ltv", "amount", "amount_retention", "active_users"), LOGO_AND_LTV)
+@output_options(COHORTS, SHOWN)
 def cohorts(
     folder: str,
     output: str | None,
@@ -118,4 +119,4 @@ def cohorts(
         return sums.cohorts(**edges)
 
     asked = settings | {"freq": sums.conventions.freq, "joined": None}
-    deliver(compute, folder, asked, output=output, kind=kind, show=show, shown=LOGO_AND_LTV)
+    deliver(compute, folder, asked, output=output, kind=kind, show=show, shown=SHOWN)

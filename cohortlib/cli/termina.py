@@ -34,6 +34,7 @@ from cohortlib.cli.options import (
     timezone,
 )
 from cohortlib.engine.files import is_folder
+from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, SHOWN, Fields, by_age
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "json", "parquet")
 # What a prepared form has been read by.
 READ_BY = ("user", "timestamp", "amount", "timezone", "decimals")
-LOGO_AND_LTV = ("logo_retention", "ltv")
+CUSTOMERS_SHOWN = ("amount",)
 SLICE = 100_000
 
 FREQ = choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year.")
@@ -104,11 +105,11 @@ def settings_options(command: Decorated) -> Decorated:
     return decorated(command, SETTINGS)
 
 
-def output_options(fields: Sequence[str], shown: Sequence[str]) -> Callable[[Decorated], Decorated]:
-    """Add where the table goes, and which fields can be shown instead; `shown` are those of the default."""
+def output_options(fields: Fields, shown: Sequence[str]) -> Callable[[Decorated], Decorated]:
+    """Add the options for where the table goes and which of its fields are shown; `shown` is the default."""
     show = click.option(
         "--show",
-        type=click.Choice(fields),
+        type=click.Choice(tuple(by_age(fields))),
         multiple=True,
         help="Print triangles of these fields instead of the table (may be repeated).  "
         f"[default in a terminal without -o: {', '.join(shown)}]",
@@ -124,7 +125,7 @@ def termina() -> None:
 @termina.command(short_help="One row per cohort and age.")
 @settings_options
 @MAX_MEMORY
-@output_options(("logo_retention", "ltv", "amount", "amount_retention", "active_users"), LOGO_AND_LTV)
+@output_options(COHORTS, SHOWN)
 def cohorts(
     transactions: str,
     output: str | None,
@@ -148,7 +149,7 @@ def cohorts(
     """
     from cohortlib import termina as tables
 
-    deliver(tables.cohorts, transactions, settings, output=output, kind=kind, show=show, shown=LOGO_AND_LTV)
+    deliver(tables.cohorts, transactions, settings, output=output, kind=kind, show=show, shown=SHOWN)
 
 
 @termina.command(short_help="One row per customer and age.")
@@ -167,7 +168,7 @@ def cohorts(
     help="What is best: ltv, acv, cohort_size_amount or active_periods.  [default: acv + ltv]",
 )
 @MAX_MEMORY
-@output_options(("amount", "ltv", "logo_retention", "amount_retention"), ("amount",))
+@output_options(CUSTOMER_COHORTS, CUSTOMERS_SHOWN)
 def customer_cohorts(
     transactions: str,
     output: str | None,
@@ -197,7 +198,7 @@ def customer_cohorts(
         raise click.UsageError("--max-memory holds for a table that goes to a folder. Hint: -o customers/")
     deliver(
         tables.customer_cohorts, transactions, settings,
-        output=output, kind=kind, show=show, shown=("amount",),
+        output=output, kind=kind, show=show, shown=CUSTOMERS_SHOWN,
         sink=partial(tables.sink_customer_cohorts, max_memory=max_memory),
     )  # fmt: skip
 

@@ -1,7 +1,6 @@
-"""Draw tables for a person: triangles shaded where the terminal has colour, and a bar for long work.
+"""Print tables in a terminal: triangles, shaded if the terminal has colours, and a progress bar for long work.
 
-Nothing here knows where a table came from. All text is ASCII but for what the data hold, so that any
-terminal, pipe or log can take it.
+All text is ASCII except for what comes from the data, so it is safe in any terminal, pipe or log.
 """
 
 import os
@@ -19,25 +18,12 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.style import Style
 from rich.text import Text
 
+from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, Field
 from cohortlib.show.triangle import triangle
 
 UNITS = {"D": "days", "W": "weeks", "M": "months", "Q": "quarters", "A": "years"}
 
-TITLES = {
-    "logo_retention": "% of the cohort's users who are active",
-    "amount_retention": "% of the amount at age 0",
-    "active_users": "users who are active",
-    "amount": "amount at the age",
-    "ltv": "amount per user up to the age",
-}
-CUSTOMER_TITLES = {
-    "logo_retention": "100 where the customer is active, else 0",
-    "amount_retention": "% of cohort_size_amount",
-    "amount": "the customer's amount at the age",
-    "ltv": "amount up to the age",
-}
-
-# Colours of the fixed 256, light to dark: the same in every terminal that can shade at all.
+# From the fixed 256 colours, light to dark: they look the same in every terminal that has them.
 SHADES = (255, 153, 110, 68, 25, 18)
 DARK_FROM = 4
 NO_WIDTH = 1_000_000
@@ -51,7 +37,7 @@ WIDTH_FOR_BYTES = 76
 
 @dataclass(frozen=True)
 class Column:
-    """One column of text under its header lines; a shade is from 0 (light) to 1 (dark), None for none."""
+    """A column of text under its header lines. A shade is between 0 (light) and 1 (dark), or None."""
 
     header: Sequence[str]
     cells: Sequence[str]
@@ -61,13 +47,13 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Tell how many terminal columns the widest line takes."""
+        """The width of its widest line in terminal columns."""
         return max(self.at_least, *(cell_len(text) for text in (*self.header, *self.cells)))
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal could act on or break a line at: names come from the data."""
-    return "".join(mark if mark.isprintable() else "?" for mark in text)
+    """Replace control characters, which names from the data may contain, by question marks."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def print_triangle(
@@ -75,14 +61,14 @@ def print_triangle(
 ) -> None:
     """Print one field of a cohort or customer table: a line per cohort or customer, a column per age.
 
-    Ages that do not fit the console's width are left out before the last one, and named in a line below; rows
-    beyond `limit` likewise. Blank is not observed yet, `-` has no value (its denominator is 0).
+    If the ages do not fit the console's width, those before the last one are left out and listed in a line below; so
+    are rows beyond `limit`. A blank is not observed yet, `-` has no value (its denominator is 0).
     """
-    titles = CUSTOMER_TITLES if "user_id" in table.columns else TITLES
+    fields = CUSTOMER_COHORTS if "user_id" in table.columns else COHORTS
     unit = UNITS.get(freq, "periods")
-    print_title(console, f"{field}: {titles[field]}, by age in {unit}")
+    print_title(console, f"{field}: {_meaning(fields[field])}, by age in {unit}")
     if table.is_empty():
-        print_prose(console, "(no cohorts: no row of the source makes one)")
+        print_prose(console, "(no cohorts: no user is active in any period)")
         return
     keys = [name for name in ("cohort", "user_id") if name in table.columns]
     rows = table.group_by(keys, maintain_order=True).agg(
@@ -90,11 +76,19 @@ def print_triangle(
     )
     shown = rows if limit is None else rows.head(limit)
     grid = triangle(table.join(shown, on=keys, how="semi"), field)
-    write = _percent if field.endswith("_retention") else None
+    write = _percent if fields[field].kind == "share" else None
     print_grid(console, _name_columns(shown), grid.drop(keys), write=write, last=shown["last_age"].to_list())
     if len(shown) < len(rows):
         kind = "customers" if "user_id" in keys else "cohorts"
         print_prose(console, f"(the first {len(shown):,} of {len(rows):,} {kind})")
+
+
+def _meaning(field: Field) -> str:
+    """Return what a field is; shares are printed as percentages without the sign."""
+    if field.kind != "share":
+        return field.meaning
+    share = field.meaning.removeprefix("share of ")
+    return f"{field.meaning}, in %" if share == field.meaning else f"% of {share}"
 
 
 def print_grid(
@@ -107,16 +101,16 @@ def print_grid(
     last: Sequence[int] | None = None,
     plain: int = 0,
 ) -> None:
-    """Print numbers in columns, shaded, with the names of the lines before them.
+    """Print a table of numbers, shaded, with the names of the lines to the left.
 
-    Columns that do not fit the console's width are left out before the last one, and named in a line below. In a line,
-    what comes after its `last` column is blank. The first `plain` lines, which hold totals, have no shade.
+    If the columns do not fit the console's width, those before the last one are left out and listed in a line below.
+    In each line the columns after its `last` one are blank. The first `plain` lines hold totals and have no shade.
     """
     print_fitting(console, names, _cell_columns(grid, write or _writer(grid), last, plain), unit)
 
 
 def print_fitting(console: Console, names: Sequence[Column], cells: Sequence[Column], unit: str = "age") -> None:
-    """Print as many columns as fit beside the names, the last one among them, and name in a line those left out."""
+    """Print as many columns as fit, the last one included, and list those left out in a line below."""
     fitting = _fitting(names, cells, console.width)
     print_columns(console, [*names, *fitting])
     if fitting != list(cells):
@@ -125,12 +119,12 @@ def print_fitting(console: Console, names: Sequence[Column], cells: Sequence[Col
 
 
 def print_rows(console: Console, rows: pl.DataFrame) -> None:
-    """Print a few rows of a table as they are, names above in two lines where they are long."""
+    """Print a few rows of a table; long column names take two lines."""
     print_columns(console, plain_columns(rows))
 
 
 def plain_columns(rows: pl.DataFrame) -> list[Column]:
-    """Write each column of a table as it is."""
+    """Format the values of each column."""
     return [
         Column(
             _header(name),
@@ -142,7 +136,7 @@ def plain_columns(rows: pl.DataFrame) -> list[Column]:
 
 
 def print_columns(console: Console, columns: Sequence[Column]) -> None:
-    """Print columns side by side, each right-aligned (left, where it says so) under its header."""
+    """Print columns next to each other, right-aligned under their headers unless they are marked `left`."""
     depth = max(len(column.header) for column in columns)
     coloured = console.color_system in {"256", "truecolor"} and not console.no_color
     for index in range(depth):
@@ -172,12 +166,12 @@ def print_line(console: Console, line: Text | str = "") -> None:
 
 
 def print_prose(console: Console, text: Text | str) -> None:
-    """Print words, broken between them where the console is narrow; no markup, no highlights."""
+    """Print text, wrapped at spaces to the console's width; no markup, no highlights."""
     console.print(text, markup=False, highlight=False)
 
 
 def console_for_output() -> Console:
-    """Open a console on standard output; a pipe or a file has no width, so nothing is left out there."""
+    """Open a console on standard output. A pipe or a file has no width, so nothing is left out."""
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else NO_WIDTH
     return Console(width=wide)
 
@@ -186,20 +180,20 @@ def console_for_output() -> Console:
 def progress_bar(
     console: Console, what: str = "rows", delay: float = 0.5, size: int | None = None
 ) -> Iterator[Callable[[int, int], None]]:
-    """Give a callable for (what is done, what there is in all) that shows a bar once `delay` seconds have passed.
+    """Yield a callable for (done, total) that shows a progress bar once `delay` seconds have passed.
 
-    The bar shows how much is done of what, of the `size` in bytes (by the share that is done; where there is room),
-    how fast, and the time that is left.
+    The bar shows how many `what` are done, the speed and the remaining time; with `size` also the bytes done,
+    estimated from the fraction done, if the console is wide enough.
     """
     in_bytes = [] if size is None or console.width < WIDTH_FOR_BYTES else [_DoneBytes(size)]
     columns = [TextColumn(what), BarColumn(20), _Done(), *in_bytes, _Rate(), TimeRemainingColumn()]
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task(what, total=None)
-    begun = time.monotonic()
+    started = time.monotonic()
 
     def report(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
-        if done < total and time.monotonic() - begun >= delay:
+        if done < total and time.monotonic() - started >= delay:
             bar.start()
 
     try:
@@ -210,7 +204,7 @@ def progress_bar(
 
 
 class _Done(ProgressColumn):
-    """How much of all is done: ``12.3/200.0 M``."""
+    """What is done, of the total: ``12.3/200.0 M``."""
 
     def render(self, task: Task) -> Text:
         return Text(_share(task.completed, task.total, COUNTS))
@@ -228,7 +222,7 @@ class _DoneBytes(ProgressColumn):
 
 
 class _Rate(ProgressColumn):
-    """How much is done in a second: ``4.1 M/s``."""
+    """The speed per second: ``4.1 M/s``."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -236,7 +230,7 @@ class _Rate(ProgressColumn):
 
 
 def _share(done: float, total: float | None, units: Sequence[str]) -> str:
-    """Write a part of something and all of it, in one unit."""
+    """Format a part and the total in one unit."""
     if total is None:
         return _amount(done, done, units)
     number, _, unit = _amount(done, total, units).partition(" ")
@@ -244,7 +238,7 @@ def _share(done: float, total: float | None, units: Sequence[str]) -> str:
 
 
 def _amount(value: float, largest: float, units: Sequence[str]) -> str:
-    """Write a number in the unit that fits the largest."""
+    """Format a number in the unit that fits the largest."""
     step = next((at for at in range(len(units) - 1) if largest < 1000 ** (at + 1)), len(units) - 1)
     return f"{value / 1000**step:,.{1 if step else 0}f} {units[step]}".rstrip()
 
@@ -252,7 +246,7 @@ def _amount(value: float, largest: float, units: Sequence[str]) -> str:
 def _cell_columns(
     grid: pl.DataFrame, write: Callable[[float], str], last: Sequence[int] | None, plain: int
 ) -> list[Column]:
-    """Turn a grid of numbers into columns of text with their shades."""
+    """Format a grid of numbers as columns of text with shades."""
     low, high = _range(grid.slice(plain))
     columns: list[Column] = []
     for name in grid.columns:
@@ -264,15 +258,15 @@ def _cell_columns(
             shaded = value is not None and line >= plain
             shades.append(min(max((value - low) / (high - low), 0.0), 1.0) if shaded else None)
         columns.append(Column([name], cells, shades))
-    # one width for all: but "100" in the first need not widen those after it, which are narrower
+    # All columns have one width; only the first may be wider, since it often holds 100 and the others do not.
     widest = max((column.width for column in columns[1:]), default=0)
     return [replace(column, at_least=widest) for column in columns]
 
 
 def _range(grid: pl.DataFrame) -> tuple[float, float]:
-    """Give the values of the lightest and the darkest shade.
+    """Return the values of the lightest and the darkest shade.
 
-    The first column is 100 % of everything and would leave the later ones pale: it counts where there is nothing else.
+    The first column, often 100 % in every line, would make the others pale. It counts only if it is the only one.
     """
     values = grid.select(grid.columns[1:] or grid.columns).select(pl.all().cast(pl.Float64))
     lows = [low for low in values.min().row(0) if low is not None] if values.width else []
@@ -286,7 +280,7 @@ def _percent(value: float) -> str:
 
 
 def _writer(grid: pl.DataFrame) -> Callable[[float], str]:
-    """Choose how numbers are written: counts, or amounts with or without cents."""
+    """Return how to format numbers: as counts, or as amounts with or without cents."""
     if all(dtype.is_integer() for dtype in grid.dtypes):
         return lambda value: f"{value:,}"
     largest = max((abs(value) for column in grid for value in column if value is not None), default=0)
@@ -295,7 +289,7 @@ def _writer(grid: pl.DataFrame) -> Callable[[float], str]:
 
 
 def _name_columns(rows: pl.DataFrame) -> list[Column]:
-    """Give the columns left of the ages: the cohort, and its users' count or the customer."""
+    """Return the columns left of the ages: the cohort, and its number of users or the customer."""
     columns = [Column(["cohort"], rows["cohort"].to_list(), left=True)]
     if "user_id" in rows.columns:
         columns.append(Column(["user_id"], [_short(user) for user in rows["user_id"]], left=True))
@@ -305,7 +299,7 @@ def _name_columns(rows: pl.DataFrame) -> list[Column]:
 
 
 def _fitting(names: Sequence[Column], cells: Sequence[Column], width: int) -> list[Column]:
-    """Keep the columns that fit: the first ones and the last, which holds what the oldest cohort came to."""
+    """Return the columns that fit: the first ones and the last, which holds the oldest cohort's latest value."""
     if _width([*names, *cells]) <= width or len(cells) < 3:
         return list(cells)
     gap = Column([ELLIPSIS], [ELLIPSIS if cell else "" for cell in cells[-1].cells])
@@ -316,7 +310,7 @@ def _fitting(names: Sequence[Column], cells: Sequence[Column], width: int) -> li
 
 
 def _missing(fitting: Sequence[Column], cells: Sequence[Column], unit: str) -> str:
-    """Name the columns that were left out."""
+    """List the columns that were left out."""
     first, last = (cells[at].header[0] for at in (len(fitting) - 2, len(cells) - 2))
     return f"{unit} {first}" if first == last else f"{unit}s {first} to {last}"
 
@@ -339,7 +333,7 @@ def _style(shade: float | None) -> Style:
 
 
 def _header(name: str) -> list[str]:
-    """Break a long name after its last underscore."""
+    """Split a long name after its last underscore."""
     head, mark, tail = name.rpartition("_")
     return [head + mark, tail] if len(name) > 8 and head else [name]
 
@@ -351,7 +345,7 @@ def _written(value: object) -> str:
 
 
 def _short(name: str) -> str:
-    """Cut a long name so that it leaves room for the ages."""
+    """Shorten a long name to leave room for the ages."""
     name = printable(name)
     if cell_len(name) <= WIDEST_NAME:
         return name

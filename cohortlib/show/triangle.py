@@ -1,4 +1,4 @@
-"""From rows to a triangle: a row per cohort, a column per age."""
+"""Pivot a cohort table into a triangle: a row per cohort, a column per age."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,18 +6,19 @@ from html import escape
 
 import polars as pl
 
-from cohortlib.errors import DataError, SchemaError, listed
+from cohortlib.errors import Arg, DataError, SchemaError, listed
+from cohortlib.fields import kind_of
 from cohortlib.show.colours import STOPS, ink
 
-MOST_ROWS, MOST_AGES = 200, 200  # that a notebook shows
+MOST_ROWS, MOST_AGES = 200, 200  # shown in a notebook
 
 _KEYS = ("cohort", "user_id")
 
 
 class Triangle(pl.DataFrame):
-    """A polars frame that a notebook shows as a coloured table: darker is more, and what is not observed is blank.
+    """A polars frame that notebooks show as a coloured table: darker is more, ages not yet observed are blank.
 
-    It is a frame in every other way. What polars makes of it, such as a selection, is a frame of its own kind again.
+    In every other way it is a plain frame; operations on it, such as a selection, return plain frames.
     """
 
     _field = ""
@@ -31,29 +32,29 @@ class Triangle(pl.DataFrame):
 
 
 def triangle(table: pl.DataFrame, value: str) -> Triangle:
-    """Lay one field of a cohort table out wide.
+    """Pivot one field of a cohort table: one row per cohort, one column per age.
 
     Parameters
     ----------
     table
-        What :func:`cohortlib.termina.cohorts` or :func:`cohortlib.termina.customer_cohorts` gave, or any frame with
+        The table of :func:`cohortlib.termina.cohorts` or :func:`cohortlib.termina.customer_cohorts`, or any frame with
         ``cohort`` (and ``user_id``), ``period`` and the field.
     value
-        The field, such as ``"logo_retention"``.
+        The field, such as ``"ltv"``.
 
     Returns
     -------
     Triangle
-        A polars frame, which a notebook shows as a coloured table. A row per cohort (per customer), in the order of the
-        table; ``cohort`` (and ``user_id``), then one column for each age, named ``"0"``, ``"1"`` and so on, of the
-        field's type. An age that is not yet observed is null, never 0.
+        A polars frame, which notebooks show as a coloured table. One row per cohort (or customer) in the order of the
+        table; the columns are ``cohort`` (and ``user_id``), then one per age, named ``"0"``, ``"1"`` and so on, with
+        the field's type. An age that is not yet observed is null, never 0.
 
     Raises
     ------
     SchemaError
-        Where a column is missing.
+        If a column is missing.
     DataError
-        Where a cohort (a customer) has the same age twice.
+        If a cohort (or customer) has the same age twice.
 
     Examples
     --------
@@ -64,30 +65,34 @@ def triangle(table: pl.DataFrame, value: str) -> Triangle:
     [('2026-01', 5.0, 7.5), ('2026-02', 4.0, None)]
     """
     if not isinstance(table, pl.DataFrame):
-        raise SchemaError(f"a {type(table).__qualname__} is no cohort table; expected a polars DataFrame")
+        raise SchemaError(
+            (Arg("table"), f" is of type {type(table).__qualname__}"), value=table, expected="a polars DataFrame"
+        )
     keys = [name for name in _KEYS if name in table.columns]
     for name in ("cohort", "period", value):
         if name not in table.columns:
-            raise SchemaError(f"column {name!r} is not in the table; columns are {listed(table.columns)}")
+            raise SchemaError(f"column {name!r} is not in the table", expected=f"one of {listed(table.columns)}")
     if not table.height:
-        return _named(table.select(keys), value)
+        return _triangle(table.select(keys), value)
     if table.select(pl.struct(*keys, "period").is_duplicated().any()).item():
-        raise DataError(f"the table has rows of the same {' and '.join(keys)} and period; expected one for each age")
+        raise DataError(
+            f"the table has several rows with the same {', '.join(keys)} and period", expected="one row for each"
+        )
     top = int(table["period"].max())  # type: ignore[arg-type]
     ages = [str(age) for age in range(top + 1)]
     wide = table.select(*keys, "period", value).pivot("period", index=keys, values=value, maintain_order=True)
     missing = [pl.lit(None, table[value].dtype).alias(age) for age in ages if age not in wide.columns]
-    return _named(wide.with_columns(missing).select(*keys, *ages), value)
+    return _triangle(wide.with_columns(missing).select(*keys, *ages), value)
 
 
-def _named(frame: pl.DataFrame, field: str) -> Triangle:
-    made = Triangle(frame)
-    made._field = field
-    return made
+def _triangle(frame: pl.DataFrame, field: str) -> Triangle:
+    result = Triangle(frame)
+    result._field = field
+    return result
 
 
 def _html(frame: pl.DataFrame, field: str, keys: list[str], ages: list[str], size: tuple[int, int]) -> str:
-    """Write a table with its colours, and say what of its rows and ages is left out."""
+    """Return the table as HTML with its colours; the caption says which rows and ages are left out."""
     write, shade = _writer(frame, field, ages), _shader(frame, field, ages)
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in (*keys, *ages))
     lines = []
@@ -98,19 +103,19 @@ def _html(frame: pl.DataFrame, field: str, keys: list[str], ages: list[str], siz
             for value in row[len(keys) :]
         )
         lines.append(f"<tr>{names}{cells}</tr>")
-    cut = [
-        f"the first {shown:,} of {all_:,} {what}"
-        for shown, all_, what in ((frame.height, size[0], "rows"), (len(ages), size[1], "ages"))
-        if shown < all_
+    excerpt = [
+        f"the first {shown:,} of {total:,} {what}"
+        for shown, total, what in ((frame.height, size[0], "rows"), (len(ages), size[1], "ages"))
+        if shown < total
     ]
-    caption = escape(field or "triangle") + (f": {' and '.join(cut)}" if cut else "")
+    caption = escape(field or "triangle") + (f": {' and '.join(excerpt)}" if excerpt else "")
     return (
         f'<div class="cohortlib-triangle"><style>{_STYLE}</style>'
         f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-# The colours of a cell are the same on a light and on a dark page; all other text has the page's own.
+# Cells have the same colours on a light and on a dark page; all other text has the page's colours.
 _STYLE = (
     ".cohortlib-triangle{overflow:auto;max-height:40em}"
     ".cohortlib-triangle table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
@@ -131,8 +136,8 @@ def _numbers(frame: pl.DataFrame, ages: Sequence[str]) -> list[float]:
 
 
 def _writer(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[object], str]:
-    """Choose how the values are written."""
-    if field.endswith("_retention"):
+    """Return how to format the values."""
+    if kind_of(field) == "share":
         return lambda value: f"{100 * value:.1f}%" if isinstance(value, int | float) else str(value)
     places = 2 if max(map(abs, _numbers(frame, ages)), default=0) < 10_000 else 0
     return lambda value: (
@@ -141,7 +146,7 @@ def _writer(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[objec
 
 
 def _shader(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[object], str]:
-    """Choose the class of each value: age 0 would leave the others pale, so it counts for ltv alone."""
+    """Return how to choose the CSS class of a value. Age 0 would make all others pale, so it counts for ltv only."""
     values = _numbers(frame, ages if field == "ltv" else ages[1:]) or _numbers(frame, ages)
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     last = len(STOPS) - 1

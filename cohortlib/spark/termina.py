@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from cohortlib.errors import CohortlibError, SettingError, listed
-from cohortlib.fields import CUSTOMER_COHORTS
+from cohortlib.fields import CUSTOMER_COHORTS, schema
 from cohortlib.periods import Freq
 from cohortlib.read.amounts import beyond_range
 from cohortlib.read.arrays import Ints
@@ -173,7 +173,9 @@ def customer_cohorts(
     sums = _added(asked)
     first, last = asked.settings.bounds(sums.last_day)
     everybody = (asked.ending(last).reader, basis, top_n, rank_by, None if basis == "single_customer" else sums)
-    table = asked.parts().mapInArrow(_Customers(*everybody, dense=rows == "dense"), frames.ddl(CUSTOMER_COHORTS))
+    table = asked.parts().mapInArrow(
+        _Customers(*everybody, dense=rows == "dense"), frames.ddl(schema(CUSTOMER_COHORTS))
+    )
     if first is not None and last is not None and first > last:
         return table.where("false")
     if top_n is None:
@@ -299,7 +301,7 @@ class _Customers(_Everybody):
         if chosen is not None:
             customers, which = chosen
             for piece in customers.pieces(which, dense=self.dense):
-                yield from frames.batches(piece, CUSTOMER_COHORTS)
+                yield from frames.batches(piece, schema(CUSTOMER_COHORTS))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import polars as pl
 from cohortlib.engine.files import is_folder, replacing, replacing_folder, telling
 from cohortlib.engine.progress import Progress
 from cohortlib.errors import SettingError, one_of
-from cohortlib.fields import COHORTS, CUSTOMER_COHORTS
+from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
 from cohortlib.periods import Freq
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
@@ -25,7 +25,7 @@ from cohortlib.transactions.sums import added_up, tabulated
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
 
-_NOBODY = [pl.DataFrame(schema=CUSTOMER_COHORTS)]
+_NOBODY = [pl.DataFrame(schema=schema(CUSTOMER_COHORTS))]
 
 
 def cohorts(
@@ -154,7 +154,7 @@ def cohort_table(loaded: LoadedRows) -> pl.DataFrame:
     """Compute the cohort table of loaded rows."""
     settings = loaded.settings
     if not loaded.span:
-        return pl.DataFrame(schema=COHORTS)
+        return pl.DataFrame(schema=schema(COHORTS))
     if loaded.filter_deferred:
         return added_up(loaded).cohorts(start=settings.start, end=settings.end, complete_only=settings.complete_only)
     return tabulated(loaded.sums(), loaded.grid, settings)
@@ -251,7 +251,7 @@ def customer_cohorts(
     check_customers(basis, rows, top_n, rank_by)
     with load(transactions, settings, keep_users=True, may_spill=False) as loaded:
         if not loaded.span:
-            return pl.DataFrame(schema=CUSTOMER_COHORTS)
+            return pl.DataFrame(schema=schema(CUSTOMER_COHORTS))
         everybody = Customers.of(loaded, basis)
     return everybody.written(everybody.chosen(top_n, rank_by), dense=rows == "dense")
 
@@ -339,7 +339,7 @@ def sink_customer_cohorts(
         ):
             everybody = Customers.of(loaded, basis) if loaded.span else None
             pieces = everybody.pieces(everybody.chosen(top_n, rank_by), dense=dense) if everybody else _NOBODY
-            write_parquet(pieces, CUSTOMER_COHORTS, stream)
+            write_parquet(pieces, schema(CUSTOMER_COHORTS), stream)
         return
     if top_n is not None:
         raise SettingError(
@@ -355,10 +355,10 @@ def sink_customer_cohorts(
             some = Customers.of(loaded, basis, totals, part)
             pieces = some.pieces(some.ranked(), dense=dense)
             with telling(folder / name_of_part(part)), (folder / name_of_part(part)).open("wb") as stream:
-                write_parquet(pieces, CUSTOMER_COHORTS, stream)
+                write_parquet(pieces, schema(CUSTOMER_COHORTS), stream)
         if not loaded.span:
             with (folder / name_of_part(0)).open("wb") as stream:
-                write_parquet(_NOBODY, CUSTOMER_COHORTS, stream)
+                write_parquet(_NOBODY, schema(CUSTOMER_COHORTS), stream)
         elif totals is None:
             loaded.finish()
 

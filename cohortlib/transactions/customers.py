@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.engine import metrics
+from cohortlib.engine import ratios
 from cohortlib.engine.partitions import check_size
 from cohortlib.engine.threads import on_threads
 from cohortlib.errors import SettingError, listed
-from cohortlib.fields import CUSTOMER_COHORTS
+from cohortlib.fields import CUSTOMER_COHORTS, schema
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.kernels.customers import customer_sums, lay_out
@@ -77,10 +77,10 @@ class Customers:
             cohort, _, at = sums.grid(0)
             # One for each cell, also of cohorts that nobody is in: a user's is found by the offset of the cohort.
             offsets, means = sums.offsets, np.zeros(sums.active.size)
-            means[at] = metrics.ltv(sums.cumulative()[at], sums.size[cohort], scale).to_numpy()
+            means[at] = ratios.ltv(sums.cumulative()[at], sums.size[cohort], scale).to_numpy()
             if basis == "cohort_mean":
                 factor = sums.size[users.cohort]
-        sizes = metrics.money(divisor, scale).to_numpy(writable=True)
+        sizes = ratios.money(divisor, scale).to_numpy(writable=True)
         return cls(loaded, users, names[0], total, recent, active, factor, divisor, sizes, offsets, means)
 
     @cached_property
@@ -154,8 +154,8 @@ class Customers:
                 "cohort": self.loaded.labels.gather(self.users.cohort[customers]),
                 "user_id": self.text.gather(customers),
                 "cohort_size_amount": self.sizes[customers],
-                "ltv": metrics.money(self.total[customers], scale),
-                "acv": metrics.money(self.recent[customers], scale),
+                "ltv": ratios.money(self.total[customers], scale),
+                "acv": ratios.money(self.recent[customers], scale),
                 "active_periods": self.active[customers],
             }
         )
@@ -210,5 +210,5 @@ class Customers:
                 "amount_retention": pl.Series(retention, nan_to_null=bool((self.divisor == 0).any())),
                 "ltv": ltv,
             },
-            schema=CUSTOMER_COHORTS,
+            schema=schema(CUSTOMER_COHORTS),
         )

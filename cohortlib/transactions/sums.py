@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from cohortlib.engine import metrics
+from cohortlib.engine import ratios
 from cohortlib.engine.files import replacing
 from cohortlib.engine.progress import Progress
 from cohortlib.errors import DataError, SettingError, SourceError, warn
-from cohortlib.fields import COHORTS
+from cohortlib.fields import COHORTS, schema
 from cohortlib.periods import Freq
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source, first_line
@@ -157,13 +157,13 @@ class Sums:
         settings = self.conventions.settings(start, end, complete_only=complete_only)
         first, last = settings.bounds(self.last_day)
         if last is None:
-            return pl.DataFrame(schema=COHORTS)
+            return pl.DataFrame(schema=schema(COHORTS))
         shown = self.table.filter(pl.col("cohort") + pl.col("age") <= last)
         late = self.table.filter(pl.col("cohort") > last)["size"].sum()
         if late and self.conventions.joined != "no" and end is None:
             warn(f"{late:,} users in joined have a date after the last period: they were left out")
         if shown.is_empty():
-            return pl.DataFrame(schema=COHORTS)
+            return pl.DataFrame(schema=schema(COHORTS))
         origin = int(shown["cohort"].to_numpy().min())
         grid = Grid(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
         return tabulated(self.placed(grid), grid, settings)
@@ -319,12 +319,12 @@ def tabulated(sums: Histogram, grid: Grid, settings: Settings) -> pl.DataFrame:
             "cohort": grid.labels(settings.calendar).gather(cohort),
             "period": age,
             "cohort_size": size,
-            "cohort_size_amount": metrics.money(first, settings.scale),
+            "cohort_size_amount": ratios.money(first, settings.scale),
             "active_users": active,
-            "logo_retention": metrics.logo_retention(active, size),
-            "amount": metrics.money(money, settings.scale),
-            "amount_retention": metrics.amount_retention(money, first),
-            "ltv": metrics.ltv(cumulative, size, settings.scale),
+            "logo_retention": ratios.quotient(active, size),
+            "amount": ratios.money(money, settings.scale),
+            "amount_retention": ratios.quotient(money, first),
+            "ltv": ratios.ltv(cumulative, size, settings.scale),
         },
-        schema=COHORTS,
+        schema=schema(COHORTS),
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from cohortlib.adapty.fields import PREDICT, SEGMENT, SEGMENTS, VALUES
 from cohortlib.errors import ReplyError, listed
+from cohortlib.fields import SEGMENT, SEGMENTS, VALUES, schema
 from cohortlib.network.json_rows import as_list, frame, labels, number, shown
 
 __all__ = ["read"]
@@ -43,12 +43,13 @@ def read(payload: object) -> tuple[pl.DataFrame, pl.DataFrame]:
     if "data" not in payload:
         raise ReplyError(f"the reply has no field 'data'; its fields are {listed(payload)}")
     data = as_list(payload["data"], "'data'")
-    plain: dict[str, Any] = {name: kind for name, kind in SEGMENTS.items() if name != "predict"}
+    plain = schema(SEGMENTS)
+    predict = plain.pop("predict")
     required = ("segment_start_date", "type", "title")
     segments = frame(data, plain, required=required, at="segment {}".format, what="'data'")
     segments = segments.with_columns(
         labels(segments["segment_start_date"], "D"),
-        pl.Series("predict", [_predict(i, segment.get("predict")) for i, segment in enumerate(data)], dtype=PREDICT),
+        pl.Series("predict", [_predict(i, segment.get("predict")) for i, segment in enumerate(data)], dtype=predict),
     )
     cells = [_cells(index, segment) for index, segment in enumerate(data)]
     ends = list(accumulate(map(len, cells)))
@@ -57,7 +58,7 @@ def read(payload: object) -> tuple[pl.DataFrame, pl.DataFrame]:
         segment = bisect_right(ends, row)
         return f"segment {segment}, values[{row - (ends[segment - 1] if segment else 0)}]"
 
-    own = {name: kind for name, kind in VALUES.items() if name not in SEGMENT}
+    own = {name: kind for name, kind in schema(VALUES).items() if name not in SEGMENT}
     values = frame(list(chain.from_iterable(cells)), own, required=("period",), at=place)
     whose = pl.Series(range(len(cells)), dtype=pl.UInt32).repeat_by(pl.Series(map(len, cells), dtype=pl.UInt32))
     whose = whose.explode(empty_as_null=False)

@@ -21,6 +21,7 @@ from cohortlib.compare.reconcile.join import (
 from cohortlib.compare.reconcile.sides import hashes, join_ready, keys_of, refuse_repeats, written
 from cohortlib.compare.reconcile.tolerances import Tolerance, Tolerances
 from cohortlib.errors import SchemaError
+from cohortlib.fields import tolerance_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -284,4 +285,4 @@ def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
 
 
 def _usual(field: str, nature: Nature) -> Tolerance:
-    return allowed.usual(field) if nature == "number" else allowed.EXACT
+    return Tolerance(tolerance_of(field)) if nature == "number" else allowed.EXACT

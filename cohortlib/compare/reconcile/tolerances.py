@@ -24,53 +24,6 @@ class Tolerance:
 
 
 EXACT = Tolerance()
-MONEY = Tolerance(0.005)  # what is written in cents is at most half a cent off
-RATIO = Tolerance(1e-6)
-PERCENT = Tolerance(1e-4)  # the same in hundredths
-
-COUNTS = {
-    "cohort_size",
-    "active_users",
-    "installs",
-    "subscriptions",
-    "subscribers",
-    "total_installs",
-    "total_subscriptions",
-    "total_paid_subscribers",
-    "predict_months",
-    "currently_active_period",
-}
-# Of growth-accounting they are money, of user-accounting counts, which come as integers.
-AMOUNTS = {
-    "amount",
-    "cohort_size_amount",
-    "ltv",
-    "retained",
-    "new",
-    "resurrected",
-    "expansion",
-    "contraction",
-    "churned",
-    "mean",
-    "p25",
-    "median",
-    "p75",
-    "p90",
-}
-
-
-def usual(field: str) -> Tolerance:
-    """Give the tolerance that a field has by its meaning; integers agree only where they are equal.
-
-    >>> usual("ltv").absolute, usual("logo_retention").absolute, usual("active_users").absolute
-    (0.005, 1e-06, 0.0)
-    """
-    if field in COUNTS:
-        return EXACT
-    if field.endswith("_relative"):
-        return PERCENT
-    # the columns of Adapty's CSV are named by their period only, and money is what they mostly hold
-    return MONEY if field in AMOUNTS or field.endswith("_usd") or field.startswith(("period_", "day_")) else RATIO
 
 
 def read(given: Tolerances | None, fields: list[str], texts: list[str]) -> dict[str, Tolerance]:

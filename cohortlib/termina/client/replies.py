@@ -1,13 +1,12 @@
 """Read what Termina's API sends, already parsed from JSON, into the frames that the local computation gives."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, overload
 
 import polars as pl
 
 from cohortlib.errors import ReplyError, listed, one_of
-from cohortlib.fields import CONCENTRATION, REQUIRED, TABLES, Endpoint
+from cohortlib.fields import CONCENTRATION, TABLES, Endpoint, Fields, required, schema
 from cohortlib.network.json_rows import as_list, frame, labels, shown
 from cohortlib.periods import Freq
 
@@ -90,27 +89,22 @@ def read(endpoint: Endpoint, payload: object, *, freq: Freq | None = None) -> pl
     if freq is not None:
         one_of("freq", freq, ("D", "W", "M", "Q", "A"))
     if endpoint != "concentration":
-        return _table(endpoint, TABLES[endpoint], payload, freq)
+        return _table(TABLES[endpoint], payload, freq)
     if not isinstance(payload, dict):
         raise ReplyError(f"the reply is {shown(payload)}; expected one object with {listed(CONCENTRATION)}")
     if not set(CONCENTRATION) & set(payload):
         raise ReplyError(f"the reply has none of {listed(CONCENTRATION)}; its fields are {listed(payload)}")
     lists = {name: payload.get(name) for name in CONCENTRATION}
     return Concentration(
-        **{
-            name: _table(name, CONCENTRATION[name], [] if rows is None else rows, freq, name)
-            for name, rows in lists.items()
-        }
+        **{name: _table(CONCENTRATION[name], [] if rows is None else rows, freq, name) for name, rows in lists.items()}
     )
 
 
-def _table(
-    name: str, schema: Mapping[str, Any], payload: object, freq: Freq | None, what: str = "the reply"
-) -> pl.DataFrame:
+def _table(fields: Fields, payload: object, freq: Freq | None, what: str = "the reply") -> pl.DataFrame:
     at = "row {}".format if what == "the reply" else f"{what}, row {{}}".format
-    required = REQUIRED[name]
-    table = frame(payload, schema, required=required, optional=set(schema) - set(required), at=at, what=what)
-    period = next((field for field in ("cohort", "date") if field in schema), None)
+    needed = required(fields)
+    table = frame(payload, schema(fields), required=needed, optional=set(fields) - set(needed), at=at, what=what)
+    period = next((field for field in ("cohort", "date") if field in fields), None)
     return table if period is None else table.with_columns(labels(table[period], freq))
 
 
@@ -136,10 +130,10 @@ def endpoint_of(payload: object) -> Endpoint:
     # One with more fields comes before one that has but some of them.
     told_by: tuple[Endpoint, ...] = ("customer-cohorts", "cohorts", "user-accounting", "growth-accounting")
     for endpoint in told_by:
-        if set(REQUIRED[endpoint]) <= fields:
+        if set(required(TABLES[endpoint])) <= fields:
             return endpoint
     told = f"the fields of its first row are {listed(rows[0])}" if fields else f"its first row is {shown(rows[0])}"
     raise ReplyError(
         f"the reply is of none of Termina's endpoints: {told}. Hint: cohorts have "
-        f"{listed(REQUIRED['cohorts'])}, accountings 'date' and 'active_users' or 'amount'"
+        f"{listed(required(TABLES['cohorts']))}, accountings 'date' and 'active_users' or 'amount'"
     )

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cohortlib.adapty import filters
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.fields import MONEY
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.records import NONE, SUBSCRIBERS, SUBSCRIPTIONS
 from cohortlib.adapty.question import Question
@@ -21,6 +20,7 @@ from cohortlib.compare.explain.adapty.plan import Plan
 from cohortlib.compare.explain.adapty.plans import Tables
 from cohortlib.compare.explain.adapty.rewrites import PLANES, names
 from cohortlib.compare.explain.zones import Clock
+from cohortlib.fields import MONEY
 from cohortlib.periods import day_of
 from cohortlib.read.arrays import Ints
 

@@ -10,7 +10,6 @@ import polars as pl
 
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import Conventions
-from cohortlib.adapty.fields import MONEY
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.parts import Part
 from cohortlib.adapty.read.events import Events
@@ -32,6 +31,7 @@ from cohortlib.compare.explain.adapty.words import (
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.zones import Clock, clocks
 from cohortlib.errors import CohortlibError
+from cohortlib.fields import MONEY
 from cohortlib.periods import WEEKDAYS, day_of
 from cohortlib.read.arrays import Ints
 from cohortlib.read.nulls import Nulls

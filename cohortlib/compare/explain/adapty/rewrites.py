@@ -8,7 +8,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.fields import AVERAGES, MONEY
 from cohortlib.adapty.kernels.records import (
     ACTIVATED,
     CHAINS,
@@ -23,6 +22,7 @@ from cohortlib.adapty.kernels.records import (
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.sums import Sums
 from cohortlib.compare.explain.adapty.plan import Plan
+from cohortlib.fields import AVERAGES, MONEY
 from cohortlib.periods import day_of
 from cohortlib.read.arrays import Ints
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from polars.selectors import by_name
 
+from cohortlib.fields import COHORTS, quotients
 from cohortlib.periods import Calendar, epoch_day, span
 
 MONEY = ("cohort_size_amount", "amount", "ltv")
@@ -184,15 +185,17 @@ class Unknown(Fault):
         more = pl.DataFrame(
             list(self.cells), schema={"cohort": pl.String, "period": pl.Int64, "_more": pl.Float64}, orient="row"
         )
-        size, first, amount, active = (pl.col(name) for name in ("cohort_size", MONEY[0], "amount", "active_users"))
+        size, amount, active = (pl.col(name) for name in ("cohort_size", "amount", "active_users"))
         with_more = (
             table.join(more, on=["cohort", "period"], how="left", maintain_order="left")
             .filter(pl.col("cohort").is_in(more["cohort"].unique().implode()))
             .with_columns(size + 1, amount + pl.col("_more"), active + (pl.col("_more") > 0).cast(pl.Int64))
             .with_columns(amount.first().over("cohort").alias(MONEY[0]))
             .with_columns(
-                (active / size).alias("logo_retention"),
-                pl.when(first != 0).then(amount / first).alias("amount_retention"),
+                *(
+                    pl.when(pl.col(below) != 0).then(pl.col(above) / pl.col(below)).alias(name)
+                    for name, (above, below) in quotients(COHORTS).items()
+                ),
                 (amount.cum_sum().over("cohort") / size).alias("ltv"),
             )
         )

@@ -18,7 +18,7 @@ from cohortlib.compare.explain.termina.evidence import Evidence, edges
 from cohortlib.compare.explain.zones import clocks
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError, listed
-from cohortlib.fields import COHORTS, CUSTOMER_COHORTS
+from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
 from cohortlib.periods import LABELS, WEEKDAYS, Calendar
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
@@ -56,7 +56,9 @@ class TerminaMaker:
             if name not in known:
                 raise SettingError(f"{name}= is no setting of {call.__name__}; expected any of {listed(known, 30)}")
         given = {**_unit_of(remote["cohort"]), **_ROLES, **settings}
-        known_fields = {name: kind for name, kind in (COHORTS | CUSTOMER_COHORTS).items() if name in remote.columns}
+        known_fields = {
+            name: kind for name, kind in schema(COHORTS | CUSTOMER_COHORTS).items() if name in remote.columns
+        }
         other = remote.select(pl.col(name).cast(kind, strict=False) for name, kind in known_fields.items())
         return cls(_read(transactions, given), other, given)
 

@@ -1,9 +1,9 @@
-"""The ratios: one line each, the docstring is the formula.
+"""Exact quotients of integer arrays: one line each, the docstring is the formula.
 
-Every argument is an array of whole numbers, with one entry for each cell of the table, and money is in units of
-``1 / scale``. Every result is rounded once, from the exact quotient to the nearest float: an expression of polars
-would round each of two sums first where they are beyond 2**53, and multiplies by a reciprocal where it divides by
-a literal. A denominator of 0 gives null.
+Every argument is an array of integers with one entry per cell of the table; money is in units of ``1 / scale``. Every
+result is rounded once, from the exact quotient to the nearest float. Expressions of polars would round twice: they
+convert each integer beyond 2**53 first, and they multiply by the reciprocal of a literal divisor. A denominator of 0
+gives null.
 """
 
 import numpy as np
@@ -18,28 +18,28 @@ def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int, f
     [0.3333333333333333, None]
     """
     divisors = np.asarray(divisors)
-    none = divisors == 0
+    zero = divisors == 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Integers up to 2**53 are floats too, and their quotient is rounded once.
-        if _most(numerators) * factor < 2**53 and _most(divisors) < 2**53:
+        # Integers up to 2**53 are exact as floats, so their quotient is rounded once.
+        if _largest(numerators) * factor < 2**53 and _largest(divisors) < 2**53:
             result = numerators * factor / divisors
         else:
             result = np.empty(numerators.size)
             for i, (a, b) in enumerate(np.broadcast(numerators, divisors)):
                 result[i] = int(a) * factor / int(b) if b else 0.0
-    if none.any():
-        result[np.broadcast_to(none, result.shape)] = np.nan
+    if zero.any():
+        result[np.broadcast_to(zero, result.shape)] = np.nan
     # 0 over a negative number is 0, not -0.
-    return pl.Series(result + 0.0, nan_to_null=bool(none.any()))
+    return pl.Series(result + 0.0, nan_to_null=bool(zero.any()))
 
 
-def _most(numbers: NDArray[np.int64]) -> int:
-    """Give the greatest magnitude."""
+def _largest(numbers: NDArray[np.int64]) -> int:
+    """Return the largest absolute value."""
     return max(int(numbers.max(initial=0)), -int(numbers.min(initial=0)))
 
 
 def relative(values: NDArray[np.int64], first: NDArray[np.int64]) -> pl.Series:
-    """100 × value / the first value, 0 where that is 0."""
+    """100 × value / the first value, 0 if that is 0."""
     return quotient(values, first, 100).fill_null(0.0)
 
 
@@ -49,18 +49,8 @@ def money(amount: NDArray[np.int64], scale: int) -> pl.Series:
 
 
 def average(amount: NDArray[np.int64], users: NDArray[np.int64], scale: int) -> pl.Series:
-    """Σ amount / users, 0 where there are none."""
+    """Σ amount / users, 0 if there are no users."""
     return quotient(amount, users * scale).fill_null(0.0)
-
-
-def logo_retention(active: NDArray[np.int64], size: NDArray[np.int64]) -> pl.Series:
-    """Active users / cohort size."""
-    return quotient(active, size)
-
-
-def amount_retention(amount: NDArray[np.int64], first_amount: NDArray[np.int64]) -> pl.Series:
-    """Σ amount at this age / Σ active amount at age 0."""
-    return quotient(amount, first_amount)
 
 
 def ltv(cumulative: NDArray[np.int64], size: NDArray[np.int64], scale: int) -> pl.Series:
