@@ -1,8 +1,8 @@
 """Calendar periods as integers.
 
-A period is an ordinal: an integer that grows by one from one period to the next, so that an age is a
-subtraction. Days count from 1970-01-01, weeks from the week that holds it, months, quarters and years from
-the year 0. Everything here works on days; the clock ends at :func:`offsets`.
+A period is an ordinal, an integer that grows by one from one period to the next, so that an age is a difference. Days
+count from 1970-01-01, weeks from the week of that day, months, quarters and years from the year 0. All of it works on
+days; only :func:`offsets` knows times and time zones.
 """
 
 import re
@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.errors import SettingError, one_of
+from cohortlib.errors import Arg, SettingError, one_of
 
 Freq = Literal["D", "W", "M", "Q", "A"]
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 FIRST_DAY, LAST_DAY = -719162, 2932896  # 0001-01-01 and 9999-12-31 as days since 1970-01-01
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
-# How labels are told that are no dates.
+# The formats of labels that are not dates.
 LABELS: tuple[tuple[Freq, str], ...] = (("M", r"\d{4}-\d{2}"), ("Q", r"\d{4}Q[1-4]"), ("A", r"\d{4}"))
 _LABEL = re.compile(
     r"(?P<year>\d{4})(?:Q(?P<quarter>[1-4])|-(?P<month>0[1-9]|1[0-2])(?:-(?P<day>\d{2}))?)?",
@@ -39,7 +39,7 @@ class Calendar:
     freq
         ``"D"``, ``"W"``, ``"M"``, ``"Q"`` or ``"A"``.
     week_start
-        The first day of a week, ``"monday"`` to ``"sunday"``; used by ``"W"`` alone.
+        The first day of a week, ``"monday"`` to ``"sunday"``; used only by ``"W"``.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class Calendar:
         return int(self.ordinals(np.array([epoch_day(day)]))[0])
 
     def first_days(self, ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the first day of each period, as days since 1970-01-01."""
+        """Return the first day of each period, in days since 1970-01-01."""
         if self.freq == "D":
             return ordinals
         if self.freq == "W":
@@ -78,7 +78,7 @@ class Calendar:
         return months.astype("M8[M]").astype("M8[D]").astype(np.int64)
 
     def labels(self, ordinals: NDArray[np.int64]) -> list[str]:
-        """Name each period: D 2026-01-31, W its first day, M 2026-01, Q 2026Q1, A 2026."""
+        """Format each period: D 2026-01-31, W its first day, M 2026-01, Q 2026Q1, A 2026."""
         firsts = np.datetime_as_string(self.first_days(ordinals).astype("M8[D]"))
         if self.freq in ("D", "W"):
             return [str(first) for first in firsts]
@@ -87,37 +87,35 @@ class Calendar:
         return [str(first[: 7 if self.freq == "M" else 4]) for first in firsts]
 
     def label(self, ordinal: int) -> str:
-        """Name one period."""
+        """Format one period."""
         return self.labels(np.array([ordinal]))[0]
 
     def trailing_year(self, ordinal: int) -> int:
-        """Give the first period whose first day is within the 12 months that end with period `ordinal`.
+        """Return the first period that starts in the 12 months which end with period `ordinal`.
 
         Formula: the least p with first_day(p) > first_day(ordinal) − 12 months. For M, Q and A these are the
         last 12, 4 and 1 periods.
         """
         first = np.datetime64(int(self.first_days(np.array([ordinal]))[0]), "D")
         month = first.astype("M8[M]")
+        year_before = (month - 12).astype("M8[D]") + (first - month.astype("M8[D]"))
         # A year before 29 February is 28 February.
-        back = (month - 12).astype("M8[D]") + (first - month.astype("M8[D]"))
-        back = min(back, (month - 11).astype("M8[D]") - 1)
-        day = int(back.astype(np.int64))
-        before = self.ordinals(np.array([day]))[0]
-        return int(before) + 1
+        year_before = min(year_before, (month - 11).astype("M8[D]") - 1)
+        return int(self.ordinals(np.array([int(year_before.astype(np.int64))]))[0]) + 1
 
 
 def epoch_day(day: date) -> int:
-    """Count the days from 1970-01-01 to `day`."""
+    """Return a date as days since 1970-01-01."""
     return day.toordinal() - date(1970, 1, 1).toordinal()
 
 
 def day_of(days: int) -> date:
-    """Give the date that lies some days after 1970-01-01."""
+    """Return the date of a number of days since 1970-01-01."""
     return date.fromordinal(date(1970, 1, 1).toordinal() + days)
 
 
 def span(name: str, value: str | date | datetime) -> tuple[date, date]:
-    """Read the argument `name`, a date or a period's label, as the first and last day that it covers.
+    """Parse the argument `name`, a date or a period's label, and return its first and last day.
 
     >>> span("end", "2026Q1")
     (datetime.date(2026, 1, 1), datetime.date(2026, 3, 31))
@@ -142,57 +140,60 @@ def span(name: str, value: str | date | datetime) -> tuple[date, date]:
         return date(year, first, 1), end
     except ValueError:
         raise SettingError(
-            f"{name}={value!r} is not a date or a period; expected a date such as '2026-01-31', or a label "
-            "such as '2026-01', '2026Q1' or '2026'"
+            (Arg(name, value), " is not a date or a period"),
+            value=value,
+            expected="a date such as '2026-01-31', or a label such as '2026-01', '2026Q1' or '2026'",
         ) from None
 
 
 @lru_cache(maxsize=64)
 def offsets(zone: str, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List the offsets from UTC that a zone has between two instants.
+    """Return the offsets from UTC of a time zone between two instants.
 
     Parameters
     ----------
     zone
         IANA name, such as ``"America/New_York"``.
     low, high
-        Instants in whole seconds since 1970-01-01 UTC, both ends within.
+        The instants, in seconds since 1970-01-01 UTC; both are included.
 
     Returns
     -------
     starts, shifts
-        Sorted instants (seconds, int64; the first is `low`) and the seconds to add to UTC from each on.
-        Sampled every day and then bisected to the second: in the time zone database no two changes of a zone are
-        less than three days apart. The arrays are kept for the next call, and cannot be written to.
+        The instants (int64 seconds, sorted, the first is `low`) from which each offset holds, and the seconds to add
+        to UTC. The zone is sampled once a day, and each change is bisected to the second: in the time zone database,
+        changes of a zone are at least three days apart. The arrays are cached and read-only.
     """
     samples = np.append(np.arange(low, high, 86_400, dtype=np.int64), np.int64(high))
     shifts = _shifts(zone, samples)
-    turns = np.flatnonzero(np.diff(shifts))
-    before, after = samples[turns], samples[turns + 1]
+    changes = np.flatnonzero(np.diff(shifts))
+    before, after = samples[changes], samples[changes + 1]
     while (after - before > 1).any():
         middle = (before + after) // 2
-        old = _shifts(zone, middle) == shifts[turns]
-        before, after = np.where(old, middle, before), np.where(old, after, middle)
-    found = np.append(samples[:1], after), np.append(shifts[:1], shifts[turns + 1])
-    for array in found:
+        unchanged = _shifts(zone, middle) == shifts[changes]
+        before, after = np.where(unchanged, middle, before), np.where(unchanged, after, middle)
+    result = np.append(samples[:1], after), np.append(shifts[:1], shifts[changes + 1])
+    for array in result:
         array.flags.writeable = False
-    return found
+    return result
 
 
 def check_zone(zone: str) -> None:
-    """Refuse a zone that the calendar does not know."""
+    """Raise SettingError unless `zone` is in the time zone database."""
     try:
         if not zone[:1].isalpha():
             raise TypeError
         _shifts(zone, np.zeros(1, np.int64))
     except (pl.exceptions.PolarsError, TypeError):
         raise SettingError(
-            f"timezone={zone!r} is not a time zone; expected an IANA name such as 'UTC' or 'Europe/Berlin'"
+            (Arg("timezone", zone), " is not a time zone"),
+            value=zone,
+            expected="an IANA name such as 'UTC' or 'Europe/Berlin'",
         ) from None
 
 
 def _shifts(zone: str, seconds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give the offset from UTC, in seconds, at each instant."""
+    """Return the offset from UTC in seconds at each instant."""
     utc = pl.Series(seconds * 1000).cast(pl.Datetime("ms", "UTC"))
     local = utc.dt.convert_time_zone(zone).dt.replace_time_zone(None)
     return local.cast(pl.Int64).to_numpy() // 1000 - seconds

@@ -40,13 +40,13 @@ NOON = dt.datetime(2026, 2, 10, 12, tzinfo=dt.UTC)
 def read(source, **changed):
     asked = {"user_unit": "profile_id", "refund_upgraded": "zero", "nulls": "error"} | changed
     found = read_events(source, **asked)
-    found.dropped.tell("the events")
+    found.dropped.warn("the events")
     return found
 
 
 def installs(source, **changed):
     found, dropped = read_installs(source, **({"user_unit": "profile_id", "nulls": "error"} | changed))
-    dropped.tell("the installs")
+    dropped.warn("the installs")
     return found
 
 
@@ -544,7 +544,7 @@ def test_wrong_types(name, values):
 
 
 def test_no_table():
-    assert "list is no table" in fails(SchemaError, read, [1, 2])
+    assert "list is not a table" in fails(SchemaError, read, [1, 2])
 
 
 # --- empty and null ----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ few = settings(max_examples=settings().max_examples // 2)
 def little_memory(batch=3, least=1):
     """Let any amount of memory do, and batches and files be short."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "LEAST", 1)
+        patch.setattr(memory, "MINIMUM", 1)
         patch.setattr(tables, "_BATCH", batch)
         patch.setattr(spill, "_LEAST", least)
         yield
@@ -311,7 +311,7 @@ from cohortlib.adapty import spill as spilling
 from cohortlib.adapty.read import tables
 request = {"filters": {"date": ["2024-01-01", "2025-12-31"]}}
 cl.adapty.cohort(sys.argv[1], request, installs="from_events")  # so that the kernels are compiled
-memory.LEAST, spilling._LEAST, tables._BATCH = 1, 1, 500
+memory.MINIMUM, spilling._LEAST, tables._BATCH = 1, 1, 500
 REST
 cl.adapty.cohort(sys.argv[1], request, installs="from_events", max_memory=1)
 """

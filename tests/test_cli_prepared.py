@@ -100,8 +100,8 @@ def test_a_bound_of_memory_changes_nothing(many, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        ("4G", "--max-memory 4G is no amount of memory; expected bytes, a text such as '4GB' or '512MiB'"),
-        ("1MB", "--max-memory 1MB is too little to compute in; expected '64MiB' or more"),
+        ("4G", "--max-memory 4G is not an amount of memory. Expected bytes, text such as '4GB' or '512MiB'"),
+        ("1MB", "--max-memory 1MB is too little memory. Expected '64MiB' or more"),
     ],
 )
 def test_no_amount_of_memory(folder, size, expected):
@@ -127,8 +127,8 @@ def test_no_room_for_temporary_files(many, full):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: cannot write {full}: No space left on device (rows that do not fit into memory go there. Hint: "
-        "another TMPDIR, or a larger --max-memory)\n"
+        f"error: cannot write {full}: No space left on device (rows that do not fit into memory are spilled here. "
+        "Hint: another TMPDIR, or a larger max_memory)\n"
     )
     assert names(full) == []
 
@@ -192,16 +192,16 @@ def test_a_prepared_folder_that_cannot_be(folder):
     assert "'who' is not in the table" in failing("prepare", "orders.csv", "prepared", "--user", "who")
     assert "--keep" in failing("prepare", "orders.csv", "prepared", *COLUMNS, "--keep", "customer")
     assert failing("prepare", "missing.csv", "x") == (
-        "there is no file 'missing.csv'; expected the path or glob of Parquet or CSV files"
+        "there is no file 'missing.csv'. Expected the path or glob of Parquet or CSV files"
     )
     assert names(folder) == ["orders.csv"]
     expected = "cannot write not/there: No such file or directory"
     assert failing("prepare", "orders.csv", "not/there", *COLUMNS) == expected
     assert failing("prepare", "orders.csv", ".", *COLUMNS) == "cannot write .: the source orders.csv is in it"
-    assert "is a file; expected a folder" in failing("prepare", "orders.csv", "orders.csv/", *COLUMNS)
+    assert "is a file. Expected a folder" in failing("prepare", "orders.csv", "orders.csv/", *COLUMNS)
     (folder / "photos").mkdir()
     (folder / "photos" / "cat.jpg").write_text("cat")
-    assert "holds what was not written here" in failing("prepare", "orders.csv", "photos", *COLUMNS)
+    assert "has files that cohortlib did not write" in failing("prepare", "orders.csv", "photos", *COLUMNS)
     assert names(folder) == ["orders.csv", "photos"]
 
 
@@ -213,9 +213,11 @@ def test_a_folder_is_not_prepared_from_itself(folder):
 def test_a_full_disk_under_the_prepared_form(many, full):
     assert failing("prepare", many, str(full / "prepared")).endswith("No space left on device")
     assert names(full) == []
-    expected = f"cannot write {full / 'prepared'}: No space left on device (rows that do not fit into memory go there."
+    expected = (
+        f"cannot write {full / 'prepared'}: No space left on device (rows that do not fit into memory are spilled here."
+    )
     found = failing("prepare", many, str(full / "prepared"), "--max-memory", "64MiB")
-    assert found == f"{expected} Hint: a larger --max-memory)"
+    assert found == f"{expected} Hint: a larger max_memory)"
     assert names(full) == []
 
 
@@ -245,7 +247,7 @@ def test_the_table_of_customers_in_a_folder(folder, output):
         (["-o", "out/", "--top-n", "3"], "--top-n 3 goes with a file, not with the folder 'out/'"),
         (["-o", "."], "cannot write .: the source orders.csv is in it"),
         (["-o", "not/there/"], "cannot write not/there/: No such file or directory"),
-        (["-o", "out/", "--max-memory", "4"], "--max-memory 4 is no amount of memory"),
+        (["-o", "out/", "--max-memory", "4"], "--max-memory 4 is not an amount of memory"),
         (["-o", "out.csv", "--max-memory", "4GB"], "--max-memory holds for a table that goes to a folder"),
         (["--max-memory", "4GB"], "--max-memory holds for a table that goes to a folder"),
     ],
@@ -258,7 +260,7 @@ def test_a_folder_of_parts_that_cannot_be(folder, args, expected):
 def test_a_folder_of_others_is_not_replaced_by_parts(folder):
     (folder / "out").mkdir()
     pl.DataFrame({"a": [1]}).write_parquet(folder / "out" / "part-00000.parquet")
-    expected = "holds what was not written here"
+    expected = "has files that cohortlib did not write"
     assert expected in failing("termina", "customer-cohorts", "orders.csv", *COLUMNS, "-o", "out/")
     assert pl.read_parquet("out/*.parquet").rows() == [(1,)]
     expected = "the ending is none of .csv, .json, .parquet"
@@ -344,7 +346,7 @@ def test_a_state_that_cannot_be(folder):
     assert failing("termina", "state", "update", "shop", "shop") == "cannot write shop: the source shop is in it"
     with storage.locked(folder / "shop"):
         found = failing("termina", "state", "update", "shop", "orders.csv")
-    assert "shop' is being written by another process; expected one writer at a time" in found
+    assert "shop' is being written by another process. Expected one writer at a time" in found
     assert good("termina", "state", "cohorts", "shop") == before
 
 

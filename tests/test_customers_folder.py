@@ -97,7 +97,7 @@ def test_no_rows(frame, tmp_path):
 
 def test_what_a_folder_cannot_be(frame, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(SettingError, match="holds what was not written here"):
+    with pytest.raises(SettingError, match="has files that cohortlib did not write"):
         cl.termina.sink_customer_cohorts(frame, tmp_path)
     with pytest.raises(SettingError, match="top_n=5 goes with a file"):
         cl.termina.sink_customer_cohorts(frame, f"{tmp_path}/out/", top_n=5)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cohortlib.engine.kernels.money import fixed, magnitude, rounded_quotient
+from cohortlib.engine.kernels.money import magnitude, round_to_units, rounded_quotient
 from cohortlib.engine.partitions import BLOCK, Partitions
 from cohortlib.engine.ratios import quotient
 from cohortlib.periods import Calendar
@@ -60,14 +60,14 @@ def test_fixed_is_the_nearest_ties_to_even(values, decimals):
     expected = [round(Fraction(x) * 10**decimals) for x in values]
     units = np.empty(len(values), np.int64)
     far = sum(abs(Fraction(x) * 10**decimals) >= 2**63 for x in values)
-    assert fixed(np.array(values), 10.0**decimals, units) == (0, far)
+    assert round_to_units(np.array(values), 10.0**decimals, units) == (0, far)
     assert [x for x in units.tolist() if x] == [x for x in expected if x and abs(x) < 2**63]
 
 
 def test_fixed_counts_what_it_cannot_read():
     units = np.empty(5, np.int64)
     values = np.array([np.nan, np.inf, -np.inf, 1e300, 9223372036854.77])
-    assert fixed(values, 1e6, units) == (3, 1)
+    assert round_to_units(values, 1e6, units) == (3, 1)
     assert units[4] == round(Fraction(9223372036854.77) * 10**6)
 
 

@@ -37,17 +37,17 @@ for version in range(first, first + runs) if runs else count(first):
 """
 
 FILE = """
-from cohortlib.engine.files import replacing
+from cohortlib.engine.files import atomic_write
 def write(target, version):
-    with replacing(target) as stream:
+    with atomic_write(target) as stream:
         for part in range(50):
             stream.write(b"%d %d\\n" % (version, part) * 400)
 """
 
 FOLDER = """
-from cohortlib.engine.files import replacing_folder
+from cohortlib.engine.files import atomic_folder
 def write(target, version):
-    with replacing_folder(target, lambda folder: (folder / "manifest").is_file()) as folder:
+    with atomic_folder(target, lambda folder: (folder / "manifest").is_file()) as folder:
         (folder / "parts").mkdir()
         for part in range(8):
             (folder / "parts" / str(part)).write_bytes(b"%d\\n" % version * 5000)

@@ -447,7 +447,7 @@ def test_progress_never_goes_back():
     meter = Meter(lambda *told: seen.append(told), 10)
     for rows in (8, 4):
         meter.add(rows)
-    meter.anew()
+    meter.restart()
     for rows in (8, 8, 4):
         meter.add(rows)
     meter.done()

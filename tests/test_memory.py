@@ -35,18 +35,18 @@ def test_what_is_given(given, bytes_):
 
 @pytest.mark.parametrize("given", ["", "4", "4G", "4g", "GB", "-4GB", "4 GBs", "1e9B", "4,5GB", 4.0, True, [], "٤GB"])
 def test_what_is_no_amount(given):
-    with pytest.raises(SettingError, match=r"max_memory=.* is no amount of memory; expected bytes, a text such as"):
+    with pytest.raises(SettingError, match=r"max_memory=.* is not an amount of memory\. Expected bytes, text such as"):
         memory.budget(given)
 
 
 @pytest.mark.parametrize("given", [0, -1, 1000, "63MiB", "0GB"])
 def test_too_little(given):
-    with pytest.raises(SettingError, match=r"max_memory=.* is too little to compute in; expected '64MiB' or more"):
+    with pytest.raises(SettingError, match=r"max_memory=.* is too little memory\. Expected '64MiB' or more"):
         memory.budget(given)
 
 
 def test_a_share_of_what_is_free_here():
-    assert memory.LEAST <= memory.budget(None) <= memory.SHARE * 1.1 * memory.free() + memory.LEAST
+    assert memory.MINIMUM <= memory.budget(None) <= memory.SHARE * 1.1 * memory.free() + memory.MINIMUM
 
 
 def limited(kind, size):
@@ -66,7 +66,7 @@ def test_a_process_with_a_limit(kind):
     assert size // 2 < free < size
     assert budget == int(0.6 * free)
     # Where next to nothing is left, what is least needed is tried all the same.
-    assert limited(kind, 80 << 20)[1] == memory.LEAST
+    assert limited(kind, 80 << 20)[1] == memory.MINIMUM
 
 
 def system(folder, files):
@@ -137,4 +137,4 @@ def test_what_systems_tell(tmp_path, monkeypatch, files, expected):
 
 def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_SYSTEM", tmp_path)
-    assert memory.free() > memory.LEAST
+    assert memory.free() > memory.MINIMUM

@@ -425,7 +425,7 @@ def test_each_combination_is_kept_once_with_its_latest_day(tmp_path, monkeypatch
     form = dropped_like(rows, ["country"], tmp_path)
     (filed,) = form.manifest.dropped_files
     assert filed.rows == 3
-    for module, name, small in ((memory, "LEAST", 1), (spilling, "_SMALL", 3), (tables, "_SLICE", 3)):
+    for module, name, small in ((memory, "MINIMUM", 1), (spilling, "_SMALL", 3), (tables, "_BATCH", 3)):
         monkeypatch.setattr(module, name, small)
     rows.write_parquet(tmp_path / "rows.parquet", row_group_size=7)
     (tmp_path / "elsewhere").mkdir()

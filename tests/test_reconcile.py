@@ -574,7 +574,7 @@ def test_files_that_are_refused(tmp_path, name, text, expected):
 
 
 def test_a_file_that_is_not_there():
-    with pytest.raises(SourceError, match=r"there is no file 'nowhere.csv'; expected .* Parquet, CSV or JSON files"):
+    with pytest.raises(SourceError, match=r"there is no file 'nowhere.csv'. Expected .* Parquet, CSV or JSON files"):
         cl.reconcile("nowhere.csv", cohorts(1.0))
 
 

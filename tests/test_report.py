@@ -168,9 +168,9 @@ def test_every_road_tells_the_same(road, tmp_path, monkeypatch):
             rows.filter(days).write_parquet(tmp_path / f"{part}.parquet")
         source = str(tmp_path / "*.parquet")
     elif road == "spilled":
-        monkeypatch.setattr(memory, "LEAST", 1)
+        monkeypatch.setattr(memory, "MINIMUM", 1)
         monkeypatch.setattr(spill, "_SMALL", 3)
-        monkeypatch.setattr(tables, "_SLICE", 3)
+        monkeypatch.setattr(tables, "_BATCH", 3)
         settings = {"max_memory": 200}
     elif road == "arrow":
         source = rows.to_arrow()

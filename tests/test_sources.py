@@ -12,8 +12,8 @@ import pytest
 import cohortlib as cl
 from cohortlib.errors import SchemaError, SourceError
 from cohortlib.read import sources
-from cohortlib.read.parquet import unreadable_parquet
-from cohortlib.read.sources import files
+from cohortlib.read.parquet import find_bad_parquet
+from cohortlib.read.sources import list_files
 
 pytestmark = pytest.mark.unit
 
@@ -80,19 +80,20 @@ def test_what_has_been_read_is_not_read_again(folder):
     for file in (1, 3):
         path = folder / f"part-{file}.parquet"
         path.write_bytes(spoilt(path.read_bytes()))
-    found = files("*.parquet")
+    found = list_files("*.parquet")
 
-    def guilty(done):
-        return unreadable_parquet(found, lambda _: ["user_id", "amount"], done)
+    def bad(done):
+        error = find_bad_parquet(found, lambda _: ["user_id", "amount"], done)
+        return error and str(error)
 
-    assert guilty(0).startswith("'part-1.parquet' cannot be read")
-    assert guilty(2 * ROWS - 1).startswith("'part-1.parquet' cannot be read")
-    assert guilty(2 * ROWS).startswith("'part-3.parquet' cannot be read")
-    assert guilty(4 * ROWS) is None  # nothing wrong is found: the files are told as they were named
+    assert bad(0).startswith("'part-1.parquet' cannot be read")
+    assert bad(2 * ROWS - 1).startswith("'part-1.parquet' cannot be read")
+    assert bad(2 * ROWS).startswith("'part-3.parquet' cannot be read")
+    assert bad(4 * ROWS) is None  # nothing wrong is found: the files are told as they were named
 
 
 def test_a_file_that_goes_while_it_is_read(folder):
-    stream = sources.stream("*.parquet", lambda _: ["user_id"], text="user_id")
+    stream = sources.stream("*.parquet", lambda _: ["user_id"], text_column="user_id")
     assert stream.rows == FILES * ROWS
     (folder / "part-2.parquet").unlink()
     with pytest.raises(SourceError, match=r"^'part-2\.parquet' cannot be read: No such file or directory"):
@@ -112,11 +113,11 @@ def test_a_file_that_may_not_be_read(folder):
     [
         (
             lambda frame: frame.drop("amount"),
-            "'part-3.parquet' has no column 'amount'; expected the columns of 'part-0.parquet'",
+            "'part-3.parquet' has no column 'amount'. Expected the columns of 'part-0.parquet'",
         ),
         (
             lambda frame: frame.with_columns(pl.col("amount").cast(pl.String)),
-            "column 'amount' of 'part-3.parquet' is String; expected Float64, as in 'part-0.parquet'",
+            "column 'amount' of 'part-3.parquet' is String. Expected Float64, as in 'part-0.parquet'",
         ),
     ],
 )
@@ -147,7 +148,7 @@ def texts(tmp_path, monkeypatch):
 
 
 def in_pieces(source, wanted=("user_id", "timestamp", "amount")):
-    found = sources.stream(source, lambda _: list(wanted), text="user_id", number="amount", most=0)
+    found = sources.stream(source, lambda _: list(wanted), text_column="user_id", number_column="amount", max_bytes=0)
     frames = list(found.batches())
     assert all(frame.schema == found.schema for frame in frames)
     assert found.rows in (None, sum(frame.height for frame in frames))
@@ -155,7 +156,7 @@ def in_pieces(source, wanted=("user_id", "timestamp", "amount")):
 
 
 def whole(source, wanted=("user_id", "timestamp", "amount")):
-    return sources.read(source, lambda _: list(wanted), text="user_id", number="amount")
+    return sources.read(source, lambda _: list(wanted), text_column="user_id", number_column="amount")
 
 
 BOTH = [whole, in_pieces]
@@ -199,7 +200,7 @@ def test_a_compressed_text_that_is_cut_short_is_named(texts, read):
         (
             4,
             "user_id,timestamp,money\nu,2026-01-01,2\n",
-            "'part-4.csv' has columns 'user_id', 'timestamp', 'money'; expected 'user_id', 'timestamp', 'amount', as",
+            "'part-4.csv' has columns 'user_id', 'timestamp', 'money'. Expected 'user_id', 'timestamp', 'amount', as",
         ),
     ],
 )
@@ -217,8 +218,8 @@ def test_words_among_the_numbers_are_counted(texts, read):
     with pytest.raises(SchemaError) as error:
         read("*.csv")
     assert str(error.value) == (
-        "column 'amount' of '*.csv' holds text in 2 rows, such as 'many'; expected numbers such as 12.5, "
-        "without currency or separators of thousands"
+        "column 'amount' of '*.csv' holds text in 2 rows, such as 'many'. Expected numbers such as 12.5, "
+        "without currency or thousands separators"
     )
 
 
@@ -232,7 +233,7 @@ def test_dates_of_two_meanings(texts, read):
 @pytest.mark.parametrize("mark", [";", "\t"])
 def test_columns_that_no_comma_separates(texts, mark):
     (texts / "x.csv").write_text(mark.join(("user_id", "timestamp", "amount")) + "\n")
-    with pytest.raises(SchemaError, match=f"Hint: columns are separated by {re.escape(repr(mark))} there"):
+    with pytest.raises(SchemaError, match=f"Hint: the file separates columns by {re.escape(repr(mark))}"):
         whole("x.csv")
 
 
@@ -245,9 +246,9 @@ def test_pieces_make_the_whole(texts, folder):
     for source in ("*.parquet", "*.csv", Path("part-0.csv"), frame, frame.lazy(), lazy, frame.to_arrow()):
         assert in_pieces(source).equals(whole(source))
         assert in_pieces(source, ["amount", "user_id"]).equals(whole(source, ["amount", "user_id"]))
-    assert sources.stream("*.parquet", list, text="user_id", most=0).rows == FILES * ROWS
-    assert sources.stream(lazy, list, text="user_id", most=0).rows is None
-    assert sources.stream(lazy, list, text="user_id").rows == lazy.select(pl.len()).collect().item()
+    assert sources.stream("*.parquet", list, text_column="user_id", max_bytes=0).rows == FILES * ROWS
+    assert sources.stream(lazy, list, text_column="user_id", max_bytes=0).rows is None
+    assert sources.stream(lazy, list, text_column="user_id").rows == lazy.select(pl.len()).collect().item()
 
 
 def test_pieces_of_nothing(texts, folder):
@@ -259,7 +260,7 @@ def test_pieces_of_nothing(texts, folder):
 
 def test_pieces_can_be_asked_for_twice(texts, folder):
     for source in ("*.csv", "*.parquet", pl.scan_parquet("*.parquet")):
-        found = sources.stream(source, list, text="user_id", most=0)
+        found = sources.stream(source, list, text_column="user_id", max_bytes=0)
         once, again = (pl.concat(found.batches()) for _ in range(2))
         assert once.equals(again)
 

@@ -408,9 +408,9 @@ def test_sums_of_negative_money(sail):
     [
         (SchemaError, "column 'buyer' is not in the table; columns are .* Hint: name the columns", {"user": "buyer"}),
         (SchemaError, "'amounts' is not in the table.*Hint: amount='amount'", {"amount": "amounts"}),
-        (SchemaError, "column 'exact' is Decimal.*; expected a Date or a Datetime", {"timestamp": "exact"}),
-        (SchemaError, "column 'name' is String; expected amounts", {"amount": "name"}),
-        (SchemaError, "column 'amount' is Float64; expected user ids", {"user": "amount", "amount": "user_id"}),
+        (SchemaError, "column 'exact' is Decimal.*Expected a Date or a Datetime", {"timestamp": "exact"}),
+        (SchemaError, "column 'name' is String.*Expected amounts", {"amount": "name"}),
+        (SchemaError, r"column 'amount' is Float64. Expected user ids", {"user": "amount", "amount": "user_id"}),
         (SchemaError, "column 'list' is array<bigint>; expected text, numbers", {"user": "list"}),
         (SchemaError, "joined='when' is not a column", {"joined": "when"}),
         (SchemaError, "joined: a DataFrame is no frame of Spark", {"joined": JOINED}),

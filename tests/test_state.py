@@ -83,7 +83,7 @@ def test_updates_are_a_recomputation(case, cuts, runs, few, capacity, tmp_path_f
         patch.setattr(spill.Plan, "capacity", lambda plan, extras: capacity)
         patch.setattr(spill, "_PART", 4)
         patch.setattr(spill, "_SMALL", 4)
-        patch.setattr(files, "to_disk", lambda path: None)
+        patch.setattr(files, "fsync", lambda path: None)
         folder = tmp_path_factory.mktemp("state") / "state"
         state = quietly(cl.termina.State.build, shaped(first, case.form), folder, threads=case.threads, **told)
         for part in others:
@@ -233,7 +233,7 @@ def test_no_state(tmp_path, state):
     cl.prepare(HISTORY, tmp_path / "prepared")
     with pytest.raises(SourceError, match="holds no state"):
         cl.termina.State.open(tmp_path / "prepared")
-    with pytest.raises(SettingError, match="holds what was not written here"):
+    with pytest.raises(SettingError, match="has files that cohortlib did not write"):
         cl.termina.State.build(HISTORY, tmp_path)
     manifest = state.folder / "cohortlib.json"
     manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 99'))

@@ -31,7 +31,7 @@ def ours(folder):
 
 
 def put(path, text, marks=ours):
-    with files.replacing_folder(path, marks) as folder:
+    with files.atomic_folder(path, marks) as folder:
         (folder / "manifest").write_text(text)
         (folder / "parts").mkdir()
         (folder / "parts" / "one").write_text(text)
@@ -55,7 +55,7 @@ def test_a_file_is_replaced_at_the_end(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("old")
     file.chmod(0o640)
-    with files.replacing(file) as stream:
+    with files.atomic_write(file) as stream:
         stream.write(b"new")
         stream.flush()
         assert file.read_text() == "old"
@@ -72,7 +72,7 @@ def test_a_file_stays_where_something_fails(tmp_path, error):
     file.write_text("old")
 
     def fail():
-        with files.replacing(file) as stream:
+        with files.atomic_write(file) as stream:
             stream.write(b"new")
             raise error("x")
 
@@ -84,7 +84,7 @@ def test_a_file_stays_where_something_fails(tmp_path, error):
 def test_behind_a_link_the_file_is_replaced(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "a.txt")
-    with files.replacing(tmp_path / "link") as stream:
+    with files.atomic_write(tmp_path / "link") as stream:
         stream.write(b"new")
     assert (tmp_path / "link").is_symlink()
     assert found(tmp_path / "there") == {"a.txt": "new"}
@@ -107,7 +107,7 @@ def test_what_is_written_is_on_the_disk_before_it_is_in_its_place(tmp_path, monk
 
     monkeypatch.setattr(os, "fsync", spy)
     monkeypatch.setattr(Path, "replace", lambda one, other: told.append((None, "place")) or replace(one, other))
-    with files.replacing(tmp_path / "a.txt") as stream:
+    with files.atomic_write(tmp_path / "a.txt") as stream:
         stream.write(b"new")
     assert [what for _, what in told] == ["disk", "place", "disk"]
     if sys.platform == "linux":
@@ -120,7 +120,7 @@ def test_what_is_written_is_on_the_disk_before_it_is_in_its_place(tmp_path, monk
 
 def test_a_folder_is_made_at_the_end(tmp_path):
     path = tmp_path / "out"
-    with files.replacing_folder(path, ours) as folder:
+    with files.atomic_folder(path, ours) as folder:
         (folder / "manifest").write_text("new")
         assert not path.exists()
         assert folder.parent == tmp_path
@@ -187,7 +187,7 @@ def test_what_died_between_two_renames_is_put_back(tmp_path):
     path = tmp_path / "out"
     put(path, "old")
     path.rename(tmp_path / ".out.0a1b2c3d.old")
-    with pytest.raises(ValueError, match="x"), files.replacing_folder(path, ours):
+    with pytest.raises(ValueError, match="x"), files.atomic_folder(path, ours):
         raise ValueError("x")
     assert found(path)["manifest"] == "old"
     # the second rename was done, the third not
@@ -205,7 +205,7 @@ def test_a_folder_stays_where_something_fails(tmp_path, error, old):
         put(path, "old")
 
     def fail():
-        with files.replacing_folder(path, ours) as folder:
+        with files.atomic_folder(path, ours) as folder:
             (folder / "manifest").write_text("new")
             raise error("x")
 
@@ -219,7 +219,9 @@ def test_a_folder_of_others_is_refused(tmp_path):
     path = tmp_path / "photos"
     path.mkdir()
     (path / "cat.jpg").write_text("cat")
-    with pytest.raises(SettingError, match=r"the folder '.*photos' holds what was not written here; expected a new"):
+    with pytest.raises(
+        SettingError, match=r"folder '.*photos' has files that cohortlib did not write\. Expected a new"
+    ):
         put(path, "new")
     assert found(tmp_path) == {"photos/cat.jpg": "cat"}
     (path / "cat.jpg").unlink()
@@ -231,18 +233,18 @@ def test_a_folder_that_came_meanwhile_is_refused(tmp_path):
     path = tmp_path / "photos"
 
     def write():
-        with files.replacing_folder(path, ours):
+        with files.atomic_folder(path, ours):
             path.mkdir()
             (path / "cat.jpg").write_text("cat")
 
-    with pytest.raises(SettingError, match="not written here"):
+    with pytest.raises(SettingError, match="did not write"):
         write()
     assert found(tmp_path) == {"photos/cat.jpg": "cat"}
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("x")
-    with pytest.raises(SettingError, match=r"'.*out' is a file; expected a folder to replace, or a new name"):
+    with pytest.raises(SettingError, match=r"'.*out' is a file\. Expected a folder to replace, or a new name"):
         put(tmp_path / "out", "new")
 
 
@@ -250,7 +252,7 @@ def test_a_folder_in_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError) as told:
         put(tmp_path / "not" / "out", "new")
     assert told.value.filename == str(tmp_path / "not" / "out")
-    with pytest.raises(FileNotFoundError) as told, files.replacing(tmp_path / "not" / "a.txt"):
+    with pytest.raises(FileNotFoundError) as told, files.atomic_write(tmp_path / "not" / "a.txt"):
         pass
     assert told.value.filename == str(tmp_path / "not" / "a.txt")
 
@@ -264,19 +266,19 @@ from pathlib import Path
 from cohortlib.engine import files as storage
 path = Path(sys.argv[2])
 def work(folder=None):
-    if folder and sys.argv[1] == "replacing_folder":
+    if folder and sys.argv[1] == "atomic_folder":
         (folder / "half").write_text("half")
     print("there", flush=True)
     sys.stdin.read()
-if sys.argv[1] in ("locked", "scratch"):
+if sys.argv[1] in ("locked", "temporary_folder"):
     with getattr(storage, sys.argv[1])(path):
         work()
-elif sys.argv[1] == "replacing":
-    with storage.replacing(path) as stream:
+elif sys.argv[1] == "atomic_write":
+    with storage.atomic_write(path) as stream:
         stream.write(b"half")
         work()
 else:
-    with storage.replacing_folder(path, lambda _: True) as folder:
+    with storage.atomic_folder(path, lambda _: True) as folder:
         work(folder)
 """
 
@@ -297,10 +299,10 @@ def another(kind, path):
 def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
     for name in ("out", "other"):
         put(tmp_path / name, "old")
-    with another("replacing_folder", tmp_path / "new"), another("replacing", tmp_path / "new.txt") as second:
+    with another("atomic_folder", tmp_path / "new"), another("atomic_write", tmp_path / "new.txt") as second:
         assert len(names(tmp_path)) == 4
         put(tmp_path / "new", "mine")
-        with files.replacing(tmp_path / "new.txt") as stream:
+        with files.atomic_write(tmp_path / "new.txt") as stream:
             stream.write(b"mine")
         assert len(names(tmp_path)) == 6  # both are still at it
         second.communicate()
@@ -315,19 +317,19 @@ def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
 
 @posix
 def test_what_was_for_the_time_being_goes(tmp_path):
-    with another("scratch", tmp_path), files.scratch(tmp_path):
+    with another("temporary_folder", tmp_path), files.temporary_folder(tmp_path):
         assert len(names(tmp_path)) == 2
-    with files.scratch(tmp_path) as folder:
+    with files.temporary_folder(tmp_path) as folder:
         assert names(tmp_path) == [folder.name]
     assert names(tmp_path) == []
-    with pytest.raises(FileNotFoundError) as told, files.scratch(tmp_path / "not"):
+    with pytest.raises(FileNotFoundError) as told, files.temporary_folder(tmp_path / "not"):
         pass
     assert told.value.filename == str(tmp_path / "not")
 
 
 @posix
 def test_half_a_file_of_the_killed_goes(tmp_path):
-    with another("replacing", tmp_path / "a.txt"):
+    with another("atomic_write", tmp_path / "a.txt"):
         pass
     assert len(names(tmp_path)) == 1
     files.commit(tmp_path, "a.txt", "new")
@@ -337,7 +339,7 @@ def test_half_a_file_of_the_killed_goes(tmp_path):
 def test_one_writer_at_a_time(tmp_path):
     with another("locked", tmp_path) as other:
         with (
-            pytest.raises(CohortlibError, match=r"'.*' is being written by another process; expected one writer at a"),
+            pytest.raises(CohortlibError, match=r"'.*' is being written by another process\. Expected one writer at a"),
             files.locked(tmp_path),
         ):
             pass
@@ -356,7 +358,7 @@ def test_a_folder_with_a_writer_is_not_replaced(tmp_path):
     with files.locked(path), pytest.raises(CohortlibError, match="is being written by another process"):
         put(path, "new")
     assert found(path)["manifest"] == "old"
-    with files.replacing_folder(path, ours), pytest.raises(CohortlibError, match="being written"):
+    with files.atomic_folder(path, ours), pytest.raises(CohortlibError, match="being written"):
         put(path, "new")
     assert names(tmp_path) == ["out"]
 
@@ -367,22 +369,22 @@ def test_a_lock_of_a_folder_that_was_replaced_is_none(tmp_path, monkeypatch):
     put(path, "old")
     taken = []
 
-    def late(lock):
+    def late(descriptor):
         if not taken:
-            taken.append(lock)
+            taken.append(descriptor)
             shutil.rmtree(path)
             path.mkdir()
-        take(lock)
+        lock(descriptor)
 
-    take = files._take
-    monkeypatch.setattr(files, "_take", late)
+    lock = files._lock
+    monkeypatch.setattr(files, "_lock", late)
     with files.locked(path), pytest.raises(CohortlibError, match="being written"), files.locked(path):
         pass
 
 
 @posix
 def test_what_another_takes_for_left_behind_is_made_anew(tmp_path, monkeypatch):
-    hold, times = files._hold, []
+    lock_temporary, times = files._lock_temporary, []
 
     def late(hidden):
         times.append(hidden)
@@ -390,12 +392,12 @@ def test_what_another_takes_for_left_behind_is_made_anew(tmp_path, monkeypatch):
             hidden.unlink()
         if len(times) == 2:
             raise BlockingIOError
-        lock = hold(hidden)
+        lock = lock_temporary(hidden)
         if len(times) == 3:
             hidden.unlink()
         return lock
 
-    monkeypatch.setattr(files, "_hold", late)
+    monkeypatch.setattr(files, "_lock_temporary", late)
     files.commit(tmp_path, "a.txt", "new")
     assert len(set(times)) == 4
     assert names(tmp_path) == ["a.txt"]
@@ -406,7 +408,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     def none(_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(files, "_take", none)
+    monkeypatch.setattr(files, "_lock", none)
     files.commit(tmp_path, "a.txt", "new")
     put(tmp_path / "out", "new")
     (tmp_path / ".out.0a1b2c3d.part").mkdir()  # maybe it is being written
@@ -447,13 +449,13 @@ def test_a_full_disk_under_a_folder(full, how):
     frame = pl.DataFrame({"a": range(400_000)}).sample(fraction=1, shuffle=True, seed=1)
 
     def write():
-        with files.replacing_folder(full / "out", ours) as folder:
+        with files.atomic_folder(full / "out", ours) as folder:
             if how == "python":
                 (folder / "one").write_bytes(b"x" * (2 << 20))
             elif how == "polars":
                 frame.lazy().sink_parquet(folder / "one")
             else:
-                with files.telling(folder / "one"):
+                with files.file_errors(folder / "one"):
                     frame.lazy().sink_parquet(folder / "one")
 
     with pytest.raises(OSError, match="No space left on device") as told:
@@ -467,12 +469,12 @@ def test_a_full_disk_under_a_folder(full, how):
 
 def test_a_full_disk_for_the_time_being(full):
     def write(name):
-        with files.scratch(full) as folder, files.telling(folder / "one"):
+        with files.temporary_folder(full) as folder, files.file_errors(folder / "one"):
             (folder / "one").write_bytes(b"x" * 1000)
             raise OSError(errno.ENOSPC, "No space left on device", str(name or folder / "one"))
 
     with pytest.raises(
-        OSError, match=r"No space left on device \(rows that do not fit into memory go there. Hint"
+        OSError, match=r"No space left on device \(rows that do not fit into memory are spilled here. Hint"
     ) as told:
         write(None)
     assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(full))
@@ -493,13 +495,13 @@ def test_a_full_disk_for_the_time_being(full):
     ],
 )
 def test_telling(error, expected):
-    with pytest.raises(OSError, match=os.strerror(expected[0])) as told, files.telling(Path("here")):
+    with pytest.raises(OSError, match=os.strerror(expected[0])) as told, files.file_errors(Path("here")):
         raise error
     assert (told.value.errno, told.value.filename) == expected
 
 
 @pytest.mark.parametrize("error", [SourceError("x (os error 28)"), ValueError("x"), OSError("x"), KeyboardInterrupt()])
 def test_what_is_not_of_the_disk_goes_on(error):
-    with pytest.raises(type(error)) as told, files.telling(Path("here")):
+    with pytest.raises(type(error)) as told, files.file_errors(Path("here")):
         raise error
     assert told.value is error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cohortlib.adapty import filters
 from cohortlib.adapty.arrays import Days, People, bits_of
 from cohortlib.adapty.question import Question, Segments
-from cohortlib.engine.partitions import Partitions, Write
+from cohortlib.engine.partitions import Partitions, WriteColumns
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import DataError
 from cohortlib.read.arrays import Ints, Keys
@@ -76,7 +76,7 @@ class Installs:
         passes = bits_of(filters.installs(self.frame, question.request.filters))
         people = People.of(users)
 
-        def block(first: int, size: int) -> tuple[Keys, Write]:
+        def block(first: int, size: int) -> tuple[Keys, WriteColumns]:
             passing = np.ones(size, np.int32)
             if passes is not None:
                 passing = passes[first : first + size].astype(np.int32)

@@ -144,7 +144,7 @@ class Part:
     def tell(self) -> None:
         """Warn of what a user should look into."""
         for dropped, what in zip(self.dropped, _DROPPED, strict=True):
-            dropped.tell(f"the {what}")
+            dropped.warn(f"the {what}")
         report = self.report
         for name, text in _WARNINGS.items():
             if report[name]:

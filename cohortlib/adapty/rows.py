@@ -15,7 +15,7 @@ from cohortlib.adapty.installs import copy_of
 from cohortlib.adapty.kernels.records import EXTRA, HAS_CHAIN, HAS_EVENT, HAS_TRANSACTION, PASSES, ROW, SEEN, pack
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.read.events import Events
-from cohortlib.engine.partitions import Partitions, Write
+from cohortlib.engine.partitions import Partitions, WriteColumns
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads, workers_for
 from cohortlib.errors import DataError, SchemaError
@@ -130,7 +130,7 @@ class Rows:
         totals: list[list[int]] = []
         unnumbered: list[int] = []
 
-        def block(first: int, size: int) -> tuple[Keys, Write]:
+        def block(first: int, size: int) -> tuple[Keys, WriteColumns]:
             counts = self.kind[first : first + size] >= 0
             days = self.days(first, size)
             late = (days > last_day) & counts

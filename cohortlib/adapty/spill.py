@@ -139,7 +139,7 @@ class Chains:
 @contextmanager
 def _written(file: Path) -> Iterator[None]:
     try:
-        with files.telling(file):
+        with files.file_errors(file):
             yield
     except OSError as error:
         if isinstance(error, CohortlibError):
@@ -162,7 +162,7 @@ def add_up(
 
     Without `installs`, it is the events that tell of them.
     """
-    with files.scratch(Path(gettempdir())) as folder:
+    with files.temporary_folder(Path(gettempdir())) as folder:
         spilled = _Spilled(question, events, installs, folder, room, predict=predict)
         chains = Chains(folder, int(room * _A_PART))
         parts: list[Part] = []

@@ -21,9 +21,9 @@ from cohortlib.adapty.kernels.users import arrange, name_users, sort
 from cohortlib.adapty.question import Question
 from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.rows import Columns, Rows
-from cohortlib.engine.partitions import Partitions, bits_for, check_size
+from cohortlib.engine.partitions import Partitions, check_size, partition_bits
 from cohortlib.engine.progress import Meter
-from cohortlib.engine.threads import shared_out, workers_for
+from cohortlib.engine.threads import run_workers, workers_for
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.users import SECRET, Users
 
@@ -159,10 +159,10 @@ class Ledger:
             # Only rows that do not count have no user.
             users = replace(users, series=users.series.alias("").fill_null(0).alias(users.series.name))
         if installs.users is not None:
-            users, listed_users = Users.both(users, Users.of(installs.users), ("the events", "installs"))
+            users, listed_users = Users.align(users, Users.of(installs.users), ("the events", "installs"))
         report = dict(events.report)
         rows = Rows.of(events, users, question, installs=installs.frame is None, durations=durations, secret=secret)
-        bits = bits_for(len(users), len(listed_users or ()))
+        bits = partition_bits(len(users), len(listed_users or ()))
         meter = Meter(question.progress, len(users))
         ordered, magnitudes = rows.partitions(bits, question.segments.last, meter, report)
         return cls(
@@ -218,7 +218,7 @@ class Ledger:
                 self.meter.add(int(self.rows.sizes[p]))
             return adder
 
-        added = shared_out(self.rows.count, workers_for(self.question.threads), work)
+        added = run_workers(self.rows.count, workers_for(self.question.threads), work)
         self.meter.done()
         repeats, orphans, undated, unlisted, early = np.sum(tallies, axis=0).tolist()
         self.report.update({

@@ -30,10 +30,10 @@ def computed(compute: Callable[..., Result], *inputs: object, what: str = "rows"
 
 def size_of(source: object) -> int | None:
     """Return the size of the files of a source in bytes, or None if it is unknown."""
-    from cohortlib.read.sources import files
+    from cohortlib.read.sources import list_files
 
     with suppress(OSError):
-        paths = [Path(name) for name in files(str(source))]
+        paths = [Path(name) for name in list_files(str(source))]
         inside = [file for folder in paths if folder.is_dir() for file in folder.iterdir()]
         return sum(file.stat().st_size for file in (*paths, *inside)) or None
     return None
@@ -60,11 +60,11 @@ def put(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequen
         with writing("to standard output"):
             pour(make(), sys.stdout.buffer)
     else:
-        from cohortlib.engine.files import replacing
+        from cohortlib.engine.files import atomic_write
 
         with writing(output):
             refuse_own_source(output, sources)
-            with replacing(Path(output)) as stream:
+            with atomic_write(Path(output)) as stream:
                 pour(make(), stream)
 
 

@@ -1,4 +1,5 @@
-"""Keys, partitions, threads, memory, atomic files and ratios: machinery that knows no vendor and no rule.
+"""Machinery without vendors or business rules: partitions, threads, progress, memory, atomic files, ratios.
 
-Rows are keyed and partitioned by user here. Imports only :mod:`cohortlib.errors`, ``periods`` and ``fields``.
+Rows are keyed (``kernels.keys``) and partitioned by user (``partitions``) here. Imports only :mod:`cohortlib.errors`,
+``periods`` and ``fields``.
 """

@@ -1,8 +1,8 @@
-"""Files and folders that are put in their place at once, and one writer at a time.
+"""Write files and folders atomically, with one writer at a time.
 
-What is written stands hidden beside its place until it is whole: ``.name.<token>.part``. Who writes it holds a lock on
-it, which ends with the process: so what a killed process left behind is told from what is being written, and the next
-who writes there removes it. On Windows these hidden ones have no lock, and what is left behind stays.
+New content is written to a hidden temporary file or folder beside its final path, ``.name.<token>.part``, and renamed
+when it is complete. The writer locks it, and the lock ends with the process. So the temporary files of killed processes
+have a free lock, and the next writer deletes them. On Windows they have no lock, and stay.
 """
 
 import ctypes
@@ -21,160 +21,161 @@ from typing import IO
 from cohortlib.errors import CohortlibError, SettingError
 
 LOCK = ".lock"
-"""The file in a folder that its writer holds a lock on."""
+"""The file in a folder on which its writer holds a lock."""
 
-_HIDDEN = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(part|old)")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(part|old)")
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
-_WINDOWS = os.name == "nt"  # not sys.platform: by that the rest of this file would be dead code to the type checker
+_WINDOWS = os.name == "nt"  # not sys.platform, for which mypy would skip the rest of this file
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` and put it in its place at the end, so that nobody reads half a file.
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file and move it to `path` at the end, so that readers see the old or the new file.
 
-    It is on the disk before it takes the place. Where it cannot be written, an OSError names `path`.
+    The file is on disk before it is moved. An OSError of a failed write names `path`.
     """
-    with telling(path):
-        if path.exists() and not path.is_file():  # a device or a pipe has no place to be put in
+    with file_errors(path):
+        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
             with path.open("wb") as stream:
                 yield stream
             return
-        path = path.resolve()  # behind a link, the file it names is the one to replace
-        with _beside(path, lambda new: new.open("xb").close()) as partial:
-            with partial.open("wb") as stream:
+        path = path.resolve()  # replace the target of a link, not the link
+        with _temporary(path, lambda new: new.open("xb").close()) as temporary:
+            with temporary.open("wb") as stream:
                 yield stream
             if path.exists():
-                shutil.copymode(path, partial)
-            to_disk(partial)
-            partial.replace(path)
-            to_disk(path.parent)
+                shutil.copymode(path, temporary)
+            fsync(temporary)
+            temporary.replace(path)
+            fsync(path.parent)
 
 
 @contextmanager
-def replacing_folder(path: Path, marks: Callable[[Path], bool]) -> Iterator[Path]:
-    """Make a folder beside `path` and put it in its place at the end, so that nobody finds half of it.
+def atomic_folder(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Make a temporary folder and move it to `path` at the end, so that readers see the old or the new folder.
 
-    Its files are on the disk before it takes the place. A folder that stood there is exchanged for it at once (by
-    renameat2 of Linux, renamex_np of macOS) and then removed; who is reading the old one file by file may miss some.
-    Where the system or the file system knows no exchange, the old one is renamed first: for a moment there is none,
-    and if the process dies right then, the next call puts the old one back. Nobody else may write to the old one
-    meanwhile: it is :func:`locked` from the beginning (not on Windows, where it could not be renamed then).
+    The files are on disk before the folder is moved. An old folder is exchanged for it in one step (renameat2 on Linux,
+    renamex_np on macOS) and then deleted; a reader that opens the old files one by one may miss some. Without such a
+    call, the old folder is renamed first: for a moment no folder exists at `path`, and if the process dies in this
+    moment, the next call restores the old one. The old folder is :func:`locked` from the beginning, so that no other
+    process writes to it (not on Windows, where a locked folder cannot be renamed).
 
     Parameters
     ----------
     path
-        The folder to make or to replace. The one it stands in must exist.
-    marks
-        Tells whether a folder that stands there is one of ours, which may be replaced. An empty one always may.
+        The folder to make or to replace. Its parent must exist.
+    is_ours
+        Whether an existing folder may be replaced. An empty folder always may.
 
     Raises
     ------
     SettingError
-        Where a file stands at `path`, or a folder that is not ours.
+        If `path` is a file, or a folder that is not ours.
     CohortlibError
-        Where another process writes to the folder.
+        If another process writes to the folder.
     OSError
-        Where it cannot be written. Its files have the names that they would have had.
+        If a file cannot be written; the error has the final name of the file.
     """
-    path = path.resolve()  # behind a link, the folder it names is the one to replace
-    with telling(path):
-        _put_back(path)
-        _refuse_foreign(path, marks)
-        alone = locked(path) if path.exists() and not _WINDOWS else nullcontext()
-        with alone, _beside(path, Path.mkdir) as hidden:
+    path = path.resolve()  # replace the target of a link, not the link
+    with file_errors(path):
+        _restore_old(path)
+        _check_replaceable(path, is_ours)
+        lock = locked(path) if path.exists() and not _WINDOWS else nullcontext()
+        with lock, _temporary(path, Path.mkdir) as temporary:
             try:
-                yield hidden
-                for folder, _, names in os.walk(hidden, topdown=False):
+                yield temporary
+                for folder, _, names in os.walk(temporary, topdown=False):
                     for name in [*names, "."]:
-                        to_disk(Path(folder, name))
+                        fsync(Path(folder, name))
             except OSError as error:
-                if not _is_in(error, hidden):
+                if not _is_inside(error, temporary):
                     raise
-                named = path / Path(error.filename).relative_to(hidden)
-                raise OSError(error.errno, error.strerror, str(named)) from error
-            _refuse_foreign(path, marks)  # the work may have taken hours
+                final = path / Path(error.filename).relative_to(temporary)
+                raise OSError(error.errno, error.strerror, str(final)) from error
+            _check_replaceable(path, is_ours)  # again, as hours may have passed
             if path.exists():
-                shutil.copymode(path, hidden)
-                _exchange(hidden, path)
+                shutil.copymode(path, temporary)
+                _exchange(temporary, path)
             else:
-                hidden.rename(path)
-            to_disk(path.parent)
+                temporary.rename(path)
+            fsync(path.parent)
 
 
 @contextmanager
-def scratch(within: Path) -> Iterator[Path]:
-    """Make a hidden folder for the time being; the next call removes what a killed process left.
+def temporary_folder(within: Path) -> Iterator[Path]:
+    """Make a hidden folder that is deleted at the end; the next call deletes those of killed processes.
 
-    Where its files cannot be written, an OSError names the folder that it is in, and says what it is for.
+    An OSError of a failed write names the folder `within`, and says what the files are for.
     """
     with ExitStack() as stack:
-        with telling(within):
-            hidden = stack.enter_context(_beside(within / "cohortlib", Path.mkdir))
+        with file_errors(within):
+            folder = stack.enter_context(_temporary(within / "cohortlib", Path.mkdir))
         try:
-            yield hidden
+            yield folder
         except OSError as error:
-            if not _is_in(error, hidden):
+            if not _is_inside(error, folder):
                 raise
-            hint = f"Hint: {'another TMPDIR, or ' if within == Path(gettempdir()) else ''}a larger max_memory="
-            why = f"{error.strerror} (rows that do not fit into memory go there. {hint})"
-            raise OSError(error.errno, why, str(within)) from error
+            hint = f"Hint: {'another TMPDIR, or ' if within == Path(gettempdir()) else ''}a larger max_memory"
+            reason = f"{error.strerror} (rows that do not fit into memory are spilled here. {hint})"
+            raise OSError(error.errno, reason, str(within)) from error
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left hidden in a folder."""
-    for one in list(folder.iterdir()):
-        told = _HIDDEN.fullmatch(one.name)
-        if told and told[2] == "part":
-            _sweep(one)
+def delete_stale(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder."""
+    for path in list(folder.iterdir()):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and match[2] == "part":
+            _delete_if_stale(path)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only one who writes to a folder; the lock ends with the process, however that ends.
+    """Hold the lock of a folder's only writer; the lock ends with the process, even a killed one.
 
-    The file that is locked goes at the end; one that a killed process left behind is locked by nobody.
+    The lock file is deleted at the end. One that a killed process left behind is not locked.
 
     Raises
     ------
     CohortlibError
-        Where another holds the lock.
+        If another writer holds the lock.
     """
-    file = folder / LOCK
+    path = folder / LOCK
     while True:
-        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _take(lock)
-        except (BlockingIOError, PermissionError):  # the second is what Windows says
-            os.close(lock)
+            _lock(descriptor)
+        except (BlockingIOError, PermissionError):  # PermissionError on Windows
+            os.close(descriptor)
             raise CohortlibError(
-                f"{str(folder)!r} is being written by another process; expected one writer at a time. Hint: wait until "
-                "the other has ended"
+                f"{str(folder)!r} is being written by another process",
+                expected="one writer at a time",
+                hint="wait until the other process has ended",
             ) from None
         except OSError as error:
-            os.close(lock)
-            raise OSError(error.errno, error.strerror, str(file)) from error
-        if _still_at(lock, file):  # else the folder was replaced between the lines above
+            os.close(descriptor)
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if _is_file_at(descriptor, path):  # otherwise the folder was replaced after the open
             break
-        os.close(lock)
+        os.close(descriptor)
     try:
         yield
     finally:
-        if not _WINDOWS and _still_at(lock, file):  # else it is that of the folder which took the place of this one
-            file.unlink()
-        os.close(lock)
+        if not _WINDOWS and _is_file_at(descriptor, path):  # otherwise another folder has replaced this one
+            path.unlink()
+        os.close(descriptor)
 
 
 def commit(folder: Path, name: str, text: str) -> None:
-    """Write a small file of a folder at once: whatever happens, it is the old one or the new one, on the disk."""
-    with replacing(folder / name) as stream:
+    """Write a small file of a folder atomically."""
+    with atomic_write(folder / name) as stream:
         stream.write(text.encode())
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
-    """Say which file it is that cannot be written, and turn what polars says of a full disk into an OSError.
+def file_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError that names `path` if it cannot be written, also for polars' error on a full disk.
 
-    An error that names another file goes on as it is.
+    Errors that name another file are raised unchanged.
     """
     try:
         yield
@@ -182,164 +183,166 @@ def telling(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
-        if number is None:  # a full disk is a failed computation to polars, and only its words tell
-            told = re.search(r"\(os error (\d+)\)", str(error))
-            number = int(told[1]) if told else None
-        if number is None or (name is not None and not _HIDDEN.fullmatch(Path(os.fsdecode(name)).name)):
+        if number is None:  # polars raises ComputeError, with the number only in its message
+            match = re.search(r"\(os error (\d+)\)", str(error))
+            number = int(match[1]) if match else None
+        if number is None or (name is not None and not _TEMPORARY.fullmatch(Path(os.fsdecode(name)).name)):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def is_folder(path: str | Path) -> bool:
-    """Tell whether a folder is named: by a slash at the end, or because there is one."""
+    """Return whether a path ends with a slash or is an existing folder."""
     return str(path).endswith(("/", os.sep)) or Path(path).is_dir()
 
 
-# ---------------------------------------------------------------------------------------------------- hidden beside
+def fsync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    if _WINDOWS and path.is_dir():  # Windows cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------------- temporary files
 
 
 @contextmanager
-def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Make something hidden beside a path, under a lock; in the end, what stands there is removed."""
-    for old in _hidden(path, "part"):
-        _sweep(old)
+def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a temporary file or folder beside `path` and lock it; delete at the end what is still there."""
+    for stale in _temporaries(path, "part"):
+        _delete_if_stale(stale)
     while True:
-        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        make(hidden)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        make(temporary)
         try:
-            lock = _hold(hidden)
-        except (BlockingIOError, FileNotFoundError):  # another takes it for something left behind
+            lock = _lock_temporary(temporary)
+        except (BlockingIOError, FileNotFoundError):  # another process took it for stale before it was locked
             continue
-        if lock is None or _still_at(lock, hidden):
+        if lock is None or _is_file_at(lock, temporary):
             break
         os.close(lock)
     try:
-        yield hidden
+        yield temporary
     finally:
-        _remove(hidden)
+        _delete(temporary)
         if lock is not None:
             os.close(lock)
 
 
-def _is_in(error: OSError, hidden: Path) -> bool:
-    """Tell whether it is a file of a hidden folder that could not be written."""
-    return not isinstance(error, CohortlibError) and Path(error.filename or "").is_relative_to(hidden)
-
-
-def _hidden(path: Path, kind: str) -> list[Path]:
-    """List what stands hidden beside a path."""
+def _temporaries(path: Path, suffix: str) -> list[Path]:
+    """List the temporary files beside `path` with a suffix, ``part`` or ``old``."""
     with suppress(OSError):
-        found = [(_HIDDEN.fullmatch(one.name), one) for one in path.parent.iterdir()]
-        return [one for told, one in found if told and told.groups() == (path.name, kind)]
+        matches = [(_TEMPORARY.fullmatch(other.name), other) for other in path.parent.iterdir()]
+        return [other for match, other in matches if match and match.groups() == (path.name, suffix)]
     return []
 
 
-def _sweep(hidden: Path) -> None:
-    """Remove what no living process holds; what cannot be told, or not be removed, stays."""
+def _is_inside(error: OSError, folder: Path) -> bool:
+    """Return whether an error names a file in a folder."""
+    return not isinstance(error, CohortlibError) and Path(error.filename or "").is_relative_to(folder)
+
+
+def _delete_if_stale(path: Path) -> None:
+    """Delete a temporary file whose lock is free; ignore failures."""
     with suppress(OSError):
-        lock = _hold(hidden)
+        lock = _lock_temporary(path)
         if lock is not None:
-            _remove(hidden)
+            _delete(path)
             os.close(lock)
 
 
-def _hold(hidden: Path) -> int | None:
-    """Lock what stands hidden; None where there are no such locks: on Windows, and in some network file systems."""
-    if _WINDOWS:
-        return None
-    lock = os.open(hidden, os.O_RDONLY)
-    try:
-        _take(lock)
-    except BlockingIOError:
-        os.close(lock)
-        raise
-    except OSError:
-        os.close(lock)
-        return None
-    return lock
-
-
-def _remove(hidden: Path) -> None:
-    if hidden.is_dir():
-        shutil.rmtree(hidden, ignore_errors=True)
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        hidden.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
-def _refuse_foreign(path: Path, marks: Callable[[Path], bool]) -> None:
-    """Refuse to replace what was not written by us."""
+def _check_replaceable(path: Path, is_ours: Callable[[Path], bool]) -> None:
+    """Raise SettingError if `path` is a file, or a folder that was not written by the same call."""
     if not path.exists():
         return
     if not path.is_dir():
-        raise SettingError(f"{str(path)!r} is a file; expected a folder to replace, or a new name")
-    if {one.name for one in path.iterdir()} - {LOCK} and not marks(path):
+        raise SettingError(f"{str(path)!r} is a file", value=path, expected="a folder to replace, or a new name")
+    if {file.name for file in path.iterdir()} - {LOCK} and not is_ours(path):
         raise SettingError(
-            f"the folder {str(path)!r} holds what was not written here; expected a new name, an empty folder, or one "
-            "that the same call made. Hint: choose another name, or remove the folder"
+            f"the folder {str(path)!r} has files that cohortlib did not write",
+            value=path,
+            expected="a new name, an empty folder, or one that the same call made",
+            hint="choose another name, or delete the folder",
         )
 
 
-# ------------------------------------------------------------------------------------------------------- the system
+# ----------------------------------------------------------------------------------------- locks and system calls
 
 
-def _take(lock: int) -> None:
-    """Lock an open file or folder; BlockingIOError where another has it, another OSError where there are no locks."""
+def _lock(descriptor: int) -> None:
+    """Lock an open file or folder: BlockingIOError if it is locked, another OSError if it cannot be locked."""
     if sys.platform == "win32":
         import msvcrt
 
-        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
         import fcntl
 
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _still_at(lock: int, path: Path) -> bool:
-    """Tell whether an open file is the one that a path names."""
+def _lock_temporary(path: Path) -> int | None:
+    """Lock a temporary file; None if the system has no such locks: Windows and some network file systems."""
+    if _WINDOWS:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        return os.path.samestat(os.fstat(lock), path.stat())
+        _lock(descriptor)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_file_at(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
 
 
-def to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if _WINDOWS and path.is_dir():  # folders cannot be opened there
-        return
-    opened = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Let two folders change places, at once where the system can."""
-    names = os.fsencode(one), os.fsencode(other)
-    system = None if _WINDOWS else ctypes.CDLL(None, use_errno=True)
-    if linux := getattr(system, "renameat2", None):
-        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-        failed = linux(here, names[0], here, names[1], exchange)
-    elif macos := getattr(system, "renamex_np", None):
-        swap = 2  # RENAME_SWAP
-        failed = macos(*names, swap)
+def _exchange(new: Path, path: Path) -> None:
+    """Exchange two folders, in one step if the system can."""
+    names = os.fsencode(new), os.fsencode(path)
+    library = None if _WINDOWS else ctypes.CDLL(None, use_errno=True)
+    if renameat2 := getattr(library, "renameat2", None):
+        at_fdcwd, rename_exchange = -100, 2
+        failed = renameat2(at_fdcwd, names[0], at_fdcwd, names[1], rename_exchange)
+    elif renamex_np := getattr(library, "renamex_np", None):
+        rename_swap = 2
+        failed = renamex_np(*names, rename_swap)
     else:
         failed = None
     if failed == 0:
         return
     if failed is not None and ctypes.get_errno() not in _NO_EXCHANGE:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
-    old = one.with_suffix(".old")
-    other.rename(old)
-    one.rename(other)
-    old.rename(one)
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    old = new.with_suffix(".old")
+    path.rename(old)
+    new.rename(path)
+    old.rename(new)
 
 
-def _put_back(path: Path) -> None:
-    """Undo what a process began that died between the renames of a system without exchange."""
-    for old in _hidden(path, "old"):
-        with suppress(CohortlibError), nullcontext() if _WINDOWS else locked(old):  # its owner may be alive
+def _restore_old(path: Path) -> None:
+    """Finish or undo the renames of a process that died between them; see :func:`_exchange`."""
+    for old in _temporaries(path, "old"):
+        with suppress(CohortlibError), nullcontext() if _WINDOWS else locked(old):  # the process may still run
             if path.exists():
-                _remove(old)
+                _delete(old)
             else:
                 old.rename(path)

@@ -1,4 +1,4 @@
-"""How much memory a computation may take: what it was given, or a share of what is free."""
+"""Choose how much memory a computation may use: the setting `max_memory`, or a share of the free memory."""
 
 import os
 import re
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from cohortlib.errors import SettingError
+from cohortlib.errors import Arg, SettingError
 
-LEAST = 64 << 20
-"""Below this there is no room to compute in."""
+MINIMUM = 64 << 20
+"""The least memory that a computation needs."""
 
 SHARE = 0.6
-"""Of what is free, where nothing else is said: the rest is for the tables that are read and returned."""
+"""The default share of the free memory; the rest is for the tables that are read and returned."""
 
 _UNITS = {"B": 1} | {
     f"{letter}{form}": base ** (power + 1)
@@ -23,13 +23,13 @@ _SYSTEM = Path("/")
 
 
 def budget(max_memory: int | str | None) -> int:
-    """Give the bytes that may be taken.
+    """Return the number of bytes that may be used.
 
     Parameters
     ----------
     max_memory
-        A number of bytes, or a text such as ``"4GB"`` (powers of 1000) or ``"512MiB"`` (powers of 1024); None for 60 %
-        of what is free.
+        A number of bytes, or text such as ``"4GB"`` (powers of 1000) or ``"512MiB"`` (powers of 1024); None for 60 %
+        of the free memory.
 
     Examples
     --------
@@ -37,44 +37,47 @@ def budget(max_memory: int | str | None) -> int:
     536870912
     """
     if max_memory is None:
-        return max(LEAST, int(SHARE * free()))
-    given = _read(max_memory) if isinstance(max_memory, str) else max_memory if type(max_memory) is int else None
-    if given is None:
+        return max(MINIMUM, int(SHARE * free()))
+    size = _parse(max_memory) if isinstance(max_memory, str) else max_memory if type(max_memory) is int else None
+    if size is None:
         raise SettingError(
-            f"max_memory={max_memory!r} is no amount of memory; expected bytes, a text such as '4GB' or '512MiB', or "
-            "None for a share of what is free"
+            (Arg("max_memory", max_memory), " is not an amount of memory"),
+            value=max_memory,
+            expected="bytes, text such as '4GB' or '512MiB', or None for a share of the free memory",
         )
-    if given < LEAST:
-        raise SettingError(f"max_memory={max_memory!r} is too little to compute in; expected '64MiB' or more")
-    return given
+    if size < MINIMUM:
+        raise SettingError(
+            (Arg("max_memory", max_memory), " is too little memory"), value=max_memory, expected="'64MiB' or more"
+        )
+    return size
 
 
 def free() -> int:
-    """Tell how many bytes this process can still get: of the machine's, its group's and its own limit the least."""
+    """Return the bytes that this process can still allocate: the least of the machine's, its groups' and its own."""
     return max(0, min(_limits()))
 
 
-def _read(text: str) -> int | None:
-    told = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text, re.IGNORECASE | re.ASCII)
-    unit = _UNITS.get(told[2].upper()) if told else None
-    return None if told is None or unit is None else int(float(told[1]) * unit)
+def _parse(text: str) -> int | None:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text, re.IGNORECASE | re.ASCII)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    return None if match is None or unit is None else int(float(match[1]) * unit)
 
 
 def _limits() -> Iterator[int]:
     available = _fields(_SYSTEM / "proc/meminfo").get("MemAvailable")
     if available is not None:
         yield available << 10
-    else:  # no Linux: all that there is
+    else:  # not Linux: all memory of the machine
         try:
             yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (AttributeError, ValueError, OSError):  # Windows
             yield 4 << 30
-    yield from _of_groups()
+    yield from _of_control_groups()
     yield from _of_process()
 
 
-def _of_groups() -> Iterator[int]:
-    """Give what each control group above this process, of either version, has left; what is cached can be freed."""
+def _of_control_groups() -> Iterator[int]:
+    """Yield the free memory of each control group of this process, version 1 or 2; file caches count as free."""
     root = _SYSTEM / "sys/fs/cgroup"
     for line in _lines(_SYSTEM / "proc/self/cgroup"):
         number, kinds, path = [*line.split(":", 2), "", ""][:3]
@@ -85,28 +88,28 @@ def _of_groups() -> Iterator[int]:
             cached = "total_inactive_file", "total_active_file"
         else:
             continue
-        # In a container the path may be the host's, of which only the end, or nothing but the root, is there.
-        place = base / path.lstrip("/")
-        for group in (place, *place.parents):
+        # In a container, the path can be that of the host, which does not exist here; then only the root is read.
+        innermost = base / path.lstrip("/")
+        for group in (innermost, *innermost.parents):
             if not group.is_relative_to(base):
                 break
-            with suppress(OSError, ValueError):  # the root has no limit, and "max" is none
-                most, taken = (int((group / name).read_text()) for name in (limit, use))
+            with suppress(OSError, ValueError):  # no limit: the root has no file, others say "max"
+                maximum, used = (int((group / name).read_text()) for name in (limit, use))
                 stat = _fields(group / "memory.stat")
-                yield most - taken + sum(stat.get(name, 0) for name in cached)
+                yield maximum - used + sum(stat.get(name, 0) for name in cached)
 
 
 def _of_process() -> Iterator[int]:
-    """Give what the limits of this process (ulimit -v, -d) leave."""
+    """Yield what the limits of this process (ulimit -v, -d) leave."""
     try:
         import resource
     except ImportError:  # Windows
         return
     status = _fields(_SYSTEM / "proc/self/status")
-    for kind, has in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
-        most = resource.getrlimit(kind)[0]
-        if most != resource.RLIM_INFINITY:
-            yield most - (status.get(has, 0) << 10)
+    for kind, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        maximum = resource.getrlimit(kind)[0]
+        if maximum != resource.RLIM_INFINITY:
+            yield maximum - (status.get(field, 0) << 10)
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,7 +1,7 @@
-"""The road of all tables: rows ordered by partition of users, and threads over the partitions.
+"""Order the rows of a table by partition of users.
 
-Every row of one user is in one partition, and a partition fits in the cache. Rows are ordered block by block, and
-then each partition is worked on by itself; both on threads, over pieces that do not touch each other.
+All rows of a user are in one partition, and a partition fits into the cache. Threads order blocks of rows, and later
+process partitions; no two of them share memory they write to.
 """
 
 import os
@@ -12,25 +12,35 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cohortlib.engine.kernels import partition
+from cohortlib.engine.kernels.partition import partition_order
 from cohortlib.engine.threads import on_threads
-from cohortlib.errors import DataError
+from cohortlib.errors import DataError, Text
 
-Write: TypeAlias = Callable[[NDArray[np.intp], Sequence[NDArray[Any]]], None]
-Block: TypeAlias = Callable[[int, int], tuple[NDArray[np.uint64], Write]]
-Kind: TypeAlias = tuple[DTypeLike, bool]
+WriteColumns: TypeAlias = Callable[[NDArray[np.intp], Sequence[NDArray[Any]]], None]
+"""Write the columns of a block, its rows in a given order, to arrays."""
+ReadBlock: TypeAlias = Callable[[int, int], tuple[NDArray[np.uint64], WriteColumns]]
+"""Read the block of a first row and a number of rows: the keys of the rows that count, and how to write the columns."""
+ColumnSpec: TypeAlias = tuple[DTypeLike, bool]
+"""The type of a column, and whether it is present; an absent column is empty."""
 
-BLOCK = 1 << 15  # rows of a block; with its keys, periods and units it stays in the second-level cache
+BLOCK = 1 << 15  # rows of a block: with keys, periods and units it fits into the second-level cache
 _PARTITION = 1 << 13  # rows that a partition should have, for the same reason
 _MOST_PARTITIONS = 1 << 12
+_MOST_ROWS = 2**32
 
 
 @dataclass(frozen=True)
 class Partitions:
-    """Columns whose rows are ordered by partition of users, block by block.
+    """Columns whose rows are ordered by partition of users within each block.
 
-    The rows that block b has in partition p stand at ``starts[p, b]`` to ``starts[p + 1, b]``; `sizes` has the number
-    of rows of each partition.
+    Attributes
+    ----------
+    starts
+        Block b has the rows of partition p at ``starts[p, b]`` to ``starts[p + 1, b]``.
+    sizes
+        The number of rows of each partition.
+    columns
+        The columns.
     """
 
     starts: NDArray[np.int64]
@@ -38,7 +48,7 @@ class Partitions:
     columns: tuple[NDArray[Any], ...]
 
     @classmethod
-    def of(cls, rows: int, bits: int, workers: int, block: Block, types: Sequence[Kind]) -> "Partitions":
+    def of(cls, rows: int, bits: int, workers: int, read_block: ReadBlock, types: Sequence[ColumnSpec]) -> "Partitions":
         """Order the rows of a table.
 
         Parameters
@@ -46,24 +56,23 @@ class Partitions:
         rows
             Number of rows.
         bits
-            The partition is told by as many top bits of the key: there are ``2 ** bits``.
+            The partition of a row is the top `bits` of its key, so there are ``2 ** bits`` partitions.
         workers
             Number of threads.
-        block
-            Gives, for the first row of a block and the number of its rows, the keys of those that count, and what
-            writes their columns in a given order. It is called once by itself before it is called on threads, so that
-            it may prepare what is shared.
+        read_block
+            Reads a block. The first call is finished before the others start on threads, so it can prepare what they
+            share.
         types
-            The type of each column, and whether the column is there; else it stays empty.
+            The type of each column, and whether it is present.
         """
         firsts = range(0, rows, BLOCK)
         starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
-        columns = tuple(np.empty(rows if there else 0, kind) for kind, there in types)
+        columns = tuple(np.empty(rows if present else 0, dtype) for dtype, present in types)
 
         def order(first: int) -> None:
-            keys, write = block(first, min(BLOCK, rows - first))
+            keys, write = read_block(first, min(BLOCK, rows - first))
             from_row = np.empty(keys.size, np.intp)
-            partition.order(first, keys, bits, starts[first // BLOCK], from_row)
+            partition_order(first, keys, bits, starts[first // BLOCK], from_row)
             write(from_row, [column[first : first + keys.size] for column in columns])
 
         for first in firsts[:1]:
@@ -73,25 +82,27 @@ class Partitions:
         return cls(edges, (edges[1:] - edges[:-1]).sum(axis=1), columns)
 
     @classmethod
-    def empty(cls, bits: int, types: Sequence[Kind]) -> "Partitions":
-        """Order no rows."""
+    def empty(cls, bits: int, types: Sequence[ColumnSpec]) -> "Partitions":
+        """Return partitions without rows."""
         return cls.of(0, bits, 1, lambda first, size: (np.empty(0, np.uint64), lambda order, out: None), types)
 
     @property
     def count(self) -> int:
-        """Number of partitions."""
+        """The number of partitions."""
         return self.sizes.size
 
 
-def bits_for(*rows: int) -> int:
-    """Choose how many bits of the key tell the partition, for tables of so many rows each."""
-    if sum(rows) >= 2**32:
-        raise DataError(f"{sum(rows):,} rows are more than one frame holds; expected fewer than 2**32")
+def partition_bits(*rows: int) -> int:
+    """Choose the number of key bits that select the partition, for tables with these numbers of rows."""
+    if sum(rows) >= _MOST_ROWS:
+        raise DataError(
+            f"{sum(rows):,} rows are more than one frame holds", value=sum(rows), expected="fewer than 2**32"
+        )
     return min(max(1, max(rows) // _PARTITION), _MOST_PARTITIONS).bit_length() - 1
 
 
-def check_size(rows: int, hint: str) -> None:
-    """Refuse a result that cannot be held: more rows than polars counts, or more than the machine has memory."""
+def check_size(rows: int, hint: Text) -> None:
+    """Raise DataError for a result with more rows than polars can count, or than fit into the machine's memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**63
-    if rows >= 2**32 - 1 or 100 * rows > memory:
-        raise DataError(f"the table would have {rows:,} rows, more than fit. Hint: {hint}")
+    if rows >= _MOST_ROWS - 1 or 100 * rows > memory:
+        raise DataError(f"the table would have {rows:,} rows, more than fit", hint=hint)

@@ -8,22 +8,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from cohortlib.errors import SettingError
+from cohortlib.errors import Arg, SettingError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_AHEAD = 4  # items per worker that are submitted before the first result is taken
 
 
 def workers_for(threads: int | None) -> int:
-    """Check the argument `threads`, and give the number of threads: by default all that the process may use."""
+    """Check the setting `threads` and return the number of threads; None means all that the process may use."""
     if threads is not None and (type(threads) is not int or threads < 1):
-        raise SettingError(f"threads={threads!r} is not a number of threads; expected 1 or more, or None")
+        raise SettingError(
+            (Arg("threads", threads), " is not a number of threads"), value=threads, expected="1 or more, or None"
+        )
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return threads or available
 
 
-def in_turn(workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Do the work for each item, on threads, and give the results in order; few items are asked for ahead."""
+def map_ordered(workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Call `work` for each item on threads and yield the results in order; takes only a few items in advance."""
     if workers == 1:
         yield from map(work, items)
         return
@@ -31,26 +34,26 @@ def in_turn(workers: int, work: Callable[[_Item], _Result], items: Iterable[_Ite
     with ThreadPoolExecutor(workers) as pool:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) > 4 * workers:
+            if len(pending) > _AHEAD * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
 
 
 def on_threads(workers: int, work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """Do the work for each item, on threads, and give the results in order."""
-    return list(in_turn(1 if len(items) == 1 else workers, work, items))
+    """Call `work` for each item on threads and return the results in order."""
+    return list(map_ordered(1 if len(items) == 1 else workers, work, items))
 
 
-def shared_out(count: int, workers: int, work: Callable[[Iterator[int]], _Result]) -> list[_Result]:
-    """Let each worker do its work on the partitions that it takes, as long as there are any left."""
-    left = queue.SimpleQueue[int]()
+def run_workers(count: int, workers: int, work: Callable[[Iterator[int]], _Result]) -> list[_Result]:
+    """Call `work` once per worker, with an iterator over the partitions; each of `count` goes to one worker."""
+    partitions = queue.SimpleQueue[int]()
     for p in range(count):
-        left.put(p)
+        partitions.put(p)
 
     def take() -> Iterator[int]:
         with suppress(queue.Empty):
             while True:
-                yield left.get_nowait()
+                yield partitions.get_nowait()
 
     return on_threads(workers, lambda _: work(take()), range(min(workers, count)))

@@ -1,4 +1,6 @@
 """Read transactions: files, frames and Arrow streams become users, instants and amounts.
 
-Each column is checked once, here. Imports the engine, and nothing that knows what a cohort is.
+``sources`` reads any source through ``tables``, ``parquet`` and ``csv``; ``transactions`` checks its three columns with
+``users``, ``instants``, ``amounts`` and ``nulls``; ``arrays`` reads columns as numpy arrays. Imports only the engine,
+``periods`` and ``errors``.
 """

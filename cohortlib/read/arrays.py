@@ -1,4 +1,4 @@
-"""Columns as arrays, without a copy where possible."""
+"""Read columns as numpy arrays, without a copy where possible."""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,98 +9,104 @@ from numpy.typing import NDArray
 
 Ints: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint64]
-LIMIT = 2**63
+INT64_LIMIT = 2**63
 
 
-class Numbers:
-    """A column of numbers, read piece by piece; without a copy where it lies in one chunk."""
+class ColumnReader:
+    """Read a numeric column slice by slice; without a copy if it has one chunk."""
 
     def __init__(self, column: pl.Series) -> None:
         self._column = column
-        self._whole = column.to_numpy() if column.n_chunks() == 1 else None
+        self._array = column.to_numpy() if column.n_chunks() == 1 else None
 
     def __call__(self, first: int, count: int) -> NDArray[Any]:
-        """Return a slice of the column as a read-only array."""
-        if self._whole is None:
-            return frozen(self._column.slice(first, count).to_numpy())
-        return frozen(self._whole[first : first + count])
+        """Return `count` rows, starting at row `first`, as a read-only array."""
+        if self._array is None:
+            return read_only(self._column.slice(first, count).to_numpy())
+        return read_only(self._array[first : first + count])
 
 
 @dataclass(frozen=True)
-class _Region:
-    """A stretch of memory that numpy may look at; it holds what owns it."""
+class _Memory:
+    """A region of memory in numpy's array interface; keeps its owner alive."""
 
     __array_interface__: dict[str, object]
     owner: object
 
 
-def _memory(address: int, size: int, dtype: str, owner: object) -> NDArray[Any]:
+def _array_at(address: int, size: int, dtype: str, owner: object) -> NDArray[Any]:
     if not size:
-        return frozen(np.empty(0, dtype))
-    face = {"data": (address, True), "shape": (size,), "typestr": dtype, "version": 3}
-    return np.asarray(_Region(face, owner))
+        return read_only(np.empty(0, dtype))
+    interface = {"data": (address, True), "shape": (size,), "typestr": dtype, "version": 3}
+    return np.asarray(_Memory(interface, owner))
 
 
 def string_views(column: pl.Series, *, nulls: bool = True) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
-    """Give the views of a string column, chunk by chunk, and the memory behind them, without a copy.
+    """Return the Arrow views, the memory and the buffer offsets of each chunk of a string column, without a copy.
 
-    A null is empty text; then the views are copied, as nobody knows what stands in that of a null. Without `nulls` it
-    is left to the caller not to look there.
+    The data buffers can be anywhere in memory. One array of bytes spans them all, from the lowest to the highest
+    address; only bytes within a buffer are ever read.
 
-    The data buffers lie anywhere; one array of bytes spans them all, from the lowest to the highest address, and
-    only places within a buffer are ever read.
+    Parameters
+    ----------
+    nulls
+        Replace nulls with empty text. This copies the views, as Arrow leaves those of nulls undefined. Without it,
+        the caller must not read the views of nulls.
     """
     import nanoarrow
 
     pieces = []
-    gone = column.alias("").is_null().to_numpy() if nulls and column.null_count() else None
-    at = 0
+    is_null = column.alias("").is_null().to_numpy() if nulls and column.null_count() else None
+    row = 0
     for chunk in nanoarrow.c_array_stream(column):
-        _, views, *data, sizes = chunk.buffers
-        lengths = _memory(sizes, len(data), "<i8", chunk).tolist()
-        filled = [(start, size) for start, size in zip(data, lengths, strict=True) if size]
-        low = min((start for start, _ in filled), default=0)
-        high = max((start + size for start, size in filled), default=0)
-        bases = np.array([start - low if size else 0 for start, size in zip(data, lengths, strict=True)], np.uint64)
-        words = _memory(views + 16 * chunk.offset, 2 * len(chunk), "<u8", chunk)
-        if gone is not None:
+        _, views, *addresses, sizes = chunk.buffers
+        lengths = _array_at(sizes, len(addresses), "<i8", chunk).tolist()
+        buffers = list(zip(addresses, lengths, strict=True))
+        low = min((address for address, size in buffers if size), default=0)
+        high = max((address + size for address, size in buffers if size), default=0)
+        bases = np.array([address - low if size else 0 for address, size in buffers], np.uint64)
+        words = _array_at(views + 16 * chunk.offset, 2 * len(chunk), "<u8", chunk)
+        if is_null is not None:
             words = words.copy()
-            words.reshape(-1, 2)[gone[at : at + len(chunk)]] = 0
-            words = frozen(words)
-        at += len(chunk)
-        pieces.append((words, _memory(low, high - low, "|u1", chunk), bases))
+            words.reshape(-1, 2)[is_null[row : row + len(chunk)]] = 0
+            words = read_only(words)
+        row += len(chunk)
+        pieces.append((words, _array_at(low, high - low, "|u1", chunk), bases))
     return pieces
 
 
-def value_range(column: pl.Series) -> tuple[Any, Any]:
-    """Give the least and the greatest value, or twice None."""
+def min_max(column: pl.Series) -> tuple[Any, Any]:
+    """Return the minimum and the maximum, or None twice if there are no values."""
     return column.min(), column.max()
 
 
-def physical_of(column: pl.Series) -> pl.Series:
-    """Give the numbers behind a column; without its name, which polars may take for a pattern."""
+def physical(column: pl.Series) -> pl.Series:
+    """Return the integers behind a column, without its name, which polars could take for a pattern."""
     return column.alias("").to_physical()
 
 
-def example_of(column: pl.Series) -> str:
-    """Show a value, in brackets, where there is one."""
+def example(column: pl.Series) -> str:
+    """Show the first value in brackets, for a message; empty if there is none."""
     return f" ({column.alias('').drop_nulls()[0]!r})" if column.null_count() < len(column) else ""
 
 
-def spread_of(column: pl.Series) -> str:
-    """Name the least and the greatest value of a column."""
-    plain = column.alias("")
-    if plain.dtype.is_temporal():
-        # Python has no dates before the year 1.
-        plain = plain.gather([plain.arg_min() or 0, plain.arg_max() or 0]).cast(pl.String)
-        low, high = plain
+def range_text(column: pl.Series) -> str:
+    """Describe the range of a column, for a message."""
+    values = column.alias("")
+    if values.dtype.is_temporal():
+        # As text, since Python has no dates before year 1.
+        values = values.gather([values.arg_min() or 0, values.arg_max() or 0]).cast(pl.String)
+        low, high = values
     else:
-        low, high = value_range(plain)
+        low, high = min_max(values)
     return f"column {column.name!r} runs from {low} to {high}"
 
 
-def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """Mark an array as read-only: numba compiles a kernel apart for each kind, and polars lends the former."""
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only view.
+
+    Arrays from polars are read-only, and numba compiles a kernel once more for writable arguments.
+    """
     array = array.view()
     array.flags.writeable = False
     return array

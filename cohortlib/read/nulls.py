@@ -1,4 +1,4 @@
-"""Nulls: an error, or dropped and counted."""
+"""Handle rows with nulls: raise an error, or drop and count them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from typing import Literal
 
 import polars as pl
 
-from cohortlib.errors import DataError, warn
+from cohortlib.errors import Arg, DataError, warn
 
 Nulls = Literal["error", "drop"]
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """How many rows there were, how many were dropped, and the nulls of each column; the parts of a table add."""
+    """Counts of rows, of dropped rows, and of nulls by column; the counts of parts of a table add."""
 
     rows: int = 0
     count: int = 0
@@ -22,35 +22,31 @@ class Dropped:
     def __add__(self, other: "Dropped") -> "Dropped":
         return Dropped(self.rows + other.rows, self.count + other.count, self.nulls + other.nulls)
 
-    def tell(self, what: str) -> None:
-        """Warn of the rows that were dropped."""
+    def warn(self, table: str) -> None:
+        """Warn about the rows that were dropped, if any."""
         if self.count:
-            warn(f"{self.count:,} of {self.rows:,} rows of {what} dropped for nulls: {self.told}")
+            warn(f"{self.count:,} of {self.rows:,} rows of {table} dropped for nulls: {self.counts()}")
 
-    @property
-    def told(self) -> str:
-        """Say in which columns the nulls are."""
-        return _told(self.nulls)
+    def counts(self) -> str:
+        """Format the number of nulls in each column."""
+        return ", ".join(f"{count:,} in column {name!r}" for name, count in self.nulls.items())
 
-    def refused(self, what: str) -> DataError:
-        """Give the error for rows with nulls that were not to be dropped."""
+    def error(self, table: str) -> DataError:
+        """Return the error for rows with nulls, where they are not dropped."""
         return DataError(
-            f"{what} has nulls: {_told(self.nulls)}, of {self.rows:,} rows; expected none. Hint: nulls='drop' leaves "
-            "these rows out"
+            f"{table} has nulls: {self.counts()}, of {self.rows:,} rows",
+            expected="no nulls",
+            hint=(Arg("nulls", "drop"), " skips these rows"),
         )
 
 
-def without_nulls(frame: pl.DataFrame, nulls: Nulls, what: str) -> tuple[pl.DataFrame, Dropped]:
-    """Refuse rows with a null, or drop them and count."""
+def without_nulls(frame: pl.DataFrame, nulls: Nulls, table: str) -> tuple[pl.DataFrame, Dropped]:
+    """Return the rows without nulls and the counts; raise DataError for nulls if `nulls` is ``"error"``."""
     counts = Counter({name: frame[name].null_count() for name in frame.columns if frame[name].null_count()})
     if not counts:
         return frame, Dropped(len(frame), 0, counts)
     kept = frame.drop_nulls()
     dropped = Dropped(len(frame), len(frame) - len(kept), counts)
     if nulls == "error":
-        raise dropped.refused(what)
+        raise dropped.error(table)
     return kept, dropped
-
-
-def _told(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} in column {name!r}" for name, count in counts.items())

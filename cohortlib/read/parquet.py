@@ -1,55 +1,57 @@
-"""Read Parquet files, whole or in batches."""
+"""Read Parquet files in batches, and find the file behind an error."""
 
 from collections.abc import Iterator
 
 import polars as pl
 from polars.selectors import by_name
 
-from cohortlib.read.tables import Chooser, chosen_columns, first_line, unreadable_source
+from cohortlib.errors import SourceError
+from cohortlib.read.tables import ChooseColumns, choose_columns, read_errors, unreadable
 
 
-def parquet_batches(frame: pl.LazyFrame, what: str, found: list[str], wanted: Chooser) -> Iterator[pl.DataFrame]:
+def scan_parquet(paths: list[str]) -> pl.LazyFrame:
+    """Scan Parquet files lazily; later files may have more columns than the first."""
+    return pl.scan_parquet(paths, glob=False, extra_columns="ignore")
+
+
+def parquet_batches(frame: pl.LazyFrame, name: str, paths: list[str], choose: ChooseColumns) -> Iterator[pl.DataFrame]:
     """Read Parquet files in batches."""
-    done = 0
-    with unreadable_source(what, lambda: unreadable_parquet(found, wanted, done)):
+    rows_read = 0
+    with read_errors(name, lambda: find_bad_parquet(paths, choose, rows_read)):
         for batch in frame.collect_batches(maintain_order=True):
             yield batch
-            done += batch.height
+            rows_read += batch.height
 
 
-def unreadable_parquet(found: list[str], wanted: Chooser, done: int = 0) -> str | None:
-    """Say which of many files it is that cannot be read; so many rows have been read.
+def find_bad_parquet(paths: list[str], choose: ChooseColumns, rows_read: int = 0) -> SourceError | None:
+    """Find the file that cannot be read or has other columns; skip files whose rows have all been read.
 
-    The ends of the files, which tell what is in them, are read first; then the rows from where reading stopped.
+    All footers are read before any rows.
     """
     columns: dict[str, pl.DataType] = {}
-    rest: list[str] = []
+    unread: list[str] = []
     rows = 0
-    for file in found:
-        frame = scan_parquet([file])
+    for path in paths:
+        frame = scan_parquet([path])
         try:
-            there = frame.collect_schema()
+            schema = frame.collect_schema()
             rows += frame.select(pl.len()).collect().item()
         except (pl.exceptions.PolarsError, OSError) as error:
-            return f"{file!r} cannot be read: {first_line(error)}"
-        columns = columns or {name: there[name] for name in chosen_columns(there.names(), wanted)}
-        for name, kind in columns.items():
-            if name not in there:
-                return f"{file!r} has no column {name!r}; expected the columns of {found[0]!r}"
-            if there[name] != kind:
-                return f"column {name!r} of {file!r} is {there[name]}; expected {kind}, as in {found[0]!r}"
-        if rows > done:
-            rest.append(file)
-    for file in rest:
+            return unreadable(repr(path), error)
+        columns = columns or {name: schema[name] for name in choose_columns(schema.names(), choose)}
+        for name, dtype in columns.items():
+            if name not in schema:
+                return SourceError(f"{path!r} has no column {name!r}", expected=f"the columns of {paths[0]!r}")
+            if schema[name] != dtype:
+                return SourceError(
+                    f"column {name!r} of {path!r} is {schema[name]}", expected=f"{dtype}, as in {paths[0]!r}"
+                )
+        if rows > rows_read:
+            unread.append(path)
+    for path in unread:
         try:
-            for _ in scan_parquet([file]).select(by_name(*columns)).collect_batches():
+            for _ in scan_parquet([path]).select(by_name(*columns)).collect_batches():
                 pass
         except (pl.exceptions.PolarsError, OSError) as error:
-            return f"{file!r} cannot be read: {first_line(error)}"
+            return unreadable(repr(path), error)
     return None
-
-
-def scan_parquet(found: list[str]) -> pl.LazyFrame:
-    """Scan Parquet files lazily."""
-    # What else is in a file is nothing to us: over the years columns come.
-    return pl.scan_parquet(found, glob=False, extra_columns="ignore")

@@ -1,4 +1,4 @@
-"""From whatever the user holds to a frame of the columns wanted: files, frames, Arrow streams."""
+"""Read columns of any source: frames, Arrow streams, Parquet and CSV files."""
 
 import glob
 from collections.abc import Iterator
@@ -9,119 +9,136 @@ from polars.selectors import by_name
 
 from cohortlib.errors import SchemaError, SourceError
 from cohortlib.read.csv import Csv
-from cohortlib.read.parquet import parquet_batches, scan_parquet, unreadable_parquet
+from cohortlib.read.parquet import find_bad_parquet, parquet_batches, scan_parquet
 from cohortlib.read.tables import (
-    Chooser,
+    ChooseColumns,
     Source,
     Stream,
-    chosen_columns,
+    choose_columns,
     collect,
     first_line,
     in_memory,
+    read_errors,
     select_columns,
-    unreadable_source,
 )
 
 PARQUET = (".parquet", ".pq")
 CSV = (".csv", ".csv.gz", ".csv.zst")
+_KINDS = "Parquet or CSV files"
+_COMPRESSION = 5  # a compressed CSV file has about this many times its size in text
 
 
-def read(source: Source, wanted: Chooser, *, text: str, number: str | None = None) -> pl.DataFrame:
-    """Read some columns of a source.
+def read(
+    source: Source, choose: ChooseColumns, *, text_column: str | None = None, number_column: str | None = None
+) -> pl.DataFrame:
+    """Read columns of a source.
 
     Parameters
     ----------
     source
         A polars frame, lazy or not; the path or glob of Parquet or CSV files; or an Arrow stream.
-    wanted
-        Names the columns to read, given those that are there.
-    text, number
-        Columns which a CSV file is to be read as text (so that user 007 stays 007) and as floats.
+    choose
+        Returns the columns to read, from the names of all columns.
+    text_column, number_column
+        Columns that are read from CSV as text (so that user 007 stays 007) and as floats.
     """
     if isinstance(source, pl.DataFrame):
-        return source.select(by_name(*chosen_columns(source.columns, wanted)))
+        return source.select(by_name(*choose_columns(source.columns, choose)))
     if isinstance(source, pl.LazyFrame):
-        return collect(source, wanted, "the lazy frame")
+        return collect(source, choose, "the lazy frame")
     if isinstance(source, str | Path):
-        return _read_files(str(source), wanted, text, number)
+        return _read_files(str(source), choose, text_column, number_column)
     if hasattr(source, "__arrow_c_stream__"):
         try:
             frame = pl.DataFrame(source)
         except Exception as error:
-            hint = ". Hint: convert the instants to UTC" if "time zone" in str(error) else ""
             raise SchemaError(
                 f"the {type(source).__module__}.{type(source).__qualname__} cannot be read through the Arrow "
-                f"interface: {first_line(error)}{hint}"
+                f"interface: {first_line(error)}",
+                hint="convert the instants to UTC" if "time zone" in str(error) else "",
             ) from error
-        return frame.select(by_name(*chosen_columns(frame.columns, wanted)))
+        return frame.select(by_name(*choose_columns(frame.columns, choose)))
     raise SchemaError(
-        f"a {type(source).__qualname__} is no table; expected a polars frame, the path of Parquet or CSV files, or an "
-        "object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)"
+        f"a {type(source).__qualname__} is not a table",
+        value=source,
+        expected=f"a polars frame, the path of {_KINDS}, or an object with __arrow_c_stream__ "
+        "(pandas, pyarrow, DuckDB)",
     )
 
 
-def stream(source: Source, wanted: Chooser, *, text: str, number: str | None = None, most: int | None = None) -> Stream:
-    """Read some columns batch by batch: Parquet as it is decoded, anything else once it is read.
+def stream(
+    source: Source,
+    choose: ChooseColumns,
+    *,
+    text_column: str | None = None,
+    number_column: str | None = None,
+    max_bytes: int | None = None,
+) -> Stream:
+    """Read columns in batches: Parquet as it is decoded, other sources after reading them.
 
     The other parameters are those of :func:`read`.
 
     Parameters
     ----------
-    most
-        Bytes that may be taken, if there is a bound: then a lazy frame, and large CSV files, are not read at once, and
-        nobody knows how many rows will come. Such batches can be asked for once.
+    max_bytes
+        A bound on memory. With one, lazy frames and large CSV files are also read in batches, and their number of
+        rows is not known in advance.
     """
-    if isinstance(source, pl.LazyFrame) and most is not None:
-        with unreadable_source("the lazy frame"):
-            lazy = select_columns(source, wanted)
+    if isinstance(source, pl.LazyFrame) and max_bytes is not None:
+        with read_errors("the lazy frame"):
+            lazy = select_columns(source, choose)
             return Stream(source, lazy.collect_schema(), None, lambda: _lazy_batches(lazy))
     if isinstance(source, str | Path):
-        found, names = named_files(str(source), "Parquet or CSV files")
+        paths, names = match_files(str(source), _KINDS)
         if all(name.endswith(PARQUET) for name in names):
-            what = repr(str(source))
-            with unreadable_source(what, lambda: unreadable_parquet(found, wanted)):
-                lazy = select_columns(scan_parquet(found), wanted)
+            shown = repr(str(source))
+            with read_errors(shown, lambda: find_bad_parquet(paths, choose)):
+                lazy = select_columns(scan_parquet(paths), choose)
                 rows = lazy.select(pl.len()).collect().item()
-                return Stream(source, lazy.collect_schema(), rows, lambda: parquet_batches(lazy, what, found, wanted))
-        if most is not None and all(name.endswith(CSV) for name in names) and _expanded(found) > most // 4:
-            return Csv(str(source), found, wanted, text, number).stream()
-    return in_memory(read(source, wanted, text=text, number=number))
+                schema = lazy.collect_schema()
+            return Stream(source, schema, rows, lambda: parquet_batches(lazy, shown, paths, choose))
+        all_csv = all(name.endswith(CSV) for name in names)
+        if max_bytes is not None and all_csv and _text_size(paths) > max_bytes // 4:
+            return Csv(str(source), paths, choose, text_column, number_column).stream()
+    return in_memory(read(source, choose, text_column=text_column, number_column=number_column))
 
 
 def _lazy_batches(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    with unreadable_source("the lazy frame"):
+    with read_errors("the lazy frame"):
         yield from frame.collect_batches(maintain_order=True)
 
 
-def _expanded(found: list[str]) -> int:
-    """Give about the bytes of text in some files, which may be packed."""
-    return sum(Path(file).stat().st_size * (1 if file.lower().endswith(".csv") else 5) for file in found)
+def _text_size(paths: list[str]) -> int:
+    """Estimate the bytes of text in CSV files, which may be compressed."""
+    return sum(Path(path).stat().st_size * (1 if path.lower().endswith(".csv") else _COMPRESSION) for path in paths)
 
 
-def files(path: str) -> list[str]:
-    """List the files that a path or glob names."""
+def list_files(path: str) -> list[str]:
+    """List the files of a path or glob; a URL is returned as it is."""
     try:
         return [path] if "://" in path or Path(path).is_file() else sorted(glob.glob(path, recursive=True))
-    except (OSError, ValueError):  # no name that a file could have
+    except (OSError, ValueError):  # no file can have this name
         return []
 
 
-def named_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
-    """List the files that a path or glob names, of which there must be one, and their bare names in small letters."""
-    found = files(path)
-    if not found:
-        what = "no file matches" if glob.has_magic(path) else "there is no file"
-        raise SourceError(f"{what} {path!r}; expected the path or glob of {kinds}")
-    return found, [Path(file).name.lower() for file in found]
+def match_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
+    """List the files of a path or glob, and their names without folders in lower case; there must be at least one."""
+    paths = list_files(path)
+    if not paths:
+        problem = "no file matches" if glob.has_magic(path) else "there is no file"
+        raise SourceError(f"{problem} {path!r}", value=path, expected=f"the path or glob of {kinds}")
+    return paths, [Path(file).name.lower() for file in paths]
 
 
-def _read_files(path: str, wanted: Chooser, text: str, number: str | None) -> pl.DataFrame:
-    found, names = named_files(path, "Parquet or CSV files")
+def _read_files(path: str, choose: ChooseColumns, text_column: str | None, number_column: str | None) -> pl.DataFrame:
+    paths, names = match_files(path, _KINDS)
     if all(name.endswith(PARQUET) for name in names):
-        return collect(scan_parquet(found), wanted, repr(path), lambda: unreadable_parquet(found, wanted))
+        return collect(scan_parquet(paths), choose, repr(path), lambda: find_bad_parquet(paths, choose))
     if all(name.endswith(CSV) for name in names):
-        return Csv(path, found, wanted, text, number).read()
+        return Csv(path, paths, choose, text_column, number_column).read()
     raise SourceError(
-        f"{path!r} is neither Parquet nor CSV by its name; expected names that all end in .parquet, or all in .csv "
-        "or .csv.gz. Hint: for a folder give a glob, such as 'folder/*.parquet'"
+        f"{path!r} is neither Parquet nor CSV by its name",
+        value=path,
+        expected="names that all end in .parquet, or all in .csv or .csv.gz",
+        hint="for a folder use a glob, such as 'folder/*.parquet'",
     )

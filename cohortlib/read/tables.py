@@ -1,4 +1,4 @@
-"""Tables in memory and streams of batches; errors of sources."""
+"""Tables in memory, tables in batches, and the errors of both."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,26 +10,34 @@ from typing import NamedTuple, Protocol, TypeAlias
 import polars as pl
 from polars.selectors import by_name
 
-from cohortlib.errors import SchemaError, SourceError, listed
+from cohortlib.errors import Arg, SchemaError, SourceError, Text, listed
 
 
 class ArrowStream(Protocol):
-    """Anything that speaks the Arrow PyCapsule interface: pandas, pyarrow, a DuckDB relation."""
+    """A table with the Arrow PyCapsule interface: pandas, pyarrow, a DuckDB relation."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Export the table as a stream of Arrow record batches."""
 
 
 Source: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream | str | Path
-Chooser: TypeAlias = Callable[[list[str]], list[str]]
-_SLICE = 1 << 20  # rows
+ChooseColumns: TypeAlias = Callable[[list[str]], list[str]]
+"""Return the columns to read, from the names of all columns."""
+
+_BATCH = 1 << 20  # rows
 
 
 class Stream(NamedTuple):
-    """A table that comes in batches.
+    """A table that is read in batches.
 
-    `schema` has the types of its columns, `rows` is the number of its rows, if that is known; `source` can be read once
-    more.
+    Attributes
+    ----------
+    source
+        The table itself, which can be read again.
+    schema
+        The columns and their types.
+    rows
+        The number of rows, or None if it is not known before they are read.
     """
 
     source: Source
@@ -37,62 +45,82 @@ class Stream(NamedTuple):
     rows: int | None
     batches: Callable[[], Iterator[pl.DataFrame]]
 
-    def begun(self, most: int) -> "Stream":
-        """Read so many bytes; if that is all, it is a frame from now on."""
-        rest = self.batches()
-        begin: list[pl.DataFrame] = []
+    def buffered(self, max_bytes: int) -> "Stream":
+        """Read the first `max_bytes`; a table that ends within them becomes a frame in memory."""
+        batches = self.batches()
+        buffer: list[pl.DataFrame] = []
         size = 0
-        for batch in rest:
-            begin.append(batch)
+        for batch in batches:
+            buffer.append(batch)
             size += int(batch.estimated_size())
-            if size > most:
-                return self._replace(batches=lambda: chain(begin, rest))
-        return in_memory(pl.concat(begin) if begin else pl.DataFrame(schema=self.schema))
+            if size > max_bytes:
+                return self._replace(batches=lambda: chain(buffer, batches))
+        return in_memory(pl.concat(buffer) if buffer else pl.DataFrame(schema=self.schema))
 
 
 def in_memory(frame: pl.DataFrame) -> Stream:
-    """Return a table as a stream of slices."""
-    return Stream(frame, frame.schema, frame.height, lambda: frame.iter_slices(_SLICE))
+    """Return a frame as a stream of slices."""
+    return Stream(frame, frame.schema, frame.height, lambda: frame.iter_slices(_BATCH))
 
 
 @contextmanager
-def unreadable_source(what: str, guilty: Callable[[], str | None] = lambda: None) -> Iterator[None]:
-    """Say that something cannot be read; of many files it is said which, as the message that `guilty` finds."""
+def read_errors(name: str, find_file: Callable[[], SourceError | None] = lambda: None) -> Iterator[None]:
+    """Raise SourceError where polars cannot read a source.
+
+    `find_file` finds the file at fault among many; where it returns None, the error is about `name`.
+    """
     try:
         yield
     except SourceError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(guilty() or f"{what} cannot be read: {first_line(error)}") from error
+        raise (find_file() or unreadable(name, error)) from error
 
 
-def chosen_columns(there: list[str], wanted: Chooser) -> list[str]:
-    """Choose columns, each once, and say which is missing."""
-    columns = list(dict.fromkeys(wanted(there)))
-    for role, name in zip_longest(("user", "timestamp", "amount"), columns):
-        if name is not None and name not in there:
-            near = get_close_matches(name, there, 1)
-            hint = f"{role}={near[0]!r}" if near else "name the columns with user=, timestamp= and amount="
-            for mark in ";\t|":
-                if len(there) == 1 and mark in there[0]:
-                    hint = f"columns are separated by {mark!r} there; expected commas, and points in numbers"
-            raise SchemaError(f"column {name!r} is not in the table; columns are {listed(there)}. Hint: {hint}")
-    return columns
-
-
-def collect(
-    frame: pl.LazyFrame, wanted: Chooser, what: str, guilty: Callable[[], str | None] = lambda: None
-) -> pl.DataFrame:
-    """Read the wanted columns of a lazy table."""
-    with unreadable_source(what, guilty):
-        return select_columns(frame, wanted).collect()
-
-
-def select_columns(frame: pl.LazyFrame, wanted: Chooser) -> pl.LazyFrame:
-    """Select the wanted columns of a lazy table."""
-    return frame.select(by_name(*chosen_columns(frame.collect_schema().names(), wanted)))
+def unreadable(name: str, error: Exception) -> SourceError:
+    """Return the error for a source that cannot be read."""
+    return SourceError(f"{name} cannot be read: {first_line(error)}")
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def choose_columns(names: list[str], choose: ChooseColumns) -> list[str]:
+    """Choose columns, each once; raise SchemaError if one does not exist."""
+    columns = list(dict.fromkeys(choose(names)))
+    for role, column in zip_longest(("user", "timestamp", "amount"), columns):
+        if column is not None and column not in names:
+            raise SchemaError(
+                f"column {column!r} is not in the table; columns are {listed(names)}",
+                value=column,
+                hint=_missing_hint(role, column, names),
+            )
+    return columns
+
+
+def _missing_hint(role: str | None, column: str, names: list[str]) -> Text:
+    for separator in ";\t|":
+        if len(names) == 1 and separator in names[0]:
+            return f"the file separates columns by {separator!r}; write it with commas, and decimal points in numbers"
+    similar = get_close_matches(column, names, 1)
+    if not similar:
+        return "name the columns with ", Arg("user"), ", ", Arg("timestamp"), " and ", Arg("amount")
+    return Arg(role, similar[0]) if role else f"there is a column {similar[0]!r}"
+
+
+def select_columns(frame: pl.LazyFrame, choose: ChooseColumns) -> pl.LazyFrame:
+    """Select columns of a lazy table."""
+    return frame.select(by_name(*choose_columns(frame.collect_schema().names(), choose)))
+
+
+def collect(
+    frame: pl.LazyFrame,
+    choose: ChooseColumns,
+    name: str,
+    find_file: Callable[[], SourceError | None] = lambda: None,
+) -> pl.DataFrame:
+    """Read columns of a lazy table."""
+    with read_errors(name, find_file):
+        return select_columns(frame, choose).collect()

@@ -1,4 +1,4 @@
-"""The column of users: types, keys and names."""
+"""Read the column of user ids, and hash the ids to keys."""
 
 import os
 from dataclasses import dataclass, field
@@ -10,64 +10,68 @@ from numpy.typing import NDArray
 
 from cohortlib.engine.kernels.keys import fingerprint_strings, mix_integers, mix_narrow
 from cohortlib.errors import SchemaError
-from cohortlib.read.arrays import LIMIT, Keys, Numbers, physical_of, string_views, value_range
+from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Keys, min_max, physical, string_views
 
-# The keys of users are drawn anew in each process: nobody can choose ids that meet, or that crowd together.
+# Random in each process, so that nobody can choose ids whose hashes collide or crowd into one partition.
 SECRET = np.frombuffer(os.urandom(8 * 34), np.uint64)
 
 
 @dataclass(frozen=True)
 class Users:
-    """A column of user ids without nulls: integers, or text."""
+    """A column of user ids without nulls: integers or text."""
 
     series: pl.Series
-    whole: bool = False
-    """Whether the ids were integers, of whatever width."""
+    integers: bool = False
+    """Whether the ids came as integers, of any width."""
     secret: Keys = field(default_factory=lambda: SECRET, repr=False, compare=False)
-    """What the keys are drawn by."""
+    """The secret of the hash: 34 random words."""
 
     @classmethod
     def of(cls, column: pl.Series) -> "Users":
         """Check the type of a column of user ids."""
-        kind = column.dtype
-        if isinstance(kind, pl.Categorical | pl.Enum | pl.String):
+        dtype = column.dtype
+        if isinstance(dtype, pl.Categorical | pl.Enum | pl.String):
             return cls(column)
-        if kind in (pl.Int64, pl.UInt64):
-            return cls(column, whole=True)
-        if kind.is_integer() or (isinstance(kind, pl.Decimal) and kind.scale == 0):
-            low, high = value_range(column)
-            fits = low is None or (int(low) >= -LIMIT and int(high) < LIMIT)
-            return cls(column.cast(pl.Int64 if fits else pl.String), whole=True)
-        if kind == pl.Null and not len(column):
-            return cls(column.cast(pl.Int64), whole=True)
-        as_kept = "pl.Int64" if kind.is_float() else "pl.String"  # pandas makes floats of integers beside a null
+        if dtype in (pl.Int64, pl.UInt64):
+            return cls(column, integers=True)
+        if dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0):
+            low, high = min_max(column)
+            fits = low is None or (int(low) >= -INT64_LIMIT and int(high) < INT64_LIMIT)
+            return cls(column.cast(pl.Int64 if fits else pl.String), integers=True)
+        if dtype == pl.Null and not len(column):
+            return cls(column.cast(pl.Int64), integers=True)
+        target = "pl.Int64" if dtype.is_float() else "pl.String"  # pandas turns integers with nulls into floats
         raise SchemaError(
-            f"column {column.name!r} is {kind}; expected user ids as integers, strings or categoricals. "
-            f"Hint: pl.col({column.name!r}).cast({as_kept})"
+            f"column {column.name!r} is {dtype}",
+            value=dtype,
+            expected="user ids as integers, strings or categoricals",
+            hint=f"pl.col({column.name!r}).cast({target})",
         )
 
     @classmethod
-    def both(
-        cls, one: "Users", other: "Users", where: tuple[str, str] = ("the transactions", "joined")
+    def align(
+        cls, left: "Users", right: "Users", tables: tuple[str, str] = ("the transactions", "joined")
     ) -> tuple["Users", "Users"]:
-        """Bring two columns of ids to one type, so that the same user has the same key in both."""
-        kinds = one.series.dtype, other.series.dtype
-        if kinds[0] == kinds[1] and kinds[0] in (pl.Int64, pl.UInt64, pl.String):
-            return one, other
-        if one.whole != other.whole and len(one.series) and len(other.series):
+        """Convert two columns to the same type, so that a user has the same key in both."""
+        dtypes = left.series.dtype, right.series.dtype
+        if dtypes[0] == dtypes[1] and dtypes[0] in (pl.Int64, pl.UInt64, pl.String):
+            return left, right
+        if left.integers != right.integers and len(left.series) and len(right.series):
             raise SchemaError(
-                f"the users are {kinds[0]} in {where[0]} ({one.series[0]!r}) and {kinds[1]} in {where[1]} "
-                f"({other.series[0]!r}); expected the same type in both. Hint: cast one of them"
+                f"the users are {dtypes[0]} in {tables[0]} ({left.series[0]!r}) and {dtypes[1]} in {tables[1]} "
+                f"({right.series[0]!r})",
+                expected="the same type in both",
+                hint="cast one of them",
             )
-        return cls(one.series.cast(pl.String)), cls(other.series.cast(pl.String))
+        return cls(left.series.cast(pl.String)), cls(right.series.cast(pl.String))
 
     def __len__(self) -> int:
         return len(self.series)
 
     @staticmethod
-    def alike(kind: pl.DataType) -> bool:
-        """Whether any part of such a column has the keys that the whole column has."""
-        return kind == pl.String or (kind.is_integer() and kind not in (pl.Int128, pl.UInt128))
+    def has_one_type(dtype: pl.DataType) -> bool:
+        """Whether each batch of such a column is read as the same type, so that keys agree between batches."""
+        return dtype == pl.String or (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128))
 
     @property
     def wide(self) -> bool:
@@ -75,72 +79,82 @@ class Users:
         return self.series.dtype == pl.String
 
     def text(self, rows: NDArray[np.uint32]) -> pl.Series:
-        """Give the users of some rows as text."""
+        """Return the ids of some rows as text."""
         return self.series.gather(rows).cast(pl.String)
 
     def keys(self, first: int, count: int) -> tuple[Keys, Keys]:
-        """Give `count` rows from `first` on a key of one word, or of two where the ids are text."""
+        """Hash `count` rows, starting at row `first`.
+
+        Returns the first word of each key, and the second for text; for integers the second array is empty.
+        """
         keys = np.empty(count, np.uint64)
         if not self.wide:
             mix_integers(self._ids(first, count).view(np.int64), self.secret, keys)
             return keys, np.empty(0, np.uint64)
         keys2 = np.empty(count, np.uint64)
-        at = -first
+        offset = -first  # where the chunk starts in the result
         for views, memory, bases in self._views:
-            begin, end = max(at, 0), min(at + views.size // 2, count)
+            begin, end = max(offset, 0), min(offset + views.size // 2, count)
             if begin < end:
-                rows = np.arange(begin - at, end - at, dtype=np.uint32)
+                rows = np.arange(begin - offset, end - offset, dtype=np.uint32)
                 fingerprint_strings(views, memory, bases, rows, self.secret, keys[begin:end], keys2[begin:end])
-            at += views.size // 2
+            offset += views.size // 2
         return keys, keys2
 
     def bounds(self) -> tuple[int, int]:
-        """Give the least and the greatest of integer ids as they lie in 64 bits; there must be one."""
-        low, high = value_range(pl.Series(self._ids(0, len(self.series)).view(np.int64)))
+        """Return the least and the greatest integer id, as signed 64-bit integers; there must be at least one."""
+        low, high = min_max(pl.Series(self._ids(0, len(self.series)).view(np.int64)))
         return int(low), int(high)
 
     def narrow_keys(self, first: int, count: int, base: int, bits: int) -> Keys | None:
-        """Give `count` rows of integer ids a key of so many bits, on top of a word; None where ids do not fit."""
+        """Hash integer ids to the top `bits` of a word; None if an id is not in ``base`` to ``base + 2**bits - 1``."""
         keys = np.empty(count, np.uint64)
         ids = self._ids(first, count).view(np.int64)
         return None if mix_narrow(ids, np.int64(base), bits, self.secret, keys) else keys
 
     @cached_property
-    def _ids(self) -> Numbers:
-        ids = physical_of(self.series)
-        return Numbers(ids if ids.dtype == pl.UInt64 else ids.cast(pl.Int64))
+    def _ids(self) -> ColumnReader:
+        ids = physical(self.series)
+        return ColumnReader(ids if ids.dtype == pl.UInt64 else ids.cast(pl.Int64))
 
     @cached_property
     def _views(self) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
         return string_views(self.series)
 
 
-@dataclass(frozen=True)
-class People:
-    """How users are told apart: kept as "Int64", "UInt64" or "String", and given keys by a secret.
+_DTYPES: dict[str, type[pl.DataType]] = {"Int64": pl.Int64, "UInt64": pl.UInt64, "String": pl.String}
 
-    `whole` says that they came as whole numbers, of whatever width.
+
+@dataclass(frozen=True)
+class UserEncoding:
+    """How user ids are stored and hashed, the same in all batches of a table.
+
+    Attributes
+    ----------
+    dtype
+        The stored type: ``"Int64"``, ``"UInt64"`` or ``"String"``.
+    secret
+        The secret of the hash.
+    integers
+        Whether the ids came as integers, of any width.
     """
 
-    kind: str
+    dtype: str
     secret: Keys
-    whole: bool
+    integers: bool
 
     @classmethod
-    def of(cls, kind: pl.DataType, name: str, secret: Keys = SECRET) -> "People":
-        """Choose by the type of a column, of which any part must be kept the same way."""
-        users = Users.of(pl.Series(name, [], dtype=kind))
-        text = users.series.dtype not in (pl.Int64, pl.UInt64) or not (Users.alike(kind) or kind == pl.Null)
-        return cls("String" if text else str(users.series.dtype), secret, users.whole)
+    def of(cls, dtype: pl.DataType, name: str, secret: Keys = SECRET) -> "UserEncoding":
+        """Choose the encoding for the type of a column; one that batches could read differently is stored as text."""
+        users = Users.of(pl.Series(name, [], dtype=dtype))
+        text = users.series.dtype not in (pl.Int64, pl.UInt64) or not (Users.has_one_type(dtype) or dtype == pl.Null)
+        return cls("String" if text else str(users.series.dtype), secret, users.integers)
 
     @property
-    def text(self) -> bool:
-        """Whether keys have two words."""
-        return self.kind == "String"
+    def wide(self) -> bool:
+        """Whether a key takes two words."""
+        return self.dtype == "String"
 
     def users(self, column: pl.Series) -> Users:
-        """Take some users."""
-        return Users(column.cast(_KINDS[self.kind]), self.whole, self.secret)
-
-
-_KINDS: dict[str, type[pl.DataType]] = {"Int64": pl.Int64, "UInt64": pl.UInt64, "String": pl.String}
+        """Encode a column of user ids."""
+        return Users(column.cast(_DTYPES[self.dtype]), self.integers, self.secret)

@@ -10,7 +10,7 @@ from cohortlib.errors import SchemaError, listed
 from cohortlib.periods import FIRST_DAY, day_of
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped, without_nulls
-from cohortlib.read.transactions import transactions
+from cohortlib.read.transactions import parse_transactions
 from cohortlib.read.users import Users
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
@@ -121,7 +121,7 @@ def check_request(frame: "SparkFrame", joined: "SparkFrame | str | None", partit
     kinds = frames.kinds(frame)
     roles = settings.roles
     here = frames.empty({name: kinds[name] for name in roles})
-    transactions(here, *roles, **settings.reading)
+    parse_transactions(here, *roles, **settings.reading)
     columns = [f"{quoted(name)} as {role}" for name, role in zip(roles, ("who", "at", "amount"), strict=True)]
     if joined is None:
         return Asked(frame.selectExpr(*columns), Reader(settings, tuple(roles), tagged=False), partitions)
@@ -149,12 +149,12 @@ def check_request(frame: "SparkFrame", joined: "SparkFrame | str | None", partit
 
 def _common_key(kind: str, other: str, users: Users, joined: Users) -> str:
     """Give the type in which the users of both tables are the same, and refuse those that are not."""
-    if users.whole != joined.whole:
+    if users.integers != joined.integers:
         raise SchemaError(
             f"the users are {kind} in the transactions and {other} in joined; expected the same type in both. "
             "Hint: cast one of them"
         )
-    if not users.whole:
+    if not users.integers:
         return "string"
     return "decimal(38, 0)" if "decimal" in kind + other else "bigint"
 

@@ -210,8 +210,8 @@ def _added(asked: Asked) -> Sums:
     for where, found in zip(WHERE, (note.dropped, note.dropped_joined), strict=True):
         dropped = frames.in_order(found, asked.reader.names)
         if dropped.count and settings.nulls == "error":
-            raise dropped.refused(where)
-        dropped.tell(where)
+            raise dropped.error(where)
+        dropped.warn(where)
     if note.magnitude >= 2**63:
         raise beyond_range(f"column {settings.amount!r}", settings.decimals)
     if settings.joined is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cohortlib.engine.files import is_folder, replacing, replacing_folder, telling
+from cohortlib.engine.files import atomic_folder, atomic_write, file_errors, is_folder
 from cohortlib.engine.progress import Progress
 from cohortlib.errors import SettingError, one_of
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
@@ -334,7 +334,7 @@ def sink_customer_cohorts(
     dense = rows == "dense"
     if not is_folder(path):
         with (
-            replacing(Path(path)) as stream,
+            atomic_write(Path(path)) as stream,
             load(transactions, settings, keep_users=True, may_spill=False) as loaded,
         ):
             everybody = Customers.of(loaded, basis) if loaded.span else None
@@ -346,7 +346,7 @@ def sink_customer_cohorts(
             f"top_n={top_n} goes with a file, not with the folder {str(path)!r}. Hint: path='top.parquet'"
         )
     with (
-        replacing_folder(Path(path), are_parts) as folder,
+        atomic_folder(Path(path), are_parts) as folder,
         load(transactions, settings, keep_users=True) as loaded,
     ):
         # The totals of cohorts are those of all parts, so they come first.
@@ -354,7 +354,7 @@ def sink_customer_cohorts(
         for part in range(loaded.parts):
             some = Customers.of(loaded, basis, totals, part)
             pieces = some.pieces(some.ranked(), dense=dense)
-            with telling(folder / name_of_part(part)), (folder / name_of_part(part)).open("wb") as stream:
+            with file_errors(folder / name_of_part(part)), (folder / name_of_part(part)).open("wb") as stream:
                 write_parquet(pieces, schema(CUSTOMER_COHORTS), stream)
         if not loaded.span:
             with (folder / name_of_part(0)).open("wb") as stream:

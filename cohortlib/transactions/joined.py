@@ -13,9 +13,9 @@ from cohortlib.periods import Calendar
 from cohortlib.read import sources
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import without_nulls
-from cohortlib.read.sources import files, read
+from cohortlib.read.sources import list_files, read
 from cohortlib.read.tables import Source
-from cohortlib.read.users import People, Users
+from cohortlib.read.users import UserEncoding, Users
 from cohortlib.transactions.settings import BeforeJoined, Settings
 from cohortlib.transactions.store.parts import KEY, KEY2, USER
 
@@ -34,13 +34,13 @@ def joined_table(settings: Settings, there: list[str], column: Callable[[], pl.D
         table = column()
         table = table.filter(table[settings.user].alias("").is_not_null())
     else:
-        if isinstance(joined, str) and not files(joined):
+        if isinstance(joined, str) and not list_files(joined):
             raise SchemaError(f"joined={joined!r} is neither a column nor a file; columns are {listed(there)}")
         if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
             raise SchemaError(f"joined={joined!r} is neither a table nor the name of a column")
-        table = read(joined, lambda names: joined_columns(names, settings.user), text=settings.user)
+        table = read(joined, lambda names: joined_columns(names, settings.user), text_column=settings.user)
     table, dropped = without_nulls(table, settings.nulls, "the joined table")
-    dropped.tell("the joined table")
+    dropped.warn("the joined table")
     return table
 
 
@@ -52,7 +52,7 @@ def joined_in_stream(source: Source, settings: Settings) -> pl.DataFrame | None:
         there.extend(names)
         return [settings.user, *([str(settings.joined)] if settings.joined_in(names) else [])]
 
-    stream = sources.stream(source, wanted, text=settings.user, most=0)
+    stream = sources.stream(source, wanted, text_column=settings.user, max_bytes=0)
 
     def column() -> pl.DataFrame:
         found = pl.DataFrame(schema=stream.schema)
@@ -136,18 +136,19 @@ class Given(NamedTuple):
     one_of_them: str
 
 
-def given_of(people: People, table: pl.DataFrame, cut: Cut, calendar: Calendar, origin: int) -> Given:
+def given_of(encoding: UserEncoding, table: pl.DataFrame, cut: Cut, calendar: Calendar, origin: int) -> Given:
     """Key a table of users and dates, which the cut is of."""
     column = table.to_series(0)
     theirs = Users.of(column)
-    if theirs.whole != people.whole:
+    if theirs.integers != encoding.integers:
         raise SchemaError(
-            f"the users are {people.kind} in the transactions and {column.dtype} in joined ({column[0]!r}); expected "
-            "the same type in both. Hint: cast one of them"
+            f"the users are {encoding.dtype} in the transactions and {column.dtype} in joined ({column[0]!r})",
+            expected="the same type in both",
+            hint="cast one of them",
         )
-    users = people.users(column)
+    users = encoding.users(column)
     key, key2 = users.keys(0, len(users))
-    keys = {KEY: key} | ({KEY2: key2} if people.text else {})
+    keys = {KEY: key} | ({KEY2: key2} if encoding.wide else {})
     periods = (calendar.ordinals(cut.local_days(0, len(users)).astype(np.int64)) - origin).astype(np.int32)
     frame = pl.DataFrame(keys | {USER: users.series.alias(""), GIVEN: periods})
     first = frame.unique([*keys], keep="first", maintain_order=True)

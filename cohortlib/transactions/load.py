@@ -30,14 +30,14 @@ import polars as pl
 from polars.selectors import by_name
 
 from cohortlib.engine import files
-from cohortlib.engine.partitions import bits_for
+from cohortlib.engine.partitions import partition_bits
 from cohortlib.engine.progress import Meter
 from cohortlib.errors import Arg, DataError, SchemaError, SettingError
 from cohortlib.read import sources
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source, Stream
-from cohortlib.read.transactions import Transactions, transactions
-from cohortlib.read.users import People, Users
+from cohortlib.read.transactions import Transactions, parse_transactions
+from cohortlib.read.users import UserEncoding, Users
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import given_of, joined_cut, joined_in_stream, joined_table
 from cohortlib.transactions.loaded import LoadedRows
@@ -90,11 +90,15 @@ def _load(
 
     budget = settings.budget if may_spill else math.inf
     stream = sources.stream(
-        source, settings.wanted, text=settings.user, number=settings.amount, most=settings.budget if may_spill else None
+        source,
+        settings.wanted,
+        text_column=settings.user,
+        number_column=settings.amount,
+        max_bytes=settings.budget if may_spill else None,
     )
     if stream.rows is None and may_spill:
-        stream = stream.begun(settings.budget // 4)
-    by_batches = not needs_users and Users.alike(stream.schema[settings.user])
+        stream = stream.buffered(settings.budget // 4)
+    by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
     estimate = _Estimate.of(stream, settings, by_batches=by_batches)
     if by_batches and estimate.packed <= budget:
         # On bad data fall through to a road that reads the whole table, whose errors count over all rows.
@@ -102,13 +106,13 @@ def _load(
             meter = Meter(settings.progress, stream.rows or 0)
             rows = _load_packed(stream, settings, meter)
             if rows is None and estimate.full <= budget:
-                meter.anew()
+                meter.restart()
                 rows = _load_batches(stream, settings, meter)
             if rows is not None:
                 return rows
     if estimate.full <= budget:
         return _load_table(stream.source, settings, full_grid=full_grid)
-    folder = stack.enter_context(files.scratch(Path(gettempdir())))
+    folder = stack.enter_context(files.temporary_folder(Path(gettempdir())))
     return _load_spilled(source, stream, settings, folder, keep_users=keep_users, full_grid=full_grid)
 
 
@@ -136,7 +140,7 @@ def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, fu
     """Scan a prepared form part by part during netting."""
     _check_prepared_with(source, settings)
     manifest = source.manifest
-    people = People(manifest.kind, manifest.key_secret, whole=manifest.whole)
+    encoding = UserEncoding(manifest.kind, manifest.key_secret, integers=manifest.whole)
     joined = joined_table(settings, source.columns, lambda: source.dates(str(settings.joined)))
     meter = Meter(settings.progress, manifest.rows)
     # Finding the last day that passes a filter takes a third of the time. It can wait for netting, unless it decides
@@ -149,7 +153,7 @@ def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, fu
     )
     days = (manifest.first_day, manifest.final_day, manifest.final_day) if deferred else source.days()
     rows = _place_parts(
-        settings, source, days, manifest.magnitude, meter, people, joined, full_grid=full_grid or deferred
+        settings, source, days, manifest.magnitude, meter, encoding, joined, full_grid=full_grid or deferred
     )
     return replace(
         rows,
@@ -168,17 +172,17 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool) -> Loade
         names.extend(columns)
         return settings.wanted(columns)
 
-    frame = sources.read(source, choose, text=settings.user, number=settings.amount)
-    rows = transactions(frame, *settings.roles, **settings.reading)
+    frame = sources.read(source, choose, text_column=settings.user, number_column=settings.amount)
+    rows = parse_transactions(frame, *settings.roles, **settings.reading)
     joined = joined_table(settings, names, lambda: frame.select(by_name(settings.user, str(settings.joined))))
     batch, users = None, [rows.users]
     if joined is not None:
-        row_users, joined_users = Users.both(rows.users, Users.of(joined[settings.user]))
+        row_users, joined_users = Users.align(rows.users, Users.of(joined[settings.user]))
         cut = joined_cut(joined, settings)
         batch = None if cut is None else Batch(joined_users, cut, None)
         rows = replace(rows, users=row_users)
         users = [row_users] if batch is None else [joined_users, row_users]
-    rows.dropped.tell("the table")
+    rows.dropped.warn("the table")
     meter = Meter(settings.progress, len(rows.users))
     loaded = _place_records(
         settings, [rows], len(rows.users), meter, wide=rows.users.wide, joined=batch, users=users, full_grid=full_grid
@@ -200,13 +204,13 @@ def _load_batches(stream: Stream, settings: Settings, meter: Meter, *, packed: b
     def batches() -> Iterator[Transactions]:
         nonlocal dropped
         for frame in stream.batches():
-            rows = transactions(frame, *settings.roles, **settings.reading)
+            rows = parse_transactions(frame, *settings.roles, **settings.reading)
             dropped += rows.dropped
             yield rows
 
     wide = stream.schema[settings.user] == pl.String
     rows = _place_records(settings, batches(), stream.rows or 0, meter, wide=wide, packed=packed)
-    dropped.tell("the table")
+    dropped.warn("the table")
     return replace(rows, dropped=dropped)
 
 
@@ -214,29 +218,29 @@ def _load_spilled(
     source: Source, stream: Stream, settings: Settings, folder: Path, *, keep_users: bool, full_grid: bool
 ) -> LoadedRows:
     """Write runs of parts to a folder; a single run stays in memory."""
-    people = People.of(stream.schema[settings.user], settings.user)
+    encoding = UserEncoding.of(stream.schema[settings.user], settings.user)
     named = keep_users or settings.joined is not None
-    plan = Plan(settings.budget, settings.workers, people.text, named, stream.rows)
+    plan = Plan(settings.budget, settings.workers, encoding.wide, named, stream.rows)
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     totals = Told()
     runs: list[tuple[Filed, ...]] = []
     in_memory = None
-    for run in gathered(rows_of(stream.batches(), settings, people, ()), plan, totals, meter):
+    for run in gathered(rows_of(stream.batches(), settings, encoding, ()), plan, totals, meter):
         if run.last and not runs:
             in_memory = kept(run, plan)
         else:
             runs.append(tuple(written(run, plan, folder)))
         del run  # frees its memory before the next run is gathered
-    totals.dropped.tell("the table")
+    totals.dropped.warn("the table")
     first = min((day for day, _ in totals.days), default=0)
     final = max((day for _, day in totals.days), default=-1)
     manifest = Manifest(
-        bits=plan.bits, kind=people.kind, rows=totals.rows, first_day=first, final_day=final, runs=tuple(runs)
+        bits=plan.bits, kind=encoding.dtype, rows=totals.rows, first_day=first, final_day=final, runs=tuple(runs)
     )
     joined = joined_in_stream(source, settings) if settings.joined is not None else None
     rows = _place_parts(
         settings, in_memory or Prepared(folder, manifest), (first, final, totals.last_day), totals.magnitude, meter,
-        people, joined, full_grid=full_grid,
+        encoding, joined, full_grid=full_grid,
     )  # fmt: skip
     return replace(rows, dropped=totals.dropped)
 
@@ -281,7 +285,7 @@ def _place_records(
                 yield Batch(table.users, table.cut, table.amounts)
 
     joined_count = len(joined.users) if joined else 0
-    bits = bits_for(count, joined_count)
+    bits = partition_bits(count, joined_count)
     remaining: Iterable[Batch] = batches()
     form = None
     if packed:
@@ -307,7 +311,7 @@ def _place_records(
 
 def _place_parts(
     settings: Settings, parts: Shelf, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
-    people: People, joined: pl.DataFrame | None, *, full_grid: bool,
+    encoding: UserEncoding, joined: pl.DataFrame | None, *, full_grid: bool,
 ) -> LoadedRows:  # fmt: skip
     """Lay out the grid for parts; `days` are the first and the last day of their rows, and that of all rows."""
     first, final, last_day = days
@@ -317,7 +321,7 @@ def _place_parts(
     grid = _lay_out(settings, last_day, placed_days, full_grid=full_grid)
     if grid is None:
         return LoadedRows(settings, last_day)
-    given = None if cut is None or joined is None else given_of(people, joined, cut, settings.calendar, grid.origin)
+    given = None if cut is None or joined is None else given_of(encoding, joined, cut, settings.calendar, grid.origin)
     netting = PartsNetting(settings, grid, meter, parts, (first, final), given)
     return LoadedRows(settings, last_day, magnitude, grid, netting, first_day=first if first <= final else None)
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.engine.progress import Meter
-from cohortlib.engine.threads import shared_out
+from cohortlib.engine.threads import run_workers
 from cohortlib.read.arrays import Ints
 from cohortlib.read.users import Users
 from cohortlib.transactions.activity import Activity, Histogram
@@ -117,7 +117,7 @@ class Netting(ABC):
     def net(self, work: Callable[[Iterator[int]], _Result], workers: int) -> list[_Result]:
         """Let each worker do its work on the groups that it takes, until all are netted."""
         self.tallies.clear()
-        return shared_out(self.count, workers, work)
+        return run_workers(self.count, workers, work)
 
     def fold(self, kept: NDArray[np.bool_], workers: int) -> Histogram:
         """Add everybody up."""

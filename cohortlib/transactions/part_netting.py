@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.engine.progress import Meter
-from cohortlib.read.arrays import frozen
+from cohortlib.read.arrays import read_only
 from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import GIVEN, Given
@@ -163,7 +163,7 @@ class PartsNetting(Netting):
         part, given, kept = loaded
         tally = self.tally()
         stretches = part.stretches
-        days, units = (frozen(part.rows[name].to_numpy()) for name in (DAY, UNITS))
+        days, units = (read_only(part.rows[name].to_numpy()) for name in (DAY, UNITS))
         if kept.any():
             self._last_days.append(int(days.max(where=kept, initial=self._origin)))
         # A piece ends before the user with whom it would have too many rows, or too many users.
@@ -176,9 +176,9 @@ class PartsNetting(Netting):
         bench = Bench(most, self.settings, self.grid, sums)
         for user, end in pairwise(cuts.tolist()):
             count = side_by_side(
-                user, end, stretches.ends, stretches.starts, stretches.sizes, frozen(given), frozen(kept), days, units,
-                self._table, np.int64(self._origin), self.grid.span, self.grid.span - 1, bench.above, bench.short,
-                bench.row, bench.given, bench.ends, bench.periods, bench.units, bench.totals, bench.words,
+                user, end, stretches.ends, stretches.starts, stretches.sizes, read_only(given), read_only(kept),
+                days, units, self._table, np.int64(self._origin), self.grid.span, self.grid.span - 1, bench.above,
+                bench.short, bench.row, bench.given, bench.ends, bench.periods, bench.units, bench.totals, bench.words,
             )  # fmt: skip
             yield bench.net(count, tally)
         if tally[5]:

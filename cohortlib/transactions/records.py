@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cohortlib.engine.kernels.partition import JOINED, PAGE, deal
+from cohortlib.engine.kernels.partition import JOINED, PAGE, write_records
 from cohortlib.engine.progress import Meter
-from cohortlib.engine.threads import in_turn
+from cohortlib.engine.threads import map_ordered
 from cohortlib.read.amounts import Amounts
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.instants import Cut
@@ -128,7 +128,7 @@ class Filing:
 
         It may be called twice; then, in each partition, the rows of the first call come before those of the second.
         """
-        for high, low in in_turn(self._workers, lambda block: self._file(*block, meter), self._blocks(batches)):
+        for high, low in map_ordered(self._workers, lambda block: self._file(*block, meter), self._blocks(batches)):
             self.total += (high << 32) + low
         for _ in range(self._workers):
             desk = self._desks.get()
@@ -173,7 +173,7 @@ class Filing:
             while at < size:
                 if desk.page == desk.end:
                     desk.page, desk.end = self._extent(_EXTENT)
-                at, desk.page, high, low = deal(
+                at, desk.page, high, low = write_records(
                     row, at, keys, keys2, units, days, flag, self._bits,
                     self._form is not None, form.key_bits, form.day_bits, form.first_day,
                     desk.words, desk.filled, desk.page, desk.end, self._owners, self._words,

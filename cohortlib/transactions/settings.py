@@ -79,7 +79,7 @@ class Settings:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Arguments of :func:`cohortlib.read.transactions.transactions` other than the columns."""
+        """Arguments of :func:`cohortlib.read.transactions.parse_transactions` other than the columns."""
         return {"nulls": self.nulls, "decimals": self.decimals, "zone": self.timezone, "calendar": self.calendar}
 
     def joined_in(self, columns: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.engine.threads import on_threads
-from cohortlib.read.arrays import Ints, frozen
+from cohortlib.read.arrays import Ints, read_only
 from cohortlib.transactions.activity import Histogram
 from cohortlib.transactions.kernels.update import advance
 from cohortlib.transactions.settings import Settings
@@ -85,7 +85,7 @@ class Adding:
         stretches = part.stretches
         advance(
             stretches.ends, stretches.starts, stretches.sizes,
-            *(frozen(part.rows[name].to_numpy()) for name in (DAY, UNITS)),
+            *(read_only(part.rows[name].to_numpy()) for name in (DAY, UNITS)),
             self._table, np.int64(self.first_day), self._above, self._signed,
             np.zeros(self.span, np.int64), np.zeros(self.span // 64 + 1, np.uint64),
             *standing, late, *sums.added_to,

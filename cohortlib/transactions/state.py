@@ -16,7 +16,7 @@ from cohortlib.periods import Freq
 from cohortlib.read import sources
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
-from cohortlib.read.users import People
+from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.settings import Refunds, Settings
 from cohortlib.transactions.standing import STANDING, Adding, Standing, Update
 from cohortlib.transactions.store.manifest import MANIFEST, Filed, Manifest, new_run, sweep
@@ -128,7 +128,7 @@ class State:
             ground.advance(part, standing)
             return replace(part, users=part.users.with_columns(standing.columns(ground.origin)))
 
-        with files.replacing_folder(Path(folder), is_ours) as hidden:
+        with files.atomic_folder(Path(folder), is_ours) as hidden:
             manifest = write_all(history, settings, (), hidden, finish)
             nobody = Sums(Conventions.of(settings), pl.DataFrame(schema=TABLE), None, 0)
             of_threads = replace(nobody, table=began(manifest).table())
@@ -241,17 +241,21 @@ class State:
         sums = Sums.load(self.folder / manifest.state["sums"])
         rows = opened(rows)
         stream = sources.stream(
-            rows, lambda _: settings.roles, text=settings.user, number=settings.amount, most=settings.budget
+            rows,
+            lambda _: settings.roles,
+            text_column=settings.user,
+            number_column=settings.amount,
+            max_bytes=settings.budget,
         )
         if stream.rows is None:
-            stream = stream.begun(settings.budget // 4)
-        people = _people(manifest, stream.schema[settings.user], settings.user)
-        plan = Plan(settings.budget, settings.workers, people.text, True, stream.rows)
+            stream = stream.buffered(settings.budget // 4)
+        encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
+        plan = Plan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
         meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
         told, before = Told(), manifest
         if isinstance(rows, Prepared):
             told.last_day = rows.last_dropped_day()
-        for run in gathered(rows_of(stream.batches(), settings, people, ()), plan, told, meter):
+        for run in gathered(rows_of(stream.batches(), settings, encoding, ()), plan, told, meter):
             now = replace(_grown(before, told), runs=manifest.runs)
             gained, lost = Adding(settings, now), Adding(settings, now)
             update = Update(Prepared(self.folder, now), gained, lost, settings.workers)
@@ -267,7 +271,7 @@ class State:
             manifest = replace(now, runs=(*manifest.runs, tuple(filed)))
             del run, part  # before the next is gathered
         manifest = replace(_grown(before, told), runs=manifest.runs)  # rows that were dropped have a day too
-        told.dropped.tell("the table")
+        told.dropped.warn("the table")
         meter.done()
         if manifest.magnitude >= 2**63:
             raise DataError(
@@ -318,14 +322,14 @@ def _settings(
     )  # fmt: skip
 
 
-def _people(manifest: Manifest, kind: pl.DataType, name: str) -> People:
+def _encoding(manifest: Manifest, kind: pl.DataType, name: str) -> UserEncoding:
     """Take users as the state keeps them."""
-    new = People.of(kind, name)
-    if new.whole != manifest.whole and kind != pl.Null:
+    new = UserEncoding.of(kind, name)
+    if new.integers != manifest.whole and kind != pl.Null:
         raise SchemaError(
             f"column {name!r} is {kind}; expected users as in the history, kept as {manifest.kind}. Hint: cast it"
         )
-    return People(manifest.kind, manifest.key_secret, manifest.whole)
+    return UserEncoding(manifest.kind, manifest.key_secret, manifest.whole)
 
 
 def _grown(manifest: Manifest, told: Told) -> Manifest:

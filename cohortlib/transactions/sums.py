@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from cohortlib.engine import ratios
-from cohortlib.engine.files import replacing
+from cohortlib.engine.files import atomic_write
 from cohortlib.engine.progress import Progress
 from cohortlib.errors import DataError, SettingError, SourceError, warn
 from cohortlib.fields import COHORTS, schema
@@ -186,7 +186,7 @@ class Sums:
 
     def save(self, path: str | Path) -> None:
         """Write the sums, with their conventions inside, to a Parquet file that is put in its place at once."""
-        with replacing(Path(path)) as stream:
+        with atomic_write(Path(path)) as stream:
             self.table.write_parquet(stream, metadata={_MARK: json.dumps({"version": VERSION} | self._told())})
 
     @classmethod

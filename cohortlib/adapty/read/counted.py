@@ -140,6 +140,6 @@ def refuse_nulls(what: str, dropped: Dropped, nulls: str) -> None:
     """Refuse nulls that are not to be dropped."""
     if dropped.count and nulls == "error":
         raise DataError(
-            f"{what} have nulls: {dropped.told}, in rows that count; expected none. Hint: nulls='drop' leaves these "
-            "rows out"
+            f"{what} have nulls: {dropped.counts()}, in rows that count; expected none. Hint: nulls='drop' leaves "
+            "these rows out"
         )

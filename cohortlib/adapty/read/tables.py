@@ -13,7 +13,7 @@ from polars.selectors import by_name
 
 from cohortlib.adapty.read.columns import are_dates, date_counts, is_text, is_whole
 from cohortlib.errors import CohortlibError, SourceError
-from cohortlib.read.sources import CSV, PARQUET, named_files, read
+from cohortlib.read.sources import CSV, PARQUET, match_files, read
 from cohortlib.read.tables import Source, first_line
 
 ATTRIBUTION = ("status", "channel", "campaign", "ad_group", "ad_set", "creative")
@@ -139,7 +139,7 @@ def streams(source: Source, choose: Choose, fields: Collection[str], loose: Coll
             return [_stream_of_lines(str(source), found, choose, fields, loose)]
         scans = [(_scan(file, kind), repr(file)) for file in found]
     else:
-        scans = [(read(source, lambda there: choose(there, "the table"), text="").lazy(), "the table")]
+        scans = [(read(source, lambda there: choose(there, "the table")).lazy(), "the table")]
     opened = []
     for frame, where in scans:
         with _unreadable(where):
@@ -163,7 +163,7 @@ def tables(source: Source, choose: Choose, fields: Collection[str], loose: Colle
         Names that count as there in JSON even where no line has them.
     """
     if not isinstance(source, str | Path):
-        return [Raw(read(source, lambda there: choose(there, "the table"), text=""))]
+        return [Raw(read(source, lambda there: choose(there, "the table")))]
     found, kind = _files(str(source))
     if kind == "lines":
         return [Raw(_lines(str(source), found, choose, fields, loose), mixed=True)]
@@ -172,7 +172,7 @@ def tables(source: Source, choose: Choose, fields: Collection[str], loose: Colle
 
 def _files(path: str) -> tuple[list[str], str]:
     """List the files that a path or glob names, and tell their kind by their names."""
-    found, names = named_files(path, "CSV, Parquet or JSON lines files")
+    found, names = match_files(path, "CSV, Parquet or JSON lines files")
     if all(name.endswith(PARQUET) for name in names):
         return found, "parquet"
     if all(name.endswith(CSV) for name in names):

@@ -13,7 +13,7 @@ from cohortlib.compare.explain.search import Found, Trial
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.compare.reconcile.page import Preface
 from cohortlib.compare.reconcile.words import cells_block
-from cohortlib.engine.files import replacing
+from cohortlib.engine.files import atomic_write
 from cohortlib.show.text import Block
 
 _TOLD = 8  # lines of a list that words give
@@ -169,7 +169,7 @@ class Explanation:
     def save_html(self, path: str | Path) -> None:
         """Write the page of :meth:`to_html` to a file."""
         page = self.to_html()
-        with replacing(Path(path)) as stream:
+        with atomic_write(Path(path)) as stream:
             stream.write(page.encode())
 
     def to_dict(self) -> dict[str, Any]:

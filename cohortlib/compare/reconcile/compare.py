@@ -14,7 +14,7 @@ from cohortlib.compare.reconcile.pairing import Compared, compare
 from cohortlib.compare.reconcile.sides import Side, tables
 from cohortlib.compare.reconcile.tolerances import Tolerances
 from cohortlib.compare.reconcile.words import cells_block, cohorts_block, left_out, rows_block, sentence, summary_block
-from cohortlib.engine.files import replacing
+from cohortlib.engine.files import atomic_write
 from cohortlib.errors import SchemaError, SettingError
 
 
@@ -284,7 +284,7 @@ class Report:
     def save_html(self, path: str | Path) -> None:
         """Write the page of :meth:`to_html` to a file."""
         page = self.to_html()
-        with replacing(Path(path)) as stream:
+        with atomic_write(Path(path)) as stream:
             stream.write(page.encode())
 
 

@@ -10,7 +10,7 @@ from cohortlib.adapty.client import replies as adapty
 from cohortlib.errors import ReplyError, SourceError
 from cohortlib.network.json_rows import labels
 from cohortlib.periods import LABELS
-from cohortlib.read.sources import CSV, PARQUET, named_files
+from cohortlib.read.sources import CSV, PARQUET, match_files
 from cohortlib.read.tables import first_line
 from cohortlib.termina.client import replies as termina
 
@@ -24,7 +24,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
 
 def read(path: str) -> dict[str, pl.DataFrame]:
     """Read the tables of a file: one without a name, or the two of Adapty's answer."""
-    found, names = named_files(path, KINDS)
+    found, names = match_files(path, KINDS)
     try:
         if all(name.endswith(PARQUET) for name in names):
             return {"": pl.read_parquet(found, glob=False)}

@@ -1,4 +1,4 @@
 """Compiled loops of the engine: words, keys, days, money and partitions.
 
-Arrays in, arrays out; no frame and no option. Threads stay outside.
+Arrays in, arrays out; no data frames and no settings. Threads are the caller's task.
 """

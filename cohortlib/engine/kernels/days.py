@@ -6,10 +6,10 @@ from numba import njit
 
 @njit(nogil=True, cache=True)
 def local_days(instants, starts, shifts, origin, halvings, odd, first, days):
-    """Cut instants to days: shift to local time, then count days from `first`.
+    """Cut instants to local days: add the offset from UTC, then count days from `first`.
 
-    `starts` are the instants from which each of `shifts` holds, the first at or below all instants. A day has
-    ``odd * 2**halvings`` ticks, and the day `first` begins at the tick `origin`, at or below all local times.
+    From instant ``starts[k]`` on, the offset is ``shifts[k]``; ``starts[0]`` is at or before all instants. A day has
+    ``odd * 2**halvings`` ticks. Day `first` begins at tick `origin`, at or before all local times.
     """
     k = 0
     last = starts.size - 1
@@ -24,6 +24,6 @@ def local_days(instants, starts, shifts, origin, halvings, odd, first, days):
                     k = middle
                 else:
                     above = middle
-        # Without its factors of two a tick count is below 2**53, so the division of floats cannot round up.
+        # Without the factors of two, ticks are below 2**53, so the float division cannot round up to the next day.
         ticks = (t + shifts[k] - origin) >> halvings
         days[i] = first + np.int64(np.float64(ticks) / odd)

@@ -1,4 +1,4 @@
-"""Hash users to keys."""
+"""Hash user ids to keys of 64 or 128 bits, under a secret."""
 
 from numba import njit
 
@@ -25,7 +25,7 @@ from cohortlib.engine.kernels.words import (
 
 @njit(nogil=True, cache=True)
 def mix_integers(ids, secret, keys):
-    """Spread integer ids over 64 bits, one to one."""
+    """Hash integer ids to 64 bits, one to one."""
     veil = secret[0]
     for i in range(ids.size):
         keys[i] = mix_word(U(ids[i]) ^ veil)
@@ -33,32 +33,34 @@ def mix_integers(ids, secret, keys):
 
 @njit(nogil=True, cache=True)
 def mix_narrow(ids, base, bits, secret, keys):
-    """Spread integer ids over `bits` bits, one to one, and put these on top of the key.
+    """Hash integer ids to the top `bits` bits of the key, one to one.
 
-    Returns 0 if all ids lie between `base` and before ``base + 2**bits``.
+    Returns 0 if all ids are in ``base`` to ``base + 2**bits - 1``; otherwise the keys are not valid.
     """
-    left = U64 - U(bits)
-    mask = ~U0 >> left
+    shift = U64 - U(bits)
+    mask = ~U0 >> shift
     half = (U(bits) + U1) >> U1
-    one, two = secret[0] | U1, secret[1] | U1
-    beyond = U0
+    first, second = secret[0] | U1, secret[1] | U1
+    outside = U0
     for i in range(ids.size):
         x = U(ids[i]) - U(base)
-        beyond |= x & ~mask
-        x = (x * one) & mask
-        x = ((x ^ (x >> half)) * two) & mask
-        keys[i] = (x ^ (x >> half)) << left
-    return beyond
+        outside |= x & ~mask
+        x = (x * first) & mask
+        x = ((x ^ (x >> half)) * second) & mask
+        keys[i] = (x ^ (x >> half)) << shift
+    return outside
 
 
 @njit(nogil=True, cache=True)
 def fingerprint_strings(views, memory, bases, rows, secret, keys, keys2):
-    """Reduce the texts of some rows to 64 bits under a secret of 34 random words; to 128 unless `keys2` is empty.
+    """Hash some rows of text to 64 bits, or to 128 unless `keys2` is empty, under a secret of 34 random words.
 
-    `views` holds the Arrow string views of all rows, two words each; `memory` spans every data buffer, and buffer k
-    starts at ``memory[bases[k]]``. Words are taken in pairs and their products added, with a secret for each (NH, as in
-    UMAC): for whoever does not know the secret, two different texts of up to 240 bytes meet with a chance of about
-    2**-64, or 2**-128, whatever the texts; longer ones are taken in pieces of 240 bytes.
+    `views` has the Arrow string views of all rows, two words each. `memory` spans all data buffers; buffer k starts at
+    ``memory[bases[k]]``.
+
+    The hash is NH, as in UMAC: words are taken in pairs, a part of the secret is added to each, and the products are
+    summed. Without the secret, nobody can choose texts that collide: two texts of up to 240 bytes have the same hash
+    with a probability of about 2**-64, or 2**-128. Longer texts are hashed in pieces of 240 bytes.
     """
     wide = keys2.size > 0
     for j in range(U(rows.size)):
@@ -68,24 +70,25 @@ def fingerprint_strings(views, memory, bases, rows, secret, keys, keys2):
         at, last = U0, U0
         if length > U12:
             at = bases[tail & LOW] + (tail >> U32)
-            # The last word begins where it still fits; what it repeats does no harm, the length being told.
+            # The last 8-byte load is shifted back to stay in bounds; hashing the overlap twice is harmless because
+            # the length is hashed too.
             last = at + length - U8
         a, b, c, d = U0, length, U0, ~length
         place = U0
         while True:
-            # Three pairs at a time, the last word standing for those that are not there: lengths differ from row to
-            # row, and a branch that nobody can foresee takes longer than some products.
+            # Always three pairs of words; after the end, the last word is read again. Lengths differ from row to row,
+            # and a mispredicted branch costs more than a few products.
             for _ in range(3):
                 if length > U12:
-                    one, two = load_word(memory, min(at, last)), load_word(memory, min(at + U8, last))
+                    left, right = load_word(memory, min(at, last)), load_word(memory, min(at + U8, last))
                 else:
-                    one, two = (head >> U32) | (tail << U32), tail >> U32
-                x, y = one + secret[place], two + secret[place + U1]
+                    left, right = (head >> U32) | (tail << U32), tail >> U32
+                x, y = left + secret[place], right + secret[place + U1]
                 low = x * y
                 b += low
                 a += high_word(x, y) + U(b < low)
                 if wide:
-                    x, y = one + secret[place + U2], two + secret[place + U3]
+                    x, y = left + secret[place + U2], right + secret[place + U3]
                     low = x * y
                     d += low
                     c += high_word(x, y) + U(d < low)

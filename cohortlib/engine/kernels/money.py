@@ -1,4 +1,4 @@
-"""Read amounts as units of money, and divide sums of them with one rounding."""
+"""Round amounts to whole units, and divide sums of units with one rounding."""
 
 import math
 
@@ -7,63 +7,68 @@ from numba import njit
 
 from cohortlib.engine.kernels.words import LOW, U0, U1, U32, U54, U
 
-_EXACT = np.int64(1) << np.int64(53)  # integers up to here are floats too
+_EXACT = np.int64(1) << np.int64(53)  # all integers up to here are exact as floats
+_EXACT_FLOAT = 9007199254740992.0  # 2**53
+_HALVES_EXACT = 4503599627370496.0  # 2**52: floats below it have at least one binary place
+_INT64_FLOAT = 9223372036854775808.0  # 2**63
+_BELOW_INT64 = 2048.0  # 2**63 - 2048 is exact as a float
+_SPLIT = 134217729.0  # 2**27 + 1, of Veltkamp's split
 
 
 @njit(nogil=True, cache=True)
-def fixed(values, scale, units):
-    """Read each float as the nearest whole number of 1/scale, ties to even, by its exact binary value.
+def round_to_units(values, scale, units):
+    """Round each float to the nearest whole number of 1/scale, ties to even, by its exact binary value.
 
-    `scale` is a power of ten up to 1e9. Returns the number of values that are NaN or infinite, and the number
-    whose result leaves the range of int64; their units are 0.
+    `scale` is a power of ten up to 1e9. Returns the number of values that are NaN or infinite, and the number of those
+    that do not fit into int64; the units of both are 0.
     """
-    wild = 0
-    far = 0
+    not_finite = 0
+    too_large = 0
     for i in range(values.size):
         x = values[i]
         product = x * scale
         nearest = np.rint(product)
-        if abs(product) < 4503599627370496.0 and abs(product - nearest) != 0.5:
+        if abs(product) < _HALVES_EXACT and abs(product - nearest) != 0.5:
             units[i] = np.int64(nearest)
         elif not np.isfinite(x):
-            wild += 1
+            not_finite += 1
             units[i] = 0
-        elif abs(product) > 9223372036854775808.0:
-            far += 1
+        elif abs(product) > _INT64_FLOAT:
+            too_large += 1
             units[i] = 0
         else:
-            # Veltkamp's split and Dekker's product give what the multiplication rounded away.
-            c = 134217729.0 * x
+            # Veltkamp's split and Dekker's product compute the rounding error of the multiplication.
+            c = _SPLIT * x
             xh = c - (c - x)
             xl = x - xh
-            c = 134217729.0 * scale
+            c = _SPLIT * scale
             sh = c - (c - scale)
             sl = scale - sh
             error = ((xh * sh - product) + xh * sl + xl * sh) + xl * sl
-            if abs(product) == 9223372036854775808.0:
-                # The float nearest to the value is out of range; the value itself may not be.
+            if abs(product) == _INT64_FLOAT:
+                # The product was rounded up to 2**63; the exact value may still be in range.
                 if abs(error) <= 0.5 or (error > 0.0) == (product > 0.0):
-                    far += 1
+                    too_large += 1
                     units[i] = 0
                     continue
-                step = 2048.0 if product > 0.0 else -2048.0
+                step = _BELOW_INT64 if product > 0.0 else -_BELOW_INT64
                 product -= step
                 error += step
             whole = np.int64(np.floor(product))
-            if abs(product) < 4503599627370496.0:
-                # A half was seen; the error tells on which side of it the value really lies.
+            if abs(product) < _HALVES_EXACT:
+                # The rounded product is a half; the error shows on which side of it the exact value is.
                 up = error > 0.0 or (error == 0.0 and (whole & 1) == 1)
             else:
                 whole += np.int64(np.floor(error))
                 rest = error - np.floor(error)
                 up = rest > 0.5 or (rest == 0.5 and (whole & 1) == 1)
             units[i] = whole + 1 if up else whole
-    return wild, far
+    return not_finite, too_large
 
 
 @njit(nogil=True, cache=True)
 def magnitude(units):
-    """Sum |units| exactly: returns the sums of the high and the low 32 bits of each."""
+    """Compute Σ |units| exactly. Returns the sums of the high and of the low 32 bits of each."""
     high = U0
     low = U0
     for i in range(units.size):
@@ -76,21 +81,21 @@ def magnitude(units):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def rounded_quotient(a, b, divisor):
-    """Divide a · b by `divisor` and round once, to the nearest float; NaN where the divisor is 0.
+    """Compute a · b / divisor, rounded once to the nearest float; NaN if the divisor is 0.
 
     b and the divisor must not be negative.
     """
     if divisor == 0:
         return np.nan
     product = np.float64(a) * np.float64(b)
-    if abs(a) < _EXACT and b < _EXACT and abs(product) < 9007199254740992.0 and divisor < _EXACT:
+    if abs(a) < _EXACT and b < _EXACT and abs(product) < _EXACT_FLOAT and divisor < _EXACT:
         return product / np.float64(divisor)
-    return _long_quotient(a, b, divisor)
+    return _quotient_128(a, b, divisor)
 
 
 @njit(nogil=True, cache=True)
-def _long_quotient(a, b, divisor):
-    """Do the same in 128 bits, by long division."""
+def _quotient_128(a, b, divisor):
+    """Compute the same by long division of the 128-bit product."""
     x = U(a) if a >= 0 else U0 - U(a)
     y = U(b)
     d = U(divisor)

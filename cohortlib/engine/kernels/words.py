@@ -10,12 +10,14 @@ from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import make_array
 
 U = np.uint64
+# The multipliers of SplitMix64.
 M1, M2 = U(0xBF58476D1CE4E5B9), U(0x94D049BB133111EB)
 U0, U1, U2, U3, U4, _U5, U6, _U7, U8 = (U(i) for i in range(9))
 U9, U12, U16, _U24, _U27, U30, _U31, U32, U40 = (U(i) for i in (9, 12, 16, 24, 27, 30, 31, 32, 40))
 U255, IN_BUFFER = U(255), U((1 << 30) - 1)
 _U48, U54, _U56, U58, U63, U64, LOW = U(48), U(54), U(56), U(58), U(63), U(64), U(0xFFFFFFFF)
 
+# The place of the only bit of x is BIT_OF[(x * DE_BRUIJN) >> 58].
 DE_BRUIJN = U(0x03F79D71B4CB0A89)
 BIT_OF = np.zeros(64, np.int64)
 for _i in range(64):
@@ -24,14 +26,14 @@ for _i in range(64):
 
 @njit(nogil=True, cache=True)
 def mix_word(x):
-    """Spread a number over 64 bits, one to one (the finaliser of SplitMix64)."""
+    """Hash a number to 64 bits, one to one (the finaliser of SplitMix64)."""
     x = (x ^ (x >> U30)) * M1
     x = (x ^ (x >> _U27)) * M2
     return x ^ (x >> _U31)
 
 
 def high_word(a: Any, b: Any) -> np.uint64:
-    """Give the upper half of a product of two 64-bit numbers, for which the machine has an instruction."""
+    """Return the upper half of the 128-bit product of two 64-bit numbers: one machine instruction."""
     return U((int(a) * int(b)) >> 64)
 
 
@@ -48,7 +50,7 @@ def _high_code(context: Any, builder: Any, signature: Any, arguments: Any) -> An
 
 
 def prefetch_line(array: Any, at: Any) -> None:
-    """Ask for the line of an array's entry, which need not be there, and do not wait for it."""
+    """Prefetch the cache line of an array's entry, which may be out of bounds."""
 
 
 @type_callable(prefetch_line)
@@ -63,14 +65,14 @@ def _prefetch_code(context: Any, builder: Any, signature: Any, arguments: Any) -
     place = builder.bitcast(builder.gep(data, [arguments[1]]), cgutils.voidptr_t)
     kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    # To read, into the first-level cache, data.
+    # To read (0), into all cache levels (3), as data (1).
     builder.call(prefetch, [place, number(0), number(3), number(1)])
     return context.get_dummy_value()
 
 
 @njit(nogil=True, cache=True, inline="always")
 def load_word(memory, at):
-    """Read eight bytes as a little-endian number: one load, once compiled."""
+    """Read eight bytes as a little-endian number; compiles to one load."""
     return (
         U(memory[at])
         | (U(memory[at + U1]) << U8)

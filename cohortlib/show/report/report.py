@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from pathlib import Path
 
-from cohortlib.engine.files import replacing
+from cohortlib.engine.files import atomic_write
 from cohortlib.engine.progress import Progress
 from cohortlib.errors import CohortlibError, SettingError
 from cohortlib.periods import Freq
@@ -80,7 +80,7 @@ def report(
     ...     "<h1>Our cohorts</h1>" in file.read_text(encoding="utf-8")
     True
     """
-    with replacing(Path(path)) as stream:
+    with atomic_write(Path(path)) as stream:
         text = report_page(
             transactions, user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone,
             week_start=week_start, refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,

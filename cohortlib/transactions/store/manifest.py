@@ -130,7 +130,7 @@ def unsound(file: Path) -> SourceError:
 
 def sweep(folder: Path, manifest: Manifest) -> None:
     """Remove the files that a manifest does not name: what was replaced, or what a killed process left."""
-    files.sweep(folder)
+    files.delete_stale(folder)
     names = {part.name for run in manifest.runs for part in run} | {manifest.state.get("sums")}
     names |= {dropped.name for dropped in manifest.dropped_files}
     for file in folder.iterdir():

@@ -19,11 +19,11 @@ def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) ->
     # Few values differ much: what a dictionary leaves is hardly worth packing, and unpacking takes longer than reading.
     for kind, frame in (("users", part.users), ("rows", part.rows)):
         file = folder / f"{name}.{kind}.parquet"
-        with files.telling(file):
+        with files.file_errors(file):
             group = GROUP if kind == "rows" else None
             frame.write_parquet(file, compression="uncompressed", statistics=False, row_group_size=group)
             if durable:
-                files.to_disk(file)
+                files.fsync(file)
     key = part.users[KEY].to_numpy()
     return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
 
@@ -31,7 +31,7 @@ def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) ->
 def write_dropped(folder: Path, name: str, rows: pl.DataFrame) -> FiledDropped:
     """Write the kept columns and the days of dropped rows."""
     file = folder / f"{name}.dropped.parquet"
-    with files.telling(file):
+    with files.file_errors(file):
         rows.write_parquet(file, compression="uncompressed", statistics=False)
     return FiledDropped(name, rows.height)
 

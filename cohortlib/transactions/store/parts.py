@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.read.arrays import Ints, Keys, frozen
+from cohortlib.read.arrays import Ints, Keys, read_only
 from cohortlib.transactions.kernels.parts import lay_together, name_users, put_together
 from cohortlib.transactions.records import Records
 
@@ -33,7 +33,7 @@ class Stretches:
     def __post_init__(self) -> None:
         # Some come from polars, read-only; kernels are compiled apart for either kind.
         for name in ("ends", "starts", "sizes"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
+            object.__setattr__(self, name, read_only(getattr(self, name)))
 
     @classmethod
     def one_each(cls, sizes: NDArray[np.uint32]) -> "Stretches":

@@ -15,7 +15,7 @@ from cohortlib.errors import SettingError, listed
 from cohortlib.read import sources
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
-from cohortlib.read.users import People
+from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import MANIFEST, Filed, Manifest, new_run
 from cohortlib.transactions.store.part_files import write_part
@@ -91,7 +91,7 @@ def prepare(
         user=user, timestamp=timestamp, amount=amount, freq="D", timezone=timezone, nulls=nulls, decimals=decimals,
         threads=threads, progress=progress, max_memory=max_memory,
     )  # fmt: skip
-    with files.replacing_folder(Path(folder), is_ours) as hidden:
+    with files.atomic_folder(Path(folder), is_ours) as hidden:
         manifest = write_all(transactions, settings, keep, hidden)
         files.commit(hidden, MANIFEST, manifest.text_of())
     return Prepared(Path(folder), manifest)
@@ -110,11 +110,11 @@ def write_all(
     source = opened(source)
     stream = sources.stream(
         source, lambda _: [*settings.roles, *keep],
-        text=settings.user, number=settings.amount, most=settings.budget,
+        text_column=settings.user, number_column=settings.amount, max_bytes=settings.budget,
     )  # fmt: skip
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
-    people = People.of(stream.schema[settings.user], settings.user, secret)
-    plan = Plan(settings.budget, settings.workers, people.text, True, stream.rows)
+    encoding = UserEncoding.of(stream.schema[settings.user], settings.user, secret)
+    plan = Plan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
     # Rows are seen twice: as they are gathered, and as they are written.
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     told = Told(dropped_rows=(dropped := DroppedRows(folder, settings.budget // _DROPPED)))
@@ -125,7 +125,7 @@ def write_all(
     manifest = Manifest(
         user=settings.user, timestamp=settings.timestamp, amount=settings.amount, keep=tuple(keep),
         timezone=settings.timezone, decimals=settings.decimals, nulls=settings.nulls,
-        kind=people.kind, whole=people.whole, secret=tuple(secret.tolist()), bits=plan.bits,
+        kind=encoding.dtype, whole=encoding.integers, secret=tuple(secret.tolist()), bits=plan.bits,
     )  # fmt: skip
     name = new_run()
     finish = finish or (lambda manifest, part: part)
@@ -135,8 +135,8 @@ def write_all(
         return write_part(folder, f"{name}-{number:04}", finish(manifest, part))
 
     runs: list[tuple[Filed, ...]] = []
-    with files.scratch(folder) as spill:
-        for run in gathered(rows_of(stream.batches(), settings, people, keep), plan, told, meter):
+    with files.temporary_folder(folder) as spill:
+        for run in gathered(rows_of(stream.batches(), settings, encoding, keep), plan, told, meter):
             if run.last and not runs:
                 manifest = known(manifest, told)
                 return replace(manifest, runs=(_alone(run, plan, manifest, filed),))
@@ -162,7 +162,7 @@ def _alone(
 
 def known(manifest: Manifest, told: Told) -> Manifest:
     """Complete a manifest by what is known of all rows, and say what was dropped."""
-    told.dropped.tell("the table")
+    told.dropped.warn("the table")
     return replace(
         manifest,
         rows=told.rows,

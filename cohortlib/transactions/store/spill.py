@@ -11,14 +11,14 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.selectors import by_name, exclude
 
-from cohortlib.engine.partitions import bits_for
+from cohortlib.engine.partitions import partition_bits
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads
 from cohortlib.read.amounts import Amounts
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped
-from cohortlib.read.transactions import Transactions, transactions
-from cohortlib.read.users import People
+from cohortlib.read.transactions import Transactions, parse_transactions
+from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.records import Batch, Filing, Records
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import Filed, FiledDropped, new_run
@@ -39,12 +39,14 @@ class Rows(NamedTuple):
     dropped: pl.DataFrame | None
 
 
-def rows_of(batches: Iterable[pl.DataFrame], settings: Settings, people: People, keep: Sequence[str]) -> Iterator[Rows]:
+def rows_of(
+    batches: Iterable[pl.DataFrame], settings: Settings, encoding: UserEncoding, keep: Sequence[str]
+) -> Iterator[Rows]:
     """Take the three columns of each batch, and those to be kept."""
     for frame in batches:
-        told = transactions(frame, *settings.roles, **settings.reading)
+        told = parse_transactions(frame, *settings.roles, **settings.reading)
         kept = frame.drop_nulls(settings.roles) if told.dropped.count else frame
-        users = people.users(kept[settings.user])
+        users = encoding.users(kept[settings.user])
         extras = kept.select(by_name(*keep)) if keep else None
         dropped = _dropped(frame, settings, keep) if keep and told.dropped.count else None
         yield Rows(replace(told, users=users), extras, dropped)
@@ -220,7 +222,7 @@ def gathered(batches: Iterable[Rows], plan: Plan, told: Told, meter: Meter | Non
         extras: list[pl.DataFrame] = []
         names: list[pl.Series] = []
         capacity = max(plan.capacity(_bytes(first, plan)), len(first.told.users))
-        bits = max(plan.bits, bits_for(capacity))
+        bits = max(plan.bits, partition_bits(capacity))
 
         def taken(first: Rows, capacity: int, extras: list[pl.DataFrame], names: list[pl.Series]) -> Iterator[Batch]:
             filled = 0

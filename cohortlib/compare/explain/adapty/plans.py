@@ -109,7 +109,7 @@ class Tables:
         if key not in self._read:
             events = events_for(question, self._events, nulls=self._nulls, predict=self._predict, spared=plan.spared)
             if not self._read:  # told once
-                events.dropped.tell("the events")
+                events.dropped.warn("the events")
             self._read[key] = events
         return self._read[key]
 
@@ -121,7 +121,7 @@ class Tables:
         if key not in self._who:
             who = installs_for(self.question(plan), self._installs, nulls=self._nulls)
             if not self._who:
-                who.dropped.tell("the installs")
+                who.dropped.warn("the installs")
             self._who[key] = who
         who = self._who[key]
         for cause in plan.rows:
@@ -145,4 +145,4 @@ def _held(source: Source) -> Source:
     ):
         return source
     known = known_columns()
-    return read(source, lambda there: [name for name in there if name in known], text="")
+    return read(source, lambda there: [name for name in there if name in known])

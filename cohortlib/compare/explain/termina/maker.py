@@ -303,9 +303,11 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
         return [name for name in roles if name in names or name in roles[:3]]  # joined= may be a file
 
     try:
-        stream = sources.stream(transactions, lambda names: [*roles[:3], *names], text=text, number=number)
+        stream = sources.stream(
+            transactions, lambda names: [*roles[:3], *names], text_column=text, number_column=number
+        )
     except SchemaError:
         # Of a column that nobody asked for, no matter what is wrong.
-        return sources.read(transactions, asked, text=text, number=number)
+        return sources.read(transactions, asked, text_column=text, number_column=number)
     dates = pl.DataFrame(schema=stream.schema).select(temporal()).columns
-    return sources.read(stream.source, lambda names: [*asked(names), *dates], text=text, number=number)
+    return sources.read(stream.source, lambda names: [*asked(names), *dates], text_column=text, number_column=number)
