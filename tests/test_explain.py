@@ -14,7 +14,7 @@ from cohortlib.compare.explain.termina import faults
 from cohortlib.compare.explain.termina.runs import simplest
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.search
 
 ROWS = planted_termina.transactions(15_000)
 DAYS = ROWS.with_columns(pl.col("timestamp").dt.date())  # without a clock no zone is tried, which is most of the work
