@@ -1,4 +1,4 @@
-"""The door: every kind of input gives the same table, every bad input a plain error."""
+"""Every kind of input gives the same table, and every bad input a clear error."""
 
 import datetime as dt
 import gzip
@@ -59,8 +59,8 @@ def customers():
     return cl.termina.customer_cohorts(frame())
 
 
-def same(ours, expected):
-    assert_frame_equal(ours, expected, check_exact=True)
+def same(result, expected):
+    assert_frame_equal(result, expected, check_exact=True)
 
 
 def message(error, call, *args, **kwargs):
@@ -70,10 +70,10 @@ def message(error, call, *args, **kwargs):
     return str(caught.value)
 
 
-def tells(text, *parts):
-    """Check that a message holds all of these, whatever the case of letters and the kind of quotes."""
-    said = text.lower().replace('"', "'")
-    missing = [part for part in parts if part.lower() not in said]
+def mentions(text, *parts):
+    """Check that a message holds all of these, ignoring case and the kind of quotes."""
+    lower = text.lower().replace('"', "'")
+    missing = [part for part in parts if part.lower() not in lower]
     assert not missing, f"{missing} not in: {text}"
 
 
@@ -81,7 +81,7 @@ def tells(text, *parts):
 
 
 class OnlyArrow:
-    """A table that knows nothing but how to export itself."""
+    """A table with only the Arrow export."""
 
     def __init__(self, table):
         self.table = table
@@ -139,20 +139,20 @@ def test_globs(name, tmp_path, cohorts, customers):
 
 
 def test_a_path_with_brackets_is_a_file(tmp_path, cohorts):
-    """A file that is there is read, even where its name would also be a pattern."""
+    """A file that exists is read, even if its name is also a glob."""
     path = tmp_path / "rows[1].parquet"
     frame().write_parquet(path)
     same(cl.termina.cohorts(path), cohorts)
 
 
 def test_lazy_query(cohorts):
-    """A lazy frame may hold a whole query; only three columns are asked of it."""
+    """A lazy frame may be a whole query; only three columns of it are read."""
     lazy = frame().lazy().with_columns(other=pl.lit("x")).rename({"amount": "Amount"})
     same(cl.termina.cohorts(lazy.with_columns(amount=pl.col("Amount") * 1.0)), cohorts)
 
 
 def test_column_names(cohorts, customers):
-    """Any names will do, also those that the result uses."""
+    """Columns may have any names, also those of the result."""
     names = {"user_id": "cohort", "timestamp": "period", "amount": "user_id"}
     roles = {"user": "cohort", "timestamp": "period", "amount": "user_id"}
     same(cl.termina.cohorts(frame().rename(names), **roles), cohorts)
@@ -163,8 +163,8 @@ def test_column_names(cohorts, customers):
 
 
 @pytest.mark.parametrize("name", ["*", "^a.*$", "^.*$"])
-def test_column_names_are_no_patterns(name, cohorts, tmp_path):
-    """What polars would read as "all columns" or as a regular expression is here a name like any other."""
+def test_column_names_are_not_patterns(name, cohorts, tmp_path):
+    """A name that polars would take for "all columns" or a regular expression is an ordinary name."""
     rows = frame().rename({"amount": name}).with_columns(amounts=0, abc=1)
     same(cl.termina.cohorts(rows, amount=name), cohorts)
     same(cl.termina.cohorts(rows.lazy(), amount=name), cohorts)
@@ -220,7 +220,7 @@ def names_of(table):
 
 
 def relabel(users, dtype):
-    """Let three users stand in for a, b and c."""
+    """Replace the users a, b and c."""
     renamed = dict(zip("abc", users, strict=True))
     return frame(user_id=pl.Series([renamed[row[0]] for row in ROWS], dtype=dtype))
 
@@ -237,9 +237,9 @@ def test_integer_users(dtype, cohorts, customers):
     for users in ([low, 7, high], [high, low, high - 1]):
         rows = relabel(users, dtype)
         same(cl.termina.cohorts(rows), cohorts)
-        ours = cl.termina.customer_cohorts(rows)
-        same(ours.drop("user_id"), customers.drop("user_id"))
-        assert names_of(ours) == [str(user) for user in users]
+        result = cl.termina.customer_cohorts(rows)
+        same(result.drop("user_id"), customers.drop("user_id"))
+        assert names_of(result) == [str(user) for user in users]
 
 
 TEXTS = {
@@ -261,9 +261,9 @@ def test_text_users(case, dtype, cohorts, customers):
     users = TEXTS[case]
     rows = relabel(users, pl.Enum(sorted(users, reverse=True)) if dtype is pl.Enum else dtype)
     same(cl.termina.cohorts(rows), cohorts)
-    ours = cl.termina.customer_cohorts(rows)
-    same(ours.drop("user_id"), customers.drop("user_id"))
-    assert names_of(ours) == users
+    result = cl.termina.customer_cohorts(rows)
+    same(result.drop("user_id"), customers.drop("user_id"))
+    assert names_of(result) == users
 
 
 @pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
@@ -278,12 +278,12 @@ def test_arrow_strings(kind, source, customers):
 
 @pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, "enum"])
 def test_users_are_ordered_as_text(dtype):
-    """Ties of the amount fall back on the order of code points, whatever the type's own order is."""
+    """Ties in the amount are ordered by code points, for every type of user id."""
     users = ["10", "9", "Z", "a", "é", "\uffff", "😀", "", "aa"]
     kind = pl.Enum(sorted(users, reverse=True)) if dtype == "enum" else dtype
     rows = pl.DataFrame({"user_id": pl.Series(users[::-1], dtype=kind), "timestamp": dt.date(2026, 1, 1)})
-    ours = cl.termina.customer_cohorts(rows.with_columns(amount=1))
-    assert names_of(ours) == sorted(users)
+    result = cl.termina.customer_cohorts(rows.with_columns(amount=1))
+    assert names_of(result) == sorted(users)
 
 
 def test_integer_users_are_ordered_as_text():
@@ -292,7 +292,7 @@ def test_integer_users_are_ordered_as_text():
 
 
 def test_many_users(cohorts):
-    """Enough users that hashes and partitions meet, as text and as numbers."""
+    """Many users per partition, as text and as numbers."""
     many = pl.concat(
         frame().with_columns(user_id=pl.col("user_id") + pl.lit(f"-a-long-name-{copy:05}")) for copy in range(3000)
     )
@@ -306,8 +306,8 @@ def test_many_users(cohorts):
     same(cl.termina.cohorts(codes), text)
 
 
-def test_names_made_to_collide():
-    """Two different ids with one MurmurHash3 (x64, 128 bits, whatever its tail): they stay two users."""
+def test_ids_with_colliding_murmur_hashes():
+    """Two ids with the same MurmurHash3 (x64, 128 bits, with any suffix) stay two users."""
     pair = ["customer12345678bcjZLOIJ_h-NMYul", "customer87654321_CuCP8jtW_eXEHx6"]
     rows = pl.DataFrame({"user_id": pair, "timestamp": dt.date(2026, 1, 1), "amount": [1, 2]})
     assert cl.termina.cohorts(rows)["cohort_size"].to_list() == [2]
@@ -315,7 +315,7 @@ def test_names_made_to_collide():
 
 
 def test_csv_users_stay_text(tmp_path):
-    """A user id is a name: leading zeros, signs and long numbers come out as they stand in the file."""
+    """Leading zeros, signs and long numbers in user ids are kept as in the file."""
     users = ["007", "7", "+7", "1e3", "123456789012345678901234567890", "a,b", "true", "2026-01-01", "7.0"]
     quoted = [f'"{user}"' if "," in user else user for user in users]
     lines = [f"{user},2026-01-05,{100 - place}" for place, user in enumerate(quoted)]
@@ -324,8 +324,8 @@ def test_csv_users_stay_text(tmp_path):
     assert names_of(cl.termina.customer_cohorts(path)) == users
 
 
-def test_csv_with_late_surprises(tmp_path):
-    """Types are not guessed from the first rows: a late fraction or letter is no error."""
+def test_csv_types_do_not_depend_on_the_first_rows(tmp_path):
+    """Types are not guessed from the first rows: a later fraction or letter is not an error."""
     lines = [f"{place},2026-01-05,1" for place in range(5000)]
     path = tmp_path / "rows.csv"
     path.write_text("\n".join(["user_id,timestamp,amount", *lines, "x1,2026-01-05,0.25"]), encoding="utf-8")
@@ -346,8 +346,8 @@ def test_csv_instants(instants, tmp_path):
     path = tmp_path / "rows.csv"
     lines = [f"u{place},{instant},1" for place, instant in enumerate(instants)]
     path.write_text("\n".join(["user_id,timestamp,amount", *lines, ""]), encoding="utf-8")
-    ours = cl.termina.customer_cohorts(path, rows="active")
-    assert ours.select("cohort", "user_id").rows() == [("2026-01", "u0"), ("2026-02", "u1")]
+    result = cl.termina.customer_cohorts(path, rows="active")
+    assert result.select("cohort", "user_id").rows() == [("2026-01", "u0"), ("2026-02", "u1")]
 
 
 # --- time --------------------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ UNITS = ["ms", "us", "ns"]
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin", "America/New_York"])
 def test_types_of_instants(unit, zone, cohorts, customers):
-    """Naive instants stand; zoned ones go to `timezone`, so noon is on the same day in all of these."""
+    """Naive instants stay, zoned ones are converted to `timezone`; noon is on the same day in all of these."""
     noon = pl.col("timestamp").cast(pl.Datetime(unit)) + pl.duration(hours=12)
     rows = frame().with_columns(noon.dt.cast_time_unit(unit).dt.replace_time_zone(zone))
     assert rows.schema["timestamp"] == pl.Datetime(unit, zone)
@@ -369,7 +369,7 @@ def test_types_of_instants(unit, zone, cohorts, customers):
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("freq", ["D", "W", "M", "Q", "A"])
 def test_before_1970(unit, freq):
-    """Time before the epoch is cut downwards too."""
+    """Times before the epoch are rounded down too."""
     late = [dt.datetime(1969, 12, 31, 23, 59, 59, 999000), dt.datetime(1968, 2, 29, 0, 0)]
     first = {
         "D": ["1969-12-31", "1968-02-29"],
@@ -379,8 +379,8 @@ def test_before_1970(unit, freq):
         "A": ["1969", "1968"],
     }
     rows = pl.DataFrame({"user_id": [0, 1], "timestamp": pl.Series(late, dtype=pl.Datetime(unit)), "amount": 1})
-    ours = cl.termina.customer_cohorts(rows, freq=freq, rows="active").sort("user_id")
-    assert ours["cohort"].to_list() == first[freq]
+    result = cl.termina.customer_cohorts(rows, freq=freq, rows="active").sort("user_id")
+    assert result["cohort"].to_list() == first[freq]
 
 
 CHANGES = [
@@ -412,15 +412,15 @@ def test_local_days_around_clock_changes(zone, change, unit):
             "amount": 1,
         }
     )
-    ours = cl.termina.customer_cohorts(rows, freq="D", timezone=zone, rows="active")
-    found = dict(ours.select("user_id", "cohort").iter_rows())
+    result = cl.termina.customer_cohorts(rows, freq="D", timezone=zone, rows="active")
+    found = dict(result.select("user_id", "cohort").iter_rows())
     assert found == {str(user): day for user, day in enumerate(days)}
     elsewhere = rows.with_columns(pl.col("timestamp").dt.convert_time_zone("Asia/Tokyo"))
-    same(cl.termina.customer_cohorts(elsewhere, freq="D", timezone=zone, rows="active"), ours)
+    same(cl.termina.customer_cohorts(elsewhere, freq="D", timezone=zone, rows="active"), result)
 
 
 def test_the_skipped_day_is_an_age():
-    """Apia had no 2011-12-30: no row falls on it, and the days on either side are two apart."""
+    """Apia had no 2011-12-30: no row is on this day, but the days before and after are two apart."""
     instants = [dt.datetime(2011, 12, 30, 9, 59), dt.datetime(2011, 12, 30, 10, 0)]
     rows = pl.DataFrame({"user_id": "a", "timestamp": instants, "amount": 1})
     rows = rows.with_columns(pl.col("timestamp").dt.replace_time_zone("UTC"))
@@ -432,7 +432,7 @@ def test_the_skipped_day_is_an_age():
     ]
 
 
-def test_naive_time_stands():
+def test_naive_time_is_not_converted():
     """`timezone` moves instants that have a zone, never a Date or a naive instant."""
     naive = frame().with_columns(pl.col("timestamp").cast(pl.Datetime("us")))
     expected = cl.termina.cohorts(frame(), freq="D")
@@ -441,7 +441,7 @@ def test_naive_time_stands():
             same(cl.termina.cohorts(rows, freq="D", timezone=zone), expected)
 
 
-def test_zoned_time_goes_to_utc_by_default():
+def test_zoned_time_is_converted_to_utc_by_default():
     instant = dt.datetime(2026, 1, 31, 23, 30, tzinfo=ZoneInfo("America/New_York"))
     rows = pl.DataFrame({"user_id": ["a"], "timestamp": [instant], "amount": [1]})
     rows = rows.with_columns(pl.col("timestamp").dt.convert_time_zone("America/New_York"))
@@ -450,12 +450,12 @@ def test_zoned_time_goes_to_utc_by_default():
 
 
 def test_fixed_offset():
-    """pandas gives such a column for '2026-02-01T00:00+05:30': the right table, or an error of ours."""
+    """pandas makes such a column of '2026-02-01T00:00+05:30': the right table, or a CohortlibError."""
     rows = pd.DataFrame({"user_id": ["a"], "timestamp": pd.to_datetime(["2026-02-01T00:00+05:30"]), "amount": [1]})
     try:
         table = cl.termina.cohorts(rows)
     except CohortlibError as error:
-        tells(str(error), "+05:30", "hint: convert the instants to UTC")
+        mentions(str(error), "+05:30", "hint: convert the instants to UTC")
     else:
         assert table["cohort"].to_list() == ["2026-01"]
 
@@ -480,13 +480,13 @@ def test_unsigned_amounts(dtype):
 
 
 def test_cents_cancel():
-    """0.1 + 0.2 − 0.3 is nothing, so nobody is active by a rounding error."""
+    """0.1 + 0.2 − 0.3 is 0, so no user is active because of a rounding error."""
     rows = pl.DataFrame({"user_id": "a", "timestamp": dt.date(2026, 1, 1), "amount": [0.1, 0.2, -0.3]})
     assert cl.termina.cohorts(rows).height == 0
     assert cl.termina.cohorts(rows.with_columns(pl.col("amount").cast(pl.Float32))).height == 0
 
 
-# What a float stands for exactly decides, ties to the even unit; `round(x * 10**d)` gets the last ones wrong.
+# The exact value of a float is rounded, ties to even; `round(x * 10**d)` gets the last ones wrong.
 HALVES = {
     0: [0.5, 1.5, 2.5, 3.49999999999999, 1e15 + 0.5, 7.0],
     2: [44.035, 186.525, 83.595, 154.755, 9.295, 1.005, 0.125, 0.375, 2.675],
@@ -502,8 +502,8 @@ def test_floats_are_read_as_the_nearest_unit(decimals):
     ]
     units = [round(Fraction(value) * 10**decimals) for value in values]
     rows = pl.DataFrame({"user_id": range(len(values)), "timestamp": dt.date(2026, 1, 1), "amount": values})
-    ours = cl.termina.customer_cohorts(rows, decimals=decimals)
-    assert dict(ours.select("user_id", "amount").iter_rows()) == {
+    result = cl.termina.customer_cohorts(rows, decimals=decimals)
+    assert dict(result.select("user_id", "amount").iter_rows()) == {
         str(user): unit / 10**decimals for user, unit in enumerate(units) if unit > 0
     }
     # The same as refunds of a larger purchase.
@@ -540,10 +540,10 @@ def test_decimals_of_nine_places():
 def test_decimal_with_too_many_places():
     rows = frame(amount=pl.Series([Decimal("1.234")] * 8, dtype=pl.Decimal(10, 3)))
     text = message((DataError, SchemaError), cl.termina.cohorts, rows, decimals=2)
-    tells(text, "'amount'", "decimals=3", "hint")
+    mentions(text, "'amount'", "decimals=3", "hint")
     assert cl.termina.cohorts(rows, decimals=3).height > 0
     nine = frame(amount=pl.Series([Decimal("1")] * 8, dtype=pl.Decimal(38, 12)))
-    tells(message((DataError, SchemaError), cl.termina.cohorts, nine), "'amount'", "12", "hint")
+    mentions(message((DataError, SchemaError), cl.termina.cohorts, nine), "'amount'", "12", "hint")
 
 
 TOO_MUCH = {
@@ -565,25 +565,25 @@ TOO_MUCH = {
 @pytest.mark.parametrize("case", TOO_MUCH)
 @pytest.mark.parametrize("call", BOTH)
 def test_amounts_out_of_range(case, call):
-    """Nothing wraps: the error names the setting that makes room."""
+    """Sums do not overflow: the error names the setting that helps."""
     amounts = pl.Series("amount", TOO_MUCH[case])
     rows = pl.DataFrame({"user_id": range(len(amounts)), "timestamp": dt.date(2026, 1, 1)}).with_columns(amounts)
-    tells(message(DataError, call, rows), "'amount'", "decimals=", "hint")
+    mentions(message(DataError, call, rows), "'amount'", "decimals=", "hint")
 
 
 def test_the_ends_of_the_range():
-    """2**63 − 1 units are the most there may be, whatever their sign; with fewer decimals more fits."""
+    """The sum of |units| may be at most 2**63 − 1; with fewer decimals, larger amounts fit."""
     rows = pl.DataFrame({"user_id": ["a"], "timestamp": dt.date(2026, 1, 1), "amount": [2**63 - 1]})
     assert cl.termina.cohorts(rows, decimals=0)["ltv"].to_list() == [float(2**63 - 1)]
     lowest = rows.with_columns(amount=pl.lit(-(2**63)))
-    tells(message(DataError, cl.termina.cohorts, lowest, decimals=0), "'amount'")
+    mentions(message(DataError, cl.termina.cohorts, lowest, decimals=0), "'amount'")
     assert cl.termina.cohorts(rows.with_columns(amount=pl.lit(-(2**63) + 1)), decimals=0).height == 0
     one_more = pl.concat([rows, rows.with_columns(amount=pl.lit(1, dtype=pl.Int64))])
-    tells(message(DataError, cl.termina.cohorts, one_more, decimals=0), "'amount'")
+    mentions(message(DataError, cl.termina.cohorts, one_more, decimals=0), "'amount'")
     large = rows.with_columns(amount=pl.lit(1e13))
     assert cl.termina.cohorts(large, decimals=2)["ltv"].to_list() == [1e13]
     float_end = rows.with_columns(amount=pl.lit(2.0**63))
-    tells(message(DataError, cl.termina.cohorts, float_end, decimals=0), "'amount'")
+    mentions(message(DataError, cl.termina.cohorts, float_end, decimals=0), "'amount'")
     below = math.nextafter(2.0**63, 0)
     assert cl.termina.cohorts(rows.with_columns(amount=pl.lit(below)), decimals=0)["ltv"].to_list() == [below]
 
@@ -594,7 +594,7 @@ def test_not_a_number(value, dtype):
     amounts = [float(row[2]) for row in ROWS]
     amounts[3] = amounts[5] = value
     text = message(DataError, cl.termina.cohorts, frame(amount=pl.Series(amounts, dtype=dtype)))
-    tells(text, "'amount'", "2", "hint")
+    mentions(text, "'amount'", "2", "hint")
     assert "nan" in text.lower() or "inf" in text.lower()
 
 
@@ -604,14 +604,14 @@ def test_not_a_number(value, dtype):
 @pytest.mark.parametrize("column", ["user_id", "timestamp", "amount"])
 @pytest.mark.parametrize("call", BOTH)
 def test_nulls(column, call):
-    """An error that counts them; dropped on demand, and then a warning counts them."""
+    """By default an error counts them; with nulls="drop" a warning does."""
     holes = pl.concat([frame(), frame()[:3].with_columns(pl.lit(None).alias(column))], how="vertical_relaxed")
-    tells(message(DataError, call, holes), f"'{column}'", "3", "nulls='drop'", "hint")
+    mentions(message(DataError, call, holes), f"'{column}'", "3", "nulls='drop'", "hint")
     with pytest.warns(CohortlibWarning) as caught:
-        ours = call(holes, nulls="drop")
-    tells(str(caught[0].message), column, "3")
+        result = call(holes, nulls="drop")
+    mentions(str(caught[0].message), column, "3")
     assert len(caught) == 1
-    same(ours, call(frame()))
+    same(result, call(frame()))
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64, pl.Categorical, pl.Enum(["1", "2", "3"]), pl.Int128])
@@ -619,18 +619,18 @@ def test_nulls_of_every_kind_of_user(dtype):
     users = pl.Series("user_id", ["1", "1", "1", "2", "2", "3", "3", "3"]).cast(dtype)
     rows = frame().with_columns(users)
     holes = rows.with_columns(pl.when(pl.int_range(pl.len()) != 4).then("user_id").alias("user_id"))
-    tells(message(DataError, cl.termina.cohorts, holes), "'user_id'", "1")
+    mentions(message(DataError, cl.termina.cohorts, holes), "'user_id'", "1")
     with pytest.warns(CohortlibWarning, match="user_id"):
-        ours = cl.termina.cohorts(holes, nulls="drop")
-    same(ours, cl.termina.cohorts(rows.filter(pl.int_range(pl.len()) != 4)))
+        result = cl.termina.cohorts(holes, nulls="drop")
+    same(result, cl.termina.cohorts(rows.filter(pl.int_range(pl.len()) != 4)))
 
 
 def test_nulls_in_several_columns():
-    """Every column has its own count in the one warning."""
+    """One warning has the count of each column."""
     holes = frame(user_id=[None, None, None, "b", "b", "c", "c", "c"], amount=[None, 80, -10, 50, None, 30, -40, 60])
     with pytest.warns(CohortlibWarning) as caught:
         table = cl.termina.cohorts(holes, nulls="drop")
-    tells(str(caught[0].message), "user_id", "3", "amount", "2")
+    mentions(str(caught[0].message), "user_id", "3", "amount", "2")
     # The dropped rows of March still make it the right edge.
     assert table.select("cohort", "period", "amount").rows() == [
         ("2026-01", 0, 50.0),
@@ -640,7 +640,7 @@ def test_nulls_in_several_columns():
     ]
 
 
-def test_a_dropped_row_holds_the_right_edge():
+def test_a_dropped_row_still_sets_the_right_edge():
     last = pl.DataFrame({"user_id": [None], "timestamp": [dt.date(2026, 6, 1)], "amount": [1]})
     with pytest.warns(CohortlibWarning):
         table = cl.termina.cohorts(pl.concat([frame(), last], how="vertical_relaxed"), nulls="drop")
@@ -656,11 +656,11 @@ def test_nothing_but_nulls():
         table = cl.termina.cohorts(frame().with_columns(user_id=pl.lit(None, dtype=pl.String)), nulls="drop")
     assert table.height == 0
     text = message(CohortlibError, cl.termina.cohorts, frame().with_columns(user_id=pl.lit(None)))
-    tells(text, "'user_id'", "hint")
+    mentions(text, "'user_id'", "hint")
 
 
 def test_nan_in_a_dropped_row():
-    """What is dropped is not looked at."""
+    """The values of dropped rows are not checked."""
     extra = pl.DataFrame({"user_id": [None], "timestamp": [dt.date(2026, 3, 1)], "amount": [math.nan]})
     rows = pl.concat([frame().cast({"amount": pl.Float64}), extra], how="vertical_relaxed")
     with pytest.warns(CohortlibWarning, match="user_id"):
@@ -670,7 +670,7 @@ def test_nan_in_a_dropped_row():
 def test_null_fields_of_csv(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("user_id,timestamp,amount\na,2026-01-05,1\n,2026-01-06,2\nb,,3\n", encoding="utf-8")
-    tells(message(DataError, cl.termina.cohorts, path), "'user_id'", "1", "nulls='drop'")
+    mentions(message(DataError, cl.termina.cohorts, path), "'user_id'", "1", "nulls='drop'")
     with pytest.warns(CohortlibWarning):
         assert cl.termina.cohorts(path, nulls="drop")["cohort_size"].to_list() == [1]
 
@@ -681,18 +681,18 @@ def test_null_fields_of_csv(tmp_path):
 @pytest.mark.parametrize("role", ["user", "timestamp", "amount"])
 @pytest.mark.parametrize("call", BOTH)
 def test_missing_column(role, call, tmp_path):
-    """The message names the column, lists what is there and guesses the setting."""
+    """The message names the column, lists the columns and suggests a setting."""
     path = tmp_path / "rows.parquet"
     frame().write_parquet(path)
     for source in (frame(), frame().lazy(), path, frame().to_arrow()):
         text = message(SchemaError, call, source, **{role: "nonesuch"})
-        tells(text, "'nonesuch'", "'user_id'", "'timestamp'", "'amount'", "hint")
+        mentions(text, "'nonesuch'", "'user_id'", "'timestamp'", "'amount'", "hint")
 
 
 def test_missing_column_by_default_name():
     """The hint says which setting names the column."""
     text = message(SchemaError, cl.termina.cohorts, frame().rename({"user_id": "customer"}))
-    tells(text, "'user_id'", "'customer'", "user=", "hint")
+    mentions(text, "'user_id'", "'customer'", "user=", "hint")
 
 
 def test_many_columns_are_not_all_listed():
@@ -720,8 +720,8 @@ WRONG = {
 @pytest.mark.parametrize("call", BOTH)
 def test_wrong_types(case, call):
     column, values, dtype = WRONG[case]
-    tells(message(SchemaError, call, frame(**{column: values})), f"'{column}'", dtype, "hint")
-    tells(message(SchemaError, call, frame(**{column: values}).lazy()), f"'{column}'", dtype, "hint")
+    mentions(message(SchemaError, call, frame(**{column: values})), f"'{column}'", dtype, "hint")
+    mentions(message(SchemaError, call, frame(**{column: values}).lazy()), f"'{column}'", dtype, "hint")
 
 
 @pytest.mark.parametrize(
@@ -730,16 +730,16 @@ def test_wrong_types(case, call):
     ids=lambda bad: type(bad).__name__,
 )
 @pytest.mark.parametrize("call", BOTH)
-def test_no_table(bad, call):
-    tells(message(SchemaError, call, bad), type(bad).__name__, "expected", "polars", "path", "Arrow")
+def test_not_a_table(bad, call):
+    mentions(message(SchemaError, call, bad), type(bad).__name__, "expected", "polars", "path", "Arrow")
 
 
-def test_a_series_is_no_table():
+def test_a_series_is_not_a_table():
     message(SchemaError, cl.termina.cohorts, pl.Series("amount", [1, 2]))
 
 
 def test_columns_of_one_name():
-    """Arrow allows it; it cannot be told which one is meant."""
+    """Arrow allows it, but it is ambiguous."""
     arrow = frame().to_arrow()
     message(CohortlibError, cl.termina.cohorts, arrow.append_column("amount", arrow["amount"]))
 
@@ -751,7 +751,7 @@ def test_columns_of_one_name():
 def test_missing_files(call, tmp_path):
     for name in ("none.parquet", "none.csv", "none-*.parquet", "none/*.csv"):
         text = message(SourceError, call, tmp_path / name)
-        tells(text, name)
+        mentions(text, name)
         assert message(SourceError, call, str(tmp_path / name)) == text
 
 
@@ -759,8 +759,8 @@ def test_unknown_endings(tmp_path):
     for name in ("rows.xlsx", "rows.json", "rows", "rows.parquet.zip"):
         path = tmp_path / name
         path.write_bytes(b"x")
-        tells(message(SourceError, cl.termina.cohorts, path), name, ".parquet", ".csv")
-    tells(message(SourceError, cl.termina.cohorts, tmp_path), tmp_path.name)
+        mentions(message(SourceError, cl.termina.cohorts, path), name, ".parquet", ".csv")
+    mentions(message(SourceError, cl.termina.cohorts, tmp_path), tmp_path.name)
 
 
 def test_unreadable_files(tmp_path):
@@ -773,16 +773,16 @@ def test_unreadable_files(tmp_path):
     for name, content in contents.items():
         path = tmp_path / name
         path.write_bytes(content)
-        tells(message(SourceError, cl.termina.cohorts, path), name)
+        mentions(message(SourceError, cl.termina.cohorts, path), name)
     whole = tmp_path / "whole.parquet"
     frame().write_parquet(whole)
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(whole.read_bytes()[:-20])
-    tells(message(SourceError, cl.termina.cohorts, cut), "cut.parquet")
+    mentions(message(SourceError, cl.termina.cohorts, cut), "cut.parquet")
 
 
 def test_damaged_pages(tmp_path):
-    """The end of the file is whole, so the damage shows only when the rows are read."""
+    """The footer of the file is intact, so the damage shows only when the rows are read."""
     path = tmp_path / "rows.parquet"
     users = [f"customer {place * 7919 % 1_000_003:07}" for place in range(16_000)]
     pl.concat([frame()] * 2000).with_columns(user_id=pl.Series(users)).write_parquet(path, compression="zstd")
@@ -790,21 +790,21 @@ def test_damaged_pages(tmp_path):
     middle = len(content) // 2
     content[middle : middle + 4000] = b"\xa5" * 4000
     path.write_bytes(bytes(content))
-    tells(message(SourceError, cl.termina.cohorts, path), "rows.parquet")
+    mentions(message(SourceError, cl.termina.cohorts, path), "rows.parquet")
 
 
 def test_csv_of_the_wrong_type(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("user_id,timestamp,amount\na,2026-01-05,one\n", encoding="utf-8")
-    tells(message(CohortlibError, cl.termina.cohorts, path), "amount")
+    mentions(message(CohortlibError, cl.termina.cohorts, path), "amount")
     path.write_text("user_id,timestamp,amount\na,someday,1\n", encoding="utf-8")
-    tells(message(CohortlibError, cl.termina.cohorts, path), "timestamp")
+    mentions(message(CohortlibError, cl.termina.cohorts, path), "timestamp")
 
 
 def test_files_that_do_not_fit_together(tmp_path):
     frame().write_parquet(tmp_path / "part-1.parquet")
     frame().drop("amount").write_parquet(tmp_path / "part-2.parquet")
-    tells(message(CohortlibError, cl.termina.cohorts, tmp_path / "part-*.parquet"), "part-")
+    mentions(message(CohortlibError, cl.termina.cohorts, tmp_path / "part-*.parquet"), "part-")
 
 
 # --- empty frames ------------------------------------------------------------------------------------------
@@ -852,7 +852,7 @@ EMPTY = {
 @pytest.mark.parametrize("case", EMPTY)
 @pytest.mark.parametrize("call", BOTH)
 def test_empty(case, call):
-    """No customers: no rows, and all the columns."""
+    """Without customers: no rows, but all columns."""
     for settings in (
         {},
         {"freq": "W", "end": "2026", "start": "2025"},
@@ -887,7 +887,7 @@ def test_one_empty_file_among_several(tmp_path, cohorts):
 
 @pytest.mark.parametrize("call", BOTH)
 def test_no_columns(call):
-    tells(message(SchemaError, call, pl.DataFrame()), "'user_id'", "hint")
+    mentions(message(SchemaError, call, pl.DataFrame()), "'user_id'", "hint")
 
 
 @pytest.mark.parametrize("call", BOTH)
@@ -933,11 +933,11 @@ def wrong_settings():
 
 @pytest.mark.parametrize(("call", "name", "value"), list(wrong_settings()))
 def test_wrong_settings(call, name, value):
-    """The message names the setting, shows the value and lists what it may be; rows are not looked at."""
+    """The message names the setting, its value and the allowed values; rows are not read."""
     allowed = (SETTINGS | OF_CUSTOMERS)[name][1]
     text = message(SettingError, call, frame(), **{name: value})
-    tells(text, name, repr(value))
-    tells(text, *allowed)
+    mentions(text, name, repr(value))
+    mentions(text, *allowed)
     with pytest.raises(ValueError, match=name):
         call(frame().clear(), **{name: value})
 
@@ -949,18 +949,18 @@ def test_unknown_setting():
 
 
 def test_wrong_rank_by():
-    """An unknown column is named beside those of the customer summary; other things are refused."""
+    """The message names an unknown column and those of the customer summary; other types are errors."""
     known = ["'cohort'", "'user_id'", "'cohort_size_amount'", "'ltv'", "'acv'", "'active_periods'"]
     for rank_by in ("nonesuch", pl.col("nonesuch")):
         text = message(SettingError, cl.termina.customer_cohorts, frame(), top_n=1, rank_by=rank_by)
-        tells(text, "rank_by", "nonesuch", *known)
-    tells(message(SettingError, cl.termina.customer_cohorts, frame(), top_n=1, rank_by=3), "rank_by", "3")
+        mentions(text, "rank_by", "nonesuch", *known)
+    mentions(message(SettingError, cl.termina.customer_cohorts, frame(), top_n=1, rank_by=3), "rank_by", "3")
 
 
-def test_close_words_are_guessed():
-    """A slip of the keyboard is answered with the word that was meant."""
-    tells(message(SettingError, cl.termina.cohorts, frame(), timezone="Europe/Berln"), "Europe/Berlin")
-    tells(message(SchemaError, cl.termina.cohorts, frame(), user="userid"), "user='user_id'")
+def test_similar_names_are_suggested():
+    """A typo is answered with the similar name."""
+    mentions(message(SettingError, cl.termina.cohorts, frame(), timezone="Europe/Berln"), "Europe/Berlin")
+    mentions(message(SchemaError, cl.termina.cohorts, frame(), user="userid"), "user='user_id'")
 
 
 ENDS = ["2026-02", "2026-02-01", "2026-02-28", dt.date(2026, 2, 14), dt.datetime(2026, 2, 28, 23, 59)]
@@ -991,7 +991,7 @@ JOINED = pl.DataFrame({"user_id": ["a", "b", "c", "d"], "joined": [dt.date(2026,
 
 
 def test_kinds_of_joined(tmp_path):
-    """Whatever may hold the rows may hold the dates; a column of the rows will do too."""
+    """Every kind of table can have the dates; so can a column of the rows."""
     expected = cl.termina.cohorts(frame(), joined=JOINED)
     assert expected.select("cohort", "cohort_size", "active_users").rows() == [
         ("2026-01", 4, 2),
@@ -1028,19 +1028,19 @@ def test_joined_of_integer_users():
 
 def test_bad_joined(tmp_path):
     call = cl.termina.cohorts
-    tells(message(SchemaError, call, frame(), joined=JOINED.rename({"user_id": "id"})), "'user_id'", "'id'")
+    mentions(message(SchemaError, call, frame(), joined=JOINED.rename({"user_id": "id"})), "'user_id'", "'id'")
     three = JOINED.rename({"joined": "since"}).with_columns(other=1)
-    tells(message(SchemaError, call, frame(), joined=three), "'joined'", "'since'", "expected")
-    tells(message(SchemaError, call, frame(), joined=JOINED.cast({"joined": pl.String})), "'joined'", "String")
-    tells(message(SchemaError, call, frame(), joined=42), "joined=42")
-    tells(message(SourceError, call, frame(), joined=tmp_path / "none.parquet"), "none.parquet")
-    tells(message(CohortlibError, call, frame(), joined="nonesuch"), "nonesuch", "'user_id'")
+    mentions(message(SchemaError, call, frame(), joined=three), "'joined'", "'since'", "expected")
+    mentions(message(SchemaError, call, frame(), joined=JOINED.cast({"joined": pl.String})), "'joined'", "String")
+    mentions(message(SchemaError, call, frame(), joined=42), "joined=42")
+    mentions(message(SourceError, call, frame(), joined=tmp_path / "none.parquet"), "none.parquet")
+    mentions(message(CohortlibError, call, frame(), joined="nonesuch"), "nonesuch", "'user_id'")
     twice = pl.concat([JOINED, JOINED.with_columns(joined=dt.date(2025, 12, 31))])
-    tells(message(DataError, call, frame(), joined=twice), "joined", "4")
+    mentions(message(DataError, call, frame(), joined=twice), "joined", "4")
     holes = JOINED.with_columns(joined=pl.when(pl.col("user_id") != "a").then("joined"))
-    tells(message(DataError, call, frame(), joined=holes), "joined", "1", "nulls='drop'")
+    mentions(message(DataError, call, frame(), joined=holes), "joined", "1", "nulls='drop'")
     late = JOINED.with_columns(joined=dt.date(2026, 2, 1))
-    tells(message(DataError, call, frame(), joined=late), "before_joined=", "2", "hint")
+    mentions(message(DataError, call, frame(), joined=late), "before_joined=", "2", "hint")
 
 
 # --- importing ---------------------------------------------------------------------------------------------
@@ -1081,7 +1081,7 @@ def test_public_names():
 
 @pytest.mark.parametrize("name", ["*", "^.*$", "^a.*$"])
 @pytest.mark.parametrize("role", ["user", "timestamp", "amount"])
-def test_no_role_is_found_by_a_pattern(role, name, cohorts):
+def test_roles_are_not_patterns(role, name, cohorts):
     rows = frame().with_columns(pl.col("amount").cast(pl.Decimal(18, 6)))
     old = {"user": "user_id"}.get(role, role)
     same(cl.termina.cohorts(rows.rename({old: name}), **{role: name}), cohorts)
@@ -1096,7 +1096,7 @@ def test_no_role_is_found_by_a_pattern(role, name, cohorts):
         ("user_id", [dt.date(2024, 1, 1)], "pl.col('user_id').cast(pl.String)"),
     ],
 )
-def test_the_hint_goes_with_the_type(column, values, hint):
+def test_the_hint_depends_on_the_type(column, values, hint):
     row = {"user_id": ["a"], "timestamp": [dt.date(2024, 1, 1)], "amount": [1]} | {column: values}
     with pytest.raises(SchemaError, match=re.escape(f"Hint: {hint}")):
         cl.termina.cohorts(pl.DataFrame(row))

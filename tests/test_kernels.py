@@ -1,4 +1,4 @@
-"""Kernels alone, beside Python's own integers, fractions and datetimes."""
+"""Compare kernels with Python's integers, fractions and datetimes."""
 
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
 NATURAL = st.integers(0, 2**63 - 1)
-# Quotients near a tie between two floats are where a second rounding shows.
+# Near a tie between two floats, a second rounding changes the result.
 NEAR_TIES = st.builds(lambda odd, shift, nudge: (2 * odd + 1 << shift) + nudge,
                       st.integers(2**52, 2**53 - 1), st.integers(0, 8), st.integers(-1, 1))  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_quotient_rounds_once(pairs):
     st.lists(st.tuples(st.integers(-(2**53), 2**53) | INT64, st.integers(1, 2**62)), min_size=1, max_size=3),
     st.sampled_from([1, 100]),
 )
-def test_quotient_of_numbers_on_either_side_of_what_floats_hold(pairs, factor):
+def test_quotient_of_numbers_around_2_to_the_53(pairs, factor):
     numerators, divisors = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
     assert quotient(numerators, divisors, factor).to_list() == [a * factor / b for a, b in pairs]
     assert quotient(numerators, pairs[0][1], factor).to_list() == [a * factor / pairs[0][1] for a, _ in pairs]
@@ -56,15 +56,15 @@ FLOATS = st.floats(-1e13, 1e13) | HALVES | st.integers(-(10**9), 10**9).map(lamb
 
 
 @given(st.lists(FLOATS, min_size=1), st.integers(0, 9))
-def test_fixed_is_the_nearest_ties_to_even(values, decimals):
+def test_round_to_units_is_the_nearest_ties_to_even(values, decimals):
     expected = [round(Fraction(x) * 10**decimals) for x in values]
     units = np.empty(len(values), np.int64)
-    far = sum(abs(Fraction(x) * 10**decimals) >= 2**63 for x in values)
-    assert round_to_units(np.array(values), 10.0**decimals, units) == (0, far)
+    too_large = sum(abs(Fraction(x) * 10**decimals) >= 2**63 for x in values)
+    assert round_to_units(np.array(values), 10.0**decimals, units) == (0, too_large)
     assert [x for x in units.tolist() if x] == [x for x in expected if x and abs(x) < 2**63]
 
 
-def test_fixed_counts_what_it_cannot_read():
+def test_round_to_units_counts_invalid_values():
     units = np.empty(5, np.int64)
     values = np.array([np.nan, np.inf, -np.inf, 1e300, 9223372036854.77])
     assert round_to_units(values, 1e6, units) == (3, 1)
@@ -78,7 +78,7 @@ def test_magnitude_is_exact(values):
 
 
 @given(st.lists(st.text(max_size=40) | st.sampled_from(["", "a", "a" * 12, "a" * 13, "a\0", "a" * 16, "a" * 32])))
-def test_fingerprints_tell_strings_apart(names):
+def test_fingerprints_of_different_strings_differ(names):
     series = pl.Series(names + names[::-1], dtype=pl.String)
     # Through another buffer, at another offset, and in several chunks.
     other = pl.concat([series.head(1), series.slice(1) + ""], rechunk=False)
@@ -89,7 +89,7 @@ def test_fingerprints_tell_strings_apart(names):
         assert len(set(pairs.values())) == len(pairs)
 
 
-def test_fingerprints_do_not_depend_on_where_a_block_begins():
+def test_fingerprints_do_not_depend_on_blocks():
     names = pl.Series([f"{i:036d}" for i in range(1000)])
     keys, keys2 = Users.of(names).keys(0, 1000)
     for first, count in ((0, 1), (1, 7), (500, 500), (999, 1)):
@@ -99,10 +99,10 @@ def test_fingerprints_do_not_depend_on_where_a_block_begins():
 
 
 @given(st.lists(INT64, unique=True))
-def test_mixing_is_one_to_one(ids):
-    keys, none = Users.of(pl.Series(ids, dtype=pl.Int64)).keys(0, len(ids))
+def test_integer_keys_are_one_to_one(ids):
+    keys, second_keys = Users.of(pl.Series(ids, dtype=pl.Int64)).keys(0, len(ids))
     assert len(set(keys.tolist())) == len(ids)
-    assert none.size == 0
+    assert second_keys.size == 0
 
 
 ZONES = ["UTC", "America/New_York", "America/St_Johns", "Asia/Kolkata", "Pacific/Apia", "Africa/Monrovia"]
@@ -113,7 +113,7 @@ ZONES = ["UTC", "America/New_York", "America/St_Johns", "Asia/Kolkata", "Pacific
     st.sampled_from(ZONES),
     st.lists(st.integers(-2_000_000_000, 4_000_000_000), min_size=1, max_size=20),
 )
-def test_cut_goes_by_the_local_day(unit, zone, seconds):
+def test_cut_to_local_days(unit, zone, seconds):
     per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
     ticks = [second * per_second - tick for second in seconds for tick in (0, 1)]
     column = pl.Series(ticks).cast(pl.Datetime(unit, "UTC"))
@@ -128,7 +128,7 @@ def test_cut_goes_by_the_local_day(unit, zone, seconds):
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.booleans(), INT64)), st.integers(0, 4))
-def test_order_is_a_stable_partition(rows, bits):
+def test_partition_order_is_stable(rows, bits):
     kept = np.flatnonzero([counts for _, counts, _ in rows])
     keys = np.array([key for key, _, _ in rows], np.uint64)[kept]
     units = np.array([unit for _, _, unit in rows], np.int64)[kept]
@@ -141,15 +141,15 @@ def test_order_is_a_stable_partition(rows, bits):
     table = Partitions.of(len(rows), bits, 1, block, types)
     expected = sorted((int(key) >> (64 - bits), i) for i, key in enumerate(keys))
     places = [i for _, i in expected]
-    found = [column[: len(keys)].tolist() for column in table.columns]
-    assert found == [keys[places].tolist(), units[places].tolist(), []]
+    columns = [column[: len(keys)].tolist() for column in table.columns]
+    assert columns == [keys[places].tolist(), units[places].tolist(), []]
     if rows:
         assert table.starts[:, 0].tolist() == [sum(p < edge for p, _ in expected) for edge in range((1 << bits) + 1)]
     assert table.sizes.tolist() == [sum(p == part for p, _ in expected) for part in range(1 << bits)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_blocks_follow_one_another(workers):
+def test_blocks_are_in_order(workers):
     count = 3 * BLOCK + 5
     keys = np.arange(count, dtype=np.uint64) << np.uint64(61)
     rows = np.arange(count, dtype=np.uint32)
@@ -160,5 +160,5 @@ def test_blocks_follow_one_another(workers):
     table = Partitions.of(count, 2, workers, block, ((np.uint32, True),))
     for p in range(4):
         spans = zip(table.starts[p], table.starts[p + 1], strict=True)
-        found = np.concatenate([table.columns[0][begin:end] for begin, end in spans])
-        assert found.tolist() == [row for row in range(count) if row % 8 // 2 == p]
+        columns = np.concatenate([table.columns[0][begin:end] for begin, end in spans])
+        assert columns.tolist() == [row for row in range(count) if row % 8 // 2 == p]

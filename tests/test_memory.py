@@ -1,4 +1,4 @@
-"""What is free is read from a real system and from files like those of others; what is asked for is read strictly."""
+"""Free memory is read from this system and from files of other systems; `max_memory` is parsed strictly."""
 
 import resource
 import subprocess
@@ -15,7 +15,7 @@ GB = 10**9
 
 
 @pytest.mark.parametrize(
-    ("given", "bytes_"),
+    ("value", "bytes_"),
     [
         (64 << 20, 64 << 20),
         (5 * GB, 5 * GB),
@@ -29,23 +29,23 @@ GB = 10**9
         ("100000000B", 100_000_000),
     ],
 )
-def test_what_is_given(given, bytes_):
-    assert memory.budget(given) == bytes_
+def test_amounts_of_memory(value, bytes_):
+    assert memory.budget(value) == bytes_
 
 
-@pytest.mark.parametrize("given", ["", "4", "4G", "4g", "GB", "-4GB", "4 GBs", "1e9B", "4,5GB", 4.0, True, [], "٤GB"])
-def test_what_is_no_amount(given):
+@pytest.mark.parametrize("value", ["", "4", "4G", "4g", "GB", "-4GB", "4 GBs", "1e9B", "4,5GB", 4.0, True, [], "٤GB"])
+def test_invalid_amounts(value):
     with pytest.raises(SettingError, match=r"max_memory=.* is not an amount of memory\. Expected bytes, text such as"):
-        memory.budget(given)
+        memory.budget(value)
 
 
-@pytest.mark.parametrize("given", [0, -1, 1000, "63MiB", "0GB"])
-def test_too_little(given):
+@pytest.mark.parametrize("value", [0, -1, 1000, "63MiB", "0GB"])
+def test_too_little(value):
     with pytest.raises(SettingError, match=r"max_memory=.* is too little memory\. Expected '64MiB' or more"):
-        memory.budget(given)
+        memory.budget(value)
 
 
-def test_a_share_of_what_is_free_here():
+def test_default_is_a_share_of_the_free_memory():
     assert memory.MINIMUM <= memory.budget(None) <= memory.SHARE * 1.1 * memory.free() + memory.MINIMUM
 
 
@@ -65,7 +65,7 @@ def test_a_process_with_a_limit(kind):
     free, budget = limited(kind, size)
     assert size // 2 < free < size
     assert budget == int(0.6 * free)
-    # Where next to nothing is left, what is least needed is tried all the same.
+    # With almost nothing left, the minimum is tried anyway.
     assert limited(kind, 80 << 20)[1] == memory.MINIMUM
 
 
@@ -129,12 +129,12 @@ AVAILABLE = {"proc/meminfo": "MemTotal:  16000000 kB\nMemFree:  1 kB\nMemAvailab
         ),
     ],
 )
-def test_what_systems_tell(tmp_path, monkeypatch, files, expected):
+def test_limits_of_systems(tmp_path, monkeypatch, files, expected):
     system(tmp_path, AVAILABLE | files)
     monkeypatch.setattr(memory, "_SYSTEM", tmp_path)
     assert memory.free() == expected
 
 
-def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
+def test_a_system_without_limits(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_SYSTEM", tmp_path)
     assert memory.free() > memory.MINIMUM

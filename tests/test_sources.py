@@ -1,4 +1,4 @@
-"""Of many files the one that cannot be read is told by its name."""
+"""Sources read whole and in batches; errors name the file at fault among many."""
 
 import datetime as dt
 import gzip
@@ -39,8 +39,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def spoilt(data):
-    """Overwrite the first pages; the header and the end are whole."""
+def damaged(data):
+    """Overwrite the first pages; the header and the footer stay intact."""
     return data[:4] + bytes(600) + data[604:]
 
 
@@ -50,7 +50,7 @@ BYTES = {
     "empty": lambda _: b"",
     "no Parquet": lambda _: b"user_id,timestamp,amount\n" * 9,
     "only an end": lambda data: b"PAR1" + data[-300:],
-    "spoilt": spoilt,
+    "damaged": damaged,
 }
 
 
@@ -65,34 +65,34 @@ def test_the_file_that_cannot_be_read_is_named(folder, call, file, how):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_several_are_spoilt_and_the_first_is_named(folder, call):
+def test_the_first_of_several_damaged_files_is_named(folder, call):
     for file in (4, 2, 3):
         path = folder / f"part-{file}.parquet"
-        path.write_bytes(BYTES["empty" if file == 4 else "spoilt"](path.read_bytes()))
-    with pytest.raises(SourceError, match=r"^'part-4\.parquet' cannot be read"):  # its end is read before all rows
+        path.write_bytes(BYTES["empty" if file == 4 else "damaged"](path.read_bytes()))
+    with pytest.raises(SourceError, match=r"^'part-4\.parquet' cannot be read"):  # footers are read before rows
         call("*.parquet")
     rows(4).write_parquet("part-4.parquet")
     with pytest.raises(SourceError, match=r"^'part-2\.parquet' cannot be read"):
         call("*.parquet")
 
 
-def test_what_has_been_read_is_not_read_again(folder):
+def test_files_already_read_are_skipped(folder):
     for file in (1, 3):
         path = folder / f"part-{file}.parquet"
-        path.write_bytes(spoilt(path.read_bytes()))
-    found = list_files("*.parquet")
+        path.write_bytes(damaged(path.read_bytes()))
+    paths = list_files("*.parquet")
 
     def bad(done):
-        error = find_bad_parquet(found, lambda _: ["user_id", "amount"], done)
+        error = find_bad_parquet(paths, lambda _: ["user_id", "amount"], done)
         return error and str(error)
 
     assert bad(0).startswith("'part-1.parquet' cannot be read")
     assert bad(2 * ROWS - 1).startswith("'part-1.parquet' cannot be read")
     assert bad(2 * ROWS).startswith("'part-3.parquet' cannot be read")
-    assert bad(4 * ROWS) is None  # nothing wrong is found: the files are told as they were named
+    assert bad(4 * ROWS) is None  # no file is at fault
 
 
-def test_a_file_that_goes_while_it_is_read(folder):
+def test_a_file_deleted_while_reading(folder):
     stream = sources.stream("*.parquet", lambda _: ["user_id"], text_column="user_id")
     assert stream.rows == FILES * ROWS
     (folder / "part-2.parquet").unlink()
@@ -101,7 +101,7 @@ def test_a_file_that_goes_while_it_is_read(folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(folder):
+def test_a_file_without_permission(folder):
     (folder / "part-2.parquet").chmod(0)
     with pytest.raises(SourceError, match=r"^'part-2\.parquet' cannot be read: Permission denied"):
         cl.termina.cohorts("*.parquet")
@@ -109,7 +109,7 @@ def test_a_file_that_may_not_be_read(folder):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected_error"),
     [
         (
             lambda frame: frame.drop("amount"),
@@ -121,15 +121,15 @@ def test_a_file_that_may_not_be_read(folder):
         ),
     ],
 )
-def test_the_file_with_other_columns_is_named(folder, call, change, told):
+def test_the_file_with_other_columns_is_named(folder, call, change, expected_error):
     change(rows(3)).write_parquet("part-3.parquet")
     with pytest.raises(SourceError) as error:
         call("*.parquet")
-    assert str(error.value) == told
+    assert str(error.value) == expected_error
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_columns_that_are_not_asked_for_may_come_and_go(folder, call):
+def test_other_columns_may_differ_between_files(folder, call):
     expected = call("*.parquet")
     rows(1).with_columns(country=pl.lit("de")).write_parquet("part-1.parquet")
     rows(3).select("amount", "timestamp", pl.lit(1).alias("country"), "user_id").write_parquet("part-3.parquet")
@@ -140,60 +140,60 @@ def test_columns_that_are_not_asked_for_may_come_and_go(folder, call):
 
 
 @pytest.fixture
-def texts(tmp_path, monkeypatch):
+def csv_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for file in range(FILES):
         rows(file).write_csv(f"part-{file}.csv")
     return tmp_path
 
 
-def in_pieces(source, wanted=("user_id", "timestamp", "amount")):
-    found = sources.stream(source, lambda _: list(wanted), text_column="user_id", number_column="amount", max_bytes=0)
-    frames = list(found.batches())
-    assert all(frame.schema == found.schema for frame in frames)
-    assert found.rows in (None, sum(frame.height for frame in frames))
-    return pl.concat([pl.DataFrame(schema=found.schema), *frames])
+def in_batches(source, wanted=("user_id", "timestamp", "amount")):
+    stream = sources.stream(source, lambda _: list(wanted), text_column="user_id", number_column="amount", max_bytes=0)
+    frames = list(stream.batches())
+    assert all(frame.schema == stream.schema for frame in frames)
+    assert stream.rows in (None, sum(frame.height for frame in frames))
+    return pl.concat([pl.DataFrame(schema=stream.schema), *frames])
 
 
 def whole(source, wanted=("user_id", "timestamp", "amount")):
     return sources.read(source, lambda _: list(wanted), text_column="user_id", number_column="amount")
 
 
-BOTH = [whole, in_pieces]
+BOTH = [whole, in_batches]
 
 
-def spoil(path, end):
+def append(path, end):
     path.write_bytes(path.read_bytes() + end)
 
 
 @pytest.mark.parametrize("read", BOTH)
 @pytest.mark.parametrize(
-    ("end", "told"),
+    ("end", "expected_error"),
     [
         (b"u,yesterday,3\n", "'part-3.csv' cannot be read: could not parse `yesterday` as dtype `date`"),
         (b"u,2026-01-01,3,4,5\n", "'part-3.csv' cannot be read: found more fields than defined"),
         (b"\xff\xfe,2026-01-01,3\n", "'part-3.csv' cannot be read: invalid utf-8 sequence"),
     ],
 )
-def test_the_text_that_cannot_be_read_is_named(texts, read, end, told):
-    spoil(texts / "part-3.csv", end)
+def test_the_csv_file_that_cannot_be_read_is_named(csv_folder, read, end, expected_error):
+    append(csv_folder / "part-3.csv", end)
     with pytest.raises(SourceError) as error:
         read("*.csv")
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(expected_error)
 
 
 @pytest.mark.parametrize("read", BOTH)
-def test_a_compressed_text_that_is_cut_short_is_named(texts, read):
+def test_a_truncated_compressed_csv_file_is_named(csv_folder, read):
     for file in range(FILES):
-        data = gzip.compress((texts / f"part-{file}.csv").read_bytes())
-        (texts / f"part-{file}.csv.gz").write_bytes(data[: len(data) // 2] if file == 3 else data)
+        data = gzip.compress((csv_folder / f"part-{file}.csv").read_bytes())
+        (csv_folder / f"part-{file}.csv.gz").write_bytes(data[: len(data) // 2] if file == 3 else data)
     with pytest.raises(SourceError, match=r"^'part-3\.csv\.gz' cannot be read"):
         read("*.csv.gz")
 
 
 @pytest.mark.parametrize("read", BOTH)
 @pytest.mark.parametrize(
-    ("file", "text", "told"),
+    ("file", "text", "expected_error"),
     [
         (2, "", "'part-2.csv' cannot be read: empty CSV"),
         (0, "", "'part-0.csv' cannot be read: empty CSV"),
@@ -204,17 +204,17 @@ def test_a_compressed_text_that_is_cut_short_is_named(texts, read):
         ),
     ],
 )
-def test_the_text_with_another_header_is_named(texts, read, file, text, told):
-    (texts / f"part-{file}.csv").write_text(text)
+def test_the_csv_file_with_another_header_is_named(csv_folder, read, file, text, expected_error):
+    (csv_folder / f"part-{file}.csv").write_text(text)
     with pytest.raises(SourceError) as error:
         read("*.csv")
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(expected_error)
 
 
 @pytest.mark.parametrize("read", BOTH)
-def test_words_among_the_numbers_are_counted(texts, read):
-    spoil(texts / "part-1.csv", b"u,2026-01-01,many\nu,2026-01-01,\n")
-    spoil(texts / "part-3.csv", b"u,2026-01-01,few\n")
+def test_text_in_the_number_column_is_counted(csv_folder, read):
+    append(csv_folder / "part-1.csv", b"u,2026-01-01,many\nu,2026-01-01,\n")
+    append(csv_folder / "part-3.csv", b"u,2026-01-01,few\n")
     with pytest.raises(SchemaError) as error:
         read("*.csv")
     assert str(error.value) == (
@@ -224,49 +224,49 @@ def test_words_among_the_numbers_are_counted(texts, read):
 
 
 @pytest.mark.parametrize("read", BOTH)
-def test_dates_of_two_meanings(texts, read):
-    (texts / "x.csv").write_text("user_id,timestamp,amount\na,01/02/2026,1\n")
+def test_ambiguous_dates(csv_folder, read):
+    (csv_folder / "x.csv").write_text("user_id,timestamp,amount\na,01/02/2026,1\n")
     with pytest.raises(SchemaError, match="holds dates such as '01/02/2026', which can be read in more than one way"):
         read("x.csv")
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
-def test_columns_that_no_comma_separates(texts, mark):
-    (texts / "x.csv").write_text(mark.join(("user_id", "timestamp", "amount")) + "\n")
+def test_other_separators(csv_folder, mark):
+    (csv_folder / "x.csv").write_text(mark.join(("user_id", "timestamp", "amount")) + "\n")
     with pytest.raises(SchemaError, match=f"Hint: the file separates columns by {re.escape(repr(mark))}"):
         whole("x.csv")
 
 
-# --- in pieces -----------------------------------------------------------------------------------------------------
+# --- in batches ----------------------------------------------------------------------------------------------------
 
 
-def test_pieces_make_the_whole(texts, folder):
+def test_batches_equal_the_whole(csv_folder, folder):
     frame = pl.concat([rows(file) for file in range(FILES)])
     lazy = pl.scan_parquet("*.parquet").filter(pl.col("amount") > 3)
     for source in ("*.parquet", "*.csv", Path("part-0.csv"), frame, frame.lazy(), lazy, frame.to_arrow()):
-        assert in_pieces(source).equals(whole(source))
-        assert in_pieces(source, ["amount", "user_id"]).equals(whole(source, ["amount", "user_id"]))
+        assert in_batches(source).equals(whole(source))
+        assert in_batches(source, ["amount", "user_id"]).equals(whole(source, ["amount", "user_id"]))
     assert sources.stream("*.parquet", list, text_column="user_id", max_bytes=0).rows == FILES * ROWS
     assert sources.stream(lazy, list, text_column="user_id", max_bytes=0).rows is None
     assert sources.stream(lazy, list, text_column="user_id").rows == lazy.select(pl.len()).collect().item()
 
 
-def test_pieces_of_nothing(texts, folder):
-    (texts / "none.csv").write_text("user_id,timestamp,amount\n")
+def test_batches_of_empty_tables(csv_folder, folder):
+    (csv_folder / "none.csv").write_text("user_id,timestamp,amount\n")
     for source in ("none.csv", rows(0).head(0), rows(0).lazy().head(0)):
-        assert in_pieces(source).equals(whole(source))
-        assert in_pieces(source).schema == whole(source).schema
+        assert in_batches(source).equals(whole(source))
+        assert in_batches(source).schema == whole(source).schema
 
 
-def test_pieces_can_be_asked_for_twice(texts, folder):
+def test_batches_can_be_read_twice(csv_folder, folder):
     for source in ("*.csv", "*.parquet", pl.scan_parquet("*.parquet")):
-        found = sources.stream(source, list, text_column="user_id", max_bytes=0)
-        once, again = (pl.concat(found.batches()) for _ in range(2))
+        stream = sources.stream(source, list, text_column="user_id", max_bytes=0)
+        once, again = (pl.concat(stream.batches()) for _ in range(2))
         assert once.equals(again)
 
 
 @pytest.mark.parametrize("read", BOTH)
-def test_what_a_lazy_frame_fails_at(folder, read):
+def test_errors_of_a_lazy_frame(folder, read):
     (folder / "part-3.parquet").write_bytes(b"x" * 1000)
     with pytest.raises(SourceError, match=r"^the lazy frame cannot be read: "):
         read(pl.scan_parquet("*.parquet"))

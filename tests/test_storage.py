@@ -1,4 +1,4 @@
-"""Files and folders are the old or the new, whole; nothing is left beside them; a full disk is told with a name."""
+"""Files and folders are replaced atomically, no temporary files stay, and errors of a full disk name the file."""
 
 import ctypes
 import errno
@@ -26,18 +26,18 @@ def tmp_path(disk_folder):
     return disk_folder
 
 
-def ours(folder):
+def has_manifest(folder):
     return (folder / "manifest").is_file()
 
 
-def put(path, text, marks=ours):
-    with files.atomic_folder(path, marks) as folder:
+def put(path, text, is_ours=has_manifest):
+    with files.atomic_folder(path, is_ours) as folder:
         (folder / "manifest").write_text(text)
         (folder / "parts").mkdir()
         (folder / "parts" / "one").write_text(text)
 
 
-def found(path):
+def contents(path):
     return {str(file.relative_to(path)): file.read_text() for file in path.rglob("*") if file.is_file()}
 
 
@@ -67,7 +67,7 @@ def test_a_file_is_replaced_at_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
-def test_a_file_stays_where_something_fails(tmp_path, error):
+def test_a_file_stays_after_an_error(tmp_path, error):
     file = tmp_path / "a.txt"
     file.write_text("old")
 
@@ -78,16 +78,16 @@ def test_a_file_stays_where_something_fails(tmp_path, error):
 
     with pytest.raises(error):
         fail()
-    assert found(tmp_path) == {"a.txt": "old"}
+    assert contents(tmp_path) == {"a.txt": "old"}
 
 
-def test_behind_a_link_the_file_is_replaced(tmp_path):
+def test_the_target_of_a_link_to_a_file_is_replaced(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "a.txt")
     with files.atomic_write(tmp_path / "link") as stream:
         stream.write(b"new")
     assert (tmp_path / "link").is_symlink()
-    assert found(tmp_path / "there") == {"a.txt": "new"}
+    assert contents(tmp_path / "there") == {"a.txt": "new"}
 
 
 def test_commit(tmp_path):
@@ -97,22 +97,22 @@ def test_commit(tmp_path):
     assert names(tmp_path) == ["manifest.json"]
 
 
-def test_what_is_written_is_on_the_disk_before_it_is_in_its_place(tmp_path, monkeypatch):
-    told = []
+def test_a_file_is_on_disk_before_it_is_moved(tmp_path, monkeypatch):
+    calls = []
     fsync, replace = os.fsync, Path.replace
 
     def spy(opened):
-        told.append((Path(f"/proc/self/fd/{opened}").readlink() if sys.platform == "linux" else None, "disk"))
+        calls.append((Path(f"/proc/self/fd/{opened}").readlink() if sys.platform == "linux" else None, "disk"))
         fsync(opened)
 
     monkeypatch.setattr(os, "fsync", spy)
-    monkeypatch.setattr(Path, "replace", lambda one, other: told.append((None, "place")) or replace(one, other))
+    monkeypatch.setattr(Path, "replace", lambda one, other: calls.append((None, "place")) or replace(one, other))
     with files.atomic_write(tmp_path / "a.txt") as stream:
         stream.write(b"new")
-    assert [what for _, what in told] == ["disk", "place", "disk"]
+    assert [call for _, call in calls] == ["disk", "place", "disk"]
     if sys.platform == "linux":
-        assert told[0][0].name.endswith(".part")
-        assert told[2][0] == tmp_path
+        assert calls[0][0].name.endswith(".part")
+        assert calls[2][0] == tmp_path
 
 
 # ---------------------------------------------------------------------------------------------------------- folders
@@ -120,11 +120,11 @@ def test_what_is_written_is_on_the_disk_before_it_is_in_its_place(tmp_path, monk
 
 def test_a_folder_is_made_at_the_end(tmp_path):
     path = tmp_path / "out"
-    with files.atomic_folder(path, ours) as folder:
+    with files.atomic_folder(path, has_manifest) as folder:
         (folder / "manifest").write_text("new")
         assert not path.exists()
         assert folder.parent == tmp_path
-    assert found(path) == {"manifest": "new"}
+    assert contents(path) == {"manifest": "new"}
     assert names(tmp_path) == ["out"]
 
 
@@ -134,18 +134,18 @@ def test_a_folder_is_replaced_at_once(tmp_path):
     (path / "more").write_text("old")
     path.chmod(0o750)
     put(path, "new")
-    assert found(path) == NEW
+    assert contents(path) == NEW
     assert names(tmp_path) == ["out"]
     if os.name != "nt":
         assert path.stat().st_mode & 0o777 == 0o750
 
 
-def test_behind_a_link_the_folder_is_replaced(tmp_path):
+def test_the_target_of_a_link_to_a_folder_is_replaced(tmp_path):
     put(tmp_path / "there", "old")
     (tmp_path / "out").symlink_to(tmp_path / "there")
     put(tmp_path / "out", "new")
     assert (tmp_path / "out").is_symlink()
-    assert found(tmp_path / "there") == NEW
+    assert contents(tmp_path / "there") == NEW
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the exchange of Linux")
@@ -163,7 +163,7 @@ def test_without_an_exchange(tmp_path, monkeypatch, answer):
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Old())
     put(tmp_path / "out", "old")
     put(tmp_path / "out", "new")
-    assert found(tmp_path / "out") == NEW
+    assert contents(tmp_path / "out") == NEW
     assert names(tmp_path) == ["out"]
 
 
@@ -176,46 +176,46 @@ def test_an_exchange_that_fails(tmp_path, monkeypatch):
 
     put(tmp_path / "out", "old")
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Broken())
-    with pytest.raises(OSError, match="out") as told:
+    with pytest.raises(OSError, match="out") as caught:
         put(tmp_path / "out", "new")
-    assert told.value.errno == errno.EIO
-    assert found(tmp_path / "out")["manifest"] == "old"
+    assert caught.value.errno == errno.EIO
+    assert contents(tmp_path / "out")["manifest"] == "old"
     assert names(tmp_path) == ["out"]
 
 
-def test_what_died_between_two_renames_is_put_back(tmp_path):
+def test_the_old_folder_is_restored_after_a_kill_between_renames(tmp_path):
     path = tmp_path / "out"
     put(path, "old")
     path.rename(tmp_path / ".out.0a1b2c3d.old")
-    with pytest.raises(ValueError, match="x"), files.atomic_folder(path, ours):
+    with pytest.raises(ValueError, match="x"), files.atomic_folder(path, has_manifest):
         raise ValueError("x")
-    assert found(path)["manifest"] == "old"
+    assert contents(path)["manifest"] == "old"
     # the second rename was done, the third not
     shutil.copytree(path, tmp_path / ".out.0a1b2c3d.old")
     put(path, "new")
     assert names(tmp_path) == ["out"]
-    assert found(path) == NEW
+    assert contents(path) == NEW
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [True, False])
-def test_a_folder_stays_where_something_fails(tmp_path, error, old):
+def test_a_folder_stays_after_an_error(tmp_path, error, old):
     path = tmp_path / "out"
     if old:
         put(path, "old")
 
     def fail():
-        with files.atomic_folder(path, ours) as folder:
+        with files.atomic_folder(path, has_manifest) as folder:
             (folder / "manifest").write_text("new")
             raise error("x")
 
     with pytest.raises(error):
         fail()
     assert names(tmp_path) == (["out"] if old else [])
-    assert not old or found(path)["manifest"] == "old"
+    assert not old or contents(path)["manifest"] == "old"
 
 
-def test_a_folder_of_others_is_refused(tmp_path):
+def test_a_foreign_folder_is_not_replaced(tmp_path):
     path = tmp_path / "photos"
     path.mkdir()
     (path / "cat.jpg").write_text("cat")
@@ -223,41 +223,41 @@ def test_a_folder_of_others_is_refused(tmp_path):
         SettingError, match=r"folder '.*photos' has files that cohortlib did not write\. Expected a new"
     ):
         put(path, "new")
-    assert found(tmp_path) == {"photos/cat.jpg": "cat"}
+    assert contents(tmp_path) == {"photos/cat.jpg": "cat"}
     (path / "cat.jpg").unlink()
     put(path, "new")  # an empty one
-    assert found(path) == NEW
+    assert contents(path) == NEW
 
 
-def test_a_folder_that_came_meanwhile_is_refused(tmp_path):
+def test_a_foreign_folder_made_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "photos"
 
     def write():
-        with files.atomic_folder(path, ours):
+        with files.atomic_folder(path, has_manifest):
             path.mkdir()
             (path / "cat.jpg").write_text("cat")
 
     with pytest.raises(SettingError, match="did not write"):
         write()
-    assert found(tmp_path) == {"photos/cat.jpg": "cat"}
+    assert contents(tmp_path) == {"photos/cat.jpg": "cat"}
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
     (tmp_path / "out").write_text("x")
     with pytest.raises(SettingError, match=r"'.*out' is a file\. Expected a folder to replace, or a new name"):
         put(tmp_path / "out", "new")
 
 
-def test_a_folder_in_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError) as told:
+def test_a_folder_without_a_parent(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
         put(tmp_path / "not" / "out", "new")
-    assert told.value.filename == str(tmp_path / "not" / "out")
-    with pytest.raises(FileNotFoundError) as told, files.atomic_write(tmp_path / "not" / "a.txt"):
+    assert caught.value.filename == str(tmp_path / "not" / "out")
+    with pytest.raises(FileNotFoundError) as caught, files.atomic_write(tmp_path / "not" / "a.txt"):
         pass
-    assert told.value.filename == str(tmp_path / "not" / "a.txt")
+    assert caught.value.filename == str(tmp_path / "not" / "a.txt")
 
 
-# ----------------------------------------------------------------------------------------------- others, and the dead
+# ------------------------------------------------------------------------------- other processes and killed ones
 
 
 HOLD = """
@@ -285,7 +285,7 @@ else:
 
 @contextmanager
 def another(kind, path):
-    """Let another process write, until it is told to end, or killed."""
+    """Run a process that writes until its input ends or it is killed."""
     command = [sys.executable, "-c", HOLD, kind, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"there\n"
@@ -296,7 +296,7 @@ def another(kind, path):
 
 
 @posix
-def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
+def test_temporary_files_of_running_processes_stay_and_those_of_killed_ones_go(tmp_path):
     for name in ("out", "other"):
         put(tmp_path / name, "old")
     with another("atomic_folder", tmp_path / "new"), another("atomic_write", tmp_path / "new.txt") as second:
@@ -316,19 +316,19 @@ def test_what_is_being_written_stays_and_what_the_killed_left_goes(tmp_path):
 
 
 @posix
-def test_what_was_for_the_time_being_goes(tmp_path):
+def test_temporary_folders_are_deleted(tmp_path):
     with another("temporary_folder", tmp_path), files.temporary_folder(tmp_path):
         assert len(names(tmp_path)) == 2
     with files.temporary_folder(tmp_path) as folder:
         assert names(tmp_path) == [folder.name]
     assert names(tmp_path) == []
-    with pytest.raises(FileNotFoundError) as told, files.temporary_folder(tmp_path / "not"):
+    with pytest.raises(FileNotFoundError) as caught, files.temporary_folder(tmp_path / "not"):
         pass
-    assert told.value.filename == str(tmp_path / "not")
+    assert caught.value.filename == str(tmp_path / "not")
 
 
 @posix
-def test_half_a_file_of_the_killed_goes(tmp_path):
+def test_the_temporary_file_of_a_killed_process_is_deleted(tmp_path):
     with another("atomic_write", tmp_path / "a.txt"):
         pass
     assert len(names(tmp_path)) == 1
@@ -357,14 +357,14 @@ def test_a_folder_with_a_writer_is_not_replaced(tmp_path):
     put(path, "old")
     with files.locked(path), pytest.raises(CohortlibError, match="is being written by another process"):
         put(path, "new")
-    assert found(path)["manifest"] == "old"
-    with files.atomic_folder(path, ours), pytest.raises(CohortlibError, match="being written"):
+    assert contents(path)["manifest"] == "old"
+    with files.atomic_folder(path, has_manifest), pytest.raises(CohortlibError, match="being written"):
         put(path, "new")
     assert names(tmp_path) == ["out"]
 
 
 @posix
-def test_a_lock_of_a_folder_that_was_replaced_is_none(tmp_path, monkeypatch):
+def test_the_lock_of_a_replaced_folder_does_not_count(tmp_path, monkeypatch):
     path = tmp_path / "out"
     put(path, "old")
     taken = []
@@ -383,7 +383,7 @@ def test_a_lock_of_a_folder_that_was_replaced_is_none(tmp_path, monkeypatch):
 
 
 @posix
-def test_what_another_takes_for_left_behind_is_made_anew(tmp_path, monkeypatch):
+def test_a_temporary_file_that_another_process_deletes_is_made_again(tmp_path, monkeypatch):
     lock_temporary, times = files._lock_temporary, []
 
     def late(hidden):
@@ -412,9 +412,9 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     files.commit(tmp_path, "a.txt", "new")
     put(tmp_path / "out", "new")
     (tmp_path / ".out.0a1b2c3d.part").mkdir()  # maybe it is being written
-    with pytest.raises(OSError, match="lock") as told:
+    with pytest.raises(OSError, match="lock") as caught:
         put(tmp_path / "out", "newer")
-    assert told.value.filename == str(tmp_path / "out" / ".lock")
+    assert caught.value.filename == str(tmp_path / "out" / ".lock")
     assert names(tmp_path) == [".out.0a1b2c3d.part", "a.txt", "out"]
 
 
@@ -435,21 +435,21 @@ def full(tmp_path):
     subprocess.run([umount, "-l", disk], check=True)
 
 
-def test_a_full_disk_is_told_with_the_name(full):
+def test_a_full_disk_names_the_file(full):
     files.commit(full, "a.txt", "old")
-    with pytest.raises(OSError, match="No space left on device") as told:
+    with pytest.raises(OSError, match="No space left on device") as caught:
         files.commit(full, "a.txt", "x" * (2 << 20))
-    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(full / "a.txt"))
-    assert found(full) == {"a.txt": "old"}
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(full / "a.txt"))
+    assert contents(full) == {"a.txt": "old"}
 
 
-@pytest.mark.parametrize("how", ["python", "polars", "polars, told"])
+@pytest.mark.parametrize("how", ["python", "polars", "polars, named"])
 def test_a_full_disk_under_a_folder(full, how):
     put(full / "out", "old")
     frame = pl.DataFrame({"a": range(400_000)}).sample(fraction=1, shuffle=True, seed=1)
 
     def write():
-        with files.atomic_folder(full / "out", ours) as folder:
+        with files.atomic_folder(full / "out", has_manifest) as folder:
             if how == "python":
                 (folder / "one").write_bytes(b"x" * (2 << 20))
             elif how == "polars":
@@ -458,16 +458,16 @@ def test_a_full_disk_under_a_folder(full, how):
                 with files.file_errors(folder / "one"):
                     frame.lazy().sink_parquet(folder / "one")
 
-    with pytest.raises(OSError, match="No space left on device") as told:
+    with pytest.raises(OSError, match="No space left on device") as caught:
         write()
-    # what names no file is told of the folder
-    name = full / "out" / "one" if how == "polars, told" else full / "out"
-    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(name))
+    # an error without a file names the folder
+    name = full / "out" / "one" if how == "polars, named" else full / "out"
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(name))
     assert names(full) == ["out"]
-    assert found(full / "out")["manifest"] == "old"
+    assert contents(full / "out")["manifest"] == "old"
 
 
-def test_a_full_disk_for_the_time_being(full):
+def test_a_full_disk_under_a_temporary_folder(full):
     def write(name):
         with files.temporary_folder(full) as folder, files.file_errors(folder / "one"):
             (folder / "one").write_bytes(b"x" * 1000)
@@ -475,12 +475,12 @@ def test_a_full_disk_for_the_time_being(full):
 
     with pytest.raises(
         OSError, match=r"No space left on device \(rows that do not fit into memory are spilled here. Hint"
-    ) as told:
+    ) as caught:
         write(None)
-    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(full))
-    with pytest.raises(OSError, match="No space left") as told:
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(full))
+    with pytest.raises(OSError, match="No space left") as caught:
         write(full / "other")
-    assert told.value.filename == str(full / "other")
+    assert caught.value.filename == str(full / "other")
     assert names(full) == []
 
 
@@ -494,14 +494,14 @@ def test_a_full_disk_for_the_time_being(full):
         (OSError(28, "No space left on device", "in/.here.0a1b2c3d.part"), (28, "here")),
     ],
 )
-def test_telling(error, expected):
-    with pytest.raises(OSError, match=os.strerror(expected[0])) as told, files.file_errors(Path("here")):
+def test_file_errors_name_the_path(error, expected):
+    with pytest.raises(OSError, match=os.strerror(expected[0])) as caught, files.file_errors(Path("here")):
         raise error
-    assert (told.value.errno, told.value.filename) == expected
+    assert (caught.value.errno, caught.value.filename) == expected
 
 
 @pytest.mark.parametrize("error", [SourceError("x (os error 28)"), ValueError("x"), OSError("x"), KeyboardInterrupt()])
-def test_what_is_not_of_the_disk_goes_on(error):
-    with pytest.raises(type(error)) as told, files.file_errors(Path("here")):
+def test_other_errors_are_not_changed(error):
+    with pytest.raises(type(error)) as caught, files.file_errors(Path("here")):
         raise error
-    assert told.value is error
+    assert caught.value is error

@@ -1,4 +1,4 @@
-"""Text columns made of views, beside polars' own."""
+"""Compare text columns made of views with polars columns."""
 
 import gc
 
@@ -21,7 +21,7 @@ def column_of(made):
 
 
 @given(st.data(), st.lists(st.lists(NAMES, max_size=5), min_size=1, max_size=4))
-def test_texts_are_those_of_the_rows(data, chunks):
+def test_texts_of_rows(data, chunks):
     column = pl.concat([pl.Series("id", names, dtype=pl.String) for names in chunks], rechunk=False)
     rows = data.draw(st.lists(st.integers(0, max(len(column) - 1, 0)), max_size=10 if len(column) else 0))
     made = Texts.of(column, np.array(rows, np.uint32))
@@ -39,7 +39,7 @@ def test_texts_of_other_columns(kind):
     assert column_of(made).to_list() == ["123456789012345", "30", "30", "4"]
 
 
-def test_a_column_keeps_what_it_shows():
+def test_a_column_keeps_its_memory_alive():
     names = [f"{i:036d}" for i in range(1000)]
     column = column_of(Texts.of(pl.Series(names), np.arange(1000, dtype=np.uint32)))
     gc.collect()
@@ -48,8 +48,8 @@ def test_a_column_keeps_what_it_shows():
     assert column.n_chunks() == 1
 
 
-def test_more_text_than_one_buffer_holds(monkeypatch):
-    """With pages of 2**30 bytes this would need as much memory: look at the buffers themselves."""
+def test_text_in_several_buffers(monkeypatch):
+    """Small pages, since pages of 2**30 bytes need as much memory."""
     names = ["a" * 13, "b" * 20, "c" * 36]
     made = Texts.of(pl.Series(names), np.arange(3, dtype=np.uint32))
     monkeypatch.setattr(texts, "_PAGE", 16)
@@ -60,7 +60,7 @@ def test_more_text_than_one_buffer_holds(monkeypatch):
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), NAMES), unique=True, max_size=60))
-def test_sort_is_by_the_bytes_of_the_text(pairs):
+def test_sort_is_by_bytes(pairs):
     groups = [group for group, _ in sorted(pairs, key=lambda pair: pair[0])]
     names = [name for _, name in sorted(pairs, key=lambda pair: pair[0])]
     made = Texts.of(pl.Series(names, dtype=pl.String), np.arange(len(names), dtype=np.uint32))
