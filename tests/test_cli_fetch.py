@@ -13,7 +13,6 @@ from polars.testing import assert_frame_equal
 from cohortlib import termina
 from cohortlib.cli import main
 from cohortlib.network import retry
-from cohortlib.termina.client import fetch as fetching
 from cohortlib.termina.client import replies
 
 pytestmark = pytest.mark.unit
@@ -39,7 +38,6 @@ REQUEST = {"filters": {"date": ["2026-02-01", "2026-06-30"]}}
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fetching, "_all_kept", {})
     monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
     return tmp_path
@@ -155,7 +153,7 @@ def test_a_warning_is_told_once(server, folder):
         (["termina", "cohorts", *ASKED, "--group", "-1"], "--group"),
         (["termina", "cohorts", *ASKED, "--user-type", "person"], "--user-type"),
         (["termina", "cohorts", *ASKED, "--freq", "W"], "--freq"),
-        (["termina", "cohorts", *ASKED, "--metric", " "], "--metric ' ' is no name"),
+        (["termina", "cohorts", *ASKED, "--metric", " "], "--metric ' ' is not a name"),
         (["termina", "cohorts", *ASKED, "--timeout", "0"], "--timeout"),
         (["termina", "cohorts", *ASKED, "--attempts", "0"], "--attempts"),
         (["termina", "cohorts", *ASKED, "--api-key", "x"], "No such option"),

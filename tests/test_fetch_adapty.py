@@ -17,8 +17,9 @@ from strategies_adapty import cases
 
 import cohortlib as cl
 from cohortlib import fields
-from cohortlib.adapty.client import calls
-from cohortlib.adapty.client import fetch as fetching
+from cohortlib.adapty.client import calls, replies
+from cohortlib.adapty.client import client as clients
+from cohortlib.adapty.client.client import Client
 from cohortlib.errors import (
     AuthenticationError,
     CohortlibWarning,
@@ -57,7 +58,8 @@ def server(monkeypatch):
 
 
 def fetch(server, request=REQUEST, **options):
-    return cl.adapty.fetch_cohort(request, **{"api_key": KEY, "base_url": server.url, **options})
+    asked = {"timezone": options.pop("timezone")} if "timezone" in options else {}
+    return Client(**{"api_key": KEY, "base_url": server.url, **options}).cohort(request, **asked)
 
 
 # --- what is asked, and what comes back ---
@@ -105,7 +107,7 @@ def test_the_address_of_adapty():
         asked.append(call)
         return Reply(200, {}, RECORDED)
 
-    answer = cl.adapty.fetch_cohort(cl.adapty.Request.of(REQUEST), api_key=KEY, transport=transport)
+    answer = Client(api_key=KEY, transport=transport).cohort(cl.adapty.Request.of(REQUEST))
     assert answer.segments.height == 6
     assert asked[0].url == "https://api-admin.adapty.io/api/v1/client-api/metrics/cohort/"
     assert calls.BASE_URL == "https://api-admin.adapty.io"
@@ -139,12 +141,12 @@ def test_no_csv(server, body):
     ("options", "message"),
     [
         ({"request": {"filters": {}}}, "filters.date: missing"),
-        ({"timezone": "Europe/Berlin\r\nX-Other: 1"}, "is not a time zone; expected an IANA name"),
+        ({"timezone": "Europe/Berlin\r\nX-Other: 1"}, "is not a time zone. Expected an IANA name"),
         ({"timezone": ""}, "is not a time zone"),
         ({"timezone": "x" * 65}, "is not a time zone"),
         ({"timezone": 5}, "timezone=5 is not a time zone"),
         ({"timezone": "Европа"}, "is not a time zone"),
-        ({"base_url": "http://adapty.example"}, "would send the key in the clear"),
+        ({"base_url": "http://adapty.example"}, "would send the key unencrypted"),
         ({"api_key": "a\nb"}, "api_key= (not shown) cannot be sent"),
         ({"attempts": 0}, "attempts=0"),
     ],
@@ -244,7 +246,7 @@ def test_what_is_asked_and_computed_is_valid(case):
         return
     text = answer.to_json()
     ANSWERED.validate(json.loads(text))
-    fetched = cl.adapty.client.replies.read(json.loads(text))
+    fetched = replies.read(json.loads(text))
     assert_frame_equal(fetched[0], answer.segments.drop("predict_reason", strict=False))
     assert_frame_equal(fetched[1], answer.values)
 
@@ -294,7 +296,7 @@ def test_wrong_answers_are_not_valid(data):
         )
     assert not ANSWERED.is_valid(body)
     with pytest.raises(ReplyError):
-        cl.adapty.client.replies.read(body)
+        replies.read(body)
 
 
 def odd(value, other):
@@ -321,4 +323,4 @@ def test_the_schema_has_the_fields_that_are_written():
     value = ANSWERED.schema["$defs"]["value"]["properties"]
     assert [*segment] == [*fields.SEGMENTS, "values"]
     assert [*value] == [name for name in fields.VALUES if name not in fields.SEGMENT]
-    assert fetching.CALLS_A_SECOND == 2
+    assert clients.CALLS_PER_SECOND == 2

@@ -183,9 +183,9 @@ def test_labels(given, freq, expected):
 
 
 def test_labels_refused():
-    with pytest.raises(ReplyError, match="'cohort' has '2026-02-30', which is no date"):
+    with pytest.raises(ReplyError, match="'cohort' has '2026-02-30', which is not a date"):
         labels(pl.Series("cohort", ["2026-02-01", "2026-02-30"]), "M")
-    with pytest.raises(ReplyError, match=r"both .* which are in one period, 2026-01; .* freq='M'"):
+    with pytest.raises(ReplyError, match=r"both .* which are in one period, 2026-01. .* freq='M'"):
         labels(pl.Series("cohort", ["2026-01-05", "2026-01-12"]), "M")
 
 
@@ -201,30 +201,30 @@ def without(row, name):
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
-        (None, "the reply is null; expected a list of objects"),
-        ({"data": []}, "the reply is an object with 'data'; expected a list of objects"),
-        ("text", "the reply is a text; expected a list"),
-        ([COHORT, [1]], "row 1 is a list; expected an object of fields"),
-        ([COHORT, None], "row 1 is None; expected an object"),
+        (None, "the reply is null. Expected a list of objects"),
+        ({"data": []}, "the reply is an object with 'data'. Expected a list of objects"),
+        ("text", "the reply is text. Expected a list"),
+        ([COHORT, [1]], "row 1 is a list. Expected an object of fields"),
+        ([COHORT, None], "row 1 is None. Expected an object"),
         ([COHORT, without(COHORT, "period")], "row 1 has no field 'period'; its fields are 'cohort', 'cohort_size', "),
         ([{}], "row 0 has no field 'cohort'; it has no fields"),
-        ([COHORT, COHORT | {"active_users": None}], "row 1, field 'active_users' is null; expected a whole number"),
-        ([COHORT | {"period": 0.5}], "row 0, field 'period' is 0.5; expected a whole number of at most 64 bits"),
-        ([COHORT | {"period": True}], "row 0, field 'period' is True; expected a whole number"),
-        ([COHORT | {"period": 2**63}], "row 0, field 'period' is 9223372036854775808; expected a whole number"),
-        ([COHORT | {"period": 1e300}], "row 0, field 'period' is 1e+300; expected a whole number"),
-        ([COHORT | {"ltv": False}], "row 0, field 'ltv' is False; expected a number"),
-        ([COHORT, COHORT | {"ltv": float("nan")}], "row 1, field 'ltv' is nan; expected a number"),
-        ([COHORT | {"ltv": float("inf")}], "row 0, field 'ltv' is inf; expected a number"),
-        ([COHORT | {"ltv": 10**400}], "expected a number"),
-        ([COHORT | {"ltv": "1e400"}], "row 0, field 'ltv' is '1e400'; expected a number"),
-        ([COHORT | {"ltv": "1,5"}], "row 0, field 'ltv' is '1,5'; expected a number"),
-        ([COHORT | {"ltv": "٣"}], "row 0, field 'ltv' is '٣'; expected a number"),
-        ([COHORT | {"ltv": "9" * 500 + "x"}], "expected a number"),
-        ([COHORT | {"ltv": {}}], "row 0, field 'ltv' is an object; expected a number"),
-        ([COHORT | {"cohort": 1.5}], "row 0, field 'cohort' is 1.5; expected a text"),
-        ([COHORT | {"cohort": True}], "row 0, field 'cohort' is True; expected a text"),
-        ([COHORT | {"cohort": "\ud800"}], r"row 0, field 'cohort' is '\ud800'; expected a text"),
+        ([COHORT, COHORT | {"active_users": None}], "row 1, field 'active_users' is null. Expected an integer"),
+        ([COHORT | {"period": 0.5}], "row 0, field 'period' is 0.5. Expected an integer of at most 64 bits"),
+        ([COHORT | {"period": True}], "row 0, field 'period' is True. Expected an integer"),
+        ([COHORT | {"period": 2**63}], "row 0, field 'period' is 9223372036854775808. Expected an integer"),
+        ([COHORT | {"period": 1e300}], "row 0, field 'period' is 1e+300. Expected an integer"),
+        ([COHORT | {"ltv": False}], "row 0, field 'ltv' is False. Expected a number"),
+        ([COHORT, COHORT | {"ltv": float("nan")}], "row 1, field 'ltv' is nan. Expected a number"),
+        ([COHORT | {"ltv": float("inf")}], "row 0, field 'ltv' is inf. Expected a number"),
+        ([COHORT | {"ltv": 10**400}], "Expected a number"),
+        ([COHORT | {"ltv": "1e400"}], "row 0, field 'ltv' is '1e400'. Expected a number"),
+        ([COHORT | {"ltv": "1,5"}], "row 0, field 'ltv' is '1,5'. Expected a number"),
+        ([COHORT | {"ltv": "٣"}], "row 0, field 'ltv' is '٣'. Expected a number"),
+        ([COHORT | {"ltv": "9" * 500 + "x"}], "Expected a number"),
+        ([COHORT | {"ltv": {}}], "row 0, field 'ltv' is an object. Expected a number"),
+        ([COHORT | {"cohort": 1.5}], "row 0, field 'cohort' is 1.5. Expected text"),
+        ([COHORT | {"cohort": True}], "row 0, field 'cohort' is True. Expected text"),
+        ([COHORT | {"cohort": "\ud800"}], r"row 0, field 'cohort' is '\ud800'. Expected text"),
     ],
 )
 def test_wrong_tables(payload, message):
@@ -250,12 +250,12 @@ def test_a_missing_field_is_named_where_it_is_required(endpoint):
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
-        ([], "the reply is a list; expected one object with 'time_series_metrics'"),
+        ([], "the reply is a list. Expected one object with 'time_series_metrics'"),
         (
             {"data": 1},
             "the reply has none of 'time_series_metrics', 'endpoint_top_users', 'endpoint_cdf'; its fields are 'data'",
         ),
-        ({"endpoint_cdf": {}}, "endpoint_cdf is an object; expected a list"),
+        ({"endpoint_cdf": {}}, "endpoint_cdf is an object. Expected a list"),
         ({"endpoint_cdf": [{"method": "top_user", "amount": None}]}, "endpoint_cdf, row 0, field 'amount' is null"),
         ({"time_series_metrics": [{"mean": 1}]}, "time_series_metrics, row 0 has no field 'date'"),
     ],
@@ -282,21 +282,21 @@ def changed(place, value):
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
-        ([], "the reply is a list; expected an object with 'data'"),
+        ([], "the reply is a list. Expected an object with 'data'"),
         ({"errors": []}, "the reply has no field 'data'; its fields are 'errors'"),
-        ({"data": None}, "'data' is null; expected a list of objects"),
-        ({"data": [5]}, "segment 0 is 5; expected an object"),
+        ({"data": None}, "'data' is null. Expected a list of objects"),
+        ({"data": [5]}, "segment 0 is 5. Expected an object"),
         (changed(["data", 1, "values"], None), "segment 1 has no field 'values'"),
-        (changed(["data", 1, "values"], {}), "'values' of segment 1 is an object; expected a list"),
+        (changed(["data", 1, "values"], {}), "'values' of segment 1 is an object. Expected a list"),
         (changed(["data", 1, "title"], None), "segment 1 has no field 'title'"),
-        (changed(["data", 1, "total_arpu_usd"], "x"), "segment 1, field 'total_arpu_usd' is 'x'; expected a number"),
-        (changed(["data", 0, "predict"], 5), "segment 0, field 'predict' is 5; expected an object or null"),
-        (changed(["data", 0, "values", 2], 5), "segment 0, values[2] is 5; expected an object"),
+        (changed(["data", 1, "total_arpu_usd"], "x"), "segment 1, field 'total_arpu_usd' is 'x'. Expected a number"),
+        (changed(["data", 0, "predict"], 5), "segment 0, field 'predict' is 5. Expected an object or null"),
+        (changed(["data", 0, "values", 2], 5), "segment 0, values[2] is 5. Expected an object"),
         (changed(["data", 1, "values", 0, "installs"], None), "segment 1, values[0] has no field 'installs'"),
         (changed(["data", 3, "values", 1, "period"], 1.5), "segment 3, values[1], field 'period' is 1.5"),
         (
             changed(["data", 3, "values", 1, "currently_active_period"], 1),
-            "field 'currently_active_period' is 1; expected true",
+            "field 'currently_active_period' is 1. Expected true",
         ),
         (
             changed(["data", 3, "values", 1, "period"], 1),
@@ -317,7 +317,7 @@ def test_wrong_answers(payload, message):
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
-        ([], "an empty list, which does not tell"),
+        ([], "an empty list, so its endpoint is unknown"),
         ({"data": []}, "the reply is an object with 'data'"),
         ([[]], "its first row is a list"),
         ([{"a": 1}], "the fields of its first row are 'a'"),

@@ -25,7 +25,6 @@ from cohortlib.cli import main
 from cohortlib.errors import CohortlibError
 from cohortlib.network import retry
 from cohortlib.network.transport import http
-from cohortlib.termina.client import fetch as termina_fetch
 
 pytestmark = pytest.mark.unit
 
@@ -152,19 +151,19 @@ ECHOES = {
 
 
 def with_key(url, **more):
-    return cl.termina.fetch_customer_cohorts(**BASE, api_key=KEY, base_url=url, **more)
+    return cl.termina.Client(api_key=KEY, base_url=url, **more).customer_cohorts(**BASE)
 
 
 def with_token(url, **more):
-    return cl.termina.fetch_cohorts(**BASE, token=TOKEN, base_url=url, **more)
+    return cl.termina.Client(token=TOKEN, base_url=url, **more).cohorts(**BASE)
 
 
 def of_adapty(url, **more):
-    return cl.adapty.fetch_cohort(REQUEST, api_key=KEY, base_url=url, **more)
+    return cl.adapty.Client(api_key=KEY, base_url=url, **more).cohort(REQUEST)
 
 
 def csv_of_adapty(url, **more):
-    return cl.adapty.fetch_cohort(REQUEST | {"format": "csv"}, api_key=KEY, base_url=url, **more)
+    return cl.adapty.Client(api_key=KEY, base_url=url, **more).cohort(REQUEST | {"format": "csv"})
 
 
 # What a CSV may be: lines of text.
@@ -174,10 +173,8 @@ CALLERS = {one.__name__: one for one in (with_key, with_token, of_adapty, csv_of
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
-    monkeypatch.setattr(termina_fetch, "_all_kept", {})
-    monkeypatch.setattr(retry, "_paces", {})
-    monkeypatch.setattr(retry, "pace", lambda url, slots, seconds: retry.Pace(slots, 0.0))
-    monkeypatch.setattr("cohortlib.adapty.client.fetch.pace", lambda url, slots, seconds: retry.Pace(slots, 0.0))
+    unlimited = lambda url, slots, period: retry.RateLimit(slots, 0.0)  # noqa: E731
+    monkeypatch.setattr("cohortlib.adapty.client.client.rate_limit", unlimited)
     monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.001, "wait_max": 0.002, "wait_jitter": 0.001})
 
 
@@ -277,7 +274,6 @@ def test_no_failure_tells(who, what):
 
         with Server(later) as server:
             asked(who, server.url, what)
-        termina_fetch._all_kept.clear()
         answer_with_token = raw(lambda asked: reply(200, TOKEN.encode()))
         with Server(answer_with_token) as server:
             asked(who, server.url, what)
@@ -347,9 +343,9 @@ def test_no_connection_tells(who, monkeypatch):
 
 @pytest.mark.parametrize("bad", [f"{KEY}\n", f"{KEY} {KEY}", f"{KEY}é", [KEY], {KEY: KEY}, KEY.encode()])
 def test_keys_that_cannot_be_sent(bad):
-    refused(cl.adapty.fetch_cohort, REQUEST, api_key=bad)
-    refused(cl.termina.fetch_cohorts, **BASE, api_key=bad)
-    refused(cl.termina.fetch_cohorts, **BASE, token=bad)
+    refused(cl.adapty.Client, api_key=bad)
+    refused(cl.termina.Client, api_key=bad)
+    refused(cl.termina.Client, token=bad)
 
 
 def test_no_success_tells(tmp_path):

@@ -28,18 +28,18 @@ from cohortlib.errors import (
 )
 from cohortlib.network import retry
 from cohortlib.network.transport import Reply
-from cohortlib.termina.client import calls
-from cohortlib.termina.client import fetch as fetching
+from cohortlib.termina.client import calls, replies, tokens
+from cohortlib.termina.client.client import Client
 
 pytestmark = pytest.mark.unit
 
 RECORDED = Path(__file__).parent / "recorded"
-FETCH = {
-    "cohorts": cl.termina.fetch_cohorts,
-    "customer-cohorts": cl.termina.fetch_customer_cohorts,
-    "user-accounting": cl.termina.fetch_user_accounting,
-    "growth-accounting": cl.termina.fetch_growth_accounting,
-    "concentration": cl.termina.fetch_concentration,
+METHODS = {
+    "cohorts": Client.cohorts,
+    "customer-cohorts": Client.customer_cohorts,
+    "user-accounting": Client.user_accounting,
+    "growth-accounting": Client.growth_accounting,
+    "concentration": Client.concentration,
 }
 ASKED = {"group_id": 7, "deal_id": 0, "user_type": "business", "metric": "net revenue/€"}
 KEY = "tk_Abcdefghijklmnop"
@@ -59,7 +59,7 @@ class Vendor(Server):
 
     def __init__(self, tables=None):
         super().__init__(self.respond)
-        self.tables = {name: recorded(name) for name in FETCH} if tables is None else tables
+        self.tables = {name: recorded(name) for name in METHODS} if tables is None else tables
         self.tokens = []
         self.counter = threading.Lock()
 
@@ -84,9 +84,17 @@ class Vendor(Server):
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
-    monkeypatch.setattr(fetching, "_all_kept", {})
     monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.01, "wait_max": 0.02, "wait_jitter": 0.01})
     monkeypatch.delenv("TERMINA_API_KEY", raising=False)
+
+
+CONNECTION = inspect.signature(Client).parameters
+
+
+def fetch(settings):
+    """Make a client and download its cohort table."""
+    client = Client(**{name: value for name, value in settings.items() if name in CONNECTION})
+    return client.cohorts(**{name: value for name, value in settings.items() if name not in CONNECTION})
 
 
 @pytest.fixture
@@ -98,10 +106,10 @@ def vendor():
 # --- what is asked, and what comes back ---
 
 
-@pytest.mark.parametrize("endpoint", FETCH)
+@pytest.mark.parametrize("endpoint", METHODS)
 def test_every_table(vendor, endpoint):
-    found = FETCH[endpoint](**ASKED, freq="M", api_key=KEY, base_url=vendor.url)
-    expected = cl.termina.client.replies.read(endpoint, json.loads(recorded(endpoint)), freq="M")
+    found = METHODS[endpoint](Client(api_key=KEY, base_url=vendor.url), **ASKED, freq="M")
+    expected = replies.read(endpoint, json.loads(recorded(endpoint)), freq="M")
     if endpoint == "concentration":
         assert found.to_dict() == expected.to_dict()
     else:
@@ -120,7 +128,7 @@ def test_every_table(vendor, endpoint):
 
 
 def test_without_freq_nothing_is_asked_nor_named(vendor):
-    found = cl.termina.fetch_cohorts(**ASKED, token="given-token", base_url=vendor.url)
+    found = Client(token="given-token", base_url=vendor.url).cohorts(**ASKED)
     assert found["cohort"].unique().sort().to_list() == ["2026-01-01", "2026-03-01"]
     assert "freq" not in vendor.asked[0].path
 
@@ -132,16 +140,17 @@ def test_the_address_of_termina():
         asked.append(call)
         return Reply(200, {}, b"[]")
 
-    table = cl.termina.fetch_customer_cohorts(**ASKED, token="t", transport=transport)
+    table = Client(token="t", transport=transport).customer_cohorts(**ASKED)
     assert table.schema == pl.Schema(fields.schema(fields.CUSTOMER_COHORTS))
     assert asked[0].url.startswith("https://app.termina.ai/api/v1/group/7/deal/0/data/customer-cohorts?")
     assert calls.BASE_URL == "https://app.termina.ai"
 
 
 def test_all_take_the_same():
-    kept = {name: inspect.signature(function).parameters for name, function in FETCH.items()}
-    assert len({str(parameters) for parameters in kept.values()}) == 1
-    assert all(one.kind == one.KEYWORD_ONLY for one in kept["cohorts"].values())
+    taken = {name: inspect.signature(method).parameters for name, method in METHODS.items()}
+    assert len({str(parameters) for parameters in taken.values()}) == 1
+    assert all(one.kind == one.KEYWORD_ONLY for name, one in taken["cohorts"].items() if name != "self")
+    assert all(one.kind == one.KEYWORD_ONLY for one in inspect.signature(Client).parameters.values())
 
 
 @pytest.mark.parametrize(
@@ -152,12 +161,12 @@ def test_all_take_the_same():
         ({"group_id": True}, "group_id=True is not an id"),
         ({"deal_id": "7/../8"}, "deal_id='7/../8' is not an id"),
         ({"deal_id": 1.0}, "deal_id=1.0 is not an id"),
-        ({"metric": " "}, "metric=' ' is no name"),
-        ({"metric": None}, "metric=None is no name"),
-        ({"metric": "\ud800"}, "is no text"),
+        ({"metric": " "}, "metric=' ' is not a name"),
+        ({"metric": None}, "metric=None is not a name"),
+        ({"metric": "\ud800"}, "is not valid text"),
         ({"freq": "W"}, "freq='W' is unknown. Expected one of 'M', 'Q', 'A'"),
-        ({"base_url": "http://termina.example"}, "would send the key in the clear"),
-        ({"token": "t", "api_key": "k"}, "token= and api_key= are both given"),
+        ({"base_url": "http://termina.example"}, "would send the key unencrypted"),
+        ({"token": "t", "api_key": "k"}, "token= and api_key= are both set. Expected one of them"),
         ({"token": "a b", "api_key": None}, "token= (not shown) cannot be sent"),
         ({"api_key": ""}, "api_key= (not shown) cannot be sent"),
         ({"attempts": 0}, "attempts=0"),
@@ -168,26 +177,26 @@ def test_wrong_questions_are_not_sent(wrong, message):
         raise AssertionError("nothing is sent")
 
     with pytest.raises(SettingError) as caught:
-        cl.termina.fetch_cohorts(**ASKED | {"api_key": KEY, "transport": transport} | wrong)
+        fetch(ASKED | {"api_key": KEY, "transport": transport} | wrong)
     assert message in str(caught.value)
 
 
 def test_what_is_wrong_in_a_table_carries_the_reply(vendor):
     vendor.tables["cohorts"] = [{"cohort": "2026-01", "period": "x"}]
-    with pytest.raises(ReplyError, match="Termina: row 0, field 'period' is 'x'; expected a whole number") as caught:
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    with pytest.raises(ReplyError, match=r"Termina: row 0, field 'period' is 'x'\. Expected an integer") as caught:
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
     assert caught.value.status == 200
     assert caught.value.body == '[{"cohort": "2026-01", "period": "x"}]'
     vendor.tables["cohorts"] = recorded("concentration")
     with pytest.raises(ReplyError, match="the reply is an object with 'time_series_metrics'"):
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
 
 
 def test_the_vendors_words(vendor):
     detail = [{"loc": ["query", "metric"], "msg": "unknown metric", "type": "value_error", "input": "gtv"}]
     vendor.answer = sending(reply(422, {"detail": detail}))
     with pytest.raises(RefusedError) as caught:
-        cl.termina.fetch_cohorts(**ASKED, token="given-token", base_url=vendor.url)
+        Client(token="given-token", base_url=vendor.url).cohorts(**ASKED)
     assert str(caught.value) == "Termina refused the request (422): query.metric: unknown metric (got gtv)"
 
 
@@ -195,33 +204,30 @@ def test_the_vendors_words(vendor):
 
 
 def test_a_token_is_kept(vendor):
+    client = Client(api_key=KEY, base_url=vendor.url)
     for _ in range(3):
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+        client.cohorts(**ASKED)
     assert vendor.paths() == ["get-token", "cohorts", "cohorts", "cohorts"]
 
 
-def test_a_token_is_renewed_before_its_hour_is_over(vendor, monkeypatch):
-    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
-    monkeypatch.setattr(fetching, "TOKEN_SECONDS", 3600 - 300)
-    (kept,) = fetching._all_kept.values()
-    assert 3600 - 301 < kept._until - time.monotonic() <= 3600 - 300
-    kept._until = time.monotonic() + 0.5
-    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+def test_a_token_is_renewed_before_its_hour_is_over(vendor):
+    client = Client(api_key=KEY, base_url=vendor.url)
+    client.cohorts(**ASKED)
+    assert tokens.TOKEN_SECONDS == 3600 - 300
+    cache = client._tokens
+    assert 3600 - 301 < cache._expires_at - time.monotonic() <= 3600 - 300
+    cache._expires_at = time.monotonic() + 5
+    client.cohorts(**ASKED)
     assert len(vendor.tokens) == 1
-    kept._until = time.monotonic()
-    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    cache._expires_at = time.monotonic()
+    client.cohorts(**ASKED)
     assert len(vendor.tokens) == 2
     assert vendor.asked[-1].headers["authorization"] == f"Bearer {vendor.tokens[1]}"
 
 
 def test_many_callers_ask_for_one_token(vendor):
-    found = []
-    threads = [
-        threading.Thread(
-            target=lambda: found.append(cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url).height)
-        )
-        for _ in range(20)
-    ]
+    found, client = [], Client(api_key=KEY, base_url=vendor.url)
+    threads = [threading.Thread(target=lambda: found.append(client.cohorts(**ASKED).height)) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -231,9 +237,10 @@ def test_many_callers_ask_for_one_token(vendor):
 
 
 def test_a_kept_token_that_is_refused_is_replaced_once(vendor):
-    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+    client = Client(api_key=KEY, base_url=vendor.url)
+    client.cohorts(**ASKED)
     vendor.tokens[0] = "revoked"
-    assert cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url).height == 4
+    assert client.cohorts(**ASKED).height == 4
     assert vendor.paths()[2:] == ["cohorts", "get-token", "cohorts"]
     vendor.tokens[:] = []
     accepted = vendor.respond
@@ -245,46 +252,51 @@ def test_a_kept_token_that_is_refused_is_replaced_once(vendor):
     vendor.answer = forgetful
     vendor.asked.clear()
     with pytest.raises(AuthenticationError) as caught:
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+        client.cohorts(**ASKED)
     assert vendor.paths() == ["cohorts", "get-token", "cohorts"]
     assert caught.value.__context__ is None
-    fetching._all_kept.clear()
     vendor.asked.clear()
     with pytest.raises(AuthenticationError):
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
     assert vendor.paths() == ["get-token", "cohorts"]
 
 
 def test_a_given_token_is_not_replaced(vendor):
-    with pytest.raises(AuthenticationError, match=r"Termina does not know the key or token \(401\): token\?"):
-        cl.termina.fetch_cohorts(**ASKED, token="another-token", base_url=vendor.url)
+    with pytest.raises(AuthenticationError, match=r"Termina does not accept the key or token \(401\): token\?"):
+        Client(token="another-token", base_url=vendor.url).cohorts(**ASKED)
     assert vendor.paths() == ["cohorts"]
 
 
-def test_each_key_and_address_has_its_own_token(vendor):
-    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
-    cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url + "/")
+def test_each_client_has_its_own_token(vendor):
+    Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
+    Client(api_key=KEY, base_url=vendor.url + "/").cohorts(**ASKED)
+    assert vendor.paths() == ["get-token", "cohorts"] * 2
     with Vendor() as other:
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=other.url)
+        Client(api_key=KEY, base_url=other.url).cohorts(**ASKED)
         assert other.paths() == ["get-token", "cohorts"]
     with pytest.raises(AuthenticationError, match="unknown key"):
-        cl.termina.fetch_cohorts(**ASKED, api_key="tk_another", base_url=vendor.url)
-    assert not any(KEY in str(place) for place in fetching._all_kept)
+        Client(api_key="tk_another", base_url=vendor.url).cohorts(**ASKED)
+
+
+def test_no_client_shows_its_key(vendor):
+    for client in (Client(api_key=KEY, base_url=vendor.url), Client(token=KEY, base_url=vendor.url)):
+        assert repr(client) == f"Client('{vendor.url}')"
+        assert KEY not in f"{client} {client!r} {[client]} {client._tokens!r} {client._connection!r}"
 
 
 def test_the_environment(vendor, monkeypatch):
     with pytest.raises(AuthenticationError, match=r"Termina needs a key\. Hint: set TERMINA_API_KEY") as caught:
-        cl.termina.fetch_cohorts(**ASKED, base_url=vendor.url)
+        Client(base_url=vendor.url).cohorts(**ASKED)
     assert caught.value.status is None
     monkeypatch.setenv("TERMINA_API_KEY", f" {KEY}\n")
-    cl.termina.fetch_cohorts(**ASKED, base_url=vendor.url)
+    Client(base_url=vendor.url).cohorts(**ASKED)
     assert vendor.paths() == ["get-token", "cohorts"]
     monkeypatch.setenv("TERMINA_API_KEY", vendor.tokens[0])  # a token is one already
     vendor.asked.clear()
-    cl.termina.fetch_cohorts(**ASKED, base_url=vendor.url)
+    Client(base_url=vendor.url).cohorts(**ASKED)
     assert vendor.paths() == ["cohorts"]
     with pytest.raises(AuthenticationError):  # an argument comes before it
-        cl.termina.fetch_cohorts(**ASKED, api_key="tk_another", base_url=vendor.url)
+        Client(api_key="tk_another", base_url=vendor.url).cohorts(**ASKED)
 
 
 @pytest.mark.parametrize(
@@ -295,8 +307,8 @@ def test_the_environment(vendor, monkeypatch):
 def test_no_token_came(vendor, body):
     vendor.answer = sending(reply(200, body))
     with pytest.raises(ReplyError) as caught:
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
-    assert "has no token; expected an object with the text 'access_token'" in str(caught.value)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
+    assert "has no token. Expected an object with the text 'access_token'" in str(caught.value)
     assert (caught.value.status, caught.value.body) == (200, "")
     assert caught.value.__context__ is None
 
@@ -305,7 +317,7 @@ def test_no_token_came(vendor, body):
 def test_no_token_is_given(vendor, status, kind):
     vendor.answer = sending(reply(status, {"detail": f"not for {KEY}"}))
     with pytest.raises(kind) as caught:
-        cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
     assert caught.value.body == '{"detail": "not for ***"}'
     assert vendor.paths() == ["get-token"]
 
@@ -313,18 +325,21 @@ def test_no_token_is_given(vendor, status, kind):
 def test_waiting_for_another_callers_token_is_bounded(vendor):
     vendor.answer = lambda connection, asked: vendor.wait(3)
     failed = []
+    client = Client(api_key=KEY, base_url=vendor.url, timeout=1.5)
+    hasty = Client(api_key=KEY, base_url=vendor.url, timeout=0.2)
+    hasty._tokens = client._tokens
 
-    def call(timeout):
+    def call(client):
         with pytest.raises(TransportError) as caught:
-            cl.termina.fetch_cohorts(**ASKED, api_key=KEY, base_url=vendor.url, timeout=timeout)
+            client.cohorts(**ASKED)
         failed.append(str(caught.value))
 
-    first = threading.Thread(target=call, args=(1.5,))
+    first = threading.Thread(target=call, args=(client,))
     first.start()
     while not vendor.asked:
         time.sleep(0.01)
-    call(0.2)
-    assert failed == ["Termina: the time was over before there was a token. Hint: timeout="]
+    call(hasty)
+    assert failed == ["Termina: timed out while waiting for a token. Hint: timeout="]
     first.join()
     assert len(failed) == 2
 
@@ -378,7 +393,7 @@ def test_the_sdk_reads_what_is_computed(sdk, endpoint, compute, freq):
         get = getattr(product, f"get_{endpoint.replace('-', '_')}")
         models = get(7, 0, user_type="business", metric="revenue", freq=freq)
         field_by_field(models, table.to_dicts())
-        fetched = FETCH[endpoint](**ASKED, freq=freq, api_key=KEY, base_url=vendor.url)
+        fetched = METHODS[endpoint](Client(api_key=KEY, base_url=vendor.url), **ASKED, freq=freq)
         assert_frame_equal(fetched, table)
         theirs, ours = (one for one in vendor.asked if one.path.startswith(f"/api/v1/group/7/deal/0/data/{endpoint}?"))
         assert set(dict(urllib.parse.parse_qsl(ours.path.partition("?")[2]))) == {"user_type", "metric", "freq"}
@@ -431,6 +446,3 @@ def test_the_fields_are_those_of_the_sdk(sdk, model, table):
 def test_the_user_types_are_those_of_the_sdk(sdk):
     for known in calls.get_args(calls.UserType):
         assert f"'{known}'" in str(sdk.UserType)
-    from cohortlib.cli.fetch import USER_TYPES
-
-    assert calls.get_args(calls.UserType) == USER_TYPES

@@ -14,7 +14,7 @@ from loopback import Server, reply, sending
 
 from cohortlib import errors
 from cohortlib.errors import FetchError, ReplyError, SettingError, TransportError
-from cohortlib.network import retry, transport
+from cohortlib.network import http_errors, json_rows, retry, transport
 from cohortlib.network import secrets as secrecy
 from cohortlib.network.transport import Call, Reply
 
@@ -33,8 +33,9 @@ def _soon(monkeypatch):
 
 
 def ask(server, attempts=3, timeout=20.0, send=None, secrets=(), **settings):
-    line = retry.Line.open("Vendor", send or transport.http(**settings), attempts, timeout)
-    return line.ask(Call("GET", f"{server.url}/path?a=1", {"Authorization": "Bearer k"}), secrets)
+    connection = retry.Connection.open("Vendor", send or transport.http(**settings), attempts, timeout)
+    call = Call("GET", f"{server.url}/path?a=1", {"Authorization": "Bearer k"})
+    return connection.send(call, secrets, connection.deadline())
 
 
 def failing(server, kind, *args, **settings):
@@ -164,19 +165,19 @@ def test_retry_after_beyond_the_time_ends_it_at_once(server):
     error = failing(server, errors.RateLimitError, timeout=5)
     assert time.monotonic() - begun < 4
     assert error.retry_after == 3600
-    assert "(it asks to wait 3600 seconds)" in str(error)
+    assert "(retry after 3600 seconds)" in str(error)
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("text", ["soon", "-5", "nan", "1e9", "99999999999999999999", "\u0663", "Mon, 99 Foo 2026"])
 def test_a_false_retry_after_is_none(text):
-    assert retry.retry_after(Reply(429, {"RETRY-AFTER": text})) is None
+    assert http_errors.retry_after(Reply(429, {"RETRY-AFTER": text})) is None
 
 
 def test_a_past_retry_after_is_at_once():
-    assert retry.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"})) == 0
-    assert retry.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00"})) == 0
-    assert retry.retry_after(Reply(429, {"Retry-After": " 1.5 "})) == 1.5
+    assert http_errors.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"})) == 0
+    assert http_errors.retry_after(Reply(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00"})) == 0
+    assert http_errors.retry_after(Reply(429, {"Retry-After": " 1.5 "})) == 1.5
 
 
 def test_retries_end_with_the_time(server):
@@ -227,7 +228,7 @@ def test_drops_are_bounded(server, part):
     begun = time.monotonic()
     error = failing(server, TransportError, attempts=5, timeout=0.7, read=5)
     assert time.monotonic() - begun < 5
-    assert "longer than" in str(error)
+    assert "did not send its whole reply within" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -269,9 +270,9 @@ def test_packed(server, coding):
 @pytest.mark.parametrize(
     ("body", "coding", "message"),
     [
-        (b"[1, 2]", "gzip", "is said to be packed as gzip, and is not"),
-        (b"[1, 2]", "br", "is packed as br; expected gzip"),
-        (b"[1, 2]", "gzip, br", "is packed in an unknown way; expected gzip"),
+        (b"[1, 2]", "gzip", "is labelled as gzip, but is not"),
+        (b"[1, 2]", "br", "is compressed with br. Expected gzip"),
+        (b"[1, 2]", "gzip, br", "is compressed with an unknown encoding. Expected gzip"),
         (b"x" * 10_001, "identity", "larger than 10,000 bytes. Hint: transport=http(max_bytes=...)"),
         (gzip.compress(b"0" * 50_000_000), "gzip", "larger than 10,000 bytes"),
         (gzip.compress(bytes(range(256)) * 39 + b"x" * 17), "gzip", "larger than 10,000 bytes"),
@@ -294,24 +295,24 @@ def test_of_just_the_largest_size(server):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "is empty; expected JSON"),
-        (b" \n", "is empty; expected JSON"),
+        (b"", "is empty. Expected JSON"),
+        (b" \n", "is empty. Expected JSON"),
         (b"<html>", "Expecting value at character 0; it begins with '<html>'"),
-        (b'[{"a": 1}, {"a"', "it ends after 15 characters, too early"),
-        (b'[{"a": "te', "it ends after 10 characters, too early"),
-        (b"[1, NaN]", "it has NaN, which is no number"),
-        (b"[-Infinity]", "it has -Infinity"),
-        (b"\xff\xfe\xfd", "it is no text"),
+        (b'[{"a": 1}, {"a"', "it is cut short after 15 characters"),
+        (b'[{"a": "te', "it is cut short after 10 characters"),
+        (b"[1, NaN]", "it contains NaN"),
+        (b"[-Infinity]", "it contains -Infinity"),
+        (b"\xff\xfe\xfd", "it is not text"),
         (b"[" * 200_000, "recursion"),
         (b"[" + b"9" * 5000 + b"]", "Exceeds the limit"),
     ],
 )
 def test_no_json(body, message):
     with pytest.raises(ReplyError) as caught:
-        retry.parsed(Reply(200, {}, body))
+        json_rows.parse_json(body)
     assert message in str(caught.value)
     with pytest.raises(ReplyError) as caught:
-        retry.understood(lambda: retry.parsed(Reply(200, {}, body)), "Vendor", Reply(200, {}, body), ())
+        http_errors.parse_reply(lambda: json_rows.parse_json(body), "Vendor", Reply(200, {}, body), ())
     assert str(caught.value).startswith("Vendor: the reply is")
     assert caught.value.status == 200
     assert caught.value.body == body.decode(errors="replace")[: 64 * 1024]
@@ -331,7 +332,7 @@ def test_no_json(body, message):
     ],
 )
 def test_addresses(base):
-    assert retry.address(base, "/api") == base.rstrip("/") + "/api"
+    assert transport.api_url(base, "/api") == base.rstrip("/") + "/api"
 
 
 @pytest.mark.parametrize(
@@ -346,8 +347,8 @@ def test_addresses(base):
     ],
 )  # fmt: skip
 def test_addresses_refused(base):
-    with pytest.raises(SettingError, match="expected https://host"):
-        retry.address(base, "/api")
+    with pytest.raises(SettingError, match="Expected https://host"):
+        transport.api_url(base, "/api")
 
 
 @pytest.mark.parametrize(
@@ -355,7 +356,7 @@ def test_addresses_refused(base):
 )
 def test_addresses_with_a_password(base):
     with pytest.raises(SettingError, match="a user or a password") as caught:
-        retry.address(base, "/api")
+        transport.api_url(base, "/api")
     assert "hunter22" not in str(caught.value)
 
 
@@ -410,7 +411,7 @@ def test_own_transports(server):
     error = failing(server, TransportError, send=broken)
     assert str(error) == "Vendor: the transport failed: ValueError: a fault of its own"
     assert len(seen) == 1
-    with pytest.raises(SettingError, match="transport= gave a tuple; expected a cohortlib"):
+    with pytest.raises(SettingError, match=r"transport= returned a tuple\. Expected a cohortlib"):
         ask(server, send=lambda call: (200, b""))
 
 
@@ -424,20 +425,20 @@ def test_nothing_is_shown_of_calls_and_replies():
 @pytest.mark.parametrize("missing", ["httpx2", "stamina"])
 def test_without_the_extra(monkeypatch, missing):
     monkeypatch.setitem(__import__("sys").modules, missing, None)
-    with pytest.raises(FetchError, match=r"fetching needs the extra: pip install 'cohortlib\[fetch\]'") as caught:
+    with pytest.raises(FetchError, match=rf"fetching needs {missing}, .* pip install 'cohortlib\[fetch\]'") as caught:
         ask(Server(), send=None if missing == "httpx2" else lambda call: Reply(200))
     assert caught.value.__context__ is None
 
 
-# --- the pace ---
+# --- the rate limit ---
 
 
 def test_no_second_sees_a_third_call():
     """What arrives is later than what leaves, by any time: the bound holds at the other end."""
-    pace, arrived, lock = retry.Pace(2, 0.2), [], threading.Lock()
+    limit, arrived, lock = retry.RateLimit(2, 0.2), [], threading.Lock()
 
     def work(number):
-        with pace.turn(time.monotonic() + 60):
+        with limit.slot(time.monotonic() + 60):
             time.sleep(0.07 * (number % 3))  # the way there
             with lock:
                 arrived.append(time.monotonic())
@@ -454,24 +455,24 @@ def test_no_second_sees_a_third_call():
     assert all(third - first > 0.2 for first, third in zip(arrived, arrived[2:], strict=False))
 
 
-def test_a_turn_that_does_not_come():
-    pace = retry.Pace(1, 5.0)
+def test_a_slot_that_does_not_come():
+    limit = retry.RateLimit(1, 5.0)
     with (
-        pace.turn(time.monotonic() + 1),
-        pytest.raises(TransportError, match="turn came"),
-        pace.turn(time.monotonic() + 0.05),
+        limit.slot(time.monotonic() + 1),
+        pytest.raises(TransportError, match="waiting for the rate limit"),
+        limit.slot(time.monotonic() + 0.05),
     ):
         pass
     for _ in range(3):  # the slot that could not be waited for is not lost
         begun = time.monotonic()
-        with pytest.raises(TransportError, match="turn came"), pace.turn(begun + 2):
+        with pytest.raises(TransportError, match="waiting for the rate limit"), limit.slot(begun + 2):
             pass
         assert time.monotonic() - begun < 1.5
 
 
-def test_one_pace_for_each_server():
-    assert retry.pace("https://a.example/x", 2, 1.0) is retry.pace("https://a.example:443/y", 2, 1.0)
-    assert retry.pace("https://a.example", 2, 1.0) is not retry.pace("https://b.example", 2, 1.0)
+def test_one_rate_limit_for_each_server():
+    assert retry.rate_limit("https://a.example/x", 2, 1.0) is retry.rate_limit("https://a.example:443/y", 2, 1.0)
+    assert retry.rate_limit("https://a.example", 2, 1.0) is not retry.rate_limit("https://b.example", 2, 1.0)
 
 
 # --- secrets ---
@@ -483,26 +484,26 @@ KEY = "secret_live_Ab+/=0123456789"
     "text",
     [KEY, KEY.upper(), "secret_live_Ab%2B%2f%3D0123456789", r"secret_live_Ab\u002B\/\u003d0123456789", f"x{KEY}y{KEY}"],
 )
-def test_without(text):
-    found = secrecy.without(f"key {text}.", (KEY, "key"))
+def test_redact(text):
+    found = secrecy.redact(f"key {text}.", (KEY, "key"))
     assert "0123456789" not in found
     assert found.startswith("key ***") or found.startswith("key x***y***")
-    assert secrecy.without_in_data(text.encode(), (KEY,)).count(b"***") == text.lower().count("secret")
+    assert secrecy.redact_data(text.encode(), (KEY,)).count(b"***") == text.lower().count("secret")
 
 
 def test_data_are_not_harmed_by_a_short_key():
     body = '[{"user_id": "test", "é": 1}]'.encode()
-    assert secrecy.without_in_data(body, ("test",)) == body
-    assert secrecy.without_in_data(body * 100_000, ("test",)) == body * 100_000
+    assert secrecy.redact_data(body, ("test",)) == body
+    assert secrecy.redact_data(body * 100_000, ("test",)) == body * 100_000
     large = KEY.encode() + b" " * (1 << 21)
-    assert secrecy.without_in_data(large, (KEY,)) == b"***" + b" " * (1 << 21)
+    assert secrecy.redact_data(large, (KEY,)) == b"***" + b" " * (1 << 21)
 
 
 @pytest.mark.parametrize("key", [KEY, KEY * 10])
 @pytest.mark.parametrize("before", [0, 1, 2**20 - 20, 2**20 - 150])
 def test_no_secret_is_cut_in_two(key, before):
     """Also where so much is taken out that the end of what was looked at is near the start."""
-    text = secrecy.readable(b" " * before + key.encode() * (2**21 // len(key)), (key,), 64 * 1024)
+    text = secrecy.redact_start(b" " * before + key.encode() * (2**21 // len(key)), (key,), 64 * 1024)
     assert "secret" not in text
     assert "789" not in text.replace("***", "")
     assert set(text) <= {" ", "*"}
@@ -511,14 +512,14 @@ def test_no_secret_is_cut_in_two(key, before):
 @pytest.mark.parametrize("key", ["a b", "a\n", "", "é", 5, b"x", "a\x00"])
 def test_keys_refused(key):
     with pytest.raises(SettingError, match=r"api_key= \(not shown\) cannot be sent") as caught:
-        secrecy.secret("api_key", key, "NO_SUCH_KEY", "Vendor")
+        secrecy.read_secret("api_key", key, "NO_SUCH_KEY", "Vendor")
     assert repr(key) not in str(caught.value)
 
 
 def test_logs_of_others_are_left_alone(caplog):
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("httpx2").info("before %s", KEY)
-        with secrecy.unlogged((KEY,)):
+        with secrecy.redact_logs((KEY,)):
             logging.getLogger("httpx2").info("within %s", KEY)
         logging.getLogger("httpx2").info("after %s", KEY)
     assert [record.getMessage() for record in caplog.records] == [f"before {KEY}", "within ***", f"after {KEY}"]

@@ -1,5 +1,5 @@
 from .answer import Answer as Answer
-from .client.fetch import fetch_cohort as fetch_cohort
+from .client.client import Client as Client
 from .compute import cohort as cohort
 from .compute import part as part
 from .conventions import Conventions as Conventions

@@ -1,4 +1,4 @@
-"""HTTP: transport, retries, secrets and JSON replies, shared by the clients of both vendors.
+"""HTTP for the clients of both vendors: transport, retries and rate limit, errors, secrets, JSON replies.
 
-Imports only :mod:`cohortlib.errors`; never the engine, a reader or a model.
+Imports ``errors`` and ``periods`` only; never the engine, a reader or a model.
 """

@@ -1,9 +1,10 @@
-"""Read rows of JSON, already parsed, into a frame of known names and types: column by column, all of it checked.
+"""Parse JSON and read its rows into a frame of known columns and types, with every value checked.
 
-Unknown fields are passed over, numbers may come as text, whole numbers as 3.0. What is missing or wrong is a
-:class:`~cohortlib.errors.ReplyError` that names the place.
+Unknown fields are ignored; numbers may be text, and integers may be written as 3.0. A missing field or a wrong value
+raises :class:`~cohortlib.errors.ReplyError`, which names its row and field.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,50 +12,82 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from cohortlib.errors import ReplyError, listed
+from cohortlib.errors import Arg, ReplyError, listed
 from cohortlib.periods import LABELS, Calendar, Freq, span
 
-Place = Callable[[int], str]
-Kind = type[pl.DataType]
+NameRow = Callable[[int], str]
+"""Describes a row, by its number, in a message."""
+Dtype = type[pl.DataType]
 Value = TypeVar("Value")
 
 _MISSING = object()
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 _WHOLE = re.compile(r"\s*[+-]?\d{1,30}\s*", re.ASCII)
-_INSTANT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?", re.ASCII)
-_LARGEST = 2**63
+_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?", re.ASCII)
+_INT64_END = 2**63
+
+
+def parse_json(body: bytes) -> object:
+    """Parse JSON; NaN and Infinity are not accepted.
+
+    Raises
+    ------
+    ReplyError
+        If the text is empty, cut short, or not JSON.
+    """
+
+    def refuse(name: str) -> None:
+        raise ReplyError(f"the reply is not JSON: it contains {name}")
+
+    if not body.strip():
+        raise ReplyError("the reply is empty", expected="JSON")
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        size = len(error.doc.rstrip())
+        if error.pos >= size or error.msg.startswith("Unterminated"):
+            reason = f"it is cut short after {size:,} characters"
+        else:
+            reason = f"{error.msg} at character {error.pos:,}; it begins with {error.doc.lstrip()[:40]!r}"
+    except ReplyError:
+        raise
+    except UnicodeDecodeError:
+        reason = "it is not text"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise ReplyError(f"the reply is not JSON: {reason}")
 
 
 def frame(
     rows: object,
-    schema: Mapping[str, Kind],
+    schema: Mapping[str, Dtype],
     *,
     required: Collection[str],
     optional: Collection[str] = (),
-    at: Place = "row {}".format,
-    what: str = "the reply",
+    name_row: NameRow = "row {}".format,
+    name: str = "the reply",
 ) -> pl.DataFrame:
     """Read a list of objects into a frame.
 
     Parameters
     ----------
     rows
-        What JSON gave: a list of dicts.
+        Parsed JSON: a list of dicts.
     schema
         The columns: String, Int64, Float64 or Boolean.
     required
         The columns without nulls. In others a value may be null.
     optional
-        The columns that a row may leave out, which is as null.
-    at
-        Names a row for a message.
-    what
-        Names the list for a message.
+        The columns that a row may omit; they are null there.
+    name_row
+        Describes a row in a message.
+    name
+        Describes the list in a message.
 
     Raises
     ------
     ReplyError
-        Where `rows` is no list of objects, a field is missing, or a value is not of its type.
+        If `rows` is not a list of objects, a field is missing, or a value has the wrong type.
 
     Examples
     --------
@@ -62,43 +95,41 @@ def frame(
     >>> frame(rows, {"period": pl.Int64, "ltv": pl.Float64}, required=["period"]).rows()
     [(0, 12.5), (1, None)]
     """
-    listing = as_list(rows, what)
-    if set(map(type, listing)) - {dict}:
-        index = next(i for i, row in enumerate(listing) if type(row) is not dict)
-        raise ReplyError(f"{at(index)} is {shown(listing[index])}; expected an object of fields")
+    objects = as_list(rows, name)
+    if set(map(type, objects)) - {dict}:
+        index = next(i for i, row in enumerate(objects) if type(row) is not dict)
+        raise ReplyError(f"{name_row(index)} is {preview(objects[index])}", expected="an object of fields")
     return pl.DataFrame(
-        [_column(name, kind, listing, name in required, name in optional, at) for name, kind in schema.items()]
+        [
+            _column(field, dtype, objects, field in required, field in optional, name_row)
+            for field, dtype in schema.items()
+        ]
     )
 
 
-def as_list(value: object, what: str) -> list[Any]:
-    """Take a list; a ReplyError for all else."""
+def as_list(value: object, name: str) -> list[Any]:
+    """Return a list as it is; raise ReplyError for any other value."""
     if not isinstance(value, list):
         keys = f" with {listed(value)}" if isinstance(value, dict) and value else ""
-        raise ReplyError(f"{what} is {_kind(value)}{keys}; expected a list of objects")
+        raise ReplyError(f"{name} is {_json_type(value)}{keys}", expected="a list of objects")
     return value
 
 
-def shown(value: object) -> str:
-    """Show a value in a message, cut where it is long."""
+def preview(value: object) -> str:
+    """Format a value for a message; cut it if it is long."""
     if isinstance(value, dict | list):
-        return _kind(value)
+        return _json_type(value)
     text = repr(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
+def _json_type(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def _column(
-    name: str,
-    kind: Kind,
-    rows: Sequence[dict[str, Any]],
-    required: bool,
-    optional: bool,
-    at: Place,
+    name: str, dtype: Dtype, rows: Sequence[dict[str, Any]], required: bool, optional: bool, name_row: NameRow
 ) -> pl.Series:
     """Read one field of all rows."""
     values: list[Any] = [row.get(name, _MISSING) for row in rows]
@@ -106,46 +137,43 @@ def _column(
     if object in types:
         if not optional:
             index = next(i for i, value in enumerate(values) if value is _MISSING)
-            there = f"its fields are {listed(rows[index])}" if rows[index] else "it has no fields"
-            raise ReplyError(f"{at(index)} has no field {name!r}; {there}")
+            fields = f"its fields are {listed(rows[index])}" if rows[index] else "it has no fields"
+            raise ReplyError(f"{name_row(index)} has no field {name!r}; {fields}")
         values = [None if value is _MISSING else value for value in values]
         types = types - {object} | {type(None)}
     if required and type(None) in types:
         index = next(i for i, value in enumerate(values) if value is None)
-        raise ReplyError(f"{at(index)}, field {name!r} is null; expected {_EXPECTED[kind]}")
-    plain, read = _READERS[kind]
+        raise ReplyError(f"{name_row(index)}, field {name!r} is null", expected=_EXPECTED[dtype])
+    native, parse = _PARSERS[dtype]
     try:
-        if kind == pl.Float64 and types <= {int, float, type(None)}:  # as in most replies, so without a call for each
+        if dtype == pl.Float64 and types <= {int, float, type(None)}:  # the usual case, without a call per value
             values = [None if value is None else float(value) for value in values]
-        elif types - plain - {type(None)}:
-            values = _each(name, kind, values, read, at)
-        column = pl.Series(name, values, dtype=kind)
-    except (OverflowError, TypeError, UnicodeEncodeError):  # an integer beyond 64 bits, or half of a surrogate pair
-        column = pl.Series(name, _each(name, kind, values, read, at), dtype=kind)
-    if kind == pl.Float64 and not column.is_finite().all():  # NaN and Infinity, which Python's json lets pass
-        _each(name, kind, values, read, at)
+        elif types - native - {type(None)}:
+            values = _parse_each(name, dtype, values, parse, name_row)
+        column = pl.Series(name, values, dtype=dtype)
+    except (OverflowError, TypeError, UnicodeEncodeError):  # an integer over 64 bits, or an unpaired surrogate
+        column = pl.Series(name, _parse_each(name, dtype, values, parse, name_row), dtype=dtype)
+    if dtype == pl.Float64 and not column.is_finite().all():  # a caller's json.loads accepts NaN and Infinity
+        _parse_each(name, dtype, values, parse, name_row)
     return column
 
 
-def _each(
-    name: str,
-    kind: Kind,
-    values: Sequence[Any],
-    read: Callable[[Any], Value],
-    at: Place,
+def _parse_each(
+    name: str, dtype: Dtype, values: Sequence[Any], parse: Callable[[Any], Value], name_row: NameRow
 ) -> list[Value | None]:
-    """Read value by value; the first that is wrong is told."""
-    done: list[Value | None] = []
+    """Parse value by value; raise ReplyError at the first that is wrong."""
+    parsed: list[Value | None] = []
     for index, value in enumerate(values):
         try:
-            done.append(None if value is None else read(value))
+            parsed.append(None if value is None else parse(value))
         except (ValueError, OverflowError):
-            raise ReplyError(f"{at(index)}, field {name!r} is {shown(value)}; expected {_EXPECTED[kind]}") from None
-    return done
+            what = f"{name_row(index)}, field {name!r} is {preview(value)}"
+            raise ReplyError(what, expected=_EXPECTED[dtype]) from None
+    return parsed
 
 
-def _float(value: object) -> float:
-    """Read a number, or its text; ValueError for all else."""
+def _parse_float(value: object) -> float:
+    """Parse a finite number or its text; raise ValueError otherwise."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -153,63 +181,63 @@ def _float(value: object) -> float:
     return float(value)
 
 
-def _int(value: object) -> int:
-    """Read a whole number, also as 3.0 or its text; ValueError for all else."""
+def _parse_int(value: object) -> int:
+    """Parse an integer, also written as 3.0 or as text; raise ValueError otherwise."""
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        number = _float(value)
+        number = _parse_float(value)
         if not number.is_integer():
             raise ValueError
         value = int(number)
-    if not -_LARGEST <= value < _LARGEST:
+    if not -_INT64_END <= value < _INT64_END:
         raise ValueError
     return value
 
 
-def _text(value: object) -> str:
-    """Read a text, or a whole number as its digits; ValueError for all else."""
+def _parse_text(value: object) -> str:
+    """Return text, or an integer as its digits; raise ValueError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
         raise ValueError
-    value.encode()  # half of a pair of surrogates is no text
+    value.encode()  # raises for an unpaired surrogate
     return value
 
 
-def _bool(value: object) -> bool:
+def _parse_bool(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError
     return value
 
 
-# For each type: what needs no reading, and how all else is read.
-_READERS: dict[Kind, tuple[set[type], Callable[[Any], Any]]] = {
-    pl.Float64: ({float}, _float),
-    pl.Int64: ({int}, _int),
-    pl.String: ({str}, _text),
-    pl.Boolean: ({bool}, _bool),
+# For each dtype: the Python types that need no parsing, and the parser of all others.
+_PARSERS: dict[Dtype, tuple[set[type], Callable[[Any], Any]]] = {
+    pl.Float64: ({float}, _parse_float),
+    pl.Int64: ({int}, _parse_int),
+    pl.String: ({str}, _parse_text),
+    pl.Boolean: ({bool}, _parse_bool),
 }
-_EXPECTED: dict[Kind, str] = {
+_EXPECTED: dict[Dtype, str] = {
     pl.Float64: "a number",
-    pl.Int64: "a whole number of at most 64 bits",
-    pl.String: "a text",
+    pl.Int64: "an integer of at most 64 bits",
+    pl.String: "text",
     pl.Boolean: "true or false",
 }
 
 
-def number(value: object) -> float | None:
-    """Read a number where there is one."""
+def number_or_none(value: object) -> float | None:
+    """Return a number, or None where the value is not one."""
     try:
-        return _float(value)
+        return _parse_float(value)
     except (ValueError, OverflowError):
         return None
 
 
 def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
-    """Write dates, also with a time, as the labels of their periods; all else stays as it is.
+    """Replace dates, with or without a time, by the labels of their periods; keep all other text.
 
-    Where `freq` is None, it is that of the labels that are no dates. Where all are dates, they stay dates.
+    If `freq` is None, it is inferred from the labels that are not dates. If all are dates, they stay dates.
 
     >>> labels(pl.Series(["2026-01-01T00:00:00", "2026-04-01"]), "Q").to_list()
     ['2026Q1', '2026Q2']
@@ -217,26 +245,27 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
     ['2026-01', '2026-02']
     """
     texts = column.unique().drop_nulls().to_list()
-    found = {text: match[1] for text in texts if (match := _INSTANT.fullmatch(text))}
+    day_of = {text: match[1] for text in texts if (match := _DATE.fullmatch(text))}
     if freq is None:
-        kinds = {kind for text in texts if text not in found for kind, form in LABELS if re.fullmatch(form, text)}
-        freq = kinds.pop() if len(kinds) == 1 else "D"
+        freqs = {kind for text in texts if text not in day_of for kind, form in LABELS if re.fullmatch(form, text)}
+        freq = freqs.pop() if len(freqs) == 1 else "D"
     try:
-        days = {day: span(column.name, day)[0] for day in found.values()}
+        days = {day: span(column.name, day)[0] for day in day_of.values()}
     except ValueError:
-        bad = next(text for text, day in found.items() if not _is_day(day))
-        raise ReplyError(f"field {column.name!r} has {bad!r}, which is no date of the calendar") from None
+        bad = next(text for text, day in day_of.items() if not _is_day(day))
+        raise ReplyError(f"field {column.name!r} has {bad!r}, which is not a date of the calendar") from None
     calendar = Calendar(freq)
-    # A week may begin on any day, so the date that names it stays.
-    names = {day: day if freq in ("D", "W") else calendar.label(calendar.ordinal(days[day])) for day in days}
-    homes: dict[str, str] = {}
-    for day, name in names.items():
-        if homes.setdefault(name, day) != day:
+    # A week may begin on any day, so its date stays as it is.
+    label_of = {day: day if freq in ("D", "W") else calendar.label(calendar.ordinal(days[day])) for day in days}
+    first_day: dict[str, str] = {}
+    for day, label in label_of.items():
+        if first_day.setdefault(label, day) != day:
             raise ReplyError(
-                f"field {column.name!r} has both {homes[name]} and {day}, which are in one period, {name}; "
-                f"expected periods of freq={freq!r}. Hint: another freq="
+                f"field {column.name!r} has both {first_day[label]} and {day}, which are in one period, {label}",
+                expected=("periods of ", Arg("freq", freq)),
+                hint=("set another ", Arg("freq")),
             )
-    return column.replace({text: names[day] for text, day in found.items()}) if found else column
+    return column.replace({text: label_of[day] for text, day in day_of.items()}) if day_of else column
 
 
 def _is_day(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Keys and tokens: take them from the caller or the environment, and keep them out of all that is said."""
+"""Keys and tokens: read them from an argument or the environment, and redact them everywhere else."""
 
 import logging
 import os
@@ -10,90 +10,90 @@ from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from cohortlib.errors import AuthenticationError, SettingError
+from cohortlib.errors import Arg, AuthenticationError, SettingError
 
 Secrets: TypeAlias = tuple[str, ...]
 
-HIDDEN = "***"
-# No shorter text is taken out: it would be found where nobody put it. In data, which must not be harmed, none that
-# a word could be.
-_SHORTEST, _SHORTEST_IN_DATA = 4, 16
-_READ = 1 << 20  # the most that is looked at of a body that is no data
+REDACTED = "***"
+# Shorter secrets are not redacted, as they would match ordinary text. Data must not be damaged, so the limit is higher.
+_MIN_LENGTH, _MIN_LENGTH_IN_DATA = 4, 16
+_MAX_BYTES = 1 << 20  # of an error's body
 _ESCAPED = re.compile(r"\\(?:u00([0-9a-fA-F]{2})|([^u]))")
-# Those that log what a server sent, which may be what we sent it.
+# These loggers print what a server sent, which may echo the secrets.
 _LOGGERS = ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
-_now_hidden: ContextVar[Secrets] = ContextVar("cohortlib_hidden", default=())
+_log_secrets: ContextVar[Secrets] = ContextVar("cohortlib_log_secrets", default=())
 
 
-def secret(name: str, given: str | None, variable: str = "", whose: str = "this") -> str:
-    """Take a key from an argument, else from a variable of the environment."""
-    value = os.environ.get(variable, "").strip() if given is None else given
-    if given is None and not value:
-        raise AuthenticationError(f"{whose} needs a key. Hint: set {variable} (in Python also {name}=)")
-    if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):
-        where = variable if given is None else f"{name}="
-        raise SettingError(f"{where} (not shown) cannot be sent; expected a text of ASCII letters, digits and signs")
-    return value
+def read_secret(argument: str, value: str | None, variable: str = "", vendor: str = "this") -> str:
+    """Return the key or token passed as an argument; without one, read an environment variable."""
+    secret = os.environ.get(variable, "").strip() if value is None else value
+    if value is None and not secret:
+        hint = (f"set {variable} (in Python also ", Arg(argument), ")")
+        raise AuthenticationError(f"{vendor} needs a key", hint=hint)
+    if not isinstance(secret, str) or not re.fullmatch(r"[!-~]+", secret):
+        name = variable if value is None else Arg(argument)
+        raise SettingError((name, " (not shown) cannot be sent"), expected="ASCII letters, digits and punctuation")
+    return secret
 
 
-def without(text: str, secrets: Secrets) -> str:
-    """Put ``***`` for every secret, also where it is escaped as in JSON or an address, and in letters of another case.
+def redact(text: str, secrets: Secrets) -> str:
+    """Replace every secret by ``***``, also in another case, or escaped as in JSON or a URL.
 
-    >>> without("Api-Key secret/1 is unknown: secret%2F1", ("secret/1",))
+    >>> redact("Api-Key secret/1 is unknown: secret%2F1", ("secret/1",))
     'Api-Key *** is unknown: ***'
     """
-    return _hidden(text, tuple(one for one in secrets if len(one) >= _SHORTEST))
+    return _redact(text, tuple(secret for secret in secrets if len(secret) >= _MIN_LENGTH))
 
 
-def without_in_data(body: bytes, secrets: Secrets) -> bytes:
-    """Put ``***`` for every long secret in what a server sent."""
-    found = tuple(one for one in secrets if len(one) >= _SHORTEST_IN_DATA)
-    for one in sorted(found, key=len, reverse=True):
-        body = body.replace(one.encode(), HIDDEN.encode())
-    # A character for each byte, and back.
-    return _hidden(body.decode("latin-1"), found).encode("latin-1") if found else body
+def redact_data(body: bytes, secrets: Secrets) -> bytes:
+    """Replace every long secret in the body of a successful reply by ``***``."""
+    long = tuple(secret for secret in secrets if len(secret) >= _MIN_LENGTH_IN_DATA)
+    for secret in sorted(long, key=len, reverse=True):
+        body = body.replace(secret.encode(), REDACTED.encode())
+    # latin-1 maps each byte to one character and back.
+    return _redact(body.decode("latin-1"), long).encode("latin-1") if long else body
 
 
-def readable(body: bytes, secrets: Secrets, limit: int = _READ) -> str:
-    """Give the start of a body as text, without secrets, at most `limit` characters."""
-    text = without(body[:_READ].decode(errors="replace"), secrets)
-    if len(body) > _READ:  # a secret that was cut there is no more known as one
+def redact_start(body: bytes, secrets: Secrets, limit: int = _MAX_BYTES) -> str:
+    """Return the start of a body as text, at most `limit` characters, with every secret replaced by ``***``."""
+    text = redact(body[:_MAX_BYTES].decode(errors="replace"), secrets)
+    if len(body) > _MAX_BYTES:  # a secret may be cut in two here, so drop its longest escaped form
         text = text[: -6 * max(map(len, secrets), default=0) or None]
     return text[:limit]
 
 
-def _hidden(text: str, secrets: Secrets) -> str:
-    """Put ``***`` for secrets; the pattern is slow, so it is tried where there is one to be found."""
-    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+def _redact(text: str, secrets: Secrets) -> str:
+    """Replace secrets by ``***``. The pattern is slow, so first check whether any secret occurs."""
+    plain = _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], text)
     plain = (plain if "%" not in plain else unquote(plain) + plain).lower()
-    return _pattern(secrets).sub(HIDDEN, text) if any(one.lower() in plain for one in secrets) else text
+    return _pattern(secrets).sub(REDACTED, text) if any(secret.lower() in plain for secret in secrets) else text
 
 
 @lru_cache(maxsize=4)
 def _pattern(secrets: Secrets) -> re.Pattern[str]:
-    """Match each secret, every character as it is or escaped; the longest first, which may hold another."""
+    """Match each secret, every character plain or escaped; the longest first, as it may contain another."""
 
-    def form(mark: str) -> str:
-        return rf"(?:\\?{re.escape(mark)}|\\u{ord(mark):04x}|%{ord(mark):02x})"
+    def forms(char: str) -> str:
+        return rf"(?:\\?{re.escape(char)}|\\u{ord(char):04x}|%{ord(char):02x})"
 
-    longest = sorted(secrets, key=len, reverse=True)
-    return re.compile("|".join("".join(map(form, one)) for one in longest), re.IGNORECASE)
+    longest_first = sorted(secrets, key=len, reverse=True)
+    return re.compile("|".join("".join(map(forms, secret)) for secret in longest_first), re.IGNORECASE)
 
 
 @contextmanager
-def unlogged(secrets: Secrets) -> Iterator[None]:
-    """Keep secrets out of what the HTTP library logs meanwhile: at DEBUG it logs the headers that came."""
+def redact_logs(secrets: Secrets) -> Iterator[None]:
+    """Redact secrets in httpx2's log records while in the context: at DEBUG it logs the headers of replies."""
     for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_hide)  # once, however often it is added
-    before = _now_hidden.set(secrets)
+        logging.getLogger(name).addFilter(_redact_record)  # adding it again has no effect
+    token = _log_secrets.set(secrets)
     try:
         yield
     finally:
-        _now_hidden.reset(before)
+        _log_secrets.reset(token)
 
 
-def _hide(record: logging.LogRecord) -> bool:
-    if hidden := _now_hidden.get():
-        record.msg, record.args = without(record.getMessage(), hidden), None
+def _redact_record(record: logging.LogRecord) -> bool:
+    if secrets := _log_secrets.get():
+        record.msg, record.args = redact(record.getMessage(), secrets), None
         record.exc_info = record.exc_text = None
     return True

@@ -1,11 +1,7 @@
 from .additive import State as State
 from .additive import Sums as Sums
 from .additive import sums as sums
-from .client.fetch import fetch_cohorts as fetch_cohorts
-from .client.fetch import fetch_concentration as fetch_concentration
-from .client.fetch import fetch_customer_cohorts as fetch_customer_cohorts
-from .client.fetch import fetch_growth_accounting as fetch_growth_accounting
-from .client.fetch import fetch_user_accounting as fetch_user_accounting
+from .client.client import Client as Client
 from .client.replies import Concentration as Concentration
 from .compute import cohorts as cohorts
 from .compute import customer_cohorts as customer_cohorts

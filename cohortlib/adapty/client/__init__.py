@@ -1,4 +1,4 @@
-"""Fetch Adapty's cohort answer from its API.
+"""Client of Adapty's API.
 
-Imports ``network``, ``errors`` and the request; never the engine.
+Imports ``network``, ``errors``, the request and its answer; never the engine.
 """

@@ -1,12 +1,11 @@
-"""What goes out to Adapty: the call for a cohort table, built without I/O."""
+"""Build the call of Adapty's API for a cohort table, without I/O."""
 
 import json
 import re
 
 from cohortlib.adapty.request import Request
-from cohortlib.errors import SettingError
-from cohortlib.network.retry import address
-from cohortlib.network.transport import Call
+from cohortlib.errors import Arg, SettingError
+from cohortlib.network.transport import Call, api_url
 
 BASE_URL = "https://api-admin.adapty.io"
 
@@ -24,14 +23,13 @@ def cohort_call(request: Request, timezone: str | None = None, base_url: str = B
     ('https://api-admin.adapty.io/api/v1/client-api/metrics/cohort/', 'Europe/Berlin')
     """
     body = request.to_dict()
-    body["filters"].pop("compare_date", None)  # which cohorts do not have
+    body["filters"].pop("compare_date", None)  # the cohort endpoint does not take it
     headers = {"Accept": "text/csv" if request.format == "csv" else "application/json"}
     headers["Content-Type"] = "application/json"
     if timezone is not None:
         if not isinstance(timezone, str) or len(timezone) > 64 or not _ZONE.fullmatch(timezone):
-            raise SettingError(
-                f"timezone={timezone!r} is not a time zone; expected an IANA name such as 'UTC' or 'Europe/Berlin'"
-            )
+            what = (Arg("timezone", timezone), " is not a time zone")
+            raise SettingError(what, value=timezone, expected="an IANA name such as 'UTC' or 'Europe/Berlin'")
         headers["Adapty-Tz"] = timezone
-    url = address(base_url, "/api/v1/client-api/metrics/cohort/")
+    url = api_url(base_url, "/api/v1/client-api/metrics/cohort/")
     return Call("POST", url, headers, json.dumps(body).encode())

@@ -1,4 +1,4 @@
-"""Fetch Termina's tables from its API.
+"""Client of Termina's API.
 
 Imports ``network``, ``errors`` and the fields; never the engine.
 """

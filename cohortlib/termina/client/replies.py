@@ -1,4 +1,4 @@
-"""Read what Termina's API sends, already parsed from JSON, into the frames that the local computation gives."""
+"""Read the parsed JSON of Termina's API into the frames that cohortlib computes."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, overload
@@ -7,7 +7,7 @@ import polars as pl
 
 from cohortlib.errors import ReplyError, listed, one_of
 from cohortlib.fields import CONCENTRATION, TABLES, Endpoint, Fields, required, schema
-from cohortlib.network.json_rows import as_list, frame, labels, shown
+from cohortlib.network.json_rows import as_list, frame, labels, preview
 from cohortlib.periods import Freq
 
 __all__ = ["Concentration", "endpoint_of", "read"]
@@ -41,7 +41,7 @@ class Concentration:
         )
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """Give the JSON that the API returns, as Python values."""
+        """Return the JSON of the API as Python values."""
         return {name: getattr(self, name).to_dicts() for name in CONCENTRATION}
 
 
@@ -58,27 +58,27 @@ def read(endpoint: Endpoint, payload: object, *, freq: Freq | None = None) -> pl
 
 
 def read(endpoint: Endpoint, payload: object, *, freq: Freq | None = None) -> pl.DataFrame | Concentration:
-    """Read a reply into a frame of exactly the fields of its endpoint, or into three for concentration.
+    """Read a reply into a frame with exactly the fields of its endpoint; concentration has three frames.
 
     Parameters
     ----------
     endpoint
         ``"cohorts"``, ``"customer-cohorts"``, ``"user-accounting"``, ``"growth-accounting"`` or ``"concentration"``.
     payload
-        What JSON gave: a list of objects, or one object for concentration.
+        Parsed JSON: a list of objects, or one object for concentration.
     freq
-        The unit of the periods. With it, periods that come as dates (``2026-01-01``) get our labels (``2026-01``).
-        None: as the labels that are no dates say; where all are dates, dates they stay.
+        The frequency of the periods. Periods that are dates (``2026-01-01``) are replaced by labels (``2026-01``).
+        If None, it is inferred from the labels that are not dates; if all are dates, they stay dates.
 
     Raises
     ------
     ReplyError
-        Where the payload has another shape, a required field is missing, or a value is not of its type.
+        If the payload has another structure, a required field is missing, or a value has the wrong type.
 
     Notes
     -----
-    Unknown fields are passed over, and fields that Termina's SDK lets be absent are null. Numbers may come as text,
-    and whole numbers as 3.0. User names that come as numbers are read as their digits.
+    Unknown fields are ignored, and missing fields that are optional in Termina's SDK are null. Numbers may be text,
+    and integers may be written as 3.0. Numeric user ids are read as their digits.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def read(endpoint: Endpoint, payload: object, *, freq: Freq | None = None) -> pl
     if endpoint != "concentration":
         return _table(TABLES[endpoint], payload, freq)
     if not isinstance(payload, dict):
-        raise ReplyError(f"the reply is {shown(payload)}; expected one object with {listed(CONCENTRATION)}")
+        raise ReplyError(f"the reply is {preview(payload)}", expected=f"one object with {listed(CONCENTRATION)}")
     if not set(CONCENTRATION) & set(payload):
         raise ReplyError(f"the reply has none of {listed(CONCENTRATION)}; its fields are {listed(payload)}")
     lists = {name: payload.get(name) for name in CONCENTRATION}
@@ -100,21 +100,22 @@ def read(endpoint: Endpoint, payload: object, *, freq: Freq | None = None) -> pl
     )
 
 
-def _table(fields: Fields, payload: object, freq: Freq | None, what: str = "the reply") -> pl.DataFrame:
-    at = "row {}".format if what == "the reply" else f"{what}, row {{}}".format
+def _table(fields: Fields, payload: object, freq: Freq | None, name: str = "the reply") -> pl.DataFrame:
+    name_row = "row {}".format if name == "the reply" else f"{name}, row {{}}".format
     needed = required(fields)
-    table = frame(payload, schema(fields), required=needed, optional=set(fields) - set(needed), at=at, what=what)
+    optional = set(fields) - set(needed)
+    table = frame(payload, schema(fields), required=needed, optional=optional, name_row=name_row, name=name)
     period = next((field for field in ("cohort", "date") if field in fields), None)
     return table if period is None else table.with_columns(labels(table[period], freq))
 
 
 def endpoint_of(payload: object) -> Endpoint:
-    """Tell which endpoint a payload is of, by its fields.
+    """Return the endpoint of a payload, inferred from its fields.
 
     Raises
     ------
     ReplyError
-        Where it is of none, or has no rows to tell it by.
+        If the fields match no endpoint, or there are no rows.
 
     Examples
     --------
@@ -125,15 +126,16 @@ def endpoint_of(payload: object) -> Endpoint:
         return "concentration"
     rows = as_list(payload, "the reply")
     if not rows:
-        raise ReplyError("the reply is an empty list, which does not tell of which endpoint it is")
-    fields = set(rows[0]) if isinstance(rows[0], dict) else set()
-    # One with more fields comes before one that has but some of them.
-    told_by: tuple[Endpoint, ...] = ("customer-cohorts", "cohorts", "user-accounting", "growth-accounting")
-    for endpoint in told_by:
+        raise ReplyError("the reply is an empty list, so its endpoint is unknown")
+    first = rows[0]
+    fields = set(first) if isinstance(first, dict) else set()
+    # An endpoint whose fields include those of another is checked first.
+    by_fields: tuple[Endpoint, ...] = ("customer-cohorts", "cohorts", "user-accounting", "growth-accounting")
+    for endpoint in by_fields:
         if set(required(TABLES[endpoint])) <= fields:
             return endpoint
-    told = f"the fields of its first row are {listed(rows[0])}" if fields else f"its first row is {shown(rows[0])}"
+    row = f"the fields of its first row are {listed(first)}" if fields else f"its first row is {preview(first)}"
     raise ReplyError(
-        f"the reply is of none of Termina's endpoints: {told}. Hint: cohorts have "
-        f"{listed(required(TABLES['cohorts']))}, accountings 'date' and 'active_users' or 'amount'"
+        f"the reply matches none of Termina's endpoints: {row}",
+        hint=f"cohorts have {listed(required(TABLES['cohorts']))}, accountings 'date' and 'active_users' or 'amount'",
     )
