@@ -109,7 +109,7 @@ def epoch_day(day: date) -> int:
     return day.toordinal() - date(1970, 1, 1).toordinal()
 
 
-def day_of(days: int) -> date:
+def date_of(days: int) -> date:
     """Return the date of a number of days since 1970-01-01."""
     return date.fromordinal(date(1970, 1, 1).toordinal() + days)
 

@@ -1,6 +1,6 @@
-"""Whoever writes may be killed at any moment: what stands there is the old or the new, whole, and the next cleans up.
+"""A writer can be killed at any moment: the target is the old or the new version, and the next writer cleans up.
 
-Two kills each; ``COHORTLIB_KILLS=100`` makes it a hundred.
+Two kills per writer; ``COHORTLIB_KILLS=100`` makes it a hundred.
 """
 
 import os
@@ -179,7 +179,7 @@ def writer(write, target, first, runs=0):
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
-def litter(target):
+def leftovers(target):
     return sorted(one.name for one in target.parent.iterdir() if one.name != target.name)
 
 
@@ -191,22 +191,22 @@ def test_killed(tmp_path, name):
     version = 0
     for _ in range(KILLS):
         with writer(write, target, version + 1) as process:
-            told = int(process.stdout.readline())
-            assert told == version + 1
+            reported = int(process.stdout.readline())
+            assert reported == version + 1
             end = time.monotonic() + moments.uniform(0, SPAN)
-            while time.monotonic() < end:  # it is there all the time
+            while time.monotonic() < end:  # the target always exists
                 assert target.exists()
                 time.sleep(0.0005)
             process.kill()
-            told = [told, *map(int, process.stdout.read().split())][-1]
-        found = read(target)
-        assert told <= found <= told + 1  # what was said to be written is, and at most the next beside it
-        assert len(litter(target)) <= 1
-        version = found
+            reported = [reported, *map(int, process.stdout.read().split())][-1]
+        written = read(target)
+        assert reported <= written <= reported + 1  # the reported version, or the next one
+        assert len(leftovers(target)) <= 1
+        version = written
     with writer(write, target, version + 1, runs=1) as process:
         assert process.wait(timeout=60) == 0
     assert read(target) == version + 1
-    assert litter(target) == []
+    assert leftovers(target) == []
     if target.is_dir():
         assert list(target.rglob(".*")) == []
     if name == "a state":
@@ -216,19 +216,19 @@ def test_killed(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a file", "a folder", "a file of a folder", "a state"])
-def test_killed_at_the_first_time(tmp_path, name):
-    """There is nothing yet, and then all of it or nothing."""
+def test_killed_at_the_first_write(tmp_path, name):
+    """A first write that is killed leaves all or nothing."""
     write, read = WRITERS[name]
     target = tmp_path / "target"
     moments = random.Random(name)  # noqa: S311
     for _ in range(KILLS):
         with writer(write, target, 1, runs=1) as process:
             end = time.monotonic() + 60
-            while not litter(target) and not target.exists() and time.monotonic() < end:
+            while not leftovers(target) and not target.exists() and time.monotonic() < end:
                 pass
             time.sleep(moments.uniform(0, 0.01))
             process.kill()
-        if name == "a file of a folder":  # made in place: without its manifest it is nothing
+        if name == "a file of a folder":  # written in place, and only valid with its manifest
             assert not (target / "manifest").exists() or read(target) == 1
         elif target.exists():
             assert read(target) == 1
@@ -236,4 +236,4 @@ def test_killed_at_the_first_time(tmp_path, name):
     with writer(write, target, 1, runs=1) as process:
         assert process.wait(timeout=60) == 0
     assert read(target) == 1
-    assert litter(target) == []
+    assert leftovers(target) == []

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from cohortlib.errors import SchemaError, listed
-from cohortlib.periods import FIRST_DAY, day_of
+from cohortlib.periods import FIRST_DAY, date_of
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped, without_nulls
 from cohortlib.read.transactions import parse_transactions
@@ -100,7 +100,7 @@ class Asked:
         settings = replace(
             settings,
             start=None if first is not None and first > last else settings.start,
-            end=day_of(max(first_day, FIRST_DAY)),
+            end=date_of(max(first_day, FIRST_DAY)),
             complete_only=False,
         )
         return replace(self, reader=replace(self.reader, settings=settings))

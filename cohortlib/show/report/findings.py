@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from cohortlib.errors import recorded_warnings
-from cohortlib.periods import day_of
+from cohortlib.periods import date_of
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
 from cohortlib.show.plot.cells import Cells, read
@@ -231,7 +231,7 @@ def named(source: object) -> str:
 
 
 def _day(days: int | None) -> date | None:
-    return None if days is None else day_of(days)
+    return None if days is None else date_of(days)
 
 
 def _told(day: date | None) -> str:

@@ -21,7 +21,7 @@ from cohortlib.compare.explain.adapty.plans import Tables
 from cohortlib.compare.explain.adapty.rewrites import PLANES, names
 from cohortlib.compare.explain.zones import Clock
 from cohortlib.fields import MONEY
-from cohortlib.periods import day_of
+from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
 
 
@@ -308,7 +308,7 @@ class Beside:
             return None
 
         def ours(day: int) -> int:
-            plan = replace(self.plan, conventions=replace(self.plan.conventions, as_of=day_of(day)))
+            plan = replace(self.plan, conventions=replace(self.plan.conventions, as_of=date_of(day)))
             return int(flags(self.tables.answer(plan))["currently_active_period"].sum())
 
         low, high = self.question.segments.first - 800, self.question.segments.last + 1600

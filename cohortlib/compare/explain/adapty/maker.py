@@ -32,7 +32,7 @@ from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.zones import Clock, clocks
 from cohortlib.errors import CohortlibError
 from cohortlib.fields import MONEY
-from cohortlib.periods import WEEKDAYS, day_of
+from cohortlib.periods import WEEKDAYS, date_of
 from cohortlib.read.arrays import Ints
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
@@ -365,7 +365,7 @@ class AdaptyMaker:
             if low == high
             else f"{day_named(day)} (or any day from {day_named(low)} to {day_named(high)})"
         )
-        value = day_of(day)
+        value = date_of(day)
         yield Cause("as of", value, f"periods over or not as of {said}", (("as_of", value),))
 
     # ------------------------------------------------------------------------------------------- what is left over

@@ -23,7 +23,7 @@ from cohortlib.adapty.question import Question
 from cohortlib.adapty.sums import Sums
 from cohortlib.compare.explain.adapty.plan import Plan
 from cohortlib.fields import AVERAGES, MONEY
-from cohortlib.periods import day_of
+from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
 
 Floats = NDArray[np.float64]
@@ -143,4 +143,4 @@ def _people_by(money: Floats, average: Floats, ours: NDArray[Any]) -> Floats:
 
 def day_named(day: int) -> str:
     """Write a day since 1970-01-01 as a date."""
-    return day_of(day).isoformat()
+    return date_of(day).isoformat()

@@ -27,7 +27,7 @@ from cohortlib.compare.explain.termina.faults import (
     View,
 )
 from cohortlib.compare.explain.termina.runs import CENT, NAMED, RunCalendar, places_of, simplest, some_of
-from cohortlib.periods import day_of, epoch_day
+from cohortlib.periods import date_of, epoch_day
 
 _USUAL = 10  # rows a day, for a day without any to be odd
 
@@ -153,7 +153,7 @@ class Evidence:
         )
         for twice, kind in ((False, "days missing"), (True, "days twice")):
             for first, last in self._runs(days, "twice" if twice else "missing"):
-                run = day_of(int(days.days[first])), day_of(int(days.days[last]))
+                run = date_of(int(days.days[first])), date_of(int(days.days[last]))
                 number = daily.filter(pl.col("day").is_between(*run))["rows"].sum()
                 if number:
                     told = f"{run[0]}" if first == last else f"{run[0]} to {run[1]}"
@@ -371,7 +371,7 @@ class Evidence:
             if sums.get(ordinal, 0.0) <= max(CENT, 4 * elsewhere):
                 continue
             usual = float(empty["usual"][0])
-            mine = [day_of(int(day)) for day in days[self.view.calendar.ordinals(days) == ordinal]]
+            mine = [date_of(int(day)) for day in days[self.view.calendar.ordinals(days) == ordinal]]
             label = self.view.calendar.label(ordinal)
             # What such rows can change: their period, and all of the cohorts from it on.
             touched = cells.filter((pl.col("_at") == ordinal) | (pl.col("_cohort") >= ordinal)).select(self._keys)
