@@ -31,10 +31,10 @@ def frame():
 
 @pytest.fixture(params=[None, 500], ids=["one run", "runs on disk"], autouse=True)
 def small(request, monkeypatch):
-    monkeypatch.setattr(spill, "_PART", 300)
-    monkeypatch.setattr(spill, "_SMALL", 300)
+    monkeypatch.setattr(spill, "_PART_ROWS", 300)
+    monkeypatch.setattr(spill, "_MIN_ROWS", 300)
     if request.param:
-        monkeypatch.setattr(spill.Plan, "capacity", lambda plan, extras: request.param)
+        monkeypatch.setattr(spill.RunPlan, "capacity", lambda plan, extras: request.param)
 
 
 def together(folder):

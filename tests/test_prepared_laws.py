@@ -187,9 +187,9 @@ def test_a_filter_that_says_the_same_of_all_rows(same, tmp_path):
 @pytest.mark.parametrize(
     ("only", "told"),
     [
-        (pl.col("price").max() > 2, "says 1 times whether a row counts, of 4 rows"),
-        (pl.col("price").head(2) > 1, "says 2 times whether a row counts, of 4 rows"),
-        (pl.col("price").cast(pl.String) + "x", "expected true or false for each row"),
+        (pl.col("price").max() > 2, "returned 1 values for 4 rows. Expected one boolean per row"),
+        (pl.col("price").head(2) > 1, "returned 2 values for 4 rows. Expected one boolean per row"),
+        (pl.col("price").cast(pl.String) + "x", "Expected one boolean per row"),
     ],
 )
 def test_a_filter_that_does_not_say_it_of_each_row(only, told, tmp_path):
@@ -425,7 +425,7 @@ def test_each_combination_is_kept_once_with_its_latest_day(tmp_path, monkeypatch
     form = dropped_like(rows, ["country"], tmp_path)
     (filed,) = form.manifest.dropped_files
     assert filed.rows == 3
-    for module, name, small in ((memory, "MINIMUM", 1), (spilling, "_SMALL", 3), (tables, "_BATCH", 3)):
+    for module, name, small in ((memory, "MINIMUM", 1), (spilling, "_MIN_ROWS", 3), (tables, "_BATCH", 3)):
         monkeypatch.setattr(module, name, small)
     rows.write_parquet(tmp_path / "rows.parquet", row_group_size=7)
     (tmp_path / "elsewhere").mkdir()
@@ -486,7 +486,7 @@ def test_a_damaged_file_of_dropped_rows_is_refused(tmp_path):
     whole = pl.read_parquet(file)
     for damaged in (whole.clear(), whole.with_columns(pl.col("local_day") + 1), whole.cast({"local_day": pl.Int64})):
         damaged.write_parquet(file)
-        with pytest.raises(cl.errors.SourceError, match="is not what"):
+        with pytest.raises(cl.errors.SourceError, match="does not match cohortlib"):
             cl.termina.cohorts(form.filter(DE))
     file.unlink()
     with pytest.raises(cl.errors.SourceError, match="cannot be read"):

@@ -20,7 +20,7 @@ from cohortlib.read.amounts import Amounts
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.users import Users
 from cohortlib.transactions import records
-from cohortlib.transactions.records import Batch, Filing, Form, UnfitError
+from cohortlib.transactions.records import Batch, Layout, PackingError, RecordsBuilder
 
 pytestmark = pytest.mark.unit
 
@@ -44,12 +44,12 @@ def batch(rows, *, text, joined=False):
     st.integers(1, 3),
 )
 def test_every_row_is_filed_once(tables, joined, bits, text, workers):
-    filing = Filing(sum(map(len, tables)) + len(joined), bits, workers, wide=text)
+    builder = RecordsBuilder(sum(map(len, tables)) + len(joined), bits, workers, wide=text)
     others = [batch(joined, text=text, joined=True)] if joined else []
     batches = [batch(rows, text=text) for rows in tables]
-    filing.add(others)
-    filing.add(batches)
-    filed = filing.records()
+    builder.add(others)
+    builder.add(batches)
+    filed = builder.build()
 
     words = filed.words.reshape(-1, 4 if text else 3)
     found = Counter()
@@ -74,17 +74,17 @@ def test_every_row_is_filed_once(tables, joined, bits, text, workers):
             assert filed.first <= day <= filed.last
         row += len(keys)
     assert found == expected
-    assert filing.total == sum(abs(units) for rows in tables for _, _, units in rows)
+    assert builder.total == sum(abs(units) for rows in tables for _, _, units in rows)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_joined_users_come_first(workers, monkeypatch):
     monkeypatch.setattr(records, "_BLOCK", 50)
     rows = [(user, 0, 1) for user in range(300)]
-    filing = Filing(600, 1, workers, wide=False)
-    filing.add([batch(rows, text=False, joined=True)])
-    filing.add([batch(rows, text=False)])
-    filed = filing.records()
+    builder = RecordsBuilder(600, 1, workers, wide=False)
+    builder.add([batch(rows, text=False, joined=True)])
+    builder.add([batch(rows, text=False)])
+    filed = builder.build()
     for p in range(2):
         pages = filed.pages[filed.edges[p] : filed.edges[p + 1]]
         tags = [int(filed.words[(page * PAGE + i) * 3 + 2]) for page in pages for i in range(filed.counts[page])]
@@ -105,9 +105,9 @@ def test_blocks_and_extents_follow_one_another(monkeypatch):
     monkeypatch.setattr(records, "_BLOCK", 100)
     monkeypatch.setattr(records, "_EXTENT", 2)
     rows = [(user, user % 7, user) for user in range(5000)]
-    filing = Filing(len(rows), 3, 2, wide=False)
-    filing.add([batch(rows[:1234], text=False), batch(rows[1234:], text=False)])
-    filed = filing.records()
+    builder = RecordsBuilder(len(rows), 3, 2, wide=False)
+    builder.add([batch(rows[:1234], text=False), batch(rows[1234:], text=False)])
+    filed = builder.build()
     found = [
         int(filed.words[(page * PAGE + i) * 3 + 2]) >> 32 for page in filed.pages for i in range(filed.counts[page])
     ]
@@ -117,27 +117,27 @@ def test_blocks_and_extents_follow_one_another(monkeypatch):
 @given(st.lists(ROW, min_size=1, max_size=100), st.integers(0, 4), st.booleans(), st.integers(5, 40))
 def test_packed_records_hold_the_same(rows, bits, text, money_bits):
     part = batch(rows, text=text)
-    form = Form(0 if text else 64 - 14 - money_bits, 14, -5, part.cut.days[0] - 100)
-    below = form.key_bits + form.day_bits
-    filing = Filing(len(rows), bits, 1, wide=text, form=form)
-    if part.cut.days[1] - form.first_day >= 1 << 14:
-        with pytest.raises(UnfitError):
-            filing.add([part])
+    layout = Layout(0 if text else 64 - 14 - money_bits, 14, -5, part.cut.days[0] - 100)
+    below = layout.key_bits + layout.day_bits
+    builder = RecordsBuilder(len(rows), bits, 1, wide=text, layout=layout)
+    if part.cut.days[1] - layout.first_day >= 1 << 14:
+        with pytest.raises(PackingError):
+            builder.add([part])
         return
     try:
-        filing.add([part])
-    except UnfitError:
+        builder.add([part])
+    except PackingError:
         # Only amounts that would need very many records.
         assert sum(abs(units) >> 63 - below for _, _, units in rows) > 20_000
         return
-    filed = filing.records()
+    filed = builder.build()
     words = filed.words.reshape(-1, 3 if text else 1)
     found = Counter()
     for p in range(1 << bits):
         for page in filed.pages[filed.edges[p] : filed.edges[p + 1]]:
             for word in words[page * PAGE : page * PAGE + filed.counts[page]].tolist():
-                day = (word[-1] >> form.key_bits) % (1 << form.day_bits) + form.first_day
-                key = tuple(word[:-1]) if text else (p, word[-1] % (1 << form.key_bits))
+                day = (word[-1] >> layout.key_bits) % (1 << layout.day_bits) + layout.first_day
+                key = tuple(word[:-1]) if text else (p, word[-1] % (1 << layout.key_bits))
                 units = (word[-1] >> below) - (1 << 64 - below) * (word[-1] >> 63)
                 assert abs(units) < 1 << 63 - below
                 found[key, day] += units
@@ -145,16 +145,16 @@ def test_packed_records_hold_the_same(rows, bits, text, money_bits):
     if text:
         keys = list(zip(*[column.tolist() for column in part.users.keys(0, len(rows))], strict=True))
     else:
-        narrow = part.users.narrow_keys(0, len(rows), form.first_id, form.key_bits + bits).tolist()
-        left = 64 - bits - form.key_bits
-        keys = [(key >> 64 - bits, key >> left & (1 << form.key_bits) - 1) for key in narrow]
+        narrow = part.users.narrow_keys(0, len(rows), layout.first_id, layout.key_bits + bits).tolist()
+        left = 64 - bits - layout.key_bits
+        keys = [(key >> 64 - bits, key >> left & (1 << layout.key_bits) - 1) for key in narrow]
     expected = Counter()
     for key, (_, day, units) in zip(keys, rows, strict=True):
         expected[key, day] += units
     assert {cell: units for cell, units in found.items() if units} == {
         cell: units for cell, units in expected.items() if units
     }
-    assert filing.total == sum(abs(units) for _, _, units in rows)
+    assert builder.total == sum(abs(units) for _, _, units in rows)
 
 
 @given(st.integers(1, 64), st.integers(-(2**63), 2**63 - 1), st.data())
@@ -192,9 +192,9 @@ def test_periods_on_either_side_of_a_word(days):
 
 
 def test_nothing_filed():
-    filing = Filing(0, 0, 1, wide=False)
-    filing.add([])
-    assert filing.records() is None
+    builder = RecordsBuilder(0, 0, 1, wide=False)
+    builder.add([])
+    assert builder.build() is None
 
 
 # ------------------------------------------------------------------------------------------ Parquet, batch by batch

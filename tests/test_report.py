@@ -169,7 +169,7 @@ def test_every_road_tells_the_same(road, tmp_path, monkeypatch):
         source = str(tmp_path / "*.parquet")
     elif road == "spilled":
         monkeypatch.setattr(memory, "MINIMUM", 1)
-        monkeypatch.setattr(spill, "_SMALL", 3)
+        monkeypatch.setattr(spill, "_MIN_ROWS", 3)
         monkeypatch.setattr(tables, "_BATCH", 3)
         settings = {"max_memory": 200}
     elif road == "arrow":

@@ -36,9 +36,9 @@ def hardly_any_memory(tmp_path_factory):
     """Let runs, parts and pieces begin to be cut at a few rows; temporary folders are made where we look after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "MINIMUM", 1)
-        patch.setattr(spill, "_SMALL", 3)
+        patch.setattr(spill, "_MIN_ROWS", 3)
         patch.setattr(tables, "_BATCH", 3)
-        patch.setattr(part_netting, "GROUP", 4)
+        patch.setattr(part_netting, "GROUP_ROWS", 4)
         scratch = tmp_path_factory.mktemp("scratch")
         patch.setattr(tempfile, "tempdir", str(scratch))
         yield scratch

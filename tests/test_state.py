@@ -14,9 +14,9 @@ from strategies import cases, quietly, shaped
 import cohortlib as cl
 from cohortlib.engine import files
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError, SourceError
+from cohortlib.transactions import standing
 from cohortlib.transactions import state as of_states
-from cohortlib.transactions.store import prepared as stores
-from cohortlib.transactions.store import spill
+from cohortlib.transactions.store import history, spill
 
 pytestmark = pytest.mark.disk
 
@@ -78,11 +78,11 @@ def test_updates_are_a_recomputation(case, cuts, runs, few, capacity, tmp_path_f
     first, *others = parts_of(case.frame, cuts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(of_states, "_RUNS", runs)
-        patch.setattr(stores, "FEW", few)
+        patch.setattr(history, "FEW", few)
         patch.setattr(of_states, "_SHARE", 4 if runs == 2 else 0)
-        patch.setattr(spill.Plan, "capacity", lambda plan, extras: capacity)
-        patch.setattr(spill, "_PART", 4)
-        patch.setattr(spill, "_SMALL", 4)
+        patch.setattr(spill.RunPlan, "capacity", lambda plan, extras: capacity)
+        patch.setattr(spill, "_PART_ROWS", 4)
+        patch.setattr(spill, "_MIN_ROWS", 4)
         patch.setattr(files, "fsync", lambda path: None)
         folder = tmp_path_factory.mktemp("state") / "state"
         state = quietly(cl.termina.State.build, shaped(first, case.form), folder, threads=case.threads, **told)
@@ -114,7 +114,7 @@ def test_updates_are_a_recomputation(case, cuts, runs, few, capacity, tmp_path_f
     ],
 )
 def test_what_rows_change(monkeypatch, tmp_path, refunds, new, few):
-    monkeypatch.setattr(stores, "FEW", few)
+    monkeypatch.setattr(history, "FEW", few)
     state = cl.termina.State.build(HISTORY, tmp_path / "other", refunds=refunds)
     state.update(rows(*new))
     together = pl.concat([HISTORY, rows(*new)])
@@ -127,13 +127,13 @@ def test_what_rows_change(monkeypatch, tmp_path, refunds, new, few):
 def test_only_late_users_are_worked_out_anew(state, monkeypatch):
     """Of the others no row is read again."""
     loaded = []
-    history = of_states.Prepared.history
+    read_history = standing.read_history
 
-    def noticed(self, users, seen):
+    def noticed(store, users, slices):
         loaded.append(users.height)
-        return history(self, users, seen)
+        return read_history(store, users, slices)
 
-    monkeypatch.setattr(of_states.Prepared, "history", noticed)
+    monkeypatch.setattr(standing, "read_history", noticed)
     monkeypatch.setattr(of_states, "_SHARE", 0)  # nor are the runs brought together
     state.update(rows(("ann", date(2026, 4, 9), 20), ("bob", date(2026, 7, 1), 3), ("dan", date(2020, 1, 1), 7)))
     assert not loaded

@@ -22,8 +22,8 @@ EDGES = ("start", "end", "complete_only")
 def small_parts():
     """Let parts be cut at a few rows, so that users stand in many of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spill, "_SMALL", 3)
-        patch.setattr(spill, "_PART", 3)
+        patch.setattr(spill, "_MIN_ROWS", 3)
+        patch.setattr(spill, "_PART_ROWS", 3)
         yield
 
 

@@ -265,7 +265,7 @@ def test_the_file_has_the_rows_of_the_table(tmp_path, monkeypatch, settings, pie
         schema=["user_id", "timestamp", "amount"],
         orient="row",
     )
-    monkeypatch.setattr(customers, "_PIECE", piece)
+    monkeypatch.setattr(customers, "_BATCH_ROWS", piece)
     settings = {"before_joined": "drop"} | settings
     for ids in (pl.Int64, pl.String):
         one = rows.with_columns(pl.col("user_id").cast(ids))
@@ -301,8 +301,8 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path, monkeypatch, error):
         return lay_out(self, *args, **settings)
 
     lay_out = customers.Customers._lay_out
-    monkeypatch.setattr(customers.Customers, "_lay_out", fail)
-    monkeypatch.setattr(customers, "_PIECE", 1)
+    monkeypatch.setattr(customers.Customers, "_write", fail)
+    monkeypatch.setattr(customers, "_BATCH_ROWS", 1)
     rows = frame([(user, date(2026, 1, 1), 1.0) for user in range(9)])
     path = tmp_path / "customers.parquet"
     path.write_text("old")

@@ -248,9 +248,9 @@ def deliver(
 
 def as_prepared(transactions: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Take what was not given from a prepared TRANSACTIONS: whoever prepared it has said how its rows are read."""
-    from cohortlib.transactions.store.prepared import Prepared, opened
+    from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 
-    told = opened(transactions)
+    told = open_if_prepared(transactions)
     if not isinstance(told, Prepared):
         return settings
     context = click.get_current_context()

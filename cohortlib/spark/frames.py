@@ -18,7 +18,7 @@ import polars as pl
 from cohortlib import errors
 from cohortlib.errors import CohortlibError, SchemaError, SettingError, listed
 from cohortlib.read.nulls import Dropped
-from cohortlib.transactions.joined import Fit
+from cohortlib.transactions.joined import JoinedFit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,7 +159,7 @@ class Note:
     magnitude: int = 0
     dropped: Dropped = field(default_factory=Dropped)
     dropped_joined: Dropped = field(default_factory=Dropped)
-    fit: Fit = field(default_factory=Fit)
+    fit: JoinedFit = field(default_factory=JoinedFit)
     error: tuple[str, str] | None = None
 
     @classmethod
@@ -191,7 +191,7 @@ class Note:
             told[name] = Dropped(told[name]["rows"], told[name]["count"], Counter(told[name]["nulls"]))
         error = told["error"] and tuple(told["error"])
         return cls(told["last_day"], told["magnitude"], told["dropped"], told["dropped_joined"],
-                   Fit(**told["fit"]), error)  # fmt: skip
+                   JoinedFit(**told["fit"]), error)  # fmt: skip
 
     @classmethod
     def all(cls, texts: Iterable[str]) -> "Note":

@@ -16,7 +16,7 @@ from cohortlib.spark import frames
 from cohortlib.spark.asked import WHERE, Asked, Reader, check_request, last_day_of
 from cohortlib.spark.frames import Batches, Note, quoted
 from cohortlib.termina.compute import check_customers
-from cohortlib.transactions.customers import Basis, Customers, Rows
+from cohortlib.transactions.customers import Basis, CustomerRows, Customers
 from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
 from cohortlib.transactions.sums import TABLE, Conventions, Sums, added_up
 
@@ -116,7 +116,7 @@ def customer_cohorts(
     amount: str = "amount",
     freq: Freq = "M",
     basis: Basis = "single_customer",
-    rows: Rows = "dense",
+    rows: CustomerRows = "dense",
     top_n: int | None = None,
     rank_by: str | None = None,
     timezone: str = "UTC",
@@ -215,7 +215,7 @@ def _added(asked: Asked) -> Sums:
     if note.magnitude >= 2**63:
         raise beyond_range(f"column {settings.amount!r}", settings.decimals)
     if settings.joined is not None:
-        note.fit.tell(settings.before_joined)
+        note.fit.check(settings.before_joined)
     whole = {name: pl.col(f"{name}_high") * 2**32 + pl.col(f"{name}_low") for name in _HALVES}
     sums = table.filter(pl.col("note").is_null()).with_columns(**whole).select(*TABLE).sort("cohort", "age")
     return Sums(Conventions.of(settings), sums, note.last_day, note.magnitude)
@@ -287,7 +287,7 @@ class _Everybody:
             return None
         totals = None if self.totals is None else self.totals.placed(loaded.grid)
         customers = Customers.of(loaded, self.basis, totals)
-        return customers, customers.chosen(self.top_n, self.rank_by)
+        return customers, customers.select(self.top_n, self.rank_by)
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class _Customers(_Everybody):
         chosen = self.chosen(batches)
         if chosen is not None:
             customers, which = chosen
-            for piece in customers.pieces(which, dense=self.dense):
+            for piece in customers.batches(which, dense=self.dense):
                 yield from frames.batches(piece, schema(CUSTOMER_COHORTS))
 
 

@@ -16,11 +16,11 @@ from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
 from cohortlib.periods import Freq
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
-from cohortlib.transactions.customers import Basis, Customers, Rows
+from cohortlib.transactions.customers import Basis, CustomerRows, Customers
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
-from cohortlib.transactions.store.parquet import are_parts, name_of_part, write_parquet
+from cohortlib.transactions.sink import holds_only_parts, part_name, write_parquet
 from cohortlib.transactions.sums import added_up, tabulated
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
@@ -168,7 +168,7 @@ def customer_cohorts(
     amount: str = "amount",
     freq: Freq = "M",
     basis: Basis = "single_customer",
-    rows: Rows = "dense",
+    rows: CustomerRows = "dense",
     top_n: int | None = None,
     rank_by: str | pl.Expr | None = None,
     timezone: str = "UTC",
@@ -252,8 +252,8 @@ def customer_cohorts(
     with load(transactions, settings, keep_users=True, may_spill=False) as loaded:
         if not loaded.span:
             return pl.DataFrame(schema=schema(CUSTOMER_COHORTS))
-        everybody = Customers.of(loaded, basis)
-    return everybody.written(everybody.chosen(top_n, rank_by), dense=rows == "dense")
+        customers = Customers.of(loaded, basis)
+    return customers.table(customers.select(top_n, rank_by), dense=rows == "dense")
 
 
 def sink_customer_cohorts(
@@ -265,7 +265,7 @@ def sink_customer_cohorts(
     amount: str = "amount",
     freq: Freq = "M",
     basis: Basis = "single_customer",
-    rows: Rows = "dense",
+    rows: CustomerRows = "dense",
     top_n: int | None = None,
     rank_by: str | pl.Expr | None = None,
     timezone: str = "UTC",
@@ -337,33 +337,33 @@ def sink_customer_cohorts(
             atomic_write(Path(path)) as stream,
             load(transactions, settings, keep_users=True, may_spill=False) as loaded,
         ):
-            everybody = Customers.of(loaded, basis) if loaded.span else None
-            pieces = everybody.pieces(everybody.chosen(top_n, rank_by), dense=dense) if everybody else _NOBODY
-            write_parquet(pieces, schema(CUSTOMER_COHORTS), stream)
+            customers = Customers.of(loaded, basis) if loaded.span else None
+            batches = customers.batches(customers.select(top_n, rank_by), dense=dense) if customers else _NOBODY
+            write_parquet(batches, schema(CUSTOMER_COHORTS), stream)
         return
     if top_n is not None:
         raise SettingError(
             f"top_n={top_n} goes with a file, not with the folder {str(path)!r}. Hint: path='top.parquet'"
         )
     with (
-        atomic_folder(Path(path), are_parts) as folder,
+        atomic_folder(Path(path), holds_only_parts) as folder,
         load(transactions, settings, keep_users=True) as loaded,
     ):
         # The totals of cohorts are those of all parts, so they come first.
         totals = loaded.sums() if loaded.span and basis != "single_customer" else None
         for part in range(loaded.parts):
-            some = Customers.of(loaded, basis, totals, part)
-            pieces = some.pieces(some.ranked(), dense=dense)
-            with file_errors(folder / name_of_part(part)), (folder / name_of_part(part)).open("wb") as stream:
-                write_parquet(pieces, schema(CUSTOMER_COHORTS), stream)
+            customers = Customers.of(loaded, basis, totals, part)
+            batches = customers.batches(customers.in_order(), dense=dense)
+            with file_errors(folder / part_name(part)), (folder / part_name(part)).open("wb") as stream:
+                write_parquet(batches, schema(CUSTOMER_COHORTS), stream)
         if not loaded.span:
-            with (folder / name_of_part(0)).open("wb") as stream:
+            with (folder / part_name(0)).open("wb") as stream:
                 write_parquet(_NOBODY, schema(CUSTOMER_COHORTS), stream)
         elif totals is None:
             loaded.finish()
 
 
-def check_customers(basis: Basis, rows: Rows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
+def check_customers(basis: Basis, rows: CustomerRows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
     """Refuse what the customer table cannot be asked for."""
     one_of("basis", basis, ("single_customer", "cohort_total", "cohort_mean"))
     one_of("rows", rows, ("dense", "active"))

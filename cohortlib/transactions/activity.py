@@ -1,4 +1,4 @@
-"""What users did, period by period, and how it adds up: the histogram of activity over (cohort, age)."""
+"""Netted activity of users by period, and its sums: the histogram over (cohort, age)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,10 @@ from cohortlib.transactions.kernels.net import histogram
 
 @dataclass(frozen=True)
 class Activity:
-    """Users one by one: the cohort of each, and the active amount of each of its periods.
+    """Users with their cohorts, and the amount of each of their periods.
 
-    The cells of user u stand at ``start[u]`` to ``start[u + 1]``, in order. Periods count from the first of the
-    grid. `row` is a row in which the user stands (of the transactions, then of the joined table), where asked for.
+    User u has the cells ``start[u]`` to ``start[u + 1]``, by period. Periods count from the first of the grid. `row` is
+    a row of the user in the column of ids that comes with it.
     """
 
     cohort: NDArray[np.int32]
@@ -28,24 +28,24 @@ class Activity:
 
     @property
     def cells(self) -> tuple[NDArray[Any], ...]:
-        """The arrays that every kernel on activity takes."""
+        """The arrays that kernels on activity take."""
         return self.cohort, self.start, self.period, self.active, self.amount
 
     @classmethod
-    def nobody(cls) -> "Activity":
-        """Make the activity of nobody."""
-        none = np.empty(0, np.int32)
-        return cls(none, none.astype(np.uint32), np.zeros(1, np.int64), none, none > 0, none.astype(np.int64))
+    def empty(cls) -> "Activity":
+        """Return the activity of no users."""
+        ints = np.empty(0, np.int32)
+        return cls(ints, ints.astype(np.uint32), np.zeros(1, np.int64), ints, ints > 0, ints.astype(np.int64))
 
     def copy(self) -> "Activity":
-        """Take the users out of the arrays that they were netted in."""
+        """Copy the users out of the buffers that they were netted in."""
         return Activity(
             self.cohort.copy(), self.row.copy(), self.start.copy(), *(cells.copy() for cells in self.cells[2:])
         )
 
     @classmethod
-    def chained(cls, parts: list["Activity"]) -> "Activity":
-        """Put the users of disjoint parts one after the other."""
+    def concat(cls, parts: list["Activity"]) -> "Activity":
+        """Concatenate the users of disjoint parts."""
         shifts = np.cumsum([0] + [part.period.size for part in parts])
         starts = [part.start[:-1] + shift for part, shift in zip(parts, shifts, strict=False)]
         return cls(
@@ -60,12 +60,11 @@ class Activity:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The sums over (cohort, age): whole numbers, so tables of disjoint users add.
+    """Sums over (cohort, age), as integers; the sums of disjoint users add.
 
-    A cohort is a row of the grid, now one for each period from the first on; `size` and `first_amount` (the active
-    amount at age 0) have one entry each. The cells of cohort c stand at ``offsets[c]`` to ``offsets[c] + span − c``,
-    one for each age; a cohort with a negative offset has been left out. A cell has two entries, side by side so that a
-    user's activity touches one line of memory: `active` users, and their `amount`.
+    Each period of the grid is a cohort, with one entry in `size` and in `first_amount` (the active amount at age 0).
+    Cohort c has one cell per age, from ``offsets[c]`` to ``offsets[c] + span − c``; with a negative offset it has none.
+    A cell has two adjacent entries, `active` users and their `amount`, so that an update touches one cache line.
     """
 
     span: int
@@ -85,8 +84,8 @@ class Histogram:
         return self.cells[1::2]
 
     @classmethod
-    def zero(cls, span: int, kept: NDArray[np.bool_]) -> "Histogram":
-        """Make the sums of nobody, with cells for the cohorts `kept`."""
+    def zeros(cls, span: int, kept: NDArray[np.bool_]) -> "Histogram":
+        """Return sums of zero, with cells for the cohorts marked in `kept`."""
         ages = np.where(kept, span - np.arange(span, dtype=np.int64), 0)
         ends = np.cumsum(ages)
         cells = int(ends[-1])
@@ -103,12 +102,12 @@ class Histogram:
             self.cells + other.cells,
         )
 
-    def grid(self, first: int) -> tuple[Ints, Ints, Ints]:
-        """Give cohort, age and place of every cell to show: of cohorts with users, from the period `first` on."""
+    def shown_cells(self, first: int) -> tuple[Ints, Ints, Ints]:
+        """Return cohort, age and index of the cells to show: cohorts with users, from period `first` on."""
         return self.cells_of((self.size > 0) & (self.offsets >= 0) & (np.arange(self.span) >= first))
 
     def cells_of(self, cohorts: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
-        """Give cohort, age and place of every cell of some cohorts, which have cells."""
+        """Return cohort, age and index of all cells of the marked cohorts, which must have cells."""
         shown = np.flatnonzero(cohorts)
         ages = self.span - shown
         ends = np.cumsum(ages)
@@ -116,17 +115,17 @@ class Histogram:
         return np.repeat(shown, ages), age, np.repeat(self.offsets[shown], ages) + age
 
     def cumulative(self) -> Ints:
-        """Sum the amount of each cohort over the ages up to each."""
+        """Return the cumulative amount of each cell: the sum over ages up to its own."""
         running = np.cumsum(self.amount)
-        made = np.flatnonzero(self.offsets >= 0)
-        places = self.offsets[made]
-        return running - np.repeat(running[places] - self.amount[places], self.span - made)
+        cohorts = np.flatnonzero(self.offsets >= 0)
+        begins = self.offsets[cohorts]
+        return running - np.repeat(running[begins] - self.amount[begins], self.span - cohorts)
 
     @property
-    def added_to(self) -> tuple[Ints, ...]:
-        """The arrays that every kernel which adds users takes."""
+    def arrays(self) -> tuple[Ints, ...]:
+        """The arrays that kernels add users to."""
         return self.offsets, self.size, self.cells, self.first_amount
 
     def add(self, users: Activity) -> None:
-        """Add users in place; for the owner of fresh sums alone."""
-        histogram(*users.cells, *self.added_to)
+        """Add users in place; only for sums that are not shared."""
+        histogram(*users.cells, *self.arrays)

@@ -1,4 +1,4 @@
-"""The grid of periods on which cohorts and ages are laid out."""
+"""The grid of periods that cohorts and ages are laid out on."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,9 @@ from cohortlib.periods import Calendar
 
 
 class Grid(NamedTuple):
-    """Where users are placed.
+    """Consecutive periods: `span` of them, from the ordinal `origin` on.
 
-    Periods count from the ordinal `origin`; the last, the right edge, is ``origin + span − 1``. Cohorts before the
-    period `first` are left out.
+    The last, ``origin + span − 1``, is the right edge. Cohorts before period `first` (0 is the origin) are not shown.
     """
 
     origin: int
@@ -20,9 +19,9 @@ class Grid(NamedTuple):
     first: int
 
     def labels(self, calendar: Calendar) -> pl.Series:
-        """Name the periods."""
+        """Return the labels of the periods."""
         ordinals = np.arange(self.origin, self.origin + self.span, dtype=np.int64)
         return pl.Series("cohort", calendar.labels(ordinals), dtype=pl.String)
 
 
-NOTHING = Grid(0, 0, 0)
+EMPTY_GRID = Grid(0, 0, 0)

@@ -39,15 +39,15 @@ from cohortlib.read.tables import Source, Stream
 from cohortlib.read.transactions import Transactions, parse_transactions
 from cohortlib.read.users import UserEncoding, Users
 from cohortlib.transactions.grid import Grid
-from cohortlib.transactions.joined import given_of, joined_cut, joined_in_stream, joined_table
+from cohortlib.transactions.joined import joined_cohorts, joined_cut, joined_in_stream, joined_table
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.netting import RecordsNetting
-from cohortlib.transactions.part_netting import PartsNetting, Shelf
-from cohortlib.transactions.records import Batch, Filing, Form, UnfitError
+from cohortlib.transactions.part_netting import PartsNetting, PartStore
+from cohortlib.transactions.records import Batch, Layout, PackingError, RecordsBuilder
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.manifest import Filed, Manifest
-from cohortlib.transactions.store.prepared import Prepared, opened
-from cohortlib.transactions.store.spill import Plan, Told, gathered, kept, rows_of, written
+from cohortlib.transactions.store.manifest import Manifest, PartFile
+from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
+from cohortlib.transactions.store.spill import RunPlan, Totals, gather_runs, keep_in_memory, read_batches, write_run
 
 if TYPE_CHECKING:
     from cohortlib.read.amounts import Amounts
@@ -81,7 +81,7 @@ def _load(
     source: Source, settings: Settings, stack: ExitStack, *, keep_users: bool, full_grid: bool, may_spill: bool
 ) -> LoadedRows:
     """Choose the road."""
-    source = opened(source)
+    source = open_if_prepared(source)
     if isinstance(source, Prepared):
         return _load_prepared(source, settings, keep_users=keep_users, full_grid=full_grid)
     needs_users = keep_users or settings.joined is not None
@@ -141,13 +141,13 @@ def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, fu
     _check_prepared_with(source, settings)
     manifest = source.manifest
     encoding = UserEncoding(manifest.kind, manifest.key_secret, integers=manifest.whole)
-    joined = joined_table(settings, source.columns, lambda: source.dates(str(settings.joined)))
+    joined = joined_table(settings, source.columns, lambda: source.unique_pairs(str(settings.joined)))
     meter = Meter(settings.progress, manifest.rows)
     # Finding the last day that passes a filter takes a third of the time. It can wait for netting, unless it decides
     # which users are placed, or a far day that is filtered out would make the sums large.
     span = settings.ordinal(manifest.final_day) - settings.ordinal(manifest.first_day) + 1
     deferred = (
-        source.only is not None
+        source.predicate is not None
         and manifest.rows > 0
         and not (keep_users or joined is not None or span > _DEFERRED_SPAN)
     )
@@ -192,7 +192,7 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool) -> Loade
 
 def _load_packed(stream: Stream, settings: Settings, meter: Meter) -> LoadedRows | None:
     """Read batches into packed records; return None if a later batch does not fit the layout of the first."""
-    with suppress(UnfitError):
+    with suppress(PackingError):
         return _load_batches(stream, settings, meter, packed=True)
     return None
 
@@ -219,21 +219,20 @@ def _load_spilled(
 ) -> LoadedRows:
     """Write runs of parts to a folder; a single run stays in memory."""
     encoding = UserEncoding.of(stream.schema[settings.user], settings.user)
-    named = keep_users or settings.joined is not None
-    plan = Plan(settings.budget, settings.workers, encoding.wide, named, stream.rows)
+    with_ids = keep_users or settings.joined is not None
+    plan = RunPlan(settings.budget, settings.workers, encoding.wide, with_ids, stream.rows)
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
-    totals = Told()
-    runs: list[tuple[Filed, ...]] = []
+    totals = Totals()
+    runs: list[tuple[PartFile, ...]] = []
     in_memory = None
-    for run in gathered(rows_of(stream.batches(), settings, encoding, ()), plan, totals, meter):
+    for run in gather_runs(read_batches(stream.batches(), settings, encoding, ()), plan, totals, meter):
         if run.last and not runs:
-            in_memory = kept(run, plan)
+            in_memory = keep_in_memory(run, plan)
         else:
-            runs.append(tuple(written(run, plan, folder)))
+            runs.append(write_run(run, plan, folder))
         del run  # frees its memory before the next run is gathered
     totals.dropped.warn("the table")
-    first = min((day for day, _ in totals.days), default=0)
-    final = max((day for _, day in totals.days), default=-1)
+    first, final = totals.first_day, totals.final_day
     manifest = Manifest(
         bits=plan.bits, kind=encoding.dtype, rows=totals.rows, first_day=first, final_day=final, runs=tuple(runs)
     )
@@ -287,17 +286,17 @@ def _place_records(
     joined_count = len(joined.users) if joined else 0
     bits = partition_bits(count, joined_count)
     remaining: Iterable[Batch] = batches()
-    form = None
+    layout = None
     if packed:
         begin = list(islice(remaining, 1))
-        form = Form.of(begin[0], bits) if begin else None
+        layout = Layout.of(begin[0], bits) if begin else None
         remaining = chain(begin, remaining)
-    filing = Filing(count + joined_count, bits, settings.workers, wide=wide, form=form)
+    builder = RecordsBuilder(count + joined_count, bits, settings.workers, wide=wide, layout=layout)
     if joined is not None:
-        filing.add([joined])
-    filing.add(remaining, meter)
-    records = filing.records()
-    if filing.total >= 2**63:
+        builder.add([joined])
+    builder.add(remaining, meter)
+    records = builder.build()
+    if builder.total >= 2**63:
         raise amounts[0].too_large()
 
     last_day = max(last_days, default=None)
@@ -306,11 +305,11 @@ def _place_records(
     if grid is None or records is None:
         return LoadedRows(settings, last_day)
     netting = RecordsNetting(settings, grid, meter, records, list(users))
-    return LoadedRows(settings, last_day, filing.total, grid, netting, first_day=min(first_days, default=None))
+    return LoadedRows(settings, last_day, builder.total, grid, netting, first_day=min(first_days, default=None))
 
 
 def _place_parts(
-    settings: Settings, parts: Shelf, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
+    settings: Settings, parts: PartStore, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
     encoding: UserEncoding, joined: pl.DataFrame | None, *, full_grid: bool,
 ) -> LoadedRows:  # fmt: skip
     """Lay out the grid for parts; `days` are the first and the last day of their rows, and that of all rows."""
@@ -321,8 +320,10 @@ def _place_parts(
     grid = _lay_out(settings, last_day, placed_days, full_grid=full_grid)
     if grid is None:
         return LoadedRows(settings, last_day)
-    given = None if cut is None or joined is None else given_of(encoding, joined, cut, settings.calendar, grid.origin)
-    netting = PartsNetting(settings, grid, meter, parts, (first, final), given)
+    cohorts = None
+    if cut is not None and joined is not None:
+        cohorts = joined_cohorts(encoding, joined, cut, settings.calendar, grid.origin)
+    netting = PartsNetting(settings, grid, meter, parts, (first, final), cohorts)
     return LoadedRows(settings, last_day, magnitude, grid, netting, first_day=first if first <= final else None)
 
 

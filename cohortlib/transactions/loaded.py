@@ -7,7 +7,7 @@ import polars as pl
 
 from cohortlib.read.nulls import Dropped
 from cohortlib.transactions.activity import Activity, Histogram
-from cohortlib.transactions.grid import NOTHING, Grid
+from cohortlib.transactions.grid import EMPTY_GRID, Grid
 from cohortlib.transactions.netting import Netting
 from cohortlib.transactions.settings import Settings
 
@@ -43,7 +43,7 @@ class LoadedRows:
     settings: Settings
     last_day: int | None
     magnitude: int = 0
-    grid: Grid = NOTHING
+    grid: Grid = EMPTY_GRID
     netting: Netting | None = None
     dropped: Dropped = field(default_factory=Dropped)
     first_day: int | None = None
@@ -95,10 +95,10 @@ class LoadedRows:
         cells = 8 * self.span * (self.span + 1)
         if cells * workers > _SUMS_BYTES:
             # A cell for each cohort and age would take too much memory: count cohorts first, then make their cells.
-            kept &= self._placed.fold(np.zeros(self.span, np.bool_), workers).size > 0
+            kept &= self._placed.sum_up(np.zeros(self.span, np.bool_), workers).size > 0
             cells = 16 * int((self.span - np.flatnonzero(kept)).sum())
             workers = min(workers, max(1, _SUMS_BYTES // max(cells, 1)))
-        sums = self._placed.fold(kept, workers)
+        sums = self._placed.sum_up(kept, workers)
         self.finish()
         return sums
 
@@ -108,12 +108,12 @@ class LoadedRows:
         With `part`, only the users of that part; after the last part, call :meth:`finish`.
         """
         if part is not None:
-            return self._placed.one(part, self.settings.workers)
-        users = self._placed.everybody(self.settings.workers)
+            return self._placed.part_users(part, self.settings.workers)
+        users = self._placed.all_users(self.settings.workers)
         self.finish()
         return users
 
     def finish(self) -> None:
         """Report how a joined table fits, unless the caller does; complete the progress."""
         if not self.caller_checks_fit:
-            self._placed.end()
+            self._placed.finish()

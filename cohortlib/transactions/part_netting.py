@@ -1,4 +1,4 @@
-"""Net the rows of parts on disk or in memory."""
+"""Net the rows of parts, on disk or in memory."""
 
 import operator
 from collections.abc import Iterator, Sequence
@@ -15,185 +15,184 @@ from cohortlib.engine.progress import Meter
 from cohortlib.read.arrays import read_only
 from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import Grid
-from cohortlib.transactions.joined import GIVEN, Given
-from cohortlib.transactions.kernels.group import side_by_side
-from cohortlib.transactions.netting import GROUP, Bench, Netting
+from cohortlib.transactions.joined import COHORT, JoinedCohorts
+from cohortlib.transactions.kernels.counters import CONFLICTS, EARLY_ROW
+from cohortlib.transactions.kernels.group import gather_grouped
+from cohortlib.transactions.netting import GROUP_ROWS, Netting, Workspace
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
 
 
-class Shelf(Protocol):
+class PartStore(Protocol):
     """Parts of disjoint users, in memory or on disk."""
 
     @property
     def count(self) -> int:
         """Number of parts."""
 
-    def size(self, cut: int) -> int:
-        """Give about the number of rows of a part."""
-
-    def load(self, cut: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
-        """Give a part, with more columns than the key, the day and the units."""
-
     @property
     def text(self) -> bool:
-        """Whether keys have two words."""
+        """Whether user ids are text; their keys have two words."""
 
     @property
-    def cuts(self) -> Sequence[tuple[int, int]]:
-        """The least and the greatest first word of a key in each part."""
+    def key_ranges(self) -> Sequence[tuple[int, int]]:
+        """The first and the last key (first word) of each part, ascending."""
 
     @property
-    def asked(self) -> Sequence[str]:
-        """The columns of rows that `kept` looks at."""
+    def filter_columns(self) -> Sequence[str]:
+        """The columns of rows that `filter_mask` needs."""
 
-    def kept(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows count; empty where all do."""
+    def size(self, index: int) -> int:
+        """Return about the number of rows of a part."""
+
+    def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
+        """Return a part, with columns besides the day and the units."""
+
+    def filter_mask(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Return a mask of the rows that pass the filter; empty without a filter."""
+
+
+class _LoadedPart(NamedTuple):
+    """A part, the joined cohort of each user (or −1), and the mask of the rows that pass the filter."""
+
+    part: Part
+    joined: NDArray[np.int32]
+    mask: NDArray[np.bool_]
 
 
 class PartsNetting(Netting):
-    """Parts, one after the other; no row lies outside of the `days`."""
+    """Net parts, one after the other; `days` are the first and the last day of their rows."""
 
     def __init__(
-        self,
-        settings: Settings,
-        grid: Grid,
-        meter: Meter,
-        shelf: Shelf,
-        days: tuple[int, int],
-        given: "Given | None" = None,
-    ) -> None:
+        self, settings: Settings, grid: Grid, meter: Meter, store: PartStore, days: tuple[int, int],
+        joined: JoinedCohorts | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(settings, grid, meter)
-        self._shelf, self._given = shelf, given
-        self._origin = days[0]
-        every = np.arange(days[0], days[1] + 1, dtype=np.int64)
-        self._table = (settings.calendar.ordinals(every) - grid.origin).astype(np.int32)
-        self._early: list[str] = []
+        self._store, self._joined = store, joined
+        self._first_day = days[0]
+        all_days = np.arange(days[0], days[1] + 1, dtype=np.int64)
+        self._table = (settings.calendar.ordinals(all_days) - grid.origin).astype(np.int32)
+        self._early_users: list[str] = []
         self._last_days: list[int] = []
 
     @property
     def final_day(self) -> int | None:
-        """The last day of the rows that a filter has left in."""
+        """The last day of the netted rows that passed the filter."""
         return max(self._last_days, default=None)
 
     @property
     def count(self) -> int:
-        """Number of parts; and one for users who are given a cohort and have a row in none."""
-        return self._shelf.count + (self._given is not None)
-
-    def suspect(self, kind: int) -> str:
-        """Name the first such user, as text."""
-        return min(self._early) if kind == 5 or self._given is None else self._given.one_of_them
-
-    def take(self, groups: Iterator[int], sums: Histogram | None = None) -> Iterator[tuple[int, Activity]]:
-        """Net parts, a piece at a time."""
-        for group in groups:
-            for activity in self._netted(self._loaded(group, named=self._given is not None), sums):
-                yield group, activity
-            self._done(group)
-
-    def everybody(self, workers: int) -> tuple[Activity, pl.Series]:
-        """Put everybody one after the other, in the order of the parts."""
-
-        def work(groups: Iterator[int]) -> dict[int, tuple[Activity, pl.Series]]:
-            found = {}
-            for group in groups:
-                found[group] = self.one(group, 1)
-            return found
-
-        parts: dict[int, tuple[Activity, pl.Series]] = reduce(operator.or_, self.net(work, workers))
-        people, names = zip(*(parts[group] for group in sorted(parts)), strict=True)
-        users = Activity.chained(list(people))
-        return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), pl.concat(names)
-
-    def _done(self, group: int) -> None:
-        if group < self._shelf.count:
-            self.meter.add(self._shelf.size(group))
+        """Number of parts; plus one for joined users whose keys are in no part."""
+        return self._store.count + (self._joined is not None)
 
     @property
     def parts(self) -> int:
         """Number of parts."""
         return self.count
 
-    def one(self, part: int, workers: int) -> tuple[Activity, pl.Series]:
-        """Put the users of one part one after the other, and name them."""
-        loaded = self._loaded(part, named=True)
-        pieces = [activity.copy() for activity in self._netted(loaded, None)]
-        users = Activity.chained(pieces or [Activity.nobody()])
-        names = loaded.part.users[USER][users.row]
-        self._done(part)
-        return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), names
+    def example_user(self, counter: int) -> str:
+        """Return the first such user, compared as text."""
+        if counter == EARLY_ROW or self._joined is None:
+            return min(self._early_users)
+        return self._joined.conflicting_user
 
-    def _loaded(self, group: int, *, named: bool) -> "_Loaded":
-        if self._given is None:
-            part = self._shelf.load(group, users=[USER] * named, rows=self._shelf.asked)
-            return _Loaded(part, np.empty(0, np.int32), self._shelf.kept(part.rows))
-        wanted = [KEY, KEY2] if self._shelf.text else [KEY]
-        theirs = self._theirs(group)
-        if group == self._shelf.count:
-            people = theirs.select(*wanted, USER).with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
-            part = Part.of(people.clear(), pl.DataFrame(schema={DAY: pl.Int32, UNITS: pl.Int64}))
-            kept = np.empty(0, np.bool_)
+    def net_groups(self, groups: Iterator[int], sums: Histogram | None = None) -> Iterator[tuple[int, Activity]]:
+        """Net parts, a slice of users at a time."""
+        for group in groups:
+            for activity in self._net(self._load(group, keep_users=self._joined is not None), sums):
+                yield group, activity
+            self._count_rows(group)
+
+    def all_users(self, workers: int) -> tuple[Activity, pl.Series]:
+        """Net all users, in the order of the parts."""
+
+        def work(groups: Iterator[int]) -> dict[int, tuple[Activity, pl.Series]]:
+            return {group: self.part_users(group, 1) for group in groups}
+
+        by_part: dict[int, tuple[Activity, pl.Series]] = reduce(operator.or_, self.run(work, workers))
+        activities, user_ids = zip(*(by_part[part] for part in sorted(by_part)), strict=True)
+        users = Activity.concat(list(activities))
+        return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), pl.concat(user_ids)
+
+    def part_users(self, part: int, workers: int) -> tuple[Activity, pl.Series]:
+        """Net the users of one part, and return them with their ids."""
+        loaded = self._load(part, keep_users=True)
+        slices = [activity.copy() for activity in self._net(loaded, None)]
+        users = Activity.concat(slices or [Activity.empty()])
+        user_ids = loaded.part.users[USER][users.row]
+        self._count_rows(part)
+        return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), user_ids
+
+    def finish(self) -> None:
+        """Count joined rows with conflicting cohorts, too."""
+        if self._joined is not None:
+            self.new_tally()[CONFLICTS] = self._joined.conflicts
+        super().finish()
+
+    def _count_rows(self, group: int) -> None:
+        if group < self._store.count:
+            self.meter.add(self._store.size(group))
+
+    def _load(self, group: int, *, keep_users: bool) -> _LoadedPart:
+        """Load a part with the joined users in its key range; the group after the last has the other joined users."""
+        if self._joined is None:
+            part = self._store.load(group, users=[USER] * keep_users, rows=self._store.filter_columns)
+            return _LoadedPart(part, np.empty(0, np.int32), self._store.filter_mask(part.rows))
+        key_columns = [KEY, KEY2] if self._store.text else [KEY]
+        joined = self._joined_in(group)
+        if group == self._store.count:
+            part_users = joined.select(*key_columns, USER).with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
+            part = Part.of(part_users.clear(), pl.DataFrame(schema={DAY: pl.Int32, UNITS: pl.Int64}))
+            mask = np.empty(0, np.bool_)
         else:
-            part = self._shelf.load(group, users=[*wanted, USER], rows=self._shelf.asked)
-            kept = self._shelf.kept(part.rows)
-        people = part.users.select(*wanted, USER, SIZE)
-        mine = people.join(theirs.drop(USER), on=wanted, how="left", maintain_order="left")
-        others = theirs.join(people, on=wanted, how="anti").with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
-        users = pl.concat([mine, others.select(mine.columns)])
-        stretches = part.stretches
-        ends = np.append(stretches.ends, np.full(others.height, stretches.sizes.size, np.int64))
-        given = users[GIVEN].fill_null(-1).to_numpy()
-        return _Loaded(Part(users, part.rows, replace(stretches, ends=ends)), given, kept)
-
-    def _theirs(self, group: int) -> pl.DataFrame:
-        """Take the users given a cohort whose keys are in the cut of a part, or, after the last, in that of none."""
-        given = self._given.users if self._given is not None else pl.DataFrame()
-        if group < self._shelf.count:
-            return given.filter(pl.col(KEY).is_between(*self._shelf.cuts[group]))
-        if not self._shelf.count:
-            return given
-        lows, highs = (np.array(ends, np.uint64) for ends in zip(*self._shelf.cuts, strict=True))
-        key = given[KEY].to_numpy()
-        cut = np.searchsorted(lows, key, side="right") - 1
-        return given.filter((cut < 0) | (key > highs[np.maximum(cut, 0)]))
-
-    def _netted(self, loaded: "_Loaded", sums: Histogram | None) -> Iterator[Activity]:
-        """Net the users of a part; each piece lasts until the next."""
-        part, given, kept = loaded
-        tally = self.tally()
-        stretches = part.stretches
-        days, units = (read_only(part.rows[name].to_numpy()) for name in (DAY, UNITS))
-        if kept.any():
-            self._last_days.append(int(days.max(where=kept, initial=self._origin)))
-        # A piece ends before the user with whom it would have too many rows, or too many users.
-        weight = np.maximum(np.diff(stretches.until(), prepend=0), 1)
-        until = np.cumsum(weight)
-        cuts = np.unique(
-            np.append(np.searchsorted(until, np.arange(0, until[-1] if until.size else 0, GROUP)), until.size)
+            part = self._store.load(group, users=[*key_columns, USER], rows=self._store.filter_columns)
+            mask = self._store.filter_mask(part.rows)
+        part_users = part.users.select(*key_columns, USER, SIZE)
+        with_cohort = part_users.join(joined.drop(USER), on=key_columns, how="left", maintain_order="left")
+        without_rows = joined.join(part_users, on=key_columns, how="anti").with_columns(
+            pl.lit(0, pl.UInt32).alias(SIZE)
         )
-        most = int(np.diff(np.append(0, until)[cuts]).max(initial=1))
-        bench = Bench(most, self.settings, self.grid, sums)
-        for user, end in pairwise(cuts.tolist()):
-            count = side_by_side(
-                user, end, stretches.ends, stretches.starts, stretches.sizes, read_only(given), read_only(kept),
-                days, units, self._table, np.int64(self._origin), self.grid.span, self.grid.span - 1, bench.above,
-                bench.short, bench.row, bench.given, bench.ends, bench.periods, bench.units, bench.totals, bench.words,
+        users = pl.concat([with_cohort, without_rows.select(with_cohort.columns)])
+        ranges = part.ranges
+        ends = np.append(ranges.ends, np.full(without_rows.height, ranges.sizes.size, np.int64))
+        cohorts = users[COHORT].fill_null(-1).to_numpy()
+        return _LoadedPart(Part(users, part.rows, replace(ranges, ends=ends)), cohorts, mask)
+
+    def _joined_in(self, group: int) -> pl.DataFrame:
+        """Return the joined users in the key range of a part, or, after the last part, in the range of no part."""
+        joined = self._joined.users if self._joined is not None else pl.DataFrame()
+        if group < self._store.count:
+            return joined.filter(pl.col(KEY).is_between(*self._store.key_ranges[group]))
+        if not self._store.count:
+            return joined
+        lows, highs = (np.array(ends, np.uint64) for ends in zip(*self._store.key_ranges, strict=True))
+        key = joined[KEY].to_numpy()
+        before = np.searchsorted(lows, key, side="right") - 1
+        return joined.filter((before < 0) | (key > highs[np.maximum(before, 0)]))
+
+    def _net(self, loaded: _LoadedPart, sums: Histogram | None) -> Iterator[Activity]:
+        """Net the users of a part, a slice at a time; a result is valid until the next one."""
+        part, joined, mask = loaded
+        tally = self.new_tally()
+        ranges = part.ranges
+        days, units = (read_only(part.rows[name].to_numpy()) for name in (DAY, UNITS))
+        if mask.any():
+            self._last_days.append(int(days.max(where=mask, initial=self._first_day)))
+        # A slice ends before the user with whom it would exceed GROUP_ROWS rows or users.
+        weights = np.maximum(np.diff(ranges.cumulative_rows(), prepend=0), 1)
+        until = np.cumsum(weights)
+        bounds = np.unique(
+            np.append(np.searchsorted(until, np.arange(0, until[-1] if until.size else 0, GROUP_ROWS)), until.size)
+        )
+        most = int(np.diff(np.append(0, until)[bounds]).max(initial=1))
+        buffers = Workspace(most, self.settings, self.grid, sums)
+        for user, end in pairwise(bounds.tolist()):
+            count = gather_grouped(
+                user, end, ranges.ends, ranges.starts, ranges.sizes, read_only(joined), read_only(mask), days, units,
+                self._table, np.int64(self._first_day), self.grid.span, self.grid.span - 1, buffers.above,
+                buffers.short, buffers.row, buffers.joined, buffers.ends, buffers.periods, buffers.units,
+                buffers.totals, buffers.words,
             )  # fmt: skip
-            yield bench.net(count, tally)
-        if tally[5]:
-            self._early.append(str(part.users[USER][int(tally[5]) - 1]))
-
-    def end(self) -> None:
-        """Tell of users who were given two cohorts, too."""
-        if self._given is not None:
-            self.tally()[2] = self._given.twice
-        super().end()
-
-
-class _Loaded(NamedTuple):
-    """A part as it is netted: the period that each user is given, or −1; and which rows count."""
-
-    part: Part
-    given: NDArray[np.int32]
-    kept: NDArray[np.bool_]
+            yield buffers.net(count, tally)
+        if tally[EARLY_ROW]:
+            self._early_users.append(str(part.users[USER][int(tally[EARLY_ROW]) - 1]))

@@ -1,7 +1,7 @@
-"""Records: the rows of every user, in pages of one partition each, from one table or from one batch after the other.
+"""Records: rows written compactly to pages, each page of one partition of users.
 
-A record has a user's key, a local day and a whole number of money units. It knows nothing of periods, so the tables of
-any frequency and up to any right edge are made of the same records.
+A record has the user's key, a local day and an amount in money units. Periods are computed later, so the same records
+serve any frequency and right edge.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,24 +20,24 @@ from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.instants import Cut
 from cohortlib.read.users import Users
 
-_BLOCK = 1 << 16  # rows that a thread files at a time
-_EXTENT = 1 << 10  # pages that a thread takes at a time
+_BLOCK = 1 << 16  # rows that a thread writes at a time
+_EXTENT = 1 << 10  # pages that a thread reserves at a time
 
 
 class Batch(NamedTuple):
-    """Rows to be filed: transactions; or, without amounts, users whose cohort is given by a date."""
+    """Rows to write: transactions; or, without amounts, joined users with the date that sets their cohort."""
 
     users: Users
     cut: Cut
     amounts: Amounts | None
 
 
-class UnfitError(Exception):
+class PackingError(Exception):
     """Rows do not fit packed records."""
 
 
-class Form(NamedTuple):
-    """How records are packed: the bits of a key beside those of the partition, of a day, and where both begin."""
+class Layout(NamedTuple):
+    """The layout of packed records: bits of a key (beyond those of the partition) and of a day, and their origins."""
 
     key_bits: int
     day_bits: int
@@ -45,14 +45,14 @@ class Form(NamedTuple):
     first_day: int
 
     @classmethod
-    def of(cls, batch: Batch, bits: int) -> "Form | None":
-        """Choose a form by the first of many batches, with room for what may follow; None where there is none."""
+    def of(cls, batch: Batch, bits: int) -> "Layout | None":
+        """Choose a layout from the first batch, with room for later values; None if there is none."""
         users, cut, amounts = batch
         day_bits = 14
         first_day = cut.days[0] - (1 << day_bits - 1)
         if users.wide or amounts is None:
             return cls(0, day_bits, 0, first_day)
-        # Eight times the greatest amount; more becomes several records.
+        # Room for eight times the greatest amount; larger amounts take several records.
         money = np.abs(amounts.units(0, min(len(users), _BLOCK))).max(initial=0)
         key_bits = 64 - day_bits - (int(money).bit_length() + 4)
         if key_bits < 8:
@@ -64,11 +64,11 @@ class Form(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Rows by partition of users.
+    """Records in memory, by partition of users.
 
-    Partition p has the pages ``pages[edges[p]]`` to ``pages[edges[p + 1]]``, and `sizes` has the number of its rows;
-    page k has ``counts[k]`` records. `words` are those of `kernels.deal`, in the `form` if they are packed; the keys of
-    users take two if they are `wide`. All local days (since 1970-01-01) lie between `first` and `last`.
+    Partition p has the pages ``pages[edges[p]]`` to ``pages[edges[p + 1]]`` and ``sizes[p]`` records; page k has
+    ``counts[k]`` records. `words` are the pages as `write_records` wrote them, packed if there is a `layout`; user
+    keys take two words if `wide`. All local days (since 1970-01-01) lie between `first` and `last`.
     """
 
     edges: Ints
@@ -76,47 +76,49 @@ class Records(NamedTuple):
     counts: NDArray[np.uint8]
     words: NDArray[np.uint64]
     wide: bool
-    form: Form | None
+    layout: Layout | None
     sizes: Ints
     first: int
     last: int
 
     def groups(self, rows: int) -> list[tuple[int, int]]:
-        """Cut the partitions into stretches of about so many rows, never less than one partition."""
+        """Split the partitions into ranges of about `rows` rows, at least one partition each."""
         firsts = np.flatnonzero(np.diff((np.cumsum(self.sizes) - self.sizes) // rows, prepend=-1)).tolist()
         return list(zip(firsts, [*firsts[1:], self.sizes.size], strict=True))
 
 
-class Filing:
-    """Records while they are being made.
+class RecordsBuilder:
+    """Build records from batches, on several threads.
+
+    Each thread keeps an open page per partition and appends full pages to the shared buffer.
 
     Parameters
     ----------
     rows
-        At least the number of rows that will be filed.
+        Upper bound of the number of rows.
     bits
-        The partition is told by as many top bits of the key: there are ``2 ** bits``.
+        Top bits of the key that select the partition, one of ``2 ** bits``.
     workers
         Number of threads.
     wide
         Whether the keys of users take two words.
-    form
-        How to pack the records, if so. Then `UnfitError` is raised where rows do not fit.
+    layout
+        Layout of packed records, or None for full ones. Rows that do not fit it raise `PackingError`.
     """
 
-    def __init__(self, rows: int, bits: int, workers: int, *, wide: bool, form: Form | None = None) -> None:
-        self._bits, self._wide, self._workers, self._form = bits, wide, workers, form
-        self._width = (3 if wide else 1) if form else (4 if wide else 3)
-        # Pages that stay half empty are those on the desks, and what is left of an extent, at most twice.
+    def __init__(self, rows: int, bits: int, workers: int, *, wide: bool, layout: Layout | None = None) -> None:
+        self._bits, self._wide, self._workers, self._layout = bits, wide, workers, layout
+        self._width = (3 if wide else 1) if layout else (4 if wide else 3)
+        # Two things leave pages partly unused, each at most twice: the open pages, and the rest of a reserved extent.
         most = rows // PAGE + 2 * workers * ((1 << bits) + _EXTENT)
         self._words = np.empty(most * PAGE * self._width, np.uint64)
         self._owners = np.full(most, -1, np.int16)
         self._counts = np.full(most, PAGE, np.uint8)
-        self._desks: SimpleQueue[_Desk] = SimpleQueue()
+        self._open_pages: SimpleQueue[_OpenPages] = SimpleQueue()
         for _ in range(workers):
-            self._desks.put(_Desk(1 << bits, self._width))
-        self._taken, self._lock = 0, Lock()
-        self._lacking = np.zeros(1 << bits, np.int64)
+            self._open_pages.put(_OpenPages(1 << bits, self._width))
+        self._reserved, self._lock = 0, Lock()
+        self._unused = np.zeros(1 << bits, np.int64)
         self._rows = 0
         self._most = most
         self._days: list[tuple[int, int]] = []
@@ -124,26 +126,26 @@ class Filing:
         """Σ |units|."""
 
     def add(self, batches: Iterable[Batch], meter: Meter | None = None) -> None:
-        """File the rows of all batches; the next is asked for while those before are being filed.
+        """Write the rows of all batches; the next batch is read while earlier ones are written.
 
-        It may be called twice; then, in each partition, the rows of the first call come before those of the second.
+        A second call is allowed: in each partition its rows come after those of the first.
         """
-        for high, low in map_ordered(self._workers, lambda block: self._file(*block, meter), self._blocks(batches)):
+        for high, low in map_ordered(self._workers, lambda block: self._write(*block, meter), self._blocks(batches)):
             self.total += (high << 32) + low
         for _ in range(self._workers):
-            desk = self._desks.get()
-            self._clear(desk)
-            self._desks.put(desk)
+            pages = self._open_pages.get()
+            self._flush(pages)
+            self._open_pages.put(pages)
 
     def _blocks(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, int, int, int]]:
         for batch in batches:
             users, cut, amounts = batch
             self._days.append(cut.days)
-            if self._form is not None:
-                low, high = (day - self._form.first_day for day in cut.days)
-                if low < 0 or high >> self._form.day_bits:
-                    raise UnfitError
-            # What all blocks share is made here, not on several threads at once.
+            if self._layout is not None:
+                low, high = (day - self._layout.first_day for day in cut.days)
+                if low < 0 or high >> self._layout.day_bits:
+                    raise PackingError
+            # Fill the caches that all blocks share here, before several threads need them.
             self._keys(users, 0, 0)
             cut.local_days(0, 0)
             if amounts is not None:
@@ -153,74 +155,76 @@ class Filing:
             self._rows += len(users)
 
     def _keys(self, users: Users, first: int, size: int) -> tuple[Keys, Keys]:
-        if self._form is None or not self._form.key_bits:
+        if self._layout is None or not self._layout.key_bits:
             return users.keys(first, size)
-        keys = users.narrow_keys(first, size, self._form.first_id, self._form.key_bits + self._bits)
+        keys = users.narrow_keys(first, size, self._layout.first_id, self._layout.key_bits + self._bits)
         if keys is None:
-            raise UnfitError
+            raise PackingError
         return keys, np.empty(0, np.uint64)
 
-    def _file(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> tuple[int, int]:
+    def _write(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> tuple[int, int]:
+        """Write one block; return the sums of the high and the low 32 bits of |units|."""
         users, cut, amounts = batch
-        form = self._form or Form(0, 0, 0, 0)
+        layout = self._layout or Layout(0, 0, 0, 0)
         keys, keys2 = self._keys(users, first, size)
         units = np.zeros(size, np.int64) if amounts is None else amounts.units(first, size)
         days = cut.local_days(first, size)
         flag = JOINED if amounts is None else np.uint64(0)
         at = highs = lows = 0
-        desk = self._desks.get()
+        pages = self._open_pages.get()
         try:
             while at < size:
-                if desk.page == desk.end:
-                    desk.page, desk.end = self._extent(_EXTENT)
-                at, desk.page, high, low = write_records(
+                if pages.next == pages.end:
+                    pages.next, pages.end = self._reserve(_EXTENT)
+                at, pages.next, high, low = write_records(
                     row, at, keys, keys2, units, days, flag, self._bits,
-                    self._form is not None, form.key_bits, form.day_bits, form.first_day,
-                    desk.words, desk.filled, desk.page, desk.end, self._owners, self._words,
+                    self._layout is not None, layout.key_bits, layout.day_bits, layout.first_day,
+                    pages.words, pages.filled, pages.next, pages.end, self._owners, self._words,
                 )  # fmt: skip
                 highs, lows = highs + int(high), lows + int(low)
         finally:
-            self._desks.put(desk)
+            self._open_pages.put(pages)
         if meter is not None:
             meter.add(size)
         return highs, lows
 
-    def _extent(self, pages: int) -> tuple[int, int]:
+    def _reserve(self, pages: int) -> tuple[int, int]:
+        """Reserve a range of pages."""
         with self._lock:
-            self._taken += pages
-            if self._taken > self._most:  # so many amounts do not fit one record
-                raise UnfitError
-            return self._taken - pages, self._taken
+            self._reserved += pages
+            if self._reserved > self._most:  # too many amounts needed several records
+                raise PackingError
+            return self._reserved - pages, self._reserved
 
-    def _clear(self, desk: "_Desk") -> None:
-        """Put away the pages that are not full, and leave the extent: what is filed later must come later."""
-        opened = np.flatnonzero(desk.filled)
-        page, end = self._extent(opened.size)
+    def _flush(self, pages: "_OpenPages") -> None:
+        """Write the pages that are not full, and drop the rest of the extent: later rows must come in later pages."""
+        opened = np.flatnonzero(pages.filled)
+        page, end = self._reserve(opened.size)
         self._owners[page:end] = opened
-        self._counts[page:end] = desk.filled[opened]
-        self._lacking[opened] += PAGE - desk.filled[opened].astype(np.int64)
+        self._counts[page:end] = pages.filled[opened]
+        self._unused[opened] += PAGE - pages.filled[opened].astype(np.int64)
         each = PAGE * self._width
-        self._words[page * each : end * each].reshape(-1, each)[:] = desk.words.reshape(-1, each)[opened]
-        desk.filled[:] = 0
-        desk.page = desk.end
+        self._words[page * each : end * each].reshape(-1, each)[:] = pages.words.reshape(-1, each)[opened]
+        pages.filled[:] = 0
+        pages.next = pages.end
 
-    def records(self) -> Records | None:
-        """Give what was filed, or None if that was no row."""
+    def build(self) -> Records | None:
+        """Return the records, or None if there are no rows."""
         if not self._rows:
             return None
         pages = np.flatnonzero(self._owners >= 0).astype(np.int32)
         owners = self._owners[pages]
         order = np.argsort(owners, kind="stable")
         edges = np.searchsorted(owners[order], np.arange((1 << self._bits) + 1)).astype(np.int64)
-        sizes = np.diff(edges) * PAGE - self._lacking
+        sizes = np.diff(edges) * PAGE - self._unused
         first, last = min(day for day, _ in self._days), max(day for _, day in self._days)
-        return Records(edges, pages[order], self._counts, self._words, self._wide, self._form, sizes, first, last)
+        return Records(edges, pages[order], self._counts, self._words, self._wide, self._layout, sizes, first, last)
 
 
-class _Desk:
-    """A thread's open pages, one for each partition, and the stretch of pages that it fills."""
+class _OpenPages:
+    """The open pages of a thread, one per partition, and its reserved pages of the shared buffer: `next` to `end`."""
 
     def __init__(self, partitions: int, width: int) -> None:
         self.words = np.empty(partitions * PAGE * width, np.uint64)
         self.filled = np.zeros(partitions, np.uint8)
-        self.page = self.end = 0
+        self.next = self.end = 0

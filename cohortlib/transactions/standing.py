@@ -14,9 +14,9 @@ from cohortlib.read.arrays import Ints, read_only
 from cohortlib.transactions.activity import Histogram
 from cohortlib.transactions.kernels.update import advance
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.history import Seen
-from cohortlib.transactions.store.manifest import Manifest, unsound
-from cohortlib.transactions.store.parts import DAY, SIZE, UNITS, Part, between, keys, matched
+from cohortlib.transactions.store.history import UserSlice, read_history, users_in_ranges
+from cohortlib.transactions.store.manifest import Manifest, damaged
+from cohortlib.transactions.store.parts import DAY, SIZE, UNITS, Part, key_slice, keys_of, match_keys
 from cohortlib.transactions.store.prepared import Prepared
 from cohortlib.transactions.sums import TABLE, as_table
 
@@ -27,7 +27,7 @@ _CUTS = 8  # that a thread looks through at a time
 
 
 class Standing(NamedTuple):
-    """How users stand, in arrays that are brought up to date: see ``kernels.advance``."""
+    """How users stand, in arrays that are brought up to date: see ``kernels.update``."""
 
     cohort: NDArray[np.int32]
     last: NDArray[np.int32]
@@ -75,20 +75,20 @@ class Adding:
         self._free: SimpleQueue[Histogram] = SimpleQueue()
 
     def advance(self, part: Part, standing: Standing) -> NDArray[np.bool_]:
-        """Bring users up to date with the rows of a part, and tell who is late: see ``kernels.advance``."""
+        """Bring users up to date with the rows of a part, and tell who is late: see ``kernels.update``."""
         try:
             sums = self._free.get_nowait()
         except Empty:
-            sums = Histogram.zero(self.span, np.ones(self.span, np.bool_))
+            sums = Histogram.zeros(self.span, np.ones(self.span, np.bool_))
             self._all.append(sums)
         late = np.zeros(part.users.height, np.bool_)
-        stretches = part.stretches
+        ranges = part.ranges
         advance(
-            stretches.ends, stretches.starts, stretches.sizes,
+            ranges.ends, ranges.starts, ranges.sizes,
             *(read_only(part.rows[name].to_numpy()) for name in (DAY, UNITS)),
             self._table, np.int64(self.first_day), self._above, self._signed,
             np.zeros(self.span, np.int64), np.zeros(self.span // 64 + 1, np.uint64),
-            *standing, late, *sums.added_to,
+            *standing, late, *sums.arrays,
         )  # fmt: skip
         self._free.put(sums)
         return late
@@ -111,48 +111,48 @@ class Update:
 
     def of(self, part: Part) -> Standing:
         """Bring the users of a part up to date."""
-        key, _ = keys(part.users)
+        key, _ = keys_of(part.users)
         shift = 64 - self.store.manifest.bits
         tops = key >> np.uint64(shift) if shift < 64 else np.zeros(key.size, np.uint64)
         first = np.flatnonzero(np.append(True, tops[1:] != tops[:-1]))
-        stretches = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
+        key_ranges = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
         standing = Standing.none(key.size)
 
         def some(cuts: Sequence[tuple[int, int]]) -> None:
-            seen = self.store.latest(cuts, STANDING)
-            places = [between(part.users, *cut) for cut in cuts]
+            seen = users_in_ranges(self.store, cuts, STANDING)
+            places = [key_slice(part.users, *cut) for cut in cuts]
             late: list[Ints] = []
-            for (begin, end), piece, here in zip(places, part.pieces(places), seen, strict=True):
+            for (begin, end), piece, here in zip(places, part.slices(places), seen, strict=True):
                 stood, behind = self._within(piece, here)
                 standing.put(slice(begin, end), stood)
                 late.append(begin + behind)
             behind = np.concatenate(late)
             if behind.size:
-                standing.put(behind, self._anew(part.only(behind), [one for here in seen for one in here]))
+                standing.put(behind, self._anew(part.take(behind), [one for here in seen for one in here]))
 
-        on_threads(self.workers, some, [stretches[at : at + _CUTS] for at in range(0, len(stretches), _CUTS)])
+        on_threads(self.workers, some, [key_ranges[at : at + _CUTS] for at in range(0, len(key_ranges), _CUTS)])
         return standing
 
-    def _within(self, part: Part, seen: list[Seen]) -> tuple[Standing, Ints]:
+    def _within(self, part: Part, seen: list[UserSlice]) -> tuple[Standing, Ints]:
         """Bring the users of one cut up to date, but for those who are late; give the places of these."""
         standing = Standing.none(part.users.height)
-        key, key2 = keys(part.users)
+        key, key2 = keys_of(part.users)
         left = np.arange(key.size)
         for part_of, users, _ in seen:
-            places, found = matched(key[left], key2[left] if key2.size else key2, *keys(users))
+            places, found = match_keys(key[left], key2[left] if key2.size else key2, *keys_of(users))
             known = Standing.read(users[found], self.gained.origin)
             if any(((at < -1) | (at >= self.gained.span)).any() for at in (known.cohort, known.last)):
-                raise unsound(self.store.folder / part_of.name)
+                raise damaged(self.store.folder / part_of.name)
             standing.put(left[places], known)
             left = np.delete(left, places)
         return standing, np.flatnonzero(self.gained.advance(part, standing))
 
-    def _anew(self, part: Part, seen: list[Seen]) -> Standing:
+    def _anew(self, part: Part, seen: list[UserSlice]) -> Standing:
         """Work users out from all of their rows."""
-        users = part.users.select(*self.store.names[:-1], SIZE)
-        before = self.store.history(users, seen)
+        users = part.users.select(*self.store.user_columns[:-1], SIZE)
+        before = read_history(self.store, users, seen)
         self.lost.advance(before, Standing.none(before.users.height))
-        after = Part.merged([before, replace(part, users=users)])
+        after = Part.merge([before, replace(part, users=users)])
         standing = Standing.none(after.users.height)
         self.gained.advance(after, standing)
         return standing

@@ -19,12 +19,12 @@ from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.settings import Refunds, Settings
 from cohortlib.transactions.standing import STANDING, Adding, Standing, Update
-from cohortlib.transactions.store.manifest import MANIFEST, Filed, Manifest, new_run, sweep
+from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run, sweep
 from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.parts import Part
 from cohortlib.transactions.store.prepare import is_ours, write_all
-from cohortlib.transactions.store.prepared import Prepared, opened
-from cohortlib.transactions.store.spill import Plan, Told, gathered, rows_of
+from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
+from cohortlib.transactions.store.spill import RunPlan, Totals, gather_runs, read_batches
 from cohortlib.transactions.sums import TABLE, Conventions, Sums
 
 _RUNS = 32  # that an update leaves; each is looked through by the next
@@ -239,7 +239,7 @@ class State:
 
     def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
         sums = Sums.load(self.folder / manifest.state["sums"])
-        rows = opened(rows)
+        rows = open_if_prepared(rows)
         stream = sources.stream(
             rows,
             lambda _: settings.roles,
@@ -250,18 +250,18 @@ class State:
         if stream.rows is None:
             stream = stream.buffered(settings.budget // 4)
         encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
-        plan = Plan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
+        plan = RunPlan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
         meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
-        told, before = Told(), manifest
+        told, before = Totals(), manifest
         if isinstance(rows, Prepared):
             told.last_day = rows.last_dropped_day()
-        for run in gathered(rows_of(stream.batches(), settings, encoding, ()), plan, told, meter):
+        for run in gather_runs(read_batches(stream.batches(), settings, encoding, ()), plan, told, meter):
             now = replace(_grown(before, told), runs=manifest.runs)
             gained, lost = Adding(settings, now), Adding(settings, now)
             update = Update(Prepared(self.folder, now), gained, lost, settings.workers)
             name = new_run()
             filed = []
-            for number, partitions in enumerate(run.parts(plan)):
+            for number, partitions in enumerate(run.part_ranges(plan)):
                 part = run.part(partitions)
                 users = part.users.with_columns(update.of(part).columns(gained.origin))
                 filed.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
@@ -297,15 +297,15 @@ class State:
         store = Prepared(self.folder, manifest)
         name = new_run()
 
-        def merge(cut: int) -> Filed | None:
-            part = store.load(cut, users=[*store.names, *STANDING]).laid_together()
+        def merge(cut: int) -> PartFile | None:
+            part = store.load(cut, users=[*store.user_columns, *STANDING]).contiguous()
             if not part.users.height:  # within a part that reaches over several cuts
                 return None
             return write_part(self.folder, f"{name}-{cut:04}", part, durable=True)
 
         try:
             run = tuple(part for part in on_threads(settings.workers, merge, range(store.count)) if part is not None)
-            files.commit(self.folder, MANIFEST, replace(manifest, runs=(run,) if run else ()).text_of())
+            files.commit(self.folder, MANIFEST, replace(manifest, runs=(run,) if run else ()).to_json())
         finally:
             sweep(self.folder, self._manifest())
 
@@ -332,7 +332,7 @@ def _encoding(manifest: Manifest, kind: pl.DataType, name: str) -> UserEncoding:
     return UserEncoding(manifest.kind, manifest.key_secret, manifest.whole)
 
 
-def _grown(manifest: Manifest, told: Told) -> Manifest:
+def _grown(manifest: Manifest, told: Totals) -> Manifest:
     """Tell of more rows."""
     days = [day for pair in told.days for day in pair]
     if manifest.rows:
@@ -355,4 +355,4 @@ def _commit(folder: Path, manifest: Manifest, sums: Sums) -> None:
     sums.save(folder / name)
     conventions = sums.conventions
     asked = {"freq": conventions.freq, "week_start": conventions.week_start, "refunds": conventions.refunds}
-    files.commit(folder, MANIFEST, replace(manifest, state=asked | {"sums": name}).text_of())
+    files.commit(folder, MANIFEST, replace(manifest, state=asked | {"sums": name}).to_json())

@@ -176,7 +176,7 @@ class Sums:
         places = cohorts - grid.origin
         kept = np.zeros(grid.span, np.bool_)
         kept[places] = True
-        dense = Histogram.zero(grid.span, kept)
+        dense = Histogram.zeros(grid.span, kept)
         cells = dense.offsets[places] + age
         dense.active[cells], dense.amount[cells] = active, amount
         began = age == 0
@@ -311,7 +311,7 @@ def something(table: pl.DataFrame) -> pl.DataFrame:
 
 def tabulated(sums: Histogram, grid: Grid, settings: Settings) -> pl.DataFrame:
     """Lay out the cohort table."""
-    cohort, age, at = sums.grid(grid.first)
+    cohort, age, at = sums.shown_cells(grid.first)
     active, money = sums.active[at], sums.amount[at]
     size, first, cumulative = sums.size[cohort], sums.first_amount[cohort], sums.cumulative()[at]
     return pl.DataFrame(

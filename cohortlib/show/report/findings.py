@@ -19,7 +19,7 @@ from cohortlib.show.text import Block, text
 from cohortlib.termina.compute import cohort_table
 from cohortlib.transactions.load import load
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.prepared import Prepared, opened
+from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 
 DEFINITIONS = Block(
     "Definitions",
@@ -104,13 +104,13 @@ class Findings:
     @classmethod
     def of(cls, transactions: Source, settings: Settings) -> "Findings":
         """Compute the table and take note of the rest."""
-        transactions = opened(transactions)
+        transactions = open_if_prepared(transactions)
         with recorded_warnings() as warned, load(transactions, settings, keep_users=False) as loaded:
             table = cohort_table(loaded)
             last = loaded.final_day if loaded.span else loaded.last_day
             return cls(
                 table, settings, named(transactions), loaded.dropped,
-                isinstance(transactions, Prepared) and transactions.only is not None,
+                isinstance(transactions, Prepared) and transactions.predicate is not None,
                 _day(loaded.first_day), _day(last), tuple(warned),
             )  # fmt: skip
 
@@ -224,7 +224,7 @@ def named(source: object) -> str:
     if isinstance(source, str | Path):
         return text(Path(source).name)
     if isinstance(source, Prepared):
-        only = "" if source.only is None else f", rows where {source.only}"
+        only = "" if source.predicate is None else f", rows where {source.predicate}"
         return text(f"{source.folder.name}, prepared{only}")
     kind = type(source)
     return f"a table in memory ({kind.__module__.partition('.')[0]} {kind.__qualname__})"

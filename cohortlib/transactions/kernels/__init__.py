@@ -1,4 +1,4 @@
-"""Compiled loops on transactions: group rows by user, net them, add users up, lay out customers.
+"""Compiled loops on transactions: group rows by user, net them, add users up, write customers.
 
-Arrays in, arrays out; imports the engine's kernels.
+Arrays in, arrays out. Imports the engine's kernels only.
 """

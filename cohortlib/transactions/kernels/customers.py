@@ -9,7 +9,7 @@ from cohortlib.engine.kernels.words import IN_BUFFER, LOW, U1, U2, U4, U8, U9, U
 
 @njit(nogil=True, cache=True)
 def customer_sums(cohort, start, period, active, amount, since, first, total, recent, periods):
-    """Sum up each user: active amount at age 0, amount in all and from period `since` on, active periods."""
+    """Sum up each user: active amount at age 0, amount in all and from period `since` on, number of active periods."""
     for u in range(cohort.size):
         first[u] = 0
         total[u] = 0
@@ -29,8 +29,8 @@ def customer_sums(cohort, start, period, active, amount, since, first, total, re
 def gather_text(rows, first, words, memory, bases, places, views, store, at):
     """Copy strings: view ``places[j]`` becomes that of row ``rows[j] - first``, with its own copy of long text.
 
-    `words`, `memory` and `bases` are as for `fingerprint_strings`. Long text is written to `store` from `at` on, one
-    after the other, and buffer b begins at byte ``b << 30`` of the store. Returns the end of what is written.
+    `words`, `memory` and `bases` are as for `fingerprint_strings`. Long text is written to `store` from `at` on, and
+    buffer b begins at byte ``b << 30`` of the store. Returns the end of what was written.
     """
     at = U(at)
     for j in range(rows.size):
@@ -48,10 +48,10 @@ def gather_text(rows, first, words, memory, bases, places, views, store, at):
 
 
 @njit(nogil=True, cache=True)
-def letters(which, views, store, begin, count, keys):
-    """Put `count` letters of some strings, from letter `begin` on, below what stands in their keys.
+def append_letters(which, views, store, begin, count, keys):
+    """Shift `count` letters of some strings, from letter `begin` on, into the low bits of their keys.
 
-    A letter takes nine bits, its byte + 1, or 0 after the end of the text; so keys are in the order of the texts.
+    A letter takes nine bits: its byte + 1, or 0 after the end of the text. So keys sort as the strings do.
     """
     for j in range(which.size):
         i = U2 * U(which[j])
@@ -72,19 +72,19 @@ def letters(which, views, store, begin, count, keys):
 
 
 @njit(nogil=True, cache=True)
-def lay_out(
+def write_customers(
     users, places, counts, cohort, start, period, active, amount, dense, scale,
     factor, divisor, offsets, means, labels, names,
     cohorts, ids, ages, size, logo, money, retention, ltv,
 ):  # fmt: skip
-    """Write the ages of some users, one user after the other in the order of `users`.
+    """Write the rows of some users to the columns of the customer table, in the order of `users`.
 
-    User ``users[i]`` fills ``counts[i]`` rows from ``places[i]`` on: as many ages from 0 on, or (not `dense`) the
-    active ones, as many as there are. Published are the views of the cohort's label and of the user's name, the age,
-    ``divisor[u]`` / scale, 1.0 where the user is active, amount / scale, amount · factor[u] / divisor[u], and as ltv
-    the user's own cumulative amount / scale (unless `means` is empty: the cohort's ``means[offsets[cohort] + age]``).
+    User ``users[i]`` fills ``counts[i]`` rows from ``places[i]`` on: ages from 0 on if `dense`, else the active ages.
+    The columns are the views of the cohort's label and of the user's name, the age, ``divisor[u]`` / scale, 1.0 if the
+    user is active, amount / scale, amount · factor[u] / divisor[u], and the ltv: the user's own cumulative amount /
+    scale, or ``means[offsets[cohort] + age]`` if there are `means`.
     """
-    # Users lie anywhere: touched one after the other, with no work between, they come to the cache many at a time.
+    # The users are scattered in memory: touching them first, without other work, loads many cache lines at a time.
     touched = np.int64(0)
     for i in range(users.size):
         u = U(users[i])
@@ -110,7 +110,7 @@ def lay_out(
         for row in range(at, end):
             size[row] = own_size
         if dense:
-            # First as if there were no cell.
+            # Fill all ages as inactive first.
             nothing = rounded_quotient(np.int64(0), above, below)
             for row in range(at, end):
                 ages[row] = row - at
@@ -134,7 +134,7 @@ def lay_out(
             value = amount[k]
             here = active[k]
             k += U1
-            if k < stop and period[k] == age + c:  # of two cells of a period the second is not active
+            if k < stop and period[k] == age + c:  # a period may have two cells; the second is inactive
                 value += amount[k]
                 k += U1
             cumulative += value

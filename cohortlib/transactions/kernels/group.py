@@ -5,48 +5,42 @@ from numba import njit
 
 from cohortlib.engine.kernels.partition import DAY_MASK, JOINED, PAGE_WORD
 from cohortlib.engine.kernels.words import U0, U1, U2, U3, U4, U8, U32, U, prefetch_line
+from cohortlib.transactions.kernels.counters import CONFLICT_ROW, CONFLICTS
 
 
 @njit(nogil=True, cache=True)
-def bring_together(
+def group_by_user(
     part, end, edges, pages, counts, records, wide, packed, key_bits, day_bits, table, origin, span, last, above, short,
-    slots, codes, row_periods, row_units, users, users2, row, given, ends, periods, units, sums, words, tally,
+    slots, codes, row_periods, row_units, users, users2, row, joined, ends, periods, units, sums, words, tally,
 ):  # fmt: skip
-    """Bring the rows of each user together, for some partitions.
+    """Group the rows of each user, for a range of partitions, and return the number of users.
 
     Parameters
     ----------
     part, end
         The partitions from `part` to before `end`.
     edges, pages, counts, records, wide, packed, key_bits, day_bits
-        Of `Records`: partition p has the pages ``pages[edges[p]]`` to ``pages[edges[p + 1]]``, the first of them those
-        of joined users; page k has ``counts[k]`` records, of the form that `deal` gave them.
+        The fields of `Records` and its layout. Partition p has the pages ``pages[edges[p]]`` to
+        ``pages[edges[p + 1]]``, those of joined users first; page k has ``counts[k]`` records.
     table, origin, span
-        ``table[day - origin]`` is the period of a day, from 0 on; there are `span` periods, and later ones. The days of
-        packed records count from their first day, and so does the origin.
+        ``table[day - origin]`` is the period of a day, from 0 on; there are `span` periods, and later ones. Days of
+        packed records count from the first day of the layout, and so does the origin.
     last, above
-        Rows later than the period `last` are left out, and those whose units are not greater than `above`.
+        Skip rows later than the period `last`, and rows whose units are not greater than `above`.
     short
-        Add each row to the sums of its user at once, for spans up to 64. Else put the rows of each user side by side.
+        Add each row to the sums of its user at once, for spans up to 64. Else write the rows grouped by user.
     slots
-        Room for a hash table: 2 ** n entries, at least twice as many as a partition has rows.
+        Buffer for a hash table: 2 ** n entries, at least twice as many as a partition has rows.
     codes, row_periods, row_units
-        Room for the rows of one partition, unless `short`.
-    users, users2, row, given, ends
-        Written for each user: the key, the least number of a row, the cohort given from outside (or −1), and where the
-        user's rows end.
+        Buffers for the rows of one partition; unused if `short`.
+    users, users2, row, joined, ends
+        Output for each user: the key, the least row number, the joined cohort (or −1), and the end of the user's rows.
     periods, units
-        Written for each row, user after user, unless `short`; there is room for the rows of all partitions.
+        Output for each row, grouped by user, unless `short`; with room for the rows of all partitions.
     sums, words
-        If `short`, zeros: added to, for each user, are the units of every period and the bits of the periods with rows.
+        If `short`, zeros on entry. Added for each user: the units of each period, and a bitmap of periods with rows.
     tally
-        int64[7], see `net`. Added to: [2], rows that give a user another cohort; [6] is one more than the least row of
-        such a user, or 0.
-
-    Returns
-    -------
-    int
-        The number of users.
+        int64[COUNTERS]; CONFLICTS and CONFLICT_ROW are updated.
     """
     width = (U3 if wide else U1) if packed else (U4 if wide else U3)
     day_mask = (U1 << U(day_bits)) - U1 if packed else DAY_MASK
@@ -66,12 +60,12 @@ def bring_together(
             slots[at] = -1
         mask -= U1
 
-        # Users become codes 0, 1, 2 … in order of appearance; those given a cohort come first.
+        # Number users 0, 1, 2 … in order of appearance; joined users come first.
         begin = count
         kept = U0
         for j in range(edges[p], edges[p + 1]):
             page = U(pages[j])
-            # The page after the next is far from here: without asking ahead, its first lines would be waited for.
+            # The page after the next is elsewhere in memory: prefetch it, to hide the latency of its first lines.
             ahead = U(pages[min(j + 2, pages.size - 1)]) * PAGE_WORD * width
             for at in range(U0, PAGE_WORD * width, U8):
                 prefetch_line(records, ahead + at)
@@ -111,13 +105,13 @@ def bring_together(
                     if wide:
                         users2[count] = key2
                     row[count] = number
-                    given[count] = np.int32(-1) if own else t
+                    joined[count] = np.int32(-1) if own else t
                     ends[count] = 0
                     count += U1
-                elif not own and given[U(code)] != t:
-                    tally[2] += 1
-                    if tally[6] == 0 or row[U(code)] < tally[6]:
-                        tally[6] = np.int64(row[U(code)]) + 1
+                elif not own and joined[U(code)] != t:
+                    tally[CONFLICTS] += 1
+                    if tally[CONFLICT_ROW] == 0 or row[U(code)] < tally[CONFLICT_ROW]:
+                        tally[CONFLICT_ROW] = np.int64(row[U(code)]) + 1
                 if own and short:
                     sums[U(code) * U(span) + U(t)] += money
                     words[U(code)] |= U1 << U(t)
@@ -129,7 +123,7 @@ def bring_together(
                     kept += U1
 
         if not short:
-            # A counting sort, within the partition and so in the cache.
+            # A counting sort by user; a partition fits in the cache.
             for u in range(begin, count):
                 ends[u], filled = filled, filled + ends[u]
             for j in range(kept):
@@ -142,43 +136,38 @@ def bring_together(
 
 
 @njit(nogil=True, cache=True)
-def side_by_side(
-    user, until, stretches, starts, sizes, of_users, kept, days, money, table, origin, span, last, above, short,
-    row, given, ends, periods, units, sums, words,
+def gather_grouped(
+    user, until, range_ends, starts, sizes, joined_cohorts, mask, days, money, table, origin, span, last, above, short,
+    row, joined, ends, periods, units, sums, words,
 ):  # fmt: skip
-    """Put the rows of users whose rows stand together already side by side, as `bring_together` does.
+    """Gather rows that are already grouped by user, with the output of `group_by_user`; return the number of users.
 
     Parameters
     ----------
     user, until
         The users from `user` to before `until`.
-    stretches, starts, sizes
-        The rows of user u are the stretches ``stretches[u - 1]`` to ``stretches[u]``; stretch s has ``sizes[s]`` rows
-        from ``starts[s]`` on.
-    of_users
-        The period of the cohort that each user is given from outside, or −1; empty where nobody is given one.
-    kept
-        Which rows count; empty where all do.
+    range_ends, starts, sizes
+        The rows of user u are the ranges ``range_ends[u - 1]`` to ``range_ends[u]``; range s has ``sizes[s]`` rows from
+        ``starts[s]`` on.
+    joined_cohorts
+        The joined cohort of each user, or −1; empty without a joined table.
+    mask
+        Mask of the rows to use; empty for all.
     days, money
-        Of each row.
-    table, origin, span, last, above, short, row, given, ends, periods, units, sums, words
-        As for `bring_together`; ``table[day - origin]`` is there for the days of all rows that count. `row` is the
-        number of the user.
-
-    Returns
-    -------
-    int
-        The number of users.
+        Day and units of each row.
+    table, origin, span, last, above, short, row, joined, ends, periods, units, sums, words
+        As for `group_by_user`; ``table[day - origin]`` exists for the days of all rows in the mask. `row` is the number
+        of the user.
     """
     count = U0
     filled = U0
     for u in range(U(user), U(until)):
         row[count] = np.uint32(u)
-        given[count] = of_users[u] if of_users.size > 0 else np.int32(-1)
-        for s in range(U(stretches[u - U1]) if u > U0 else U0, U(stretches[u])):
+        joined[count] = joined_cohorts[u] if joined_cohorts.size > 0 else np.int32(-1)
+        for s in range(U(range_ends[u - U1]) if u > U0 else U0, U(range_ends[u])):
             first = U(starts[s])
             for i in range(first, first + U(sizes[s])):
-                if kept.size > 0 and not kept[i]:  # nor is its day in the table
+                if mask.size > 0 and not mask[i]:  # its day may lie outside of the table
                     continue
                 t = table[U(np.int64(days[i]) - origin)]
                 x = money[i]

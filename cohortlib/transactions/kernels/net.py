@@ -4,50 +4,49 @@ import numpy as np
 from numba import njit
 
 from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U2, U6, U58, U63, U, prefetch_line
+from cohortlib.transactions.kernels.counters import EARLY, EARLY_ROW, LATE, LISTED, UNLISTED
 
-_AHEAD = 32  # cells that are on their way from memory at a time
-_FAR = U(512)  # periods, whose cells take two megabytes
+_AHEAD = 32  # cells being prefetched at a time
+_FAR = U(512)  # periods; from here on the cells take two megabytes, more than the cache
 
 
 @njit(nogil=True, cache=True)
 def net(
-    count, row, given, ends, periods, units, span, short, signed, clip, tally, sums, words,
+    count, row, joined, ends, periods, units, span, short, signed, clip, tally, sums, words,
     offsets, size, cells, firsts, cohort, start, period, active, amount,
 ):  # fmt: skip
-    """Net the rows of each user to the active amount of every period, in order; add that up, or write it down.
+    """Net the rows of each user to one amount per period, in order; add the users up, or write them out.
 
     Parameters
     ----------
-    count, row, given, ends, periods, units, short
-        What `bring_together` gave. `row` is written again, for the users that have a cohort.
+    count, row, joined, ends, periods, units, short
+        The output of `group_by_user`. `row` is overwritten, for the users that have a cohort.
     span
         Number of periods; those of the rows are below.
     signed
         Keep nets that are not positive, after the start of the cohort, as inactive cells.
     clip
-        Add active amounts before a given cohort to its first period; else they are left out.
+        Add active amounts before a joined cohort to its first period; else skip them.
     tally
-        int64[7], added to: [0] users active before their given cohort, [1] users whose given cohort is at or after
-        `span`, [3] active users whose cohort is not given, [4] users given one. [5] is one more than the least row of a
-        user of the first kind, or 0.
+        int64[COUNTERS]; EARLY, LATE, UNLISTED, LISTED and EARLY_ROW are updated.
     sums, words
-        If `short`, what `bring_together` gave. Else zeros for every period, and one for every 64 of them. All zero
-        again at the end.
+        If `short`, the output of `group_by_user`. Else zeros: one sum per period, one word per 64 periods. All zero
+        again on return.
     offsets, size, cells, firsts
-        What `histogram` adds to: users of whom none is given a cohort are added, and nothing is written. If `offsets`
-        is empty they are written instead.
+        What `histogram` adds to: users, none with a joined cohort, are added and not written. If `offsets` is empty,
+        users are written instead.
     cohort, start, period, active, amount
-        Written: a cohort's period for each user that has one; the cells of user u stand at ``start[u]`` to
-        ``start[u + 1]``, sorted by period: at most one active one a period, and (only if `signed`) at most one that is
-        not. A user of n rows has at most n cells: clipping joins cells and never makes one.
+        Output: the cohort of each user that has one, and the user's cells ``start[u]`` to ``start[u + 1]``, sorted by
+        period: at most one active cell per period and (only if `signed`) at most one inactive. A user with n rows has
+        at most n cells, since clipping joins cells and never adds one.
 
     Returns
     -------
     users, cells
-        The number of either.
+        How many were written.
     """
     adding = offsets.size > 0
-    # The cells of many periods are too many for the cache: each is asked for some time before it is added to.
+    # Cells of many periods do not fit the cache: prefetch each one, and add to it _AHEAD cells later.
     far = U(span) >= _FAR
     places, values = np.zeros(_AHEAD, np.uint64), np.zeros(_AHEAD, np.int64)
     met = U0
@@ -73,11 +72,11 @@ def net(
             begin = U(ends[u])
             first >>= U6
             last >>= U6
-        shelf = first if short else U0
-        origin = given[u]
+        word_base = first if short else U0
+        origin = joined[u]
         own = origin < 0
         if not own:
-            tally[4] += 1
+            tally[LISTED] += 1
         opened = k
         pending = np.int64(0)
         early = False
@@ -87,13 +86,13 @@ def net(
             while bits != U0:
                 lowest = bits & (U0 - bits)
                 bits ^= lowest
-                t = np.int32(((w - shelf) << U6) + U(BIT_OF[(lowest * DE_BRUIJN) >> U58]))
+                t = np.int32(((w - word_base) << U6) + U(BIT_OF[(lowest * DE_BRUIJN) >> U58]))
                 value = sums[base + U(t)]
                 sums[base + U(t)] = 0
                 if own and value > 0:
                     own = False
                     origin = t
-                    tally[3] += 1
+                    tally[UNLISTED] += 1
                 if origin < 0:
                     continue
                 if t < origin:
@@ -128,11 +127,11 @@ def net(
                     amount[k] = value
                     k += U1
         if early:
-            tally[0] += 1
-            if tally[5] == 0 or row[u] < tally[5]:
-                tally[5] = np.int64(row[u]) + 1
+            tally[EARLY] += 1
+            if tally[EARLY_ROW] == 0 or row[u] < tally[EARLY_ROW]:
+                tally[EARLY_ROW] = np.int64(row[u]) + 1
         if origin >= span:
-            tally[1] += 1
+            tally[LATE] += 1
             k = opened
         elif origin >= 0 and adding:
             size[U(origin)] += 1
@@ -155,8 +154,8 @@ def net(
 def histogram(cohort, start, period, active, amount, offsets, size, cells, firsts):
     """Add users to the sums over (cohort, age).
 
-    The cell of cohort c and age a is number ``offsets[c] + a``, two entries of `cells`: active users and their amount;
-    where ``offsets[c]`` is negative only the size is counted. `firsts` sums the active amounts at age 0.
+    Cell ``offsets[c] + a`` is that of cohort c and age a. It has two entries in `cells`: active users and their amount.
+    If ``offsets[c]`` is negative, only the size is counted. `firsts` sums the active amounts at age 0.
     """
     for u in range(cohort.size):
         c = np.int64(cohort[u])

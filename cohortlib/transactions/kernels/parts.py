@@ -1,4 +1,4 @@
-"""Find users of partitions and order their rows, for parts on disk."""
+"""Number the users of a partition and order their rows, for parts."""
 
 import numpy as np
 from numba import njit
@@ -8,11 +8,11 @@ from cohortlib.engine.kernels.words import U0, U1, U2, U3, U4, U32, U40, U
 
 
 @njit(nogil=True, cache=True)
-def name_users(part, edges, pages, counts, records, wide, slots, codes, users, users2, sizes, firsts):
-    """Give the users of one partition of full records codes 0, 1, 2 … in order of appearance.
+def number_users(part, edges, pages, counts, records, wide, slots, codes, users, users2, sizes, firsts):
+    """Assign numbers 0, 1, 2 … to the users of one partition of full records, and return how many there are.
 
-    `edges` to `wide` and `slots` are as for `bring_together`. Written are the code of each record, in order, and for
-    each user the key, the number of records, and the number of the first row. Returns the number of users.
+    Users are numbered in order of appearance. `edges` to `wide` and `slots` are as for `group_by_user`. Output: the
+    number of each record's user (`codes`), and for each user the key, the count of records, and the first row.
     """
     width = U4 if wide else U3
     rows = np.int64(0)
@@ -55,10 +55,10 @@ def name_users(part, edges, pages, counts, records, wide, slots, codes, users, u
 
 
 @njit(nogil=True, cache=True)
-def put_together(part, edges, pages, counts, records, wide, codes, places, days, units, rows):
-    """Write the records of one partition user by user: day, units, and the number of the row.
+def scatter_by_user(part, edges, pages, counts, records, wide, codes, places, days, units, rows):
+    """Write the records of one partition grouped by user: day, units, and row number.
 
-    `places` has for each user, by code, where its first record goes; it is used up. `days` have 24 bits and a sign.
+    ``places[u]`` is where the first record of user u goes; it is advanced. A day has 24 bits, the top one its sign.
     """
     width = U4 if wide else U3
     j = U0
@@ -77,11 +77,10 @@ def put_together(part, edges, pages, counts, records, wide, codes, places, days,
 
 
 @njit(nogil=True, cache=True)
-def lay_together(ends, starts, sizes, order):
-    """Order rows by their users, of whom user u has the stretches ``ends[u - 1]`` to ``ends[u]``.
+def order_of_ranges(ends, starts, sizes, order):
+    """Write the row numbers of consecutive users to `order`, and return how many there are.
 
-    Stretch s has ``sizes[s]`` rows from ``starts[s]`` on. `order` has room for the numbers of all rows. Returns how
-    many there are.
+    User u has the ranges ``ends[u - 1]`` to ``ends[u]``; range s has ``sizes[s]`` rows from ``starts[s]`` on.
     """
     at = U0
     for s in range(U(ends[-1]) if ends.size else U0):

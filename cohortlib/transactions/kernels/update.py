@@ -1,4 +1,4 @@
-"""Advance a state by new rows."""
+"""Update the standing of users, and a state's sums, by new rows."""
 
 import numpy as np
 from numba import njit
@@ -8,32 +8,32 @@ from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U2, U6, U5
 
 @njit(nogil=True, cache=True)
 def advance(
-    stretches, starts, sizes, days, money, table, origin, above, signed, sums, words,
+    range_ends, starts, sizes, days, money, table, origin, above, signed, sums, words,
     cohort, last, amount, late, offsets, size, cells, firsts,
 ):  # fmt: skip
-    """Bring the standing of users up to date with rows, and add to the sums over (cohort, age) what they change.
+    """Update the standing of users by new rows, and the sums over (cohort, age) by the change.
 
     Parameters
     ----------
-    stretches, starts, sizes, days, money, table, origin, above
-        As for `side_by_side`.
+    range_ends, starts, sizes, days, money, table, origin, above
+        As for `gather_grouped`.
     signed
         As for `net`.
     sums, words
-        Zeros for every period, and one for every 64 of them; all zero again at the end.
+        Zeros: one sum per period, one word per 64 periods. All zero again on return.
     cohort, last, amount
-        Of each user, before and after: the period of the cohort and of the last row, both −1 where there is none, and
+        The standing of each user, updated: the period of the cohort and of the last row, both −1 if there is none, and
         the net of that last period.
     late
-        Written: whether any of the rows came before the last period. These users are left as they are: whoever has all
-        of their rows begins anew with them, and is never late.
+        Output: whether any row of the user came before the last period. The standing of these users is not changed.
+        With −1 as last period, as when a user is recomputed from all rows, no row is late.
     offsets, size, cells, firsts
         As for `histogram`; every cohort has cells.
     """
-    for u in range(U(stretches.size)):
+    for u in range(U(range_ends.size)):
         first = U(words.size)
         final = U0
-        for s in range(U(stretches[u - U1]) if u > U0 else U0, U(stretches[u])):
+        for s in range(U(range_ends[u - U1]) if u > U0 else U0, U(range_ends[u])):
             begin = U(starts[s])
             for i in range(begin, begin + U(sizes[s])):
                 x = money[i]
@@ -70,7 +70,7 @@ def advance(
                     size[U(t)] += 1
                     before = np.int64(0)
                 if cohort[u] == t and after <= 0:
-                    # The first payments are taken back, and nothing came later: there is no cohort any more.
+                    # Refunds cancel the first payments and no later row exists: the user leaves the cohort.
                     at = U2 * U(offsets[U(t)])
                     cells[at] -= 1
                     cells[at + U1] -= before

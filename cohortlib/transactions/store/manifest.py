@@ -21,8 +21,8 @@ _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows|dropped)\.parquet|sums-[0-9a-f
 
 
 @dataclass(frozen=True)
-class Filed:
-    """A part on disk: the start of its files' names, its size, and the first words of its least and greatest key."""
+class PartFile:
+    """A part on disk: the prefix of its files' names, its size, and the first words of its least and greatest key."""
 
     name: str
     users: int
@@ -32,8 +32,8 @@ class Filed:
 
 
 @dataclass(frozen=True)
-class FiledDropped:
-    """A file of dropped rows: the start of its name, and its number of rows."""
+class DroppedFile:
+    """A file of dropped rows: the prefix of its name, and its number of rows."""
 
     name: str
     rows: int
@@ -41,7 +41,7 @@ class FiledDropped:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder holds, and what its rows were read by."""
+    """The files of a folder, and the settings that its rows were read with."""
 
     user: str = "user_id"
     timestamp: str = "timestamp"
@@ -51,42 +51,42 @@ class Manifest:
     decimals: int = 6
     nulls: str = "error"
     kind: str = "Int64"
-    """How users are kept: as "Int64", "UInt64" or "String"."""
+    """Type of the user ids on disk: "Int64", "UInt64" or "String"."""
     whole: bool = True
-    """Whether users were whole numbers, of whatever width."""
+    """Whether user ids were integers of any width."""
     secret: tuple[int, ...] = ()
-    """What the keys of users are drawn by."""
+    """Seed of the hash that makes keys of user ids."""
     bits: int = 0
-    """As many top bits of the key tell where a part may begin."""
+    """Top bits of the key that delimit key ranges."""
     rows: int = 0
     first_day: int = 0
     final_day: int = -1
-    """Of the rows kept; local days since 1970-01-01."""
+    """Local day (since 1970-01-01) of the last row that was not dropped; `first_day` is that of the first."""
     last_day: int | None = None
-    """Of all rows, kept or not."""
+    """Local day of the last row, including dropped rows."""
     magnitude: int = 0
     """Σ |units|."""
     dropped: int = 0
-    dropped_files: tuple[FiledDropped, ...] = ()
-    """Kept columns and latest days of the dropped rows that have an instant; none where no column is kept."""
-    runs: tuple[tuple[Filed, ...], ...] = ()
+    dropped_files: tuple[DroppedFile, ...] = ()
+    """Kept columns and latest days of the dropped rows that have an instant; empty if no column is kept."""
+    runs: tuple[tuple[PartFile, ...], ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
-    """What a state needs beside its rows."""
+    """Settings and sums of a state; empty for a prepared form."""
 
     @property
     def text(self) -> bool:
-        """Whether users are text: then their keys have two words."""
+        """Whether user ids are text; their keys have two words."""
         return self.kind == "String"
 
     @property
     def key_secret(self) -> Keys:
-        """The secret as the kernels take it."""
+        """The secret as an array."""
         return np.array(self.secret, np.uint64)
 
-    def text_of(self) -> str:
-        """Write the manifest."""
-        told = asdict(self) | {"magnitude": str(self.magnitude)}
-        return json.dumps({"format": _FORMAT, "version": VERSION} | told, indent=1)
+    def to_json(self) -> str:
+        """Return the manifest as JSON."""
+        facts = asdict(self) | {"magnitude": str(self.magnitude)}
+        return json.dumps({"format": _FORMAT, "version": VERSION} | facts, indent=1)
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -95,41 +95,42 @@ class Manifest:
         Raises
         ------
         SourceError
-            Where there is none, or one of another version.
+            If it is missing, damaged or of another version.
         """
         file = folder / MANIFEST
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
+            facts = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SourceError(
-                f"the folder {str(folder)!r} has no {MANIFEST}; expected one that cl.prepare or State.build has "
-                "written to its end. Hint: for a folder of Parquet files give a glob, such as 'folder/*.parquet'"
+                f"the folder {str(folder)!r} has no {MANIFEST}",
+                expected="a folder that cl.prepare or State.build has completed",
+                hint="for a folder of Parquet files pass a glob such as 'folder/*.parquet'",
             ) from None
         except (OSError, ValueError) as error:
             raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
-        if not isinstance(told, dict) or told.pop("format", None) != _FORMAT or told.pop("version", None) != VERSION:
-            raise SourceError(f"{str(file)!r} is not of version {VERSION}. Hint: prepare the transactions anew")
+        if not isinstance(facts, dict) or facts.pop("format", None) != _FORMAT or facts.pop("version", None) != VERSION:
+            raise SourceError(f"{str(file)!r} is not of version {VERSION}", hint="prepare the transactions again")
         try:
-            runs = tuple(tuple(Filed(**part) for part in run) for run in told.pop("runs"))
-            told["dropped_files"] = tuple(FiledDropped(**file) for file in told["dropped_files"])
-            told |= {"magnitude": int(told["magnitude"]), "keep": tuple(told["keep"]), "secret": tuple(told["secret"])}
-            return cls(**told, runs=runs)
+            runs = tuple(tuple(PartFile(**part) for part in run) for run in facts.pop("runs"))
+            facts["dropped_files"] = tuple(DroppedFile(**file) for file in facts["dropped_files"])
+            facts |= {name: tuple(facts[name]) for name in ("keep", "secret")} | {"magnitude": int(facts["magnitude"])}
+            return cls(**facts, runs=runs)
         except (KeyError, TypeError, ValueError) as error:
             raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
 
 
 def new_run() -> str:
-    """Give a run a name that no other has."""
+    """Return a random name for a run."""
     return chance.token_hex(4)
 
 
-def unsound(file: Path) -> SourceError:
-    """Give the error for a file that the kernels could not work on without looking beyond their arrays."""
-    return SourceError(f"{str(file)!r} is not what {MANIFEST} says of it. Hint: prepare the transactions anew")
+def damaged(file: Path) -> SourceError:
+    """Return the error for a file that contradicts the manifest, so that kernels could read out of bounds."""
+    return SourceError(f"{str(file)!r} does not match {MANIFEST}", hint="it is damaged; prepare the transactions again")
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:
-    """Remove the files that a manifest does not name: what was replaced, or what a killed process left."""
+    """Delete files that the manifest does not list: those replaced, and those left behind by a killed process."""
     files.delete_stale(folder)
     names = {part.name for run in manifest.runs for part in run} | {manifest.state.get("sums")}
     names |= {dropped.name for dropped in manifest.dropped_files}

@@ -8,41 +8,39 @@ from pathlib import Path
 import polars as pl
 
 from cohortlib.engine import files
-from cohortlib.transactions.store.manifest import Filed, FiledDropped
+from cohortlib.transactions.store.manifest import DroppedFile, PartFile
 from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, Part
 
-GROUP = 1 << 15
+_ROW_GROUP = 1 << 15  # rows; as many are read where a few are needed
+_TYPES = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
 
 
-def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) -> Filed:
-    """Write a part, whose rows stand in the order of its users; if `durable`, wait until it is on the disk."""
-    # Few values differ much: what a dictionary leaves is hardly worth packing, and unpacking takes longer than reading.
+def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) -> PartFile:
+    """Write a part, whose rows are in the order of its users; if `durable`, wait until it is on disk."""
+    # Uncompressed: dictionary encoding already removes most repetition, and decompressing takes longer than reading.
     for kind, frame in (("users", part.users), ("rows", part.rows)):
         file = folder / f"{name}.{kind}.parquet"
         with files.file_errors(file):
-            group = GROUP if kind == "rows" else None
+            group = _ROW_GROUP if kind == "rows" else None
             frame.write_parquet(file, compression="uncompressed", statistics=False, row_group_size=group)
             if durable:
                 files.fsync(file)
     key = part.users[KEY].to_numpy()
-    return Filed(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
+    return PartFile(name, key.size, part.rows.height, int(key[0]), int(key[-1]))
 
 
-def write_dropped(folder: Path, name: str, rows: pl.DataFrame) -> FiledDropped:
+def write_dropped(folder: Path, name: str, rows: pl.DataFrame) -> DroppedFile:
     """Write the kept columns and the days of dropped rows."""
     file = folder / f"{name}.dropped.parquet"
     with files.file_errors(file):
         rows.write_parquet(file, compression="uncompressed", statistics=False)
-    return FiledDropped(name, rows.height)
+    return DroppedFile(name, rows.height)
 
 
-_TYPES = {SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, KEY: pl.UInt64, KEY2: pl.UInt64}
-
-
-def typed_columns(frame: pl.DataFrame) -> bool:
-    """Tell whether the columns that kernels work on have their types, and no nulls."""
-    there = [column for column in frame if column.name in _TYPES]
-    return all(column.dtype == _TYPES[column.name] and not column.null_count() for column in there)
+def has_valid_types(frame: pl.DataFrame) -> bool:
+    """Return whether the columns that kernels read have their types and no nulls."""
+    columns = [column for column in frame if column.name in _TYPES]
+    return all(column.dtype == _TYPES[column.name] and not column.null_count() for column in columns)
 
 
 def scan_part(file: Path) -> pl.LazyFrame:
@@ -50,7 +48,7 @@ def scan_part(file: Path) -> pl.LazyFrame:
     return pl.scan_parquet(file, glob=False, hive_partitioning=False)
 
 
-def reaching_keys(run: Sequence[Filed], low: int, high: int) -> list[Filed]:
-    """Take the parts of a run that have keys from `low` to `high`, both inclusive."""
+def parts_in_range(run: Sequence[PartFile], low: int, high: int) -> list[PartFile]:
+    """Return the parts of a run that have keys from `low` to `high`, both inclusive."""
     begin = bisect_left(run, low, key=lambda part: part.high)
     return list(takewhile(lambda part: part.low <= high, run[begin:]))

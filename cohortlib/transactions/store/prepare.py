@@ -1,4 +1,4 @@
-"""The prepared form: transactions written once, user by user, to be asked again and again."""
+"""Write the prepared form: transactions grouped by user and cut to days, so that later calls only scan them."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -11,19 +11,19 @@ import numpy as np
 from cohortlib.engine import files
 from cohortlib.engine.progress import Meter, Progress
 from cohortlib.engine.threads import on_threads
-from cohortlib.errors import SettingError, listed
+from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.read import sources
 from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.manifest import MANIFEST, Filed, Manifest, new_run
+from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.parts import DAY, UNITS, Part
-from cohortlib.transactions.store.prepared import Prepared, opened
-from cohortlib.transactions.store.spill import DroppedRows, Gathered, Plan, Told, gathered, rows_of, written
+from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
+from cohortlib.transactions.store.spill import DroppedRows, RunPlan, Totals, gather_runs, read_batches, write_run
 
-_DROPPED = 32  # the share of the budget that kept columns of dropped rows may take
+_DROPPED_SHARE = 32  # of the memory budget, kept columns of dropped rows may take 1/32
 
 Finish: TypeAlias = Callable[[Manifest, Part], Part]
 
@@ -93,33 +93,37 @@ def prepare(
     )  # fmt: skip
     with files.atomic_folder(Path(folder), is_ours) as hidden:
         manifest = write_all(transactions, settings, keep, hidden)
-        files.commit(hidden, MANIFEST, manifest.text_of())
+        files.commit(hidden, MANIFEST, manifest.to_json())
     return Prepared(Path(folder), manifest)
 
 
 def is_ours(folder: Path) -> bool:
-    """Tell whether a folder holds the prepared form."""
+    """Return whether a folder is in the prepared form."""
     return (folder / MANIFEST).is_file()
 
 
 def write_all(
     source: Source, settings: Settings, keep: Sequence[str], folder: Path, finish: Finish | None = None
 ) -> Manifest:
-    """Write all rows as one run of parts, each finished once all rows are known; give the manifest."""
-    keep = _checked(keep, settings)
-    source = opened(source)
+    """Write all rows as one run of parts, each passed through `finish` first; return the manifest.
+
+    Rows that exceed the memory budget are spilled as several runs to a temporary folder, and merged from there.
+    """
+    keep = _checked_keep(keep, settings)
+    source = open_if_prepared(source)
     stream = sources.stream(
         source, lambda _: [*settings.roles, *keep],
         text_column=settings.user, number_column=settings.amount, max_bytes=settings.budget,
     )  # fmt: skip
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
     encoding = UserEncoding.of(stream.schema[settings.user], settings.user, secret)
-    plan = Plan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
-    # Rows are seen twice: as they are gathered, and as they are written.
+    plan = RunPlan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
+    # The meter counts rows twice: as they are gathered, and as they are written.
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
-    told = Told(dropped_rows=(dropped := DroppedRows(folder, settings.budget // _DROPPED)))
-    if isinstance(source, Prepared):  # rows dropped there hold the right edge here, too
-        told.last_day = source.last_dropped_day()
+    dropped = DroppedRows(folder, settings.budget // _DROPPED_SHARE)
+    totals = Totals(dropped_rows=dropped)
+    if isinstance(source, Prepared):  # rows dropped in the source still count for the right edge
+        totals.last_day = source.last_dropped_day()
         for rows in source.dropped_rows(keep) if keep else ():
             dropped.add(rows)
     manifest = Manifest(
@@ -128,61 +132,56 @@ def write_all(
         kind=encoding.dtype, whole=encoding.integers, secret=tuple(secret.tolist()), bits=plan.bits,
     )  # fmt: skip
     name = new_run()
-    finish = finish or (lambda manifest, part: part)
 
-    def filed(manifest: Manifest, number: int, part: Part) -> Filed:
+    def write(number: int, part: Part) -> PartFile:
         meter.add(part.rows.height)
-        return write_part(folder, f"{name}-{number:04}", finish(manifest, part))
+        return write_part(folder, f"{name}-{number:04}", part if finish is None else finish(manifest, part))
 
-    runs: list[tuple[Filed, ...]] = []
+    runs: list[tuple[PartFile, ...]] = []
     with files.temporary_folder(folder) as spill:
-        for run in gathered(rows_of(stream.batches(), settings, encoding, keep), plan, told, meter):
+        for run in gather_runs(read_batches(stream.batches(), settings, encoding, keep), plan, totals, meter):
             if run.last and not runs:
-                manifest = known(manifest, told)
-                return replace(manifest, runs=(_alone(run, plan, manifest, filed),))
-            runs.append(tuple(written(run, plan, spill)))
-            del run  # before the next is gathered
-        manifest = known(manifest, told)
+                manifest = _complete(manifest, totals)
+                return replace(manifest, runs=(tuple(run.map_parts(plan, write)),))
+            runs.append(write_run(run, plan, spill))
+            del run  # frees its memory before the next run is gathered
+        manifest = _complete(manifest, totals)
         spilled = Prepared(spill, replace(manifest, runs=tuple(runs)))
 
-        def merge(cut: int) -> Filed:
-            return filed(manifest, cut, spilled.load(cut, users=spilled.names, rows=keep).laid_together())
+        def merge(index: int) -> PartFile:
+            return write(index, spilled.load(index, users=spilled.user_columns, rows=keep).contiguous())
 
-        merged = on_threads(settings.workers, merge, range(spilled.count))
-    return replace(manifest, runs=(tuple(merged),)) if merged else manifest
-
-
-def _alone(
-    run: Gathered, plan: Plan, manifest: Manifest, filed: Callable[[Manifest, int, Part], Filed]
-) -> tuple[Filed, ...]:
-    """Write the parts of the only run."""
-    numbered = list(enumerate(run.parts(plan)))
-    return tuple(on_threads(plan.workers, lambda each: filed(manifest, each[0], run.part(each[1])), numbered))
+        parts = on_threads(settings.workers, merge, range(spilled.count))
+    return replace(manifest, runs=(tuple(parts),)) if parts else manifest
 
 
-def known(manifest: Manifest, told: Told) -> Manifest:
-    """Complete a manifest by what is known of all rows, and say what was dropped."""
-    told.dropped.warn("the table")
+def _complete(manifest: Manifest, totals: Totals) -> Manifest:
+    """Add the totals of all rows to the manifest, and warn about dropped rows."""
+    totals.dropped.warn("the table")
     return replace(
         manifest,
-        rows=told.rows,
-        first_day=min((day for day, _ in told.days), default=0),
-        final_day=max((day for _, day in told.days), default=-1),
-        last_day=told.last_day,
-        magnitude=told.magnitude,
-        dropped=told.dropped.count,
-        dropped_files=() if told.dropped_rows is None else told.dropped_rows.files(),
+        rows=totals.rows,
+        first_day=totals.first_day,
+        final_day=totals.final_day,
+        last_day=totals.last_day,
+        magnitude=totals.magnitude,
+        dropped=totals.dropped.count,
+        dropped_files=() if totals.dropped_rows is None else totals.dropped_rows.files(),
     )
 
 
-def _checked(keep: Sequence[str], settings: Settings) -> list[str]:
-    """Refuse to keep what cannot be kept."""
+def _checked_keep(keep: Sequence[str], settings: Settings) -> list[str]:
+    """Check the argument `keep`, and return each column once."""
     if isinstance(keep, str) or not all(isinstance(name, str) for name in keep):
-        raise SettingError(f"keep={keep!r} is no list of columns; expected such as ['country']")
+        raise SettingError(
+            (Arg("keep", keep), " is not a list of columns"), value=keep, expected="a list such as ['country']"
+        )
+    taken = [*settings.roles, DAY, UNITS]
     for name in keep:
-        if name in settings.roles or name in (DAY, UNITS):
+        if name in taken:
             raise SettingError(
-                f"keep={listed(keep)}: {name!r} is there anyway; expected columns other than "
-                f"{listed([*settings.roles, DAY, UNITS])}"
+                (Arg("keep", keep), f" includes {name!r}, which is written anyway"),
+                value=name,
+                expected=f"columns other than {listed(taken)}",
             )
     return list(dict.fromkeys(keep))

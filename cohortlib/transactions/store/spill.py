@@ -1,10 +1,10 @@
-"""From rows, batch by batch, to runs of parts: in memory as long as they fit, else on disk."""
+"""Partition rows, batch by batch, into runs of parts: in memory as long as they fit, else on disk."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,41 +19,43 @@ from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.transactions import Transactions, parse_transactions
 from cohortlib.read.users import UserEncoding
-from cohortlib.transactions.records import Batch, Filing, Records
+from cohortlib.transactions.records import Batch, Records, RecordsBuilder
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.manifest import Filed, FiledDropped, new_run
+from cohortlib.transactions.store.manifest import DroppedFile, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_dropped, write_part
-from cohortlib.transactions.store.parts import DAY, Part, clustered
+from cohortlib.transactions.store.parts import DAY, Part, build_part
 
-_PART = 1 << 20  # rows that a part should have
-_SMALL = 1 << 16
-_ROWS = 1 << 28  # that there may be where nobody knows
-_ARENA = 0.4  # of the memory, for the rows that are being gathered
+_Result = TypeVar("_Result")
+
+_PART_ROWS = 1 << 20  # most rows that a part should have
+_MIN_ROWS = 1 << 16  # least rows of a run, and least that a part should have
+_ASSUMED_ROWS = 1 << 28  # if the number of rows is unknown
+_RUN_SHARE = 0.4  # of the memory, for the rows of a run
 
 
-class Rows(NamedTuple):
-    """Some rows: the three columns, the others that are kept, and those and the days of dropped rows."""
+class ReadBatch(NamedTuple):
+    """A batch as read: the three columns, the other columns to keep, and those and the days of dropped rows."""
 
-    told: Transactions
+    rows: Transactions
     extras: pl.DataFrame | None
     dropped: pl.DataFrame | None
 
 
-def rows_of(
-    batches: Iterable[pl.DataFrame], settings: Settings, encoding: UserEncoding, keep: Sequence[str]
-) -> Iterator[Rows]:
-    """Take the three columns of each batch, and those to be kept."""
-    for frame in batches:
-        told = parse_transactions(frame, *settings.roles, **settings.reading)
-        kept = frame.drop_nulls(settings.roles) if told.dropped.count else frame
-        users = encoding.users(kept[settings.user])
-        extras = kept.select(by_name(*keep)) if keep else None
-        dropped = _dropped(frame, settings, keep) if keep and told.dropped.count else None
-        yield Rows(replace(told, users=users), extras, dropped)
+def read_batches(
+    frames: Iterable[pl.DataFrame], settings: Settings, encoding: UserEncoding, keep: Sequence[str]
+) -> Iterator[ReadBatch]:
+    """Parse the three columns of each frame, and select the columns to keep."""
+    for frame in frames:
+        rows = parse_transactions(frame, *settings.roles, **settings.reading)
+        without_nulls = frame.drop_nulls(settings.roles) if rows.dropped.count else frame
+        users = encoding.users(without_nulls[settings.user])
+        extras = without_nulls.select(by_name(*keep)) if keep else None
+        dropped = _dropped(frame, settings, keep) if keep and rows.dropped.count else None
+        yield ReadBatch(replace(rows, users=users), extras, dropped)
 
 
 def _dropped(frame: pl.DataFrame, settings: Settings, keep: Sequence[str]) -> pl.DataFrame | None:
-    """Return the kept columns and the local days of rows that have an instant, but a null beside it."""
+    """Return the kept columns and the local days of dropped rows that have an instant."""
     dated = frame.filter(by_name(settings.timestamp).is_not_null())
     rows = dated.filter(pl.any_horizontal(by_name(settings.user, settings.amount).is_null()))
     cut = Cut.of(Instants.of(rows[settings.timestamp]), settings.timezone, settings.calendar)
@@ -67,28 +69,28 @@ class DroppedRows:
     """Kept columns of dropped rows: each combination of values once, with its latest day.
 
     A filter on kept columns takes all rows of a combination or none, and the right edge is a maximum, so no other day
-    matters. Combinations that take more memory than `most` bytes go to disk.
+    matters. Combinations that take more than `max_bytes` go to disk.
     """
 
-    def __init__(self, folder: Path, most: int) -> None:
-        self._folder, self._run, self._most = folder, new_run(), most
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder, self._run, self._max_bytes = folder, new_run(), max_bytes
         self._frames: list[pl.DataFrame] = []
         self._bytes = 0.0
-        self._files: list[FiledDropped] = []
+        self._files: list[DroppedFile] = []
 
     def add(self, rows: pl.DataFrame) -> None:
         """Add rows: kept columns, and the day."""
         rows = _latest(rows)
         self._frames.append(rows)
         self._bytes += rows.estimated_size()
-        if self._bytes > self._most:
+        if self._bytes > self._max_bytes:
             rows = _latest(pl.concat(self._frames))
             self._frames, self._bytes = [rows], rows.estimated_size()
-            if 2 * self._bytes > self._most:
+            if 2 * self._bytes > self._max_bytes:
                 self._write()
 
-    def files(self) -> tuple[FiledDropped, ...]:
-        """Write what is left, and return all files."""
+    def files(self) -> tuple[DroppedFile, ...]:
+        """Write the remaining rows, and return all files."""
         if self._frames:
             self._write()
         return tuple(self._files)
@@ -100,49 +102,49 @@ class DroppedRows:
 
 
 def _latest(rows: pl.DataFrame) -> pl.DataFrame:
-    """Take each combination of kept values once, with its latest day."""
+    """Keep each combination of kept values once, with its latest day."""
     return rows.group_by(exclude(DAY), maintain_order=True).agg(pl.col(DAY).max())
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How runs are made.
+class RunPlan:
+    """The sizes of runs and parts.
 
     Parameters
     ----------
     budget
-        Bytes that may be taken.
+        Memory budget in bytes.
     workers
         Number of threads.
     wide
         Whether keys have two words.
-    named
-        Whether users are kept, beside their keys.
+    keep_users
+        Whether user ids are kept, besides their keys.
     rows
-        The number of rows that will come, where it is known.
+        The number of rows, or None if it is unknown.
     """
 
     budget: int
     workers: int
     wide: bool
-    named: bool
+    keep_users: bool
     rows: int | None
 
     @property
     def bits(self) -> int:
-        """How many top bits of the key tell the part."""
-        a_part = min(max(self.budget // (400 * self.workers), _SMALL), _PART)
-        return min(max(1, (self.rows or _ROWS) // a_part), 1 << 10).bit_length() - 1
+        """Top bits of the key that select the part."""
+        part_rows = min(max(self.budget // (400 * self.workers), _MIN_ROWS), _PART_ROWS)
+        return min(max(1, (self.rows or _ASSUMED_ROWS) // part_rows), 1 << 10).bit_length() - 1
 
-    def capacity(self, extras: int) -> int:
-        """Give the rows of a run, with so many bytes in each beside the record."""
-        rows = int(self.budget * _ARENA) // ((32 if self.wide else 24) + 4 + extras)
-        return min(max(rows, _SMALL), self.rows or rows, 2**31)
+    def capacity(self, extra_bytes: int) -> int:
+        """Return the most rows of a run, if each takes `extra_bytes` besides its record."""
+        rows = int(self.budget * _RUN_SHARE) // ((32 if self.wide else 24) + 4 + extra_bytes)
+        return min(max(rows, _MIN_ROWS), self.rows or rows, 2**31)
 
 
 @dataclass
-class Told:
-    """What is to be known of all rows, once they have been gathered."""
+class Totals:
+    """Running totals over all batches; complete once the last run has been yielded."""
 
     days: list[tuple[int, int]] = field(default_factory=list)
     last_day: int | None = None
@@ -152,9 +154,19 @@ class Told:
     amounts: Amounts | None = None
     dropped_rows: DroppedRows | None = None
 
-    def add(self, batch: Rows) -> None:
-        """Take note of some rows."""
-        rows = batch.told
+    @property
+    def first_day(self) -> int:
+        """First day of the rows that were not dropped; 0 without rows."""
+        return min((first for first, _ in self.days), default=0)
+
+    @property
+    def final_day(self) -> int:
+        """Last day of the rows that were not dropped; −1 without rows."""
+        return max((last for _, last in self.days), default=-1)
+
+    def add(self, batch: ReadBatch) -> None:
+        """Add a batch."""
+        rows = batch.rows
         if batch.dropped is not None and self.dropped_rows is not None:
             self.dropped_rows.add(batch.dropped)
         self.dropped += rows.dropped
@@ -167,116 +179,122 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Parts in memory: no run came after the first."""
+class MemoryParts:
+    """The parts of a single run, in memory; a `PartStore`."""
 
     parts: list[Part]
-    cuts: list[tuple[int, int]]
+    key_ranges: list[tuple[int, int]]
     text: bool
-    asked: tuple[str, ...] = ()
+    filter_columns: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """Number of parts."""
         return len(self.parts)
 
-    def size(self, cut: int) -> int:
-        """Give the number of rows of a part."""
-        return self.parts[cut].rows.height
+    def size(self, index: int) -> int:
+        """Return the number of rows of a part."""
+        return self.parts[index].rows.height
 
-    def load(self, cut: int, *, users: Iterable[str] = (), rows: Iterable[str] = ()) -> Part:
-        """Give a part, with all columns that it has."""
-        return self.parts[cut]
+    def load(self, index: int, *, users: Iterable[str] = (), rows: Iterable[str] = ()) -> Part:
+        """Return a part with all of its columns."""
+        return self.parts[index]
 
-    def kept(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
-        """All rows count."""
+    def filter_mask(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Return an empty mask: there is no filter."""
         return np.empty(0, np.bool_)
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """Rows of one run, and whether none come after."""
+class Run:
+    """The rows of one run, partitioned by user; `last` if no rows come after it."""
 
     records: Records
     bits: int
     extras: pl.DataFrame | None
-    names: pl.Series | None
+    user_ids: pl.Series | None
     last: bool
 
-    def parts(self, plan: Plan) -> list[range]:
-        """Give the partitions of each part."""
+    def part_ranges(self, plan: RunPlan) -> list[range]:
+        """Return the partitions of each part that has rows."""
         each = 1 << self.bits - plan.bits
         sizes = np.add.reduceat(self.records.sizes, np.arange(0, 1 << self.bits, each))
         return [range(p * each, (p + 1) * each) for p in np.flatnonzero(sizes).tolist()]
 
     def part(self, partitions: range) -> Part:
-        """Bring the rows of each user together."""
-        return clustered(self.records, partitions, self.extras, self.names)
+        """Group the rows of some partitions by user."""
+        return build_part(self.records, partitions, self.extras, self.user_ids)
+
+    def map_parts(self, plan: RunPlan, work: Callable[[int, Part], _Result]) -> list[_Result]:
+        """Build the parts on several threads, and return ``work(number, part)`` of each, in order."""
+
+        def build(numbered: tuple[int, range]) -> _Result:
+            number, partitions = numbered
+            return work(number, self.part(partitions))
+
+        return on_threads(plan.workers, build, list(enumerate(self.part_ranges(plan))))
 
 
-def gathered(batches: Iterable[Rows], plan: Plan, told: Told, meter: Meter | None) -> Iterator[Gathered]:
-    """Gather rows as long as there is room, again and again."""
+def gather_runs(batches: Iterable[ReadBatch], plan: RunPlan, totals: Totals, meter: Meter | None) -> Iterator[Run]:
+    """Gather rows into runs, each as large as memory allows, and add them to the totals."""
     source = iter(batches)
-    pending: list[Rows] = []
+    pending: list[ReadBatch] = []
     while first := pending.pop() if pending else next(source, None):
         extras: list[pl.DataFrame] = []
-        names: list[pl.Series] = []
-        capacity = max(plan.capacity(_bytes(first, plan)), len(first.told.users))
+        user_ids: list[pl.Series] = []
+        capacity = max(plan.capacity(_extra_bytes(first, plan)), len(first.rows.users))
         bits = max(plan.bits, partition_bits(capacity))
 
-        def taken(first: Rows, capacity: int, extras: list[pl.DataFrame], names: list[pl.Series]) -> Iterator[Batch]:
+        def take(
+            first: ReadBatch, capacity: int, extras: list[pl.DataFrame], user_ids: list[pl.Series]
+        ) -> Iterator[Batch]:
             filled = 0
-            for rows in chain([first], source):
-                filled += len(rows.told.users)
+            for batch in chain([first], source):
+                filled += len(batch.rows.users)
                 if filled > capacity:
-                    pending.append(rows)
+                    pending.append(batch)
                     return
-                told.add(rows)
-                if rows.told.cut is not None:
-                    if rows.extras is not None:
-                        extras.append(rows.extras)
-                    if plan.named:
-                        names.append(rows.told.users.series.alias(""))
-                    yield Batch(rows.told.users, rows.told.cut, rows.told.amounts)
+                totals.add(batch)
+                if batch.rows.cut is not None:
+                    if batch.extras is not None:
+                        extras.append(batch.extras)
+                    if plan.keep_users:
+                        user_ids.append(batch.rows.users.series.alias(""))
+                    yield Batch(batch.rows.users, batch.rows.cut, batch.rows.amounts)
 
-        filing = Filing(capacity, bits, plan.workers, wide=plan.wide)
-        filing.add(taken(first, capacity, extras, names), meter)
-        told.magnitude += filing.total
-        records = filing.records()
-        if told.magnitude >= 2**63 and told.amounts is not None:
-            raise told.amounts.too_large()
+        builder = RecordsBuilder(capacity, bits, plan.workers, wide=plan.wide)
+        builder.add(take(first, capacity, extras, user_ids), meter)
+        totals.magnitude += builder.total
+        records = builder.build()
+        if totals.magnitude >= 2**63 and totals.amounts is not None:
+            raise totals.amounts.too_large()
         if records is not None:
-            yield Gathered(
+            yield Run(
                 records, bits,
                 pl.concat(extras, rechunk=True) if extras else None,
-                pl.concat(names, rechunk=True) if names else None,
+                pl.concat(user_ids, rechunk=True) if user_ids else None,
                 last=not pending,
             )  # fmt: skip
-        del filing, records
+        del builder, records
 
 
-def kept(run: Gathered, plan: Plan) -> Kept:
-    """Keep the parts of the only run in memory."""
-    ranges = run.parts(plan)
+def keep_in_memory(run: Run, plan: RunPlan) -> MemoryParts:
+    """Build the parts of the only run in memory."""
     step = 1 << 64 - run.bits
-    cuts = [(part.start * step, part.stop * step - 1) for part in ranges]
-    return Kept(on_threads(plan.workers, run.part, ranges), cuts, plan.wide)
+    key_ranges = [(part.start * step, part.stop * step - 1) for part in run.part_ranges(plan)]
+    return MemoryParts(run.map_parts(plan, lambda _, part: part), key_ranges, plan.wide)
 
 
-def written(run: Gathered, plan: Plan, folder: Path) -> list[Filed]:
+def write_run(run: Run, plan: RunPlan, folder: Path) -> tuple[PartFile, ...]:
     """Write the parts of a run."""
     name = new_run()
-
-    def write(numbered: tuple[int, range]) -> Filed:
-        number, partitions = numbered
-        return write_part(folder, f"{name}-{number:04}", run.part(partitions))
-
-    return on_threads(plan.workers, write, list(enumerate(run.parts(plan))))
+    return tuple(run.map_parts(plan, lambda number, part: write_part(folder, f"{name}-{number:04}", part)))
 
 
-def _bytes(rows: Rows, plan: Plan) -> int:
-    """Give the bytes that a row takes beside its record."""
-    height = max(len(rows.told.users), 1)
-    extras = 0 if rows.extras is None else rows.extras.estimated_size()
-    names = rows.told.users.series.estimated_size() + 8 * height if plan.named else 0
-    return int(2 * (extras + names) // height)
+def _extra_bytes(batch: ReadBatch, plan: RunPlan) -> int:
+    """Estimate the bytes of a row besides its record."""
+    users = batch.rows.users
+    height = max(len(users), 1)
+    extras = 0 if batch.extras is None else batch.extras.estimated_size()
+    user_ids = users.series.estimated_size() + 8 * height if plan.keep_users else 0
+    return int(2 * (extras + user_ids) // height)

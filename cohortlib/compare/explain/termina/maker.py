@@ -23,7 +23,7 @@ from cohortlib.periods import LABELS, WEEKDAYS, Calendar
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
-from cohortlib.transactions.store.prepared import opened
+from cohortlib.transactions.store.prepared import open_if_prepared
 
 _ROLES = {"user": "user_id", "timestamp": "timestamp", "amount": "amount"}
 _SECONDS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -293,7 +293,7 @@ def _unit_of(labels: pl.Series) -> dict[str, Any]:
 
 def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
     """Read the three columns, and every other of dates: one of them may make the cohorts."""
-    transactions = opened(transactions)
+    transactions = open_if_prepared(transactions)
     roles = [settings[role] for role in _ROLES]
     if isinstance(settings.get("joined"), str):
         roles.append(settings["joined"])

@@ -1,4 +1,4 @@
-"""Columns of text that are written as Arrow string views, and handed to polars without a copy."""
+"""Strings with Arrow string views, from which columns are built and passed to polars without a copy."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,25 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.read.arrays import Ints, Keys, string_views
-from cohortlib.transactions.kernels.customers import gather_text, letters
+from cohortlib.transactions.kernels.customers import append_letters, gather_text
 
-_PAGE = 1 << 30  # bytes from one buffer to the next: the place of a text in its buffer has 31 bits
+_PAGE = 1 << 30  # bytes from the start of one buffer to the next; an offset in a view has 31 bits
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Some texts in memory of their own, each with its Arrow view of two words.
+class StringPool:
+    """Strings in a buffer, each with its Arrow view of two words.
 
-    A view repeats a text: whoever writes the views of a column has written the column.
+    A column repeats strings by repeating their views.
     """
 
     views: Keys
     store: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, column: pl.Series, rows: NDArray[np.uint32]) -> "Texts":
-        """Take some rows of a column, as text."""
-        # Front to back, chunk by chunk.
+    def of(cls, column: pl.Series, rows: NDArray[np.uint32]) -> "StringPool":
+        """Copy some rows of a column, as text."""
+        # Read front to back, chunk by chunk.
         places = np.argsort(rows)
         rows = rows[places]
         if column.dtype != pl.String:
@@ -44,35 +44,35 @@ class Texts:
         return cls(views, store)
 
     def column(self, name: str, views: Keys) -> pl.Series:
-        """Make a column of views of these texts; the column keeps both."""
+        """Return a column of views into this pool; it keeps both alive."""
         import nanoarrow
         from nanoarrow.c_array_stream import CArrayStream
 
         pages = [self.store[begin:] for begin in range(0, self.store.size, _PAGE)]
         sizes = np.array([page.size for page in pages], np.int64)
-        kind = nanoarrow.string_view()
-        array = nanoarrow.c_array_from_buffers(kind, views.size // 2, [None, views, *pages, sizes], null_count=0)
-        # Moved, not shared: nanoarrow loses count of the buffers where it shares such an array.
-        return pl.Series(name, CArrayStream.from_c_arrays([array], nanoarrow.c_schema(kind), move=True))
+        dtype = nanoarrow.string_view()
+        array = nanoarrow.c_array_from_buffers(dtype, views.size // 2, [None, views, *pages, sizes], null_count=0)
+        # Moved, not shared: nanoarrow miscounts the buffers of a shared string view array.
+        return pl.Series(name, CArrayStream.from_c_arrays([array], nanoarrow.c_schema(dtype), move=True))
 
-    def sort(self, which: Ints, first: NDArray[np.bool_]) -> None:
-        """Sort texts in place within their groups, by their bytes; no two of a group may be equal.
+    def sort(self, indices: Ints, first: NDArray[np.bool_]) -> None:
+        """Sort strings in place within their groups, by their bytes; the strings of a group must differ.
 
-        `which` are the texts, group by group, and `first` marks the first of each group.
+        `indices` are the strings, group by group, and `first` marks the first of each group.
         """
-        places = np.arange(which.size)
+        places = np.arange(indices.size)
         begin = 0
         while True:
             tied = ~(first & np.append(first[1:], True))
             if not tied.any():
                 return
             places, groups = places[tied], np.cumsum(first[tied]).astype(np.uint64)
-            # The first four letters stand in the view itself.
+            # The first four letters are in the view itself.
             count = min((64 - int(groups[-1]).bit_length()) // 9, 64 if begin else 4)
-            found = which[places]
-            letters(found, self.views, self.store, begin, count, groups)
+            strings = indices[places]
+            append_letters(strings, self.views, self.store, begin, count, groups)
             order = np.argsort(groups)
-            which[places] = found[order]
+            indices[places] = strings[order]
             groups = groups[order]
             first = np.append(True, groups[1:] != groups[:-1])
             begin += count

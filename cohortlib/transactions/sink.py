@@ -1,4 +1,4 @@
-"""How a table that is never whole in memory goes to a file, or to a folder of files."""
+"""Write a table that exceeds memory to a Parquet file, or to a folder of them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,23 +12,23 @@ from cohortlib.engine import files
 _MARK = "cohortlib.part"
 
 
-def name_of_part(number: int) -> str:
-    """Name a file of a folder."""
+def part_name(number: int) -> str:
+    """Return the name of a file in a folder."""
     return f"part-{number:05}.parquet"
 
 
-def are_parts(folder: Path) -> bool:
-    """Tell whether all that a folder holds are files that were written here."""
+def holds_only_parts(folder: Path) -> bool:
+    """Return whether every file in a folder was written by this module."""
     try:
         return all(_MARK in pl.read_parquet_metadata(file) for file in folder.iterdir() if file.name != files.LOCK)
     except (pl.exceptions.PolarsError, OSError):
         return False
 
 
-def write_parquet(pieces: Iterable[pl.DataFrame], schema: dict[str, type[pl.DataType]], stream: IO[bytes]) -> None:
-    """Write a table to a Parquet file piece by piece, in order; a few pieces are in memory at a time."""
+def write_parquet(batches: Iterable[pl.DataFrame], schema: dict[str, type[pl.DataType]], stream: IO[bytes]) -> None:
+    """Write batches of a table to a Parquet file, in order; only a few are in memory at a time."""
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
-        yield from pieces
+        yield from batches
 
     register_io_source(frames, schema=pl.Schema(schema)).sink_parquet(stream, metadata={_MARK: "1"})
