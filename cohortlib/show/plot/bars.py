@@ -1,9 +1,10 @@
-"""Bars over the calendar: how large the cohorts are, and whose amount each period is."""
+"""Bar charts over calendar periods: cohort sizes, and each period's amount by cohort."""
 
 import altair as alt
 import numpy as np
 import polars as pl
 
+from cohortlib.fields import COHORTS
 from cohortlib.periods import Freq
 from cohortlib.show.colours import STOPS
 from cohortlib.show.plot.cells import Cells, Day, Table, read
@@ -12,20 +13,20 @@ from cohortlib.show.plot.drawing import (
     MOST_NAMED,
     PERIODS,
     WIDTH,
-    Field,
     data,
-    described,
+    description,
     heading,
     no_frame,
     number_axis,
-    open_tooltip,
+    number_format,
     shades,
     thinned,
+    unfinished_tooltip,
 )
 
 _DARK = STOPS[::-1]
 MOST_DATES = 12  # on the axis
-PARTED = 60  # bars at most that do not touch
+GAPS_UP_TO = 60  # bars; more have no gaps between them
 
 
 def cohort_sizes(
@@ -36,14 +37,14 @@ def cohort_sizes(
     Parameters
     ----------
     table
-        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
     unfinished
-        The last day that the rows reach, such as ``"2026-03-14"``: a cohort whose first period is not over by the end
-        of this day is faded, for it still grows.
+        The last day of the data, such as ``"2026-03-14"``. A cohort whose first period is not over by the end of this
+        day is faded, because it can still grow.
     title
-        The line above, instead of "Cohort sizes".
+        The chart's title; "Cohort sizes" by default.
     freq
-        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def cohort_sizes(
     Raises
     ------
     SchemaError, DataError, SettingError
-        Where the table is not one of cohorts, or an argument is none of its values.
+        If the table is not a cohort table, or an argument has a value it cannot take.
 
     Examples
     --------
@@ -68,28 +69,28 @@ def cohort_sizes(
         pl.col("cohort_size").first(), (pl.col("unfinished") & (pl.col("age") == 0)).any()
     )
     unit = PERIODS[cells.calendar.freq]
-    field = Field("Cohort sizes", f"Users of each cohort, by the {unit} it began", "Users", ",d")
+    name, subtitle = "Cohort sizes", f"Users of each cohort, by the {unit} in which it starts"
     first = Cells(sizes, cells.calendar, cells.last_day)
     chart: alt.Chart = (
         alt.Chart(data(sizes.drop("start")))
         .mark_bar(aria=False)
         .encode(
             x=_calendar_axis("cohort", f"Cohort ({unit})", sizes["start"], cells),
-            y=alt.Y("cohort_size:Q", title=field.axis, axis=number_axis("cohort_size")),
+            y=alt.Y("cohort_size:Q", title=COHORTS["cohort_size"].title, axis=number_axis("cohort_size")),
             color=alt.value(STOPS[5]),
             opacity=alt.condition("datum.unfinished", alt.value(0.4), alt.value(1)),
             tooltip=[
                 alt.Tooltip("cohort:N", title="Cohort"),
                 alt.Tooltip("cohort_size:Q", title="Users", format=","),
-                *open_tooltip(cells),
+                *unfinished_tooltip(cells),
             ],
         )
         .properties(
-            title=heading(title, field, first),
+            title=heading(title, name, subtitle, first),
             width=_width(sizes["start"]),
             height=HEIGHT - 120,
             view=no_frame(),
-            description=described(title, field),
+            description=description(title, name, subtitle),
         )
     )
     return chart
@@ -98,19 +99,19 @@ def cohort_sizes(
 def layers(
     table: Table, *, unfinished: Day | None = None, title: str | None = None, freq: Freq | None = None
 ) -> alt.Chart:
-    """Draw the amount of each calendar period, one layer for each cohort: who it comes from.
+    """Draw the amount of each calendar period as stacked bars, one layer per cohort.
 
     Parameters
     ----------
     table
-        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
     unfinished
-        The last day that the rows reach, such as ``"2026-03-14"``: a calendar period that is not over by the end of
-        this day is faded.
+        The last day of the data, such as ``"2026-03-14"``. A calendar period that is not over by the end of this day
+        is faded.
     title
-        The line above, instead of "Amount by cohort".
+        The chart's title; "Amount by cohort" by default.
     freq
-        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def layers(
     Raises
     ------
     SchemaError, DataError, SettingError
-        Where the table is not one of cohorts, or an argument is none of its values.
+        If the table is not a cohort table, or an argument has a value it cannot take.
 
     Examples
     --------
@@ -132,9 +133,9 @@ def layers(
     cells = read(table, ("amount",), freq, unfinished)
     frame = cells.frame.filter(pl.col("amount").is_not_null())
     unit = PERIODS[cells.calendar.freq]
-    field = Field("Amount by cohort", f"Amount of each {unit}, by the cohort it comes from", "Amount", ",.2f")
+    name, subtitle = "Amount by cohort", f"Amount of each {unit}, by cohort"
     cohorts = cells.cohorts
-    named = len(cohorts) <= MOST_NAMED
+    with_legend = len(cohorts) <= MOST_NAMED
     places = {cohort: at for at, cohort in enumerate(cohorts)}
     rows = frame.with_columns(place=pl.col("cohort").replace_strict(places, return_dtype=pl.Int64)).drop("ordinal")
     chart: alt.Chart = (
@@ -142,11 +143,11 @@ def layers(
         .mark_bar(aria=False)
         .encode(
             x=_calendar_axis("calendar", unit.capitalize(), frame["ordinal"], cells),
-            y=alt.Y("amount:Q", title=field.axis, axis=number_axis("amount")),
+            y=alt.Y("amount:Q", title=COHORTS["amount"].title, axis=number_axis("amount")),
             color=alt.Color(
                 "cohort:N",
                 scale=alt.Scale(domain=cohorts, range=shades(_DARK, len(cohorts))),
-                legend=alt.Legend(title="Cohort") if named else None,
+                legend=alt.Legend(title="Cohort") if with_legend else None,
             ),
             order=alt.Order("place:Q"),
             opacity=alt.condition("datum.unfinished", alt.value(0.4), alt.value(1)),
@@ -154,32 +155,32 @@ def layers(
                 alt.Tooltip("cohort:N", title="Cohort"),
                 alt.Tooltip("calendar:N", title=unit.capitalize()),
                 alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
-                alt.Tooltip("amount:Q", title="Amount", format=",.2f"),
-                *open_tooltip(cells),
+                alt.Tooltip("amount:Q", title=COHORTS["amount"].title, format=number_format("amount")),
+                *unfinished_tooltip(cells),
             ],
         )
         .properties(
-            title=heading(title, field, cells),
+            title=heading(title, name, subtitle, cells),
             width=_width(frame["ordinal"]),
             height=HEIGHT,
             view=no_frame(),
-            description=described(title, field),
+            description=description(title, name, subtitle),
         )
     )
     return chart
 
 
 def _calendar_axis(name: str, title: str, ordinals: pl.Series, cells: Cells) -> alt.X:
-    """Lay out every period from the first to the last, also those without a row, and name some of them."""
+    """Return an axis with every period from the first to the last, also those without rows; some are labelled."""
     low, high = int(ordinals.min()), int(ordinals.max())  # type: ignore[arg-type]
     labels = cells.calendar.labels(np.arange(low, high + 1))
-    named = [labels[at] for at in thinned(len(labels), cells.calendar.freq, MOST_DATES)]
-    axis = alt.Axis(values=named, labelAngle=0, labelOverlap=True, ticks=True, titlePadding=8)
-    padding = 0.1 if len(labels) <= PARTED else 0
+    shown = [labels[at] for at in thinned(len(labels), cells.calendar.freq, MOST_DATES)]
+    axis = alt.Axis(values=shown, labelAngle=0, labelOverlap=True, ticks=True, titlePadding=8)
+    padding = 0.1 if len(labels) <= GAPS_UP_TO else 0
     return alt.X(f"{name}:O", title=title, scale=alt.Scale(domain=labels, paddingInner=padding), axis=axis)
 
 
 def _width(ordinals: pl.Series) -> int:
-    """Choose the width of a plot: few bars need not fill it, and many have whole pixels so that no seams show."""
+    """Return the width of a plot. Few bars do not fill it; many have whole pixels so that no seams show."""
     count = int(ordinals.max()) - int(ordinals.min()) + 1  # type: ignore[arg-type]
-    return max(240, min(WIDTH, 64 * count)) if count <= PARTED else count * max(1, round(WIDTH / count))
+    return max(240, min(WIDTH, 64 * count)) if count <= GAPS_UP_TO else count * max(1, round(WIDTH / count))

@@ -1,9 +1,10 @@
-"""Curves over the age: a line for each cohort, and their weighted mean."""
+"""Line charts over the age: a line per cohort, and their weighted mean."""
 
 import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
+from cohortlib.fields import COHORTS, SHOWN, kind_of, quotients
 from cohortlib.periods import Freq
 from cohortlib.show.colours import STOPS
 from cohortlib.show.plot.cells import Cells, Day, Table, read
@@ -17,103 +18,109 @@ from cohortlib.show.plot.drawing import (
     age_title,
     cell_tooltip,
     data,
-    described,
+    description,
     heading,
+    meaning,
     no_frame,
     number_axis,
+    number_format,
     shades,
     thinned,
 )
 
 MEAN_NAME = "Weighted mean"
-MOST_POINTS = 5_000  # which carry the tooltips; more of them are slow, and nobody finds one
+MOST_POINTS = 5_000  # with tooltips; more are slow and too dense to point at
 MOST_DOTS = 60  # on the line of the mean
-_RUN = pl.col("age") - pl.int_range(pl.len())  # the same while no age is missing: a line breaks where one is
-_FROM_ONE = "Age 0 is left out, so that what follows is seen"
-_DARK = STOPS[:2:-1]  # from dark to light, without the lightest, in which no line is seen
+RETENTIONS = quotients(COHORTS)
+# Constant over consecutive ages, so a line breaks where an age is missing.
+_RUN = pl.col("age") - pl.int_range(pl.len())
+_FROM_ONE = "Age 0 is left out, so that the later ages can be read"
+_DARK = STOPS[:2:-1]  # from dark to light; the lightest colours are too pale for lines
 
 
 def retention_curves(
     table: Table,
-    value: str = "logo_retention",
+    value: str = SHOWN[0],
     *,
     unfinished: Day | None = None,
     title: str | None = None,
     freq: Freq | None = None,
 ) -> alt.LayerChart:
-    """Draw retention over the age: a line for each cohort, and the mean of all.
+    """Draw retention by age: a line per cohort, and the weighted mean.
 
-    At each age the mean is of the cohorts that have reached it: Σ ``active_users`` / Σ ``cohort_size``, or Σ ``amount``
-    / Σ ``cohort_size_amount``. Unfinished cells are no part of it, nor are those without a value.
+    At each age the mean is taken over the cohorts that have reached it: Σ ``active_users`` / Σ ``cohort_size``, or
+    Σ ``amount`` / Σ ``cohort_size_amount``. Unfinished cells and cells without a value are excluded.
 
     Parameters
     ----------
     table
-        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
     value
-        ``"logo_retention"`` or ``"amount_retention"``.
+        Logo retention, the default, or ``"amount_retention"``.
     unfinished
-        The last day that the rows reach, such as ``"2026-03-14"``: what leads to a cell of a calendar period that is
-        not over by the end of this day is dashed.
+        The last day of the data, such as ``"2026-03-14"``. Lines to cells of a calendar period that is not over by the
+        end of this day are dashed.
     title
-        The line above, instead of the field's name.
+        The chart's title; the field's by default.
     freq
-        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
 
     Returns
     -------
     altair.LayerChart
         Its data are rows of ``cohort``, ``age``, the field, ``cohort_size``, ``calendar`` and ``unfinished``, and those
-        of the mean: ``age``, ``mean``, ``cohorts`` and ``users``, which tell how many are in it.
+        of the mean: ``age``, ``mean``, and the numbers of ``cohorts`` and ``users`` in it.
 
     Raises
     ------
     SchemaError, DataError, SettingError
-        Where the table is not one of cohorts, or an argument is none of its values.
+        If the table is not a cohort table, or an argument has a value it cannot take.
 
     Examples
     --------
     >>> import cohortlib as cl
     >>> import polars as pl
     >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "cohort_size": [8, 8, 5]}
-    >>> table = pl.DataFrame({**rows, "active_users": [8, 2, 5], "logo_retention": [1.0, 0.25, 1.0]})
-    >>> cl.plot.retention_curves(table).save("curves.svg")  # doctest: +SKIP
+    >>> amounts = {"amount": [80.0, 20.0, 50.0], "cohort_size_amount": [80.0, 80.0, 50.0]}
+    >>> table = pl.DataFrame({**rows, **amounts, "amount_retention": [1.0, 0.25, 1.0]})
+    >>> cl.plot.retention_curves(table, "amount_retention").save("curves.svg")  # doctest: +SKIP
     """
-    one_of("value", value, ("logo_retention", "amount_retention"))
-    parts = ("active_users", "cohort_size") if value == "logo_retention" else ("amount", "cohort_size_amount")
-    cells = read(table, tuple(dict.fromkeys((value, "cohort_size", *parts))), freq, unfinished)
-    return _curves(cells, value, (pl.col(parts[0]), pl.col(parts[1])), title)
+    one_of("value", value, RETENTIONS)
+    above, below = RETENTIONS[value]
+    cells = read(table, tuple(dict.fromkeys((value, "cohort_size", above, below))), freq, unfinished)
+    return _curves(cells, value, (pl.col(above), pl.col(below)), title)
 
 
 def ltv_curves(
     table: Table, *, unfinished: Day | None = None, title: str | None = None, freq: Freq | None = None
 ) -> alt.LayerChart:
-    """Draw the lifetime value over the age: a line for each cohort, and the mean of all.
+    """Draw lifetime value by age: a line per cohort, and the weighted mean.
 
-    At each age the mean is Σ ``ltv`` × ``cohort_size`` / Σ ``cohort_size`` over the cohorts that have reached it, the
-    unfinished cells left out: the amount per user. It may fall where a good cohort is too young to count.
+    At each age the mean is Σ ``ltv`` × ``cohort_size`` / Σ ``cohort_size`` over the cohorts that have reached it, that
+    is, the amount per user. Unfinished cells are excluded. The mean can fall where a good cohort is still too young to
+    be included.
 
     Parameters
     ----------
     table
-        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
     unfinished
-        The last day that the rows reach, such as ``"2026-03-14"``: what leads to a cell of a calendar period that is
-        not over by the end of this day is dashed.
+        The last day of the data, such as ``"2026-03-14"``. Lines to cells of a calendar period that is not over by the
+        end of this day are dashed.
     title
-        The line above, instead of the field's name.
+        The chart's title; the field's by default.
     freq
-        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
 
     Returns
     -------
     altair.LayerChart
-        Its data are as those of :func:`retention_curves`.
+        Its data are like those of :func:`retention_curves`.
 
     Raises
     ------
     SchemaError, DataError, SettingError
-        Where the table is not one of cohorts, or an argument is none of its values.
+        If the table is not a cohort table, or an argument has a value it cannot take.
 
     Examples
     --------
@@ -128,18 +135,33 @@ def ltv_curves(
 
 
 def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str | None) -> alt.LayerChart:
-    field, freq = FIELDS[value], cells.calendar.freq
+    name = FIELDS[value].title
     frame = cells.frame.filter(pl.col(value).is_not_null())
-    mean = mean_by_age(frame, ratio)
     rows = frame.select(
         "cohort", "age", value, "cohort_size", "calendar", "unfinished",
-        # the dashed part begins at the last age that is over
+        # The dashed part starts at the last finished age.
         open=pl.col("unfinished") | pl.col("unfinished").shift(-1, fill_value=False).over("cohort"),
         run=_RUN.over("cohort"),
     )  # fmt: skip
-    count = len(cells.cohorts)
     top = _top(frame, value)
-    first = 0 if top is None else 1
+    x, y = _axes(cells, value, top)
+    return alt.LayerChart(
+        data=data(rows),  # set once here: with every layer, Altair would copy it many times
+        layer=[
+            *_cohort_marks(cells, value, x, y, top, points=rows.height <= MOST_POINTS),
+            *_mean_marks(cells, value, x, mean_by_age(frame, ratio), top),
+        ],
+        title=heading(title, name, meaning(value), cells, "Dashed", _FROM_ONE if top is not None else ""),
+        width=WIDTH,
+        height=HEIGHT,
+        view=no_frame(),
+        description=description(title, name, meaning(value)),
+    )
+
+
+def _axes(cells: Cells, value: str, top: float | None) -> tuple[alt.X, alt.Y]:
+    """Return both axes. With an upper end they start at age 1."""
+    freq, first = cells.calendar.freq, 0 if top is None else 1
     x = alt.X(
         "age:Q",
         title=age_title(freq),
@@ -148,56 +170,57 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
     )
     y = alt.Y(
         f"{value}:Q",
-        title=field.axis,
+        title=FIELDS[value].title,
         scale=alt.Scale(zero=True, nice=True) if top is None else alt.Scale(domain=[0, top], nice=False),
         axis=number_axis(value),
     )
+    return x, y
+
+
+def _cohort_marks(cells: Cells, value: str, x: alt.X, y: alt.Y, top: float | None, *, points: bool) -> list[alt.Chart]:
+    """Return the lines of the cohorts, dashed where unfinished, and optionally points with tooltips."""
+    count = len(cells.cohorts)
     lines = alt.Chart().encode(
         x=x, y=y, detail=["cohort:N", "run:N"], color=_colours(cells.cohorts), tooltip=alt.Tooltip("cohort:N")
     )
-    if first:
+    if top is not None:
         lines = lines.transform_filter("datum.age > 0")
-    thin, bright = (1.8, 0.9) if count <= MOST_NAMED else (1, max(0.15, min(0.5, 20 / count)))
+    width, opacity = (1.8, 0.9) if count <= MOST_NAMED else (1, max(0.15, min(0.5, 20 / count)))
     marks = [
-        lines.transform_filter("!datum.unfinished").mark_line(strokeWidth=thin, opacity=bright, aria=False),
+        lines.transform_filter("!datum.unfinished").mark_line(strokeWidth=width, opacity=opacity, aria=False),
         lines.transform_filter("datum.open").mark_line(
-            strokeWidth=thin, strokeDash=[3, 3], opacity=bright / 2, aria=False
+            strokeWidth=width, strokeDash=[3, 3], opacity=opacity / 2, aria=False
         ),
     ]
-    if rows.height <= MOST_POINTS:
-        points = lines.mark_point(filled=True, size=22, aria=False).encode(
-            opacity=alt.condition(
-                "datum.unfinished", alt.value(bright / 2), alt.value(bright if count <= MOST_NAMED else 0)
-            ),
-            tooltip=cell_tooltip(cells, value),
+    if points:
+        shown = opacity if count <= MOST_NAMED else 0
+        marks.append(
+            lines.mark_point(filled=True, size=22, aria=False).encode(
+                opacity=alt.condition("datum.unfinished", alt.value(opacity / 2), alt.value(shown)),
+                tooltip=cell_tooltip(cells, value),
+            )
         )
-        marks.append(points)
+    return marks
+
+
+def _mean_marks(cells: Cells, value: str, x: alt.X, mean: pl.DataFrame, top: float | None) -> list[alt.Chart]:
+    """Return the line of the mean and its points with tooltips."""
     means = alt.Chart(data(mean.with_columns(run=_RUN))).encode(x=x, y=alt.Y("mean:Q"), color=alt.datum(MEAN_NAME))
-    if first:
+    if top is not None:
         means = means.transform_filter("datum.age > 0")
-    told = [
-        alt.Tooltip("age:Q", title=f"Age ({PERIODS[freq]}s)"),
-        alt.Tooltip("mean:Q", title=MEAN_NAME, format=field.form),
+    tooltip = [
+        alt.Tooltip("age:Q", title=f"Age ({PERIODS[cells.calendar.freq]}s)"),
+        alt.Tooltip("mean:Q", title=MEAN_NAME, format=number_format(value)),
         alt.Tooltip("cohorts:Q", title="Cohorts", format=","),
         alt.Tooltip("users:Q", title="Users", format=","),
     ]
-    marks.append(means.mark_line(strokeWidth=3.5, aria=False).encode(detail="run:N"))
     dots = means.mark_point(filled=True, size=40, opacity=1 if cells.ages <= MOST_DOTS else 0, aria=False)
-    marks.append(dots.encode(tooltip=told))
-    return alt.LayerChart(
-        data=data(rows),  # here once, and not with each layer: Altair copies it again and again
-        layer=marks,
-        title=heading(title, field, cells, "Dashed", _FROM_ONE if top is not None else ""),
-        width=WIDTH,
-        height=HEIGHT,
-        view=no_frame(),
-        description=described(title, field),
-    )
+    return [means.mark_line(strokeWidth=3.5, aria=False).encode(detail="run:N"), dots.encode(tooltip=tooltip)]
 
 
 def _top(frame: pl.DataFrame, value: str) -> float | None:
-    """Give the upper end of the axis where age 0 would press all that follows to the ground."""
-    if not value.endswith("_retention"):
+    """Return the upper end of the y axis if age 0 would squeeze all later ages to the bottom, else None."""
+    if kind_of(value) != "share":
         return None
     first, later = (frame.filter(part)[value].max() for part in (pl.col("age") == 0, pl.col("age") > 0))
     if not isinstance(first, int | float) or not isinstance(later, int | float) or not 0 < later < first / 2:
@@ -206,7 +229,7 @@ def _top(frame: pl.DataFrame, value: str) -> float | None:
 
 
 def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr]) -> pl.DataFrame:
-    """Give the mean at each age, over the cells that are finished: a sum over a sum."""
+    """Return the mean at each age over the finished cells: the sum of numerators / the sum of denominators."""
     above, below = (part.sum() for part in ratio)
     means = frame.filter(~pl.col("unfinished")).group_by("age").agg(
         mean=above / below, cohorts=pl.len(), users=pl.col("cohort_size").sum()
@@ -215,7 +238,7 @@ def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr]) -> pl.DataF
 
 
 def _colours(cohorts: list[str]) -> alt.Color:
-    """Colour the cohorts from the oldest, dark, to the youngest; name them where they are few."""
+    """Return the cohorts' colours, dark for the oldest to light for the youngest, and a legend of a few."""
     named = cohorts if len(cohorts) <= MOST_NAMED else [cohorts[0], cohorts[-1]]
     legend = alt.Legend(title="Cohort", values=[*named, MEAN_NAME], symbolType="stroke", symbolOpacity=1)
     scale = alt.Scale(domain=[*cohorts, MEAN_NAME], range=[*shades(_DARK, len(cohorts)), MEAN])

@@ -1,4 +1,4 @@
-"""A heat map: a row for each cohort, a column for each age."""
+"""Heat maps: a row per cohort, a column per age."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,6 +7,7 @@ import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
+from cohortlib.fields import SHOWN, kind_of
 from cohortlib.periods import Freq
 from cohortlib.show.colours import BLACK, STOPS, WHITE, colour, ink
 from cohortlib.show.plot.cells import Cells, Day, Table, read
@@ -16,24 +17,25 @@ from cohortlib.show.plot.drawing import (
     age_title,
     cell_tooltip,
     data,
-    described,
+    description,
     heading,
+    meaning,
     no_frame,
-    numbers,
+    number_labels,
     thinned,
     ticks,
 )
 
 MOST_LABELS = 400
-_WIDE, _HIGH = 900, 640  # the plot's pixels where there are many cells
+_WIDE, _HIGH = 900, 640  # pixels of a plot with many cells
 _LABEL_WIDTH, _LABEL_HEIGHT = 44, 22
-_HATCHED_FROM = 6  # pixels: a smaller cell is faded instead
-_PARTED_FROM = 14  # pixels: smaller cells touch
+_HATCHED_FROM = 6  # pixels; smaller cells are faded instead
+_GAPS_FROM = 14  # pixels; smaller cells have no gaps between them
 
 
 def heatmap(
     table: Table,
-    value: str = "logo_retention",
+    value: str = SHOWN[0],
     *,
     unfinished: Day | None = None,
     labels: bool | None = None,
@@ -42,25 +44,26 @@ def heatmap(
 ) -> alt.LayerChart:
     """Draw one field of a cohort table as a heat map.
 
-    What a cohort has not reached, or has no value for, is blank. Darker is more. The ends of the scale are the smallest
-    and the largest value after age 0 (of ``ltv``, at any age), since age 0 would leave all others pale: a value beyond
-    them has the colour of the nearer end.
+    Ages that a cohort has not reached, and cells without a value, are blank. Darker is more. The scale runs from the
+    smallest to the largest value after age 0 (for ``ltv``, over all ages), since age 0 would make all others pale;
+    values beyond it have the colour of the nearer end.
 
     Parameters
     ----------
     table
-        What :func:`cohortlib.termina.cohorts` gave: a polars frame, or any object with ``__arrow_c_stream__``.
+        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
     value
-        ``"logo_retention"``, ``"amount_retention"``, ``"active_users"``, ``"amount"`` or ``"ltv"``.
+        A field that varies by age: a retention, ``"active_users"``, ``"amount"`` or ``"ltv"``. The default is logo
+        retention.
     unfinished
-        The last day that the rows reach, such as ``"2026-03-14"``: cells of a calendar period that is not over by the
-        end of this day are hatched, or faded where they are small.
+        The last day of the data, such as ``"2026-03-14"``. Cells of a calendar period that is not over by the end of
+        this day are hatched, or faded if they are small.
     labels
-        Whether values stand in the cells; by default where there are 400 of them at most.
+        Whether the cells show their values; by default if there are at most 400 of them.
     title
-        The line above, instead of the field's name.
+        The chart's title; the field's by default.
     freq
-        What the periods are. Told from the labels but where a single cohort can be a day or a week.
+        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
 
     Returns
     -------
@@ -70,17 +73,18 @@ def heatmap(
     Raises
     ------
     SchemaError, DataError, SettingError
-        Where the table is not one of cohorts, or an argument is none of its values.
+        If the table is not a cohort table, or an argument has a value it cannot take.
 
     Examples
     --------
     >>> import cohortlib as cl
     >>> import polars as pl
     >>> rows = {"cohort": ["2026-01", "2026-01", "2026-02"], "period": [0, 1, 0], "cohort_size": [8, 8, 5]}
-    >>> table = pl.DataFrame({**rows, "logo_retention": [1.0, 0.25, 1.0]})
-    >>> cl.plot.heatmap(table).save("heat.png")  # doctest: +SKIP
+    >>> table = pl.DataFrame({**rows, "amount_retention": [1.0, 0.25, 1.0]})
+    >>> cl.plot.heatmap(table, "amount_retention").save("heat.png")  # doctest: +SKIP
     """
     one_of("value", value, FIELDS)
+    name = FIELDS[value].title
     cells = read(table, ("cohort_size", value), freq, unfinished)
     frame = cells.frame.filter(pl.col(value).is_not_null()).drop("ordinal")
     low, high = _range(frame, value)
@@ -90,10 +94,10 @@ def heatmap(
     wide, tall = _cell_size(cells, labelled=shown)
     hatched = min(wide, tall) >= _HATCHED_FROM
     if shown or hatched:
-        dark = [ink(colour((found - low) / (high - low))) == WHITE for found in frame[value]]
+        dark = [ink(colour((number - low) / (high - low))) == WHITE for number in frame[value]]
         frame = frame.with_columns(dark=pl.Series(dark, dtype=pl.Boolean))
-    inked = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
-    base = _grid(cells, value, parted=min(wide, tall) >= _PARTED_FROM)
+    ink_colour = alt.condition("datum.dark", alt.value(WHITE), alt.value(BLACK))
+    base = _grid(cells, value, gaps=min(wide, tall) >= _GAPS_FROM)
     rects = base.mark_rect(aria=frame.height <= MOST_LABELS).encode(
         color=_colour(value, low, high, tall * len(cells.cohorts))
     )
@@ -101,41 +105,41 @@ def heatmap(
         rects = rects.encode(opacity=alt.condition("datum.unfinished", alt.value(0.45), alt.value(1)))
     marks = [rects]
     if hatched and frame["unfinished"].any():
-        # a path in pixels: a symbol of size 4 has its own unit
+        # At size 4 the unit of a symbol's path is one pixel.
         lines = base.transform_filter("datum.unfinished").mark_point(
             shape=_hatch(wide, tall), size=4, strokeWidth=1, opacity=0.3, filled=False, aria=False
         )
-        marks.append(lines.encode(stroke=inked))
+        marks.append(lines.encode(stroke=ink_colour))
     if shown:
         write = _writer(value, most)
-        frame = frame.with_columns(label=pl.Series([write(found) for found in frame[value]], dtype=pl.String))
-        marks.append(base.mark_text(fontSize=11, aria=False).encode(text="label:N", color=inked))
+        frame = frame.with_columns(label=pl.Series([write(number) for number in frame[value]], dtype=pl.String))
+        marks.append(base.mark_text(fontSize=11, aria=False).encode(text="label:N", color=ink_colour))
     return alt.LayerChart(
-        data=data(frame),  # here once, and not with each layer: Altair copies it again and again
+        data=data(frame),  # set once here: with every layer, Altair would copy it many times
         layer=marks,
-        title=heading(title, FIELDS[value], cells, "Hatched" if hatched else "Faded"),
+        title=heading(title, name, meaning(value), cells, "Hatched" if hatched else "Faded"),
         width=wide * cells.ages,
         height=tall * len(cells.cohorts),
         view=no_frame(),
-        description=described(title, FIELDS[value]),
+        description=description(title, name, meaning(value)),
     )
 
 
-def _grid(cells: Cells, value: str, *, parted: bool) -> alt.Chart:
-    """Lay out the cells, each with what is told where the pointer rests on it."""
+def _grid(cells: Cells, value: str, *, gaps: bool) -> alt.Chart:
+    """Return a chart with the position and the tooltip of each cell."""
     freq = cells.calendar.freq
     unit = PERIODS[freq]
     return alt.Chart().encode(
         x=alt.X(
             "age:O",
             title=age_title(freq),
-            scale=alt.Scale(domain=list(range(cells.ages)), paddingInner=0.04 if parted else 0, paddingOuter=0),
+            scale=alt.Scale(domain=list(range(cells.ages)), paddingInner=0.04 if gaps else 0, paddingOuter=0),
             axis=_axis(list(thinned(cells.ages, freq)), "top"),
         ),
         y=alt.Y(
             "cohort:N",
             title=f"Cohort ({unit})",
-            scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if parted else 0, paddingOuter=0),
+            scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if gaps else 0, paddingOuter=0),
             axis=_axis([cells.cohorts[at] for at in thinned(len(cells.cohorts), freq, 40)], "left"),
         ),
         tooltip=cell_tooltip(cells, value),
@@ -143,7 +147,7 @@ def _grid(cells: Cells, value: str, *, parted: bool) -> alt.Chart:
 
 
 def _colour(value: str, low: float, high: float, height: int) -> alt.Color:
-    """Scale the colours from low to high, the very ones that the ink is chosen for."""
+    """Return the colour scale; it must be the one that the labels' ink is chosen for."""
     last = len(STOPS) - 1
     domain = [low + (high - low) * at / last for at in range(last + 1)]
     return alt.Color(
@@ -153,13 +157,13 @@ def _colour(value: str, low: float, high: float, height: int) -> alt.Color:
             title=None,
             gradientLength=max(60, min(160, height)),
             values=ticks(low, high),
-            labelExpr=numbers(value),
+            labelExpr=number_labels(value),
         ),
     )
 
 
 def _range(frame: pl.DataFrame, value: str) -> tuple[float, float]:
-    """Give the values of the lightest and the darkest colour."""
+    """Return the values of the lightest and the darkest colour."""
     later = frame if value == "ltv" else frame.filter(pl.col("age") > 0)
     values = (later if later.height else frame)[value]
     if not values.len():
@@ -168,29 +172,30 @@ def _range(frame: pl.DataFrame, value: str) -> tuple[float, float]:
 
 
 def _cell_size(cells: Cells, *, labelled: bool) -> tuple[int, int]:
-    """Choose the width and the height of a cell, in whole pixels so that no seams show."""
+    """Return the width and height of a cell, in whole pixels so that no seams show."""
     wide = min(_LABEL_WIDTH, max(1, round(_WIDE / cells.ages)))
     high = min(_LABEL_HEIGHT, max(1, round(_HIGH / len(cells.cohorts))))
     return (_LABEL_WIDTH, _LABEL_HEIGHT) if labelled else (wide, high)
 
 
 def _writer(value: str, most: float) -> Callable[[float], str]:
-    """Choose how the values are written in cells, given their magnitude: in five or six characters."""
-    if value.endswith("_retention"):
+    """Return how to format the values in cells, given the largest: in five or six characters."""
+    kind = kind_of(value)
+    if kind == "share":
         places = 0 if most >= 0.1 else 1
-        return lambda found: f"{100 * found:.{places}f}%"
+        return lambda number: f"{100 * number:.{places}f}%"
     step, unit = next(((step, unit) for step, unit in ((1e9, "bn"), (1e6, "M"), (1e4, "k")) if most >= step), (1.0, ""))
     if unit:
         step = 1e3 if unit == "k" else step
-        return lambda found: f"{found / step:,.1f}{unit}"
-    places = 0 if value == "active_users" or most >= 1000 else 2
-    return lambda found: f"{found:,.{places}f}"
+        return lambda number: f"{number / step:,.1f}{unit}"
+    places = 0 if kind == "count" or most >= 1000 else 2
+    return lambda number: f"{number:,.{places}f}"
 
 
 def _hatch(wide: int, high: int) -> str:
-    """Draw the diagonals of a cell as a path around its middle, in pixels."""
+    """Return the diagonal lines of a cell as a path relative to its centre, in pixels."""
     gap = min(7, wide, high)
-    if min(wide, high) >= _PARTED_FROM:
+    if min(wide, high) >= _GAPS_FROM:
         wide, high = wide - 2, high - 2
     path = ""
     for start in range(gap // 2 - high, wide, gap):
