@@ -372,7 +372,11 @@ def test_other_tables_than_those_of_polars(plot):
 WRONG = {
     "a list": ([1], SchemaError, "the table has type list"),
     "a triangle": (cl.triangle(TABLE, "ltv"), SchemaError, "'period' is not in the table.*not a triangle"),
-    "customers": (TABLE.with_columns(user_id=pl.lit("a")), SchemaError, "each customer.*Hint: use the table of cl.termina.cohorts"),
+    "customers": (
+        TABLE.with_columns(user_id=pl.lit("a")),
+        SchemaError,
+        "each customer.*Hint: use the table of cl.termina.cohorts",
+    ),
     "no rows": (TABLE.clear(), DataError, "no rows"),
     "labels of nothing": (
         TABLE.head(1).with_columns(cohort=pl.lit("2026-W05")),
@@ -438,7 +442,7 @@ def test_wrong_settings():
             plot(TABLE, freq="m")
         with pytest.raises(SettingError, match="title=5 has type int"):
             plot(TABLE, title=5)
-    with pytest.raises(DataError, match="100,128 cells. Expected at most 100,000"):
+    with pytest.raises(DataError, match=r"100,128 cells\. Expected at most 100,000"):
         cl.plot.heatmap(table("D", 447))
 
 

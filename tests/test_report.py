@@ -73,7 +73,7 @@ def headlines(source, **settings):
 
 
 def rows_told(findings):
-    return dict(findings.rows.rows)
+    return dict(findings.rows_block.rows)
 
 
 # --- what it tells ---
@@ -135,14 +135,14 @@ def test_all_warnings_stand_in_the_page():
     )
     with pytest.warns(CohortlibWarning):
         findings = Findings.of(ROWS, Settings(joined=joined))
-    assert len(findings.warned) == 2
-    assert any("not in joined" in message for message in findings.warned)
-    assert "whose joined date" in dict(findings.definitions.rows)["cohort"]
+    assert len(findings.warnings) == 2
+    assert any("not in joined" in message for message in findings.warnings)
+    assert "whose joined date" in dict(findings.definitions_block.rows)["cohort"]
 
 
 def test_settings_and_definitions():
     findings = Findings.of(ROWS, Settings(freq="Q", refunds="signed", end="2026Q1"))
-    asked = {row[0]: row[1:3] for row in findings.asked.rows}
+    asked = {row[0]: row[1:3] for row in findings.settings_block.rows}
     assert asked["freq"] == ("Q", "chosen")
     assert asked["refunds"] == ("signed", "chosen")
     assert asked["end"] == ("2026Q1", "chosen")
@@ -151,7 +151,7 @@ def test_settings_and_definitions():
     assert asked["complete_only"] == ("no", "default")
     machinery = {"threads", "progress", "max_memory"}  # of which the numbers do not depend
     assert set(asked) == set(Settings.__dataclass_fields__) - machinery
-    words = dict(findings.definitions.rows)
+    words = dict(findings.definitions_block.rows)
     assert words["period"].startswith("A calendar quarter")
     assert "signed" in words["amount"]
     assert not any("{" in told for told in words.values())
@@ -218,7 +218,7 @@ def test_without_cohorts():
 def test_too_many_cells():
     days = [date(2020, 1, 1) + timedelta(days=day) for day in range(460)]
     rows = pl.DataFrame({"user_id": list(range(460)), "timestamp": days, "amount": 1})
-    with pytest.raises(DataError, match=r"cells; expected at most 100,000.*longer freq"):
+    with pytest.raises(DataError, match=r"cells. Expected at most 100,000.*longer freq"):
         report_page(rows, freq="D")
 
 
@@ -303,7 +303,7 @@ def test_hostile_names_do_no_harm(tmp_path):
 def test_what_stands_in_a_script_cannot_end_it():
     from cohortlib.show.report.page import _plain
 
-    with pytest.raises(CohortlibError, match="holds '<'"):
+    with pytest.raises(CohortlibError, match="contain '<'"):
         _plain('{"a": "</script>"}')
 
 
@@ -322,7 +322,7 @@ def test_large_pictures_are_images():
     assert large.svg == ""
     assert large.light != large.dark
     assert (large.width, large.height) == (small.width, small.height)
-    assert large.told == small.told == f"Title: heat map. {small.caption}"
+    assert large.description == small.description == f"Title: heat map. {small.caption}"
     assert large.light.startswith("data:image/png;base64,iVBOR")
 
 
@@ -362,11 +362,11 @@ def test_lines_are_seen_on_a_dark_page():
 
 
 def test_numbers_are_written_as_the_script_does():
-    assert [sheets.written(found, "money") for found in (0.125, 9999.995, 10_000.5, -0.5, None)] == [
+    assert [sheets.formatted(found, "money") for found in (0.125, 9999.995, 10_000.5, -0.5, None)] == [
         "0.13", "10,000.00", "10,001", "-0.50", "",
     ]  # fmt: skip
-    assert sheets.written(1234567, "count") == "1,234,567"
-    assert sheets.step(3.0, 3.0, 3.0) == "v1"
+    assert sheets.formatted(1234567, "count") == "1,234,567"
+    assert sheets.shade(3.0, 3.0, 3.0) == "v1"
 
 
 # --- the file ---

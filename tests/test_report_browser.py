@@ -172,7 +172,7 @@ def test_sorting_by_click(browser, request, size):
     file, table = request.getfixturevalue(size)
     opened(browser, file)
     at = table.columns.index("ltv")
-    ltv = [sheets.written(found, "money") for found in table["ltv"].sort()]
+    ltv = [sheets.formatted(found, "money") for found in table["ltv"].sort()]
     count = min(len(ltv), sheets.FIRST_ROWS)
     head(browser, "cohorts", at).click()
     assert column(browser, "cohorts", at) == ltv[:count]
@@ -198,13 +198,13 @@ def test_sorting_a_triangle_leaves_what_is_not_reached_last(browser, small):
     opened(browser, file)
     choice = browser.find_element("id", "field")
     choice.find_element("css selector", "option[value=ltv]").click()
-    assert browser.find_element("id", "triangle-title").text == "Triangle: LTV"
+    assert browser.find_element("id", "triangle-title").text == "Triangle: Lifetime value"
     wide = cl.triangle(table, "ltv")
     for descending in (False, True):
         head(browser, "triangle", 3).click()  # cohort, size, age 0, age 1
         found = wide.sort("1", descending=descending, nulls_last=True, maintain_order=True)
         assert column(browser, "triangle", 0) == found["cohort"].to_list()
-        assert column(browser, "triangle", 3) == [sheets.written(cell, "money") for cell in found["1"]]
+        assert column(browser, "triangle", 3) == [sheets.formatted(cell, "money") for cell in found["1"]]
     assert head(browser, "triangle", 3).get_attribute("aria-label") == "sort by age 1"
 
 
@@ -287,7 +287,7 @@ def test_hostile_names_do_no_harm(browser, tmp_path):
     opened(browser, file)
     assert browser.title == HOSTILE
     assert browser.find_element("tag name", "h1").text == HOSTILE
-    assert HOSTILE.replace("'", "\\'") in browser.find_element("css selector", ".warned li").text
+    assert HOSTILE.replace("'", "\\'") in browser.find_element("css selector", ".warnings li").text
     assert len(browser.find_elements("tag name", "script")) == 3
     quiet(browser, file)
 

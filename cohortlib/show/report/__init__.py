@@ -1,1 +1,1 @@
-"""A report on cohorts: one page of HTML with numbers, pictures and tables, for somebody who has no Python."""
+"""The report: one self-contained HTML page with numbers, charts and tables."""

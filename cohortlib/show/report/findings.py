@@ -1,4 +1,4 @@
-"""What a report tells: the table, what it was made from and how, and its headline numbers."""
+"""The contents of a report: the table, its source and settings, row counts, headline numbers and definitions."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -8,40 +8,31 @@ from pathlib import Path
 import polars as pl
 
 from cohortlib.errors import recorded_warnings
+from cohortlib.fields import COHORTS, keys, quotients
 from cohortlib.periods import date_of
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
 from cohortlib.show.plot.cells import Cells, read
 from cohortlib.show.plot.curves import mean_by_age
 from cohortlib.show.plot.drawing import PERIODS
-from cohortlib.show.report.sheets import written
+from cohortlib.show.report.sheets import formatted
 from cohortlib.show.text import Block, text
 from cohortlib.termina.compute import cohort_table
 from cohortlib.transactions.load import load
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 
-DEFINITIONS = Block(
-    "Definitions",
-    ("term", "what it is"),
-    (
-        ("period", "A calendar {unit}, by the local date of each row."),
-        ("net", "The sum of a user's amounts in a period, refunds taken off."),
-        ("active", "A user is active in a period where the net is above 0."),
-        ("cohort", "The users whose first active period is the same; {joined}"),
-        ("age", "Calendar {unit}s since the cohort's own, which is age 0."),
-        ("cohort_size", "Users in the cohort."),
-        ("cohort_size_amount", "The cohort's amount at age 0."),
-        ("active_users", "Users of the cohort who are active at this age."),
-        ("logo_retention", "active_users / cohort_size."),
-        ("amount", "The sum of the active users' nets at this age{signed}."),
-        ("amount_retention", "amount / cohort_size_amount; may exceed 100%."),
-        ("ltv", "The sum of amount over the ages 0 to this one / cohort_size: money per user who started."),
-        ("weighted", "Over cohorts that have finished the age: the sum of numerators / the sum of denominators."),
-        ("blank", "Not reached yet, or a ratio whose denominator is 0; never a zero."),
-    ),
-    1,
-)  # fmt: skip
+_TERMS = {
+    "period": "A calendar {unit}, by the local date of each row.",
+    "net": "The sum of a user's amounts in a period; refunds are negative.",
+    "active": "A user is active in a period if the net is above 0.",
+    "cohort": "The users whose first active period is the same; {joined}",
+    "age": "Calendar {unit}s since the cohort's own, which is age 0.",
+}
+_MORE_TERMS = {
+    "weighted": "Over the cohorts that have completed the age: the sum of numerators / the sum of denominators.",
+    "blank": "Not reached yet, or a ratio whose denominator is 0; never zero.",
+}
 
 MEANINGS = {
     "user": "Column of the user.",
@@ -63,7 +54,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Headline:
-    """A number with its name, and what is to be known of it."""
+    """A number with its name and a note."""
 
     name: str
     value: str
@@ -72,24 +63,24 @@ class Headline:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was computed and from what.
+    """The cohort table, and what it was computed from.
 
     Attributes
     ----------
     table
         The cohort table.
     settings
-        What was asked.
+        The settings it was computed with.
     source
-        What the rows came from, in words; a file by its name alone.
+        A short name of the source; a file is named without its folder.
     dropped
-        How many rows there were, before a filter of what was prepared, and those with nulls.
+        The number of rows before any filter on prepared data, and of those dropped for nulls.
     filtered
-        Whether there is such a filter.
+        Whether prepared data were filtered.
     first_day, last_day
-        Local days of the first row kept and of the last of all.
-    warned
-        What was warned of on the way.
+        Local days of the first row kept and of the last row.
+    warnings
+        The warnings that were raised.
     """
 
     table: pl.DataFrame
@@ -99,70 +90,72 @@ class Findings:
     filtered: bool
     first_day: date | None
     last_day: date | None
-    warned: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @classmethod
     def of(cls, transactions: Source, settings: Settings) -> "Findings":
-        """Compute the table and take note of the rest."""
+        """Compute the table and collect the rest."""
         transactions = open_if_prepared(transactions)
-        with recorded_warnings() as warned, load(transactions, settings, keep_users=False) as loaded:
+        with recorded_warnings() as warnings, load(transactions, settings, keep_users=False) as loaded:
             table = cohort_table(loaded)
             last = loaded.final_day if loaded.span else loaded.last_day
             return cls(
-                table, settings, named(transactions), loaded.dropped,
+                table, settings, source_name(transactions), loaded.dropped,
                 isinstance(transactions, Prepared) and transactions.predicate is not None,
-                _day(loaded.first_day), _day(last), tuple(warned),
+                _day(loaded.first_day), _day(last), tuple(warnings),
             )  # fmt: skip
 
     @property
     def unit(self) -> str:
-        """What a period is called."""
+        """The name of a period, such as month."""
         return PERIODS[self.settings.freq]
 
     @cached_property
     def cells(self) -> Cells:
-        """The cells of the table, each with whether its period is over; there must be one.
+        """The cells of the table, which must not be empty, each with whether its period is over.
 
         Raises
         ------
         DataError
-            Where they are too many for pictures.
+            If there are too many for charts.
         """
-        return read(self.table, _FIELDS, self.settings.freq, self.last_day)
+        fields = tuple(name for name in COHORTS if name not in keys(COHORTS))
+        return read(self.table, fields, self.settings.freq, self.last_day)
 
     @cached_property
     def unfinished(self) -> dict[str, int]:
-        """The first age of each cohort whose period is not over, for the cohorts that have one."""
+        """For each cohort with an unfinished period, the age of that period."""
         if self.table.is_empty():
             return {}
-        found = self.cells.frame.filter("unfinished").group_by("cohort", maintain_order=True).agg(pl.col("age").min())
-        return dict(found.iter_rows())
+        cells = self.cells.frame.filter("unfinished")
+        return dict(cells.group_by("cohort", maintain_order=True).agg(pl.col("age").min()).iter_rows())
 
     @property
     def headlines(self) -> list[Headline]:
-        """The numbers that stand above all others."""
+        """The most important numbers."""
         first = self.table.filter(period=0)
         users, amount = int(first["cohort_size"].sum()), float(self.table["amount"].sum())
         lines = [
             Headline("Users", f"{users:,}", f"in {first.height:,} cohort{'s' * (first.height != 1)}"),
             Headline("Rows", f"{self.dropped.rows:,}", self._rows_note),
-            Headline("Amount", written(amount, "money"), "of all cohorts and ages shown"),
-            Headline("First day", _told(self.first_day), "of the rows kept" * bool(self.first_day)),
-            Headline("Last day", _told(self.last_day), f"its {self.unit} is not over" * bool(self.unfinished)),
+            Headline("Amount", formatted(amount, "money"), "of all cohorts and ages shown"),
+            Headline("First day", _day_text(self.first_day), "of the rows kept" * bool(self.first_day)),
+            Headline("Last day", _day_text(self.last_day), f"its {self.unit} is not over" * bool(self.unfinished)),
         ]
         if not users:
             return lines
-        lines.append(Headline("LTV to date", written(amount / users, "money"), "amount per user, all cohorts"))
+        lines.append(Headline("LTV to date", formatted(amount / users, "money"), "amount per user, all cohorts"))
         oldest = self.table.filter(cohort=first["cohort"][0])
         if oldest["ltv"][-1] is not None:
             note = f"cohort {oldest['cohort'][0]} at age {oldest['period'][-1]}"
-            lines.append(Headline("LTV of the oldest cohort", written(oldest["ltv"][-1], "money"), note))
-        for name, above, below in _RATIOS:
+            lines.append(Headline("LTV of the oldest cohort", formatted(oldest["ltv"][-1], "money"), note))
+        for field, (above, below) in quotients(COHORTS).items():
+            name = COHORTS[field].title
             means = mean_by_age(self.cells.frame, (pl.col(above), pl.col(below)))
             for row in means.filter(pl.col("age").is_in((1, *_LATER[self.settings.freq]))).iter_rows(named=True):
                 age, count = row["age"], row["cohorts"]
                 note = f"at age {age}, weighted over {count:,} cohort{'s' * (count != 1)}"
-                lines.append(Headline(f"{name} at {_span(age, self.unit)}", written(row["mean"], "share"), note))
+                lines.append(Headline(f"{name} at {_span(age, self.unit)}", formatted(row["mean"], "share"), note))
         return lines
 
     @property
@@ -172,8 +165,8 @@ class Findings:
         return f"{self.dropped.count:,} dropped" if self.dropped.count else ""
 
     @property
-    def rows(self) -> Block:
-        """Where the rows went."""
+    def rows_block(self) -> Block:
+        """The numbers of rows read, dropped and kept."""
         kept = self.dropped.rows - self.dropped.count
         lines = [("rows read", f"{self.dropped.rows:,}"), ("dropped for nulls", f"{self.dropped.count:,}")]
         lines += [(f"with a null in {text(name)}", f"{count:,}") for name, count in sorted(self.dropped.nulls.items())]
@@ -187,40 +180,37 @@ class Findings:
         return Block("Rows", ("what", "count"), tuple(lines), 1)
 
     @property
-    def asked(self) -> Block:
-        """The settings, those that are not the default marked."""
+    def settings_block(self) -> Block:
+        """The settings, with a mark on those that differ from the default."""
         default = Settings()
         lines = []
         for name, meaning in MEANINGS.items():
             value = getattr(self.settings, name)
             same = value is None if name == "joined" else value == getattr(default, name)
-            lines.append((name, _written(name, value), "default" if same else "chosen", meaning))
-        return Block("Settings", ("setting", "value", "is", "what it says"), tuple(lines), 4)
+            lines.append((name, _setting_text(name, value), "default" if same else "chosen", meaning))
+        return Block("Settings", ("setting", "value", "is", "meaning"), tuple(lines), 4)
 
     @property
-    def definitions(self) -> Block:
-        """What the terms mean, under these settings."""
+    def definitions_block(self) -> Block:
+        """The meaning of each term under these settings."""
         words = {
             "unit": self.unit,
             "joined": "here: whose joined date is in the same period."
             if self.settings.joined is not None
-            else "a user who never is active is in none.",
-            "signed": ", and of the nets of the others, as refunds are signed" * (self.settings.refunds == "signed"),
+            else "a user who is never active is in no cohort.",
         }
-        rows = tuple((term, told.format_map(words)) for term, told in DEFINITIONS.rows)
-        return Block(DEFINITIONS.title, DEFINITIONS.headers, rows, 2)
+        fields = {name: _sentence(field.definition) for name, field in COHORTS.items() if not field.key}
+        if self.settings.refunds == "signed":
+            fields["amount"] = fields["amount"].replace(".", ", and the nets of other users, as refunds are signed.")
+        terms = {term: text.format_map(words) for term, text in (_TERMS | fields | _MORE_TERMS).items()}
+        return Block("Definitions", ("term", "meaning"), tuple(terms.items()), 2)
 
 
-_FIELDS = ("cohort_size", "cohort_size_amount", "active_users", "logo_retention", "amount", "amount_retention", "ltv")
-_RATIOS = (
-    ("Logo retention", "active_users", "cohort_size"),
-    ("Amount retention", "amount", "cohort_size_amount"),
-)
 _LATER: dict[str, tuple[int, ...]] = {"D": (7, 30), "W": (4, 12), "M": (6, 12), "Q": (4,), "A": ()}
 
 
-def named(source: object) -> str:
-    """Say what a source is, in a few words and without the folders it is in."""
+def source_name(source: object) -> str:
+    """Return a short name of a source, without folders."""
     if isinstance(source, str | Path):
         return text(Path(source).name)
     if isinstance(source, Prepared):
@@ -234,17 +224,21 @@ def _day(days: int | None) -> date | None:
     return None if days is None else date_of(days)
 
 
-def _told(day: date | None) -> str:
+def _day_text(day: date | None) -> str:
     return "-" if day is None else day.isoformat()
+
+
+def _sentence(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}."
 
 
 def _span(age: int, unit: str) -> str:
     return f"{age} {unit}{'s' * (age != 1)}"
 
 
-def _written(name: str, value: object) -> str:
+def _setting_text(name: str, value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return named(value) if name == "joined" else text(value)
+    return source_name(value) if name == "joined" else text(value)

@@ -1,4 +1,4 @@
-"""The page of a report."""
+"""Render the page of a report."""
 
 import base64
 import hashlib
@@ -14,9 +14,9 @@ from cohortlib.show.report.pictures import pictures
 
 
 def page(findings: Findings, title: str) -> str:
-    """Make the page."""
+    """Render the page."""
     table, unfinished = findings.table, findings.unfinished
-    script = _script()  # to the byte: the page's policy allows this one by its digest
+    script = _script()  # byte for byte: the page's policy allows this script by its digest
     about = {"kinds": sheets.KINDS, "unfinished": unfinished, "first": sheets.FIRST_ROWS, "steps": sheets.STEPS}
     return render(
         "cohortlib.show.report",
@@ -28,7 +28,7 @@ def page(findings: Findings, title: str) -> str:
         fields=sheets.TRIANGLES,
         kinds=sheets.KINDS,
         ages=range(findings.cells.ages if table.height else 0),
-        triangle=sheets.triangle(table, "logo_retention", unfinished),
+        triangle=sheets.triangle(table, sheets.FIRST_TRIANGLE, unfinished),
         lines=sheets.lines(table),
         columns=table.columns,
         csv=_plain(sheets.csv(table)),
@@ -39,12 +39,12 @@ def page(findings: Findings, title: str) -> str:
 
 
 def _script() -> str:
-    """Give the page's script."""
+    """Return the page's script."""
     return (files("cohortlib.show.report") / "report.js").read_text(encoding="utf-8")
 
 
 def _plain(text: str) -> str:
-    """Make sure that nothing in a script element can end it: in there no text can be escaped."""
+    """Check that nothing can close the script element that holds the text; in there text cannot be escaped."""
     if "<" in text:
-        raise CohortlibError("what stands in a script of the page holds '<'; expected labels and numbers alone")
+        raise CohortlibError("the data of a script contain '<'", expected="labels and numbers only")
     return text

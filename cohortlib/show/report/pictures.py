@@ -1,6 +1,6 @@
-"""The pictures of a report: charts of :mod:`cohortlib.show.plot`, drawn into the page itself.
+"""The pictures of a report: charts of :mod:`cohortlib.show.plot`, embedded in the page.
 
-A picture is SVG in the page's own colours as long as that is small, and else two PNG images, for light and for dark.
+A small picture is SVG in the page's own colours; a large one is two PNG images, for light and for dark mode.
 """
 
 import base64
@@ -9,9 +9,11 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cohortlib.errors import CohortlibError
+from cohortlib.fields import COHORTS, SHOWN, quotients
 from cohortlib.show.colours import WHITE, between, contrast
 from cohortlib.show.report.findings import Findings
 
@@ -19,27 +21,27 @@ if TYPE_CHECKING:
     import altair as alt
 
 
-LARGEST_SVG = 500_000  # characters; of heat maps, and of layers, so many are some 110 cohorts
-_SCALE = 2.0  # pixels of an image for each of the page
+LARGEST_SVG = 500_000  # characters; heat maps and layers reach this with about 110 cohorts
+_SCALE = 2.0  # pixels of an image per pixel of the page
 
-# Text, and the lines of axes; what is drawn into the page takes both from it, the lines by a rule for this very colour.
+# Colours of text and of the axes' lines. SVG takes both from the page; a CSS rule for this very colour sets the lines.
 _LIGHT, _DARK = ("#1b1b1f", "#d5d8de"), ("#e4e6ea", "#3a3f49")
 _OWN = ("currentColor", "#d5d8de")
 _LINES = ("curves", "ltv")
-_DARK_PAGE, _LINE_CONTRAST = "#16181d", 6.0  # lines are half transparent where they are many
+_DARK_PAGE, _LINE_CONTRAST = "#16181d", 6.0  # high, since many lines are drawn half transparent
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture under a heading: its section, title, caption, what it shows in words, and its SVG or its images."""
+    """A picture: its key, title, caption and text alternative, and its SVG or its two images."""
 
     key: str
     title: str
     caption: str
-    told: str
+    description: str
     svg: str = ""
     rules: tuple[tuple[str, str], ...] = ()
-    """Colours of lines, and what they are on a dark page."""
+    """Colours of lines, each with its replacement on a dark page."""
     light: str = ""
     dark: str = ""
     width: int = 0
@@ -47,58 +49,54 @@ class Picture:
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
-    """Draw all pictures; there must be a cohort."""
+    """Draw all pictures of a table with at least one cohort."""
     for key, title, chart in _charts(findings):
-        yield drawn(key, title, _told(key, findings), chart())
+        yield drawn(key, title, _description(key, findings), chart())
 
 
-def drawn(key: str, title: str, told: str, chart: "alt.Chart | alt.LayerChart") -> Picture:
-    """Draw a chart for both light and dark; its own title goes, and the lines below it become the caption."""
+def drawn(key: str, title: str, description: str, chart: "alt.Chart | alt.LayerChart") -> Picture:
+    """Draw a chart for light and dark mode; its title is removed, and its subtitle becomes the caption."""
     specification = chart.to_dict()
-    below = specification.pop("title", {}).get("subtitle", [])
-    caption = " ".join(f"{line}." for line in ([below] if isinstance(below, str) else below))
-    told = f"{title}: {told} {caption}"
+    subtitle = specification.pop("title", {}).get("subtitle", [])
+    caption = " ".join(f"{line}." for line in ([subtitle] if isinstance(subtitle, str) else subtitle))
+    description = f"{title}: {description} {caption}"
     svg = _inline(_svg(_coloured(specification, *_OWN)), key)
     width, height = _size(svg)
     if len(svg) <= LARGEST_SVG:
         rules = tuple(_lightened(svg)) if key in _LINES else ()
-        return Picture(key, title, caption, told, svg, rules, width=width, height=height)
+        return Picture(key, title, caption, description, svg, rules, width=width, height=height)
     light, dark = (_png(_coloured(specification, *colours)) for colours in (_LIGHT, _DARK))
-    return Picture(key, title, caption, told, light=light, dark=dark, width=width, height=height)
+    return Picture(key, title, caption, description, light=light, dark=dark, width=width, height=height)
 
 
 def _charts(findings: Findings) -> "Iterator[tuple[str, str, Callable[[], alt.Chart | alt.LayerChart]]]":
-    """Name the pictures, in their order on the page."""
+    """Yield the key, the title and the chart of each picture, in their order on the page."""
     from cohortlib.show import plot
 
     table = findings.table
-    asked: dict[str, Any] = {"unfinished": findings.last_day, "freq": findings.settings.freq}
-    yield "logo", "Logo retention by cohort", lambda: plot.heatmap(table, "logo_retention", **asked)
-    yield "amount", "Amount retention by cohort", lambda: plot.heatmap(table, "amount_retention", **asked)
-    yield "curves", "Logo retention by age", lambda: plot.retention_curves(table, "logo_retention", **asked)
-    yield "ltv", "LTV by age", lambda: plot.ltv_curves(table, **asked)
-    yield "sizes", "Cohort sizes", lambda: plot.cohort_sizes(table, **asked)
-    yield "layers", f"Amount by {findings.unit}", lambda: plot.layers(table, **asked)
+    options: dict[str, Any] = {"unfinished": findings.last_day, "freq": findings.settings.freq}
+    for field in quotients(COHORTS):
+        title, heatmap = f"{COHORTS[field].title} by cohort", partial(plot.heatmap, table, field, **options)
+        yield field.removesuffix("_retention"), title, heatmap
+    yield "curves", f"{COHORTS[SHOWN[0]].title} by age", partial(plot.retention_curves, table, SHOWN[0], **options)
+    yield "ltv", f"{COHORTS['ltv'].title} by age", partial(plot.ltv_curves, table, **options)
+    yield "sizes", "Cohort sizes", partial(plot.cohort_sizes, table, **options)
+    yield "layers", f"Amount by {findings.unit}", partial(plot.layers, table, **options)
 
 
-def _told(key: str, findings: Findings) -> str:
-    """Say in words what a picture is of."""
-    kind = {"logo": "heat map", "amount": "heat map", "curves": "lines", "ltv": "lines", "sizes": "bars"}
+def _description(key: str, findings: Findings) -> str:
+    """Describe a picture in words."""
+    mark = {"curves": "lines", "ltv": "lines", "sizes": "bars", "layers": "stacked bars"}.get(key, "heat map")
     cohorts = findings.cells.cohorts
     if len(cohorts) == 1:
-        return f"{kind.get(key, 'stacked bars')} of cohort {cohorts[0]}."
-    return f"{kind.get(key, 'stacked bars')} of {len(cohorts):,} cohorts from {cohorts[0]} to {cohorts[-1]}."
-
-
-# ----------------------------------------------------------------------------------------------------------- drawing
+        return f"{mark} of cohort {cohorts[0]}."
+    return f"{mark} of {len(cohorts):,} cohorts from {cohorts[0]} to {cohorts[-1]}."
 
 
 def _coloured(specification: dict[str, Any], text: str, lines: str) -> dict[str, Any]:
-    """Leave out the background, and set the colours of all that is no data."""
+    """Remove the background, and set the colours of text and axes."""
     config = dict(specification.get("config", {}))
-    config["aria"] = (
-        False  # the page tells the whole picture; a label on each of a thousand cells tells nobody anything
-    )
+    config["aria"] = False  # the page describes the picture as a whole; labels on a thousand cells would not help
     labels = {"labelColor": text, "titleColor": text}
     axes = {"domainColor": lines, "tickColor": lines, "gridColor": lines, "gridOpacity": 1}
     config["axis"] = config.get("axis", {}) | labels | axes
@@ -108,12 +106,12 @@ def _coloured(specification: dict[str, Any], text: str, lines: str) -> dict[str,
 
 
 def _lightened(svg: str) -> Iterator[tuple[str, str]]:
-    """Give the colours of lines, and of their points, that are too dark for a dark page, and what can be seen there."""
+    """Yield the colours of lines and points that are too dark for a dark page, each with a lighter replacement."""
     for line in sorted(set(re.findall(r"\b(?:stroke|fill)=\"(#[0-9a-f]{6})\"", svg)) - {_OWN[1]}):
-        shares = (share / 20 for share in range(21))
-        seen = next(c for s in shares if contrast(c := between((line, WHITE), s), _DARK_PAGE) >= _LINE_CONTRAST)
-        if seen != line:
-            yield line, seen
+        tints = (between((line, WHITE), share / 20) for share in range(21))
+        visible = next(tint for tint in tints if contrast(tint, _DARK_PAGE) >= _LINE_CONTRAST)
+        if visible != line:
+            yield line, visible
 
 
 def _svg(specification: dict[str, Any]) -> str:
@@ -127,7 +125,7 @@ def _png(specification: dict[str, Any]) -> str:
 
 
 def _packed(image: bytes) -> bytes:
-    """Pack the pixels of a PNG better, a third of the bytes: the converter packs in haste."""
+    """Recompress the pixels of a PNG to a third of the bytes: the converter uses a low level."""
     pixels, last = b"", b""
     packed, at = image[:8], 8
     while at < len(image):
@@ -145,36 +143,36 @@ def _packed(image: bytes) -> bytes:
     return packed + struct.pack(">I", len(pixels)) + whole + struct.pack(">I", zlib.crc32(whole)) + last
 
 
-def _converter() -> Any:  # noqa: ANN401 - a module that comes with an extra
+def _converter() -> Any:  # noqa: ANN401 - an optional module
     try:
         import vl_convert
     except ModuleNotFoundError as error:
-        raise CohortlibError("a report needs vl-convert. Hint: pip install 'cohortlib[report]'") from error
+        raise CohortlibError("a report needs vl-convert", hint="pip install 'cohortlib[report]'") from error
     return vl_convert
 
 
 def _version() -> str:
-    """Name the version of Vega-Lite that Altair writes, as the converter does: 5.20 or 6.1."""
+    """Return the version of Vega-Lite that Altair writes, in the converter's format: 5.20 or 6.1."""
     import altair
 
     return ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
 def _inline(svg: str, key: str) -> str:
-    """Make an SVG fit to stand in a page beside others: its ids are its own, and it says nothing by itself."""
+    """Prepare an SVG for a page with others: make its ids unique, and hide it from screen readers."""
     svg = svg[svg.index("<svg") :]
-    names: dict[str, str] = {}  # the converter counts on from picture to picture
+    ids: dict[str, str] = {}  # renumbered, since the converter continues its numbers from picture to picture
 
-    def own(found: re.Match[str]) -> str:
-        return found[1] + names.setdefault(found[2], f"{key}-{len(names)}")
+    def unique_id(match: re.Match[str]) -> str:
+        return match[1] + ids.setdefault(match[2], f"{key}-{len(ids)}")
 
-    svg = re.sub(r"(\bid=\"|url\(#|href=\"#)([^\")]+)", own, svg)
+    svg = re.sub(r"(\bid=\"|url\(#|href=\"#)([^\")]+)", unique_id, svg)
     svg = re.sub(r" (xmlns(:xlink)?|version)=\"[^\"]*\"", "", svg)
     svg = re.sub(r" d=\"[^\"]*\"", lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)  # tenths of a pixel
-    svg = re.sub(r"<path [^>]*\bopacity=\"0\"[^>]*/>", "", svg)  # only there to be pointed at
+    svg = re.sub(r"<path [^>]*\bopacity=\"0\"[^>]*/>", "", svg)  # invisible points that only carry tooltips
     return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 
 def _size(svg: str) -> tuple[int, int]:
-    found = re.search(r"viewBox=\"0 0 ([\d.]+) ([\d.]+)\"", svg)
-    return (round(float(found[1])), round(float(found[2]))) if found else (0, 0)
+    match = re.search(r"viewBox=\"0 0 ([\d.]+) ([\d.]+)\"", svg)
+    return (round(float(match[1])), round(float(match[2]))) if match else (0, 0)

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting and saving. The exact numbers are the CSV in the page; nothing is fetched, and nothing is made of markup.
+// Sorting and downloads. The exact numbers are the CSV in the page; nothing is fetched, and no text is parsed as HTML.
 (() => {
   const about = JSON.parse(document.getElementById("about").textContent);
   const csv = document.getElementById("rows").textContent;
@@ -7,12 +7,12 @@
   const column = new Map(header.map((name, at) => [name, at]));
 
   const commas = (text) => text.replace(/^(-?\d+)/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","));
-  const written = (text, kind) => {
+  const formatted = (text, kind) => {
     if (text === "" || kind === "text") return text;
     if (kind === "count") return commas(text);
-    const found = Number(text);
-    if (kind === "share") return `${(100 * found).toFixed(1)}%`;
-    return commas(found.toFixed(Math.abs(found) >= 10000 ? 0 : 2));
+    const value = Number(text);
+    if (kind === "share") return `${(100 * value).toFixed(1)}%`;
+    return commas(value.toFixed(Math.abs(value) >= 10000 ? 0 : 2));
   };
 
   const make = (tag, text, kind) => {
@@ -22,7 +22,7 @@
     return element;
   };
 
-  // The order of lines by a column: empty ones last, either way; ties stay as they were.
+  // Sort lines by a column: empty cells last in both directions; ties keep their order.
   const ordered = (lines, at, kind, direction) => {
     const keys = lines.map((line) => {
       const text = line.values[at] ?? "";
@@ -47,7 +47,7 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   };
 
-  // A table whose lines can be sorted; `draw` makes the row of a line. A line has its values as text, one a column.
+  // A sortable table; `draw` makes the row of a line. A line has one text value per column.
   const sortable = (id, draw) => {
     const table = document.getElementById(id);
     const status = document.getElementById(`${id}-status`);
@@ -67,7 +67,7 @@
     };
     const say = () => {
       const count = state.lines.length, shown = Math.min(state.shown, count);
-      const sorted = state.at < 0 ? "" : ` Sorted by ${state.heads[state.at].told}, ${state.direction}.`;
+      const sorted = state.at < 0 ? "" : ` Sorted by ${state.heads[state.at].name}, ${state.direction}.`;
       status.textContent = `${commas(String(shown))} of ${commas(String(count))} rows shown.${sorted}`;
       if (more) more.hidden = shown >= count;
     };
@@ -75,7 +75,7 @@
       table.querySelectorAll("thead th").forEach((head, at) => {
         const button = make("button", head.textContent);
         button.type = "button";
-        if (state.heads[at].told !== head.textContent) button.setAttribute("aria-label", `sort by ${state.heads[at].told}`);
+        if (state.heads[at].name !== head.textContent) button.setAttribute("aria-label", `sort by ${state.heads[at].name}`);
         button.addEventListener("click", () => {
           state.direction = state.at === at && state.direction === "ascending" ? "descending" : "ascending";
           state.at = at;
@@ -92,19 +92,19 @@
   const long = sortable("cohorts", (line) => {
     const row = make("tr");
     line.values.forEach((text, at) => {
-      const cell = make(at ? "td" : "th", written(text, about.kinds[header[at]]));
+      const cell = make(at ? "td" : "th", formatted(text, about.kinds[header[at]]));
       if (!at) cell.scope = "row";
       row.append(cell);
     });
     return row;
   });
   long.state.lines = rows.filter((row) => row.length === header.length).map((values) => ({ values }));
-  long.state.heads = header.map((name) => ({ told: name, kind: about.kinds[name] }));
+  long.state.heads = header.map((name) => ({ name: name, kind: about.kinds[name] }));
   long.state.shown = about.first;
   long.buttons();
   long.say();
 
-  // The triangle of one field, made of the same rows.
+  // The triangle of one field, built from the same rows.
   const choice = document.getElementById("field");
   const pivot = (field) => {
     const lines = new Map();
@@ -119,8 +119,8 @@
     const numbers = (later) => long.state.lines
       .filter(({ values }) => (!later || field === "ltv" || values[column.get("period")] !== "0") && values[column.get(field)] !== "")
       .map(({ values }) => Number(values[column.get(field)]));
-    const found = numbers(true).length ? numbers(true) : numbers(false);
-    return [found.reduce((a, b) => Math.min(a, b), Infinity), found.reduce((a, b) => Math.max(a, b), -Infinity)];
+    const all = numbers(true).length ? numbers(true) : numbers(false);
+    return [all.reduce((a, b) => Math.min(a, b), Infinity), all.reduce((a, b) => Math.max(a, b), -Infinity)];
   };
   let low, high;
   const shade = (text) => {
@@ -132,8 +132,8 @@
     const open = about.unfinished[line.values[0]] ?? Infinity;
     line.values.forEach((text, at) => {
       if (at === 0) row.append(Object.assign(make("th", text), { scope: "row" }));
-      else if (at === 1) row.append(make("td", written(text, "count")));
-      else row.append(make("td", written(text, kind), [text === "" ? "" : shade(text), at - 2 >= open ? "open" : ""].join(" ").trim()));
+      else if (at === 1) row.append(make("td", formatted(text, "count")));
+      else row.append(make("td", formatted(text, kind), [text === "" ? "" : shade(text), at - 2 >= open ? "open" : ""].join(" ").trim()));
     });
     return row;
   });
@@ -143,8 +143,8 @@
     [low, high] = edges(choice.value);
     wide.state.lines = pivot(choice.value);
     wide.state.heads = [
-      { told: "cohort", kind: "text" }, { told: "cohort size", kind: "count" },
-      ...Array.from({ length: ages }, (_, age) => ({ told: `age ${age}`, kind })),
+      { name: "cohort", kind: "text" }, { name: "cohort size", kind: "count" },
+      ...Array.from({ length: ages }, (_, age) => ({ name: `age ${age}`, kind })),
     ];
     document.getElementById("triangle-name").textContent = choice.selectedOptions[0].textContent;
   };
