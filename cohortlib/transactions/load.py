@@ -1,20 +1,19 @@
-"""Load transactions: from a source to rows partitioned by user, and the grid of periods that they are placed on.
+"""Load transactions: partition the rows of a source by user, and lay out the grid of periods that they are placed on.
 
-:func:`load` chooses one of five roads, each a function below:
+:func:`load` chooses one of five roads. Each is a function below:
 
-- a prepared form is scanned part by part (:func:`_load_prepared`);
-- a table with few rows is read whole (:func:`_load_table`), also where users are kept or joined in memory;
-- a larger one is read batch by batch into packed records, which take least memory (:func:`_load_packed`);
-- or into full records, if its values do not fit packed ones (:func:`_load_batches`);
-- rows that exceed the memory budget are spilled to disk, partitioned by user (:func:`_load_spilled`).
+- :func:`_load_prepared` scans a prepared form part by part;
+- :func:`_load_packed` reads batches into packed records, which take the least memory;
+- :func:`_load_batches` reads batches into full records, if some values do not fit packed ones;
+- :func:`_load_table` reads the table whole, if user ids or a joined table are needed, or after an error in a batch;
+- :func:`_load_spilled` writes rows that exceed the memory budget to disk, partitioned by user.
 
 The road does not change a result. All of them agree on this:
 
 - the right edge is the period of the last row, including rows dropped for nulls;
-- rows dropped for nulls are counted over the whole table and reported once;
-- Σ |units| is below 2 ** 63, so sums of units never overflow; else DataError;
-- only whole numbers are added, so the order of rows, batches and threads does not matter;
-- errors about values count over the whole table, not over one batch.
+- dropped rows are counted over the whole table, with one warning;
+- Σ |units| is below 2 ** 63, else DataError, so no sum of units overflows;
+- only integers are added, so the order of rows, batches and threads does not matter.
 """
 
 import math
@@ -101,7 +100,7 @@ def _load(
     by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
     estimate = _Estimate.of(stream, settings, by_batches=by_batches)
     if by_batches and estimate.packed <= budget:
-        # On bad data fall through to a road that reads the whole table, whose errors count over all rows.
+        # On bad data fall through to another road: errors must count over the whole table, not over one batch.
         with suppress(DataError, SchemaError):
             meter = Meter(settings.progress, stream.rows or 0)
             rows = _load_packed(stream, settings, meter)
@@ -246,16 +245,12 @@ def _load_spilled(
 
 def _check_prepared_with(prepared: Prepared, settings: Settings) -> None:
     """Raise SettingError if a prepared form was written with other settings, which would change the result."""
+    folder = str(prepared.folder)
     for name in ("user", "timestamp", "amount", "timezone", "decimals"):
         written_with, value = getattr(prepared.manifest, name), getattr(settings, name)
         if value != written_with:
             raise SettingError(
-                (
-                    f"{str(prepared.folder)!r} was prepared with ",
-                    Arg(name, written_with),
-                    ", not with ",
-                    Arg(name, value),
-                ),
+                (f"{folder!r} was prepared with ", Arg(name, written_with), ", not with ", Arg(name, value)),
                 value=value,
                 expected="the setting that it was prepared with",
                 hint=("pass ", Arg(name, written_with), ", or prepare the transactions again"),
