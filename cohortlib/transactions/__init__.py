@@ -1,5 +1,6 @@
-"""The model of a transaction table: what a row means, who is active when, and which sums add.
+"""The model of a transaction table: what a row means, when a user is active, and which sums add.
 
-Settings are checked, rows are recorded, netted and added up; a state keeps them for the next day. Imports ``read`` and
-the engine; never :mod:`cohortlib.adapty`.
+``load`` reads rows into ``records`` in memory or into parts of the ``store``; ``netting`` nets them by user and period;
+``activity`` adds users up. ``sums``, ``customers`` and ``state`` are built on that. Imports ``read`` and the engine;
+never :mod:`cohortlib.adapty`.
 """

@@ -1,4 +1,5 @@
-"""Parts on disk: the format of the prepared form, of a state and of spilled rows.
+"""The prepared form: parts on disk, in which prepared transactions, states and spilled rows are stored.
 
-A folder holds runs of parts and a manifest. Imports the engine and ``read``.
+A folder holds runs of parts and a manifest: ``spill`` makes runs, ``prepare`` merges them, ``prepared`` reads them, and
+``history`` looks up users for updates. Imports the engine, ``read``, and the records and settings of transactions.
 """
