@@ -298,9 +298,9 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path, monkeypatch, error):
         written.append(1)
         if len(written) == 3:
             raise error
-        return lay_out(self, *args, **settings)
+        return write(self, *args, **settings)
 
-    lay_out = customers.Customers._lay_out
+    write = customers.Customers._write
     monkeypatch.setattr(customers.Customers, "_write", fail)
     monkeypatch.setattr(customers, "_BATCH_ROWS", 1)
     rows = frame([(user, date(2026, 1, 1), 1.0) for user in range(9)])
