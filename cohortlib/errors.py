@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 __all__ = [
+    "Arg",
     "AuthenticationError",
     "CohortlibError",
     "CohortlibWarning",
@@ -50,10 +51,6 @@ __all__ = [
 ]
 
 
-class _Unset:
-    """Marks an argument without a value: ``timeout=``."""
-
-
 @dataclass(frozen=True)
 class Arg:
     """An argument that a message mentions: ``freq='M'`` in Python, ``--freq M`` on the command line.
@@ -63,10 +60,10 @@ class Arg:
     """
 
     name: str
-    value: object = _Unset
+    value: object = ...  # the argument without a value: ``timeout=``
 
     def __str__(self) -> str:
-        return f"{self.name}=" if self.value is _Unset else f"{self.name}={self.value!r}"
+        return f"{self.name}=" if self.value is ... else f"{self.name}={self.value!r}"
 
 
 Text: TypeAlias = "str | Arg | Sequence[str | Arg]"
