@@ -17,7 +17,7 @@ from cohortlib.compare.explain.termina import faults
 from cohortlib.compare.explain.termina.comparison import TerminaComparison
 from cohortlib.compare.explain.termina.customer_candidates import close_customers
 from cohortlib.compare.explain.termina.fault_candidates import fault_candidates
-from cohortlib.compare.explain.termina.setting_candidates import setting_candidates
+from cohortlib.compare.explain.termina.setting_candidates import SettingCandidates
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.errors import Arg, CohortlibWarning, DataError, SchemaError, SettingError, listed
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
@@ -110,7 +110,7 @@ class TerminaTable:
         settings = dict(self.settings)
         for cause in causes:
             settings.update(cause.settings)
-        rows = self.rows_with_zone if "timezone" in {cause.kind for cause in causes} else self.rows
+        rows = self._rows_with_zone if "timezone" in {cause.kind for cause in causes} else self.rows
         view = faults.View(
             settings["user"], settings["timestamp"], settings["amount"], settings["timezone"],
             Calendar(settings["freq"], settings["week_start"]), settings["refunds"],
@@ -119,13 +119,8 @@ class TerminaTable:
             rows = fault.edit_rows(rows, view)
         return settings, rows, view
 
-    @property
-    def view(self) -> faults.View:
-        """How the rows are read without any cause."""
-        return self._inputs(())[2]
-
     @cached_property
-    def rows_with_zone(self) -> pl.DataFrame:
+    def _rows_with_zone(self) -> pl.DataFrame:
         """The rows with instants that have a zone: those without one are taken as UTC."""
         name = self.settings["timestamp"]
         dtype = self.rows.schema[name]
@@ -142,7 +137,11 @@ class TerminaTable:
 
     @cached_property
     def _setting_candidates(self) -> list[Cause]:
-        return list(setting_candidates(self))
+        view = self._inputs(())[2]
+        candidates = SettingCandidates(
+            self.settings, self.rows, self._rows_with_zone, view, self._unchanged, self.remote
+        )
+        return list(candidates.causes())
 
     def _comparison(self, causes: tuple[Cause, ...]) -> TerminaComparison:
         """Compare the table under causes with the remote one, both in the presentation of the local table."""
