@@ -30,7 +30,6 @@ from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingEr
 
 pytestmark = [
     pytest.mark.spark,
-    pytest.mark.xdist_group("spark"),
     # What pyspark itself does.
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
