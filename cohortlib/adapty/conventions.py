@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from cohortlib.adapty.validation import Brief
 from cohortlib.errors import SettingError, one_of
+from cohortlib.literals import WEEK_START, Weekday
 
 UserUnit = Literal["profile_id", "customer_user_id", "device_id"]
 RefundUpgraded = Literal["zero", "negative"]
@@ -13,7 +14,6 @@ PeriodNumber = Literal["ordinal", "consecutive"]
 RestartPerProduct = Literal["auto", True, False]
 Averages = Literal["cumulative", "per_period"]
 AfterTo = Literal["drop", "payments"]
-Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -55,7 +55,7 @@ class Conventions(Brief):
     averages: Averages = "cumulative"
     after_to: AfterTo = "drop"
     as_of: date | None = None
-    week_start: Weekday = "monday"
+    week_start: Weekday = WEEK_START
 
     def __post_init__(self) -> None:
         for name, values in CHOICES.items():

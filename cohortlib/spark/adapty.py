@@ -16,7 +16,7 @@ from cohortlib.adapty.read.counted import refuse_nulls
 from cohortlib.adapty.read.events import columns_of_events, columns_of_instants, columns_of_users, known_columns
 from cohortlib.adapty.read.names import NO_DEVICE
 from cohortlib.errors import CohortlibError, SchemaError, one_of
-from cohortlib.read.nulls import Nulls
+from cohortlib.literals import Nulls
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 

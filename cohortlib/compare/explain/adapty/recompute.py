@@ -20,7 +20,7 @@ from cohortlib.adapty.sums import Sums
 from cohortlib.compare.explain.adapty.edits import EDITS, removed_installs
 from cohortlib.compare.explain.adapty.recipe import Recipe
 from cohortlib.compare.explain.adapty.rewrites import MONEY_PLANES, copy_remote, multiply_money, relabel
-from cohortlib.read.nulls import Nulls
+from cohortlib.literals import Nulls
 from cohortlib.read.sources import read
 from cohortlib.read.tables import Source
 

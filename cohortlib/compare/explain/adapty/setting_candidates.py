@@ -13,7 +13,8 @@ from cohortlib.compare.explain.adapty.edits import FIRST_REFUND
 from cohortlib.compare.explain.adapty.rewrites import iso_date, segment_labels
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.errors import CohortlibError
-from cohortlib.periods import WEEKDAYS, date_of
+from cohortlib.literals import WEEKDAYS
+from cohortlib.periods import date_of
 
 _AVERAGES = {
     "cumulative": "averages of the money up to each column",

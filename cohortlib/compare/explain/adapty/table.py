@@ -23,7 +23,7 @@ from cohortlib.compare.explain.adapty.setting_candidates import (
 from cohortlib.compare.explain.adapty.wording import describe_differences
 from cohortlib.compare.explain.adapty.zone_candidates import ZoneCandidates
 from cohortlib.compare.explain.causes import Cause
-from cohortlib.read.nulls import Nulls
+from cohortlib.literals import Nulls
 from cohortlib.read.tables import Source
 
 _MAX_SENTENCES = 5

@@ -12,7 +12,8 @@ from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.termina.comparison import edges
 from cohortlib.compare.explain.termina.faults import View
 from cohortlib.compare.explain.zones import clocks
-from cohortlib.periods import WEEKDAYS
+from cohortlib.literals import WEEKDAYS
+from cohortlib.transactions.keywords import SETTINGS
 
 _TICKS_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _MODES = ("clip", "drop")  # of activity before the joined date
@@ -41,17 +42,17 @@ class SettingCandidates:
 
     def causes(self) -> Iterator[Cause]:
         """List the settings to try, likely ones first."""
-        yield from self._other_values("refunds", ("net", "signed", "drop"), "refunds={!r}")
+        yield from self._other_values("refunds", SETTINGS["refunds"].values, "refunds={!r}")
         has_customers = "user_id" in self.remote.columns
         if has_customers:
-            yield from self._other_values("basis", ("single_customer", "cohort_total", "cohort_mean"), "basis={!r}")
+            yield from self._other_values("basis", SETTINGS["basis"].values, "basis={!r}")
         yield from self._edges()
         yield from self._cohort_dates()
         if has_customers:
             count = self.remote["user_id"].n_unique()
             if count:
                 yield from self._other_values("top_n", (count,), "only the {} top customers")
-            yield from self._other_values("rows", ("dense", "active"), "rows={!r}")
+            yield from self._other_values("rows", SETTINGS["rows"].values, "rows={!r}")
         if self.settings["freq"] == "W":
             for day in WEEKDAYS:
                 if day != self.settings["week_start"]:

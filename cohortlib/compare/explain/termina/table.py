@@ -21,7 +21,8 @@ from cohortlib.compare.explain.termina.setting_candidates import SettingCandidat
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.errors import Arg, CohortlibWarning, DataError, SchemaError, SettingError, listed
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
-from cohortlib.periods import LABELS, WEEKDAYS, Calendar
+from cohortlib.literals import WEEKDAYS
+from cohortlib.periods import LABELS, Calendar
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
