@@ -1,4 +1,4 @@
-"""The table of customers in a folder: parts of disjoint users, and nothing else than the table."""
+"""Write the customer table to a folder: files of disjoint users that together are the table."""
 
 from datetime import date
 
@@ -14,7 +14,7 @@ from cohortlib.transactions.store import spill
 pytestmark = pytest.mark.disk
 
 ORDER = ["cohort", "cohort_size_amount", "user_id", "period"]
-LITTLE = "64MiB"  # so little that rows are kept by partition of users
+LITTLE = "64MiB"  # too little to read the table whole, so rows are partitioned by user
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def small(request, monkeypatch):
         monkeypatch.setattr(spill.RunPlan, "capacity", lambda plan, extras: request.param)
 
 
-def together(folder):
-    """Put the parts of a folder together in the order of the table."""
+def read_folder(folder):
+    """Check the files of a folder; return their number, and their rows in the order of the table."""
     parts = [pl.read_parquet(file) for file in sorted(folder.iterdir())]
     users = [set(part["user_id"]) for part in parts]
     assert sum(map(len, users)) == len(set.union(*users))
@@ -53,30 +53,30 @@ def test_parts_are_the_table(frame, tmp_path, basis, kind):
     frame = frame.with_columns(pl.col("user_id").cast(kind))
     options = {"basis": basis, "start": "2022-03", "rows": "active", "refunds": "signed"}
     cl.termina.sink_customer_cohorts(frame, f"{tmp_path}/out/", max_memory=LITTLE, **options)
-    count, table = together(tmp_path / "out")
+    count, table = read_folder(tmp_path / "out")
     assert count > 1
     assert_frame_equal(table, cl.termina.customer_cohorts(frame, **options), check_exact=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_joined_users_are_there(frame, tmp_path):
-    """Those who never bought, too."""
+def test_joined_users_are_included(frame, tmp_path):
+    """Also those without any row."""
     joined = pl.DataFrame({"user_id": range(250, 400), "joined": [date(2022, 3, 1)] * 150})
     options = {"joined": joined, "before_joined": "clip"}
     with pytest.warns(UserWarning, match="not in joined"):
         whole = cl.termina.customer_cohorts(frame, **options)
     with pytest.warns(UserWarning, match="not in joined"):
         cl.termina.sink_customer_cohorts(frame, f"{tmp_path}/out/", max_memory=LITTLE, **options)
-    assert_frame_equal(together(tmp_path / "out")[1], whole, check_exact=True)
+    assert_frame_equal(read_folder(tmp_path / "out")[1], whole, check_exact=True)
 
 
-def test_of_the_prepared_form(frame, tmp_path):
+def test_prepared_form(frame, tmp_path):
     cl.prepare(frame, tmp_path / "form", max_memory=LITTLE)
     cl.termina.sink_customer_cohorts(tmp_path / "form", f"{tmp_path}/out/", freq="Q")
-    assert_frame_equal(together(tmp_path / "out")[1], cl.termina.customer_cohorts(frame, freq="Q"), check_exact=True)
+    assert_frame_equal(read_folder(tmp_path / "out")[1], cl.termina.customer_cohorts(frame, freq="Q"), check_exact=True)
 
 
-def test_the_old_one_stays_until_the_new_one_is_there(frame, tmp_path):
+def test_the_old_folder_stays_until_the_new_one_is_complete(frame, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     cl.termina.sink_customer_cohorts(frame, out, max_memory=LITTLE)
@@ -86,16 +86,16 @@ def test_the_old_one_stays_until_the_new_one_is_there(frame, tmp_path):
         cl.termina.sink_customer_cohorts(broken, out, max_memory=LITTLE)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     cl.termina.sink_customer_cohorts(frame.head(1), out, max_memory=LITTLE)
-    assert together(out)[0] == 1
+    assert read_folder(out)[0] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_no_rows(frame, tmp_path):
     cl.termina.sink_customer_cohorts(frame.clear(), f"{tmp_path}/out/")
-    assert_frame_equal(together(tmp_path / "out")[1], cl.termina.customer_cohorts(frame.clear()))
+    assert_frame_equal(read_folder(tmp_path / "out")[1], cl.termina.customer_cohorts(frame.clear()))
 
 
-def test_what_a_folder_cannot_be(frame, tmp_path):
+def test_invalid_folders(frame, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(SettingError, match="has files that cohortlib did not write"):
         cl.termina.sink_customer_cohorts(frame, tmp_path)

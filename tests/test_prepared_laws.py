@@ -1,4 +1,4 @@
-"""The prepared form beside the judge and beside the raw rows: whatever is asked of it, the same bits."""
+"""Compare tables from the prepared form with the reference implementation and with tables from raw rows."""
 
 import re
 from datetime import date, timedelta
@@ -16,25 +16,25 @@ import cohortlib as cl
 from cohortlib.engine import memory
 from cohortlib.errors import CohortlibError
 from cohortlib.read import tables
-from cohortlib.transactions.store import spill as spilling
+from cohortlib.transactions.store import spill
 
 pytestmark = pytest.mark.disk
 
-AT_THE_DOOR = ("timezone", "decimals", "nulls")  # settings that prepare takes, too
+READING = ("timezone", "decimals", "nulls")  # settings that prepare takes too
 TABLES = ("cohorts", "customer_cohorts")
 FROM_FINE_TO_COARSE = ("D", "W", "M", "Q", "A")
 plain = cases(joined=("none", "table"), poison=False)
 
 
 def prepared(case, folder, *, frame=None, keep=()):
-    """Prepare the rows of a case, or others of their like."""
-    door = {name: value for name, value in case.settings.items() if name in AT_THE_DOOR}
+    """Prepare the rows of a case, or other rows with its settings."""
+    reading = {name: value for name, value in case.settings.items() if name in READING}
     source = case.frame if frame is None else frame
-    return quietly(cl.prepare, source, folder / "prepared", keep=keep, threads=case.threads, **case.names, **door)
+    return quietly(cl.prepare, source, folder / "prepared", keep=keep, threads=case.threads, **case.names, **reading)
 
 
-def asked(case, source, table="cohorts", **more):
-    """Ask the prepared form what the case asks of its rows."""
+def computed(case, source, table="cohorts", **more):
+    """Compute a table from a prepared form with the settings of the case."""
     options = {**case.names, **case.settings, "joined": case.joined_as, "threads": case.threads, **more}
     return quietly(getattr(cl.termina, table), source, **options)
 
@@ -44,33 +44,33 @@ def same(left, right):
     assert_frame_equal(left, right, check_exact=True)
 
 
-# --- the judge ------------------------------------------------------------------------------------------------
+# --- the reference --------------------------------------------------------------------------------------------
 
 
 @given(case=cases(joined=("none", "none", "table")), more=customer_settings())
-def test_answers_are_the_judges(case, more, tmp_path_factory):
+def test_tables_match_the_reference(case, more, tmp_path_factory):
     folder = tmp_path_factory.mktemp("form")
     try:
         expected = [case.judge("cohorts"), case.judge("customer_cohorts", **more)]
     except naive.Refused:
         with pytest.raises(CohortlibError):
-            asked(case, prepared(case, folder))
+            computed(case, prepared(case, folder))
         return
     form = prepared(case, folder)
     for table, options, rows in zip(TABLES, ({}, more), expected, strict=True):
-        found = asked(case, form, table, **options)
+        found = computed(case, form, table, **options)
         assert [[exactly(cell) for cell in row] for row in found.rows()] == [
             [exactly(row[name]) for name in found.columns] for row in rows
         ]
         same(found.clear(), case.ask(table, **options).clear())
 
 
-# --- other questions ------------------------------------------------------------------------------------------
+# --- other settings -------------------------------------------------------------------------------------------
 
 
 @st.composite
 def other_settings(draw, case):
-    """Draw what another question may ask of the same prepared rows; days no finer than those of the case's unit."""
+    """Draw settings that the same prepared rows can be used with; periods are no finer than those of the case."""
     freq = case.settings.get("freq", "M")
     some = FROM_FINE_TO_COARSE[FROM_FINE_TO_COARSE.index(freq) :]
     days = [naive.local_day(instant, "UTC") for _, instant, _ in case.rows if instant is not None]
@@ -94,8 +94,8 @@ def other_settings(draw, case):
 
 
 @given(data=st.data(), case=cases(joined=("none", "table"), poison=False))
-def test_any_question_after_the_first(data, case, tmp_path_factory):
-    """Prepare once, ask many times."""
+def test_other_settings(data, case, tmp_path_factory):
+    """Prepare once, compute many tables."""
     for name in ("start", "end"):
         case.settings.pop(name, None)
     case.settings["before_joined"] = "clip"
@@ -110,9 +110,9 @@ def test_any_question_after_the_first(data, case, tmp_path_factory):
                 expected = case.ask(table, **settings)
             except cl.errors.DataError:
                 with pytest.raises(cl.errors.DataError):
-                    asked(case, form, table, **settings)
+                    computed(case, form, table, **settings)
             else:
-                same(asked(case, form, table, **settings), expected)
+                same(computed(case, form, table, **settings), expected)
 
 
 # --- kept columns ---------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ CONDITIONS = (
 
 @st.composite
 def kept_columns(draw, rows):
-    """Draw columns that are kept beside the rows, of several types and with nulls."""
+    """Draw columns to keep, of several types and with nulls."""
     countries = st.sampled_from(("DE", "US", "a country with a long name", "", None))
     prices = st.sampled_from((0.5, 1.0, 2.5, float("nan"), None))
     return pl.DataFrame(
@@ -159,8 +159,8 @@ def test_a_filter_on_a_kept_column(data, case, condition, tmp_path_factory):
         assume(False)
     chosen = form.filter(condition)
     for table, want in zip(TABLES, expected, strict=True):
-        same(asked(case, chosen, table), want)
-    same(asked(case, form), everything)  # the form itself is as it was
+        same(computed(case, chosen, table), want)
+    same(computed(case, form), everything)  # the form itself is unchanged
 
 
 ROWS = pl.DataFrame(
@@ -174,7 +174,7 @@ ROWS = pl.DataFrame(
 
 
 @pytest.mark.parametrize("same", [True, False, None])
-def test_a_filter_that_says_the_same_of_all_rows(same, tmp_path):
+def test_a_constant_filter(same, tmp_path):
     form = cl.prepare(ROWS, tmp_path / "form", keep=["price"]).filter(pl.lit(same))
     expected = ROWS if same else ROWS.clear()
     same_rows = cl.termina.cohorts(expected)
@@ -185,22 +185,22 @@ def test_a_filter_that_says_the_same_of_all_rows(same, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("only", "told"),
+    ("only", "message"),
     [
         (pl.col("price").max() > 2, "returned 1 values for 4 rows. Expected one boolean per row"),
         (pl.col("price").head(2) > 1, "returned 2 values for 4 rows. Expected one boolean per row"),
         (pl.col("price").cast(pl.String) + "x", "Expected one boolean per row"),
     ],
 )
-def test_a_filter_that_does_not_say_it_of_each_row(only, told, tmp_path):
+def test_a_filter_without_one_boolean_per_row(only, message, tmp_path):
     form = cl.prepare(ROWS, tmp_path / "form", keep=["price"]).filter(only)
     for table in TABLES:
-        with pytest.raises(cl.errors.SettingError, match=told):
+        with pytest.raises(cl.errors.SettingError, match=message):
             getattr(cl.termina, table)(form)
 
 
 @given(data=st.data(), case=plain, conditions=st.lists(st.sampled_from(CONDITIONS), min_size=2, max_size=3))
-def test_filters_follow_one_another(data, case, conditions, tmp_path_factory):
+def test_filters_one_by_one_and_at_once(data, case, conditions, tmp_path_factory):
     frame = case.frame.hstack(data.draw(kept_columns(case.frame.height)))
     try:
         form = prepared(case, tmp_path_factory.mktemp("form"), frame=frame, keep=("country", "price", "store"))
@@ -212,12 +212,12 @@ def test_filters_follow_one_another(data, case, conditions, tmp_path_factory):
         one_by_one = one_by_one.filter(condition)
     at_once = form.filter(pl.all_horizontal(conditions))
     try:
-        expected = asked(case, at_once)
+        expected = computed(case, at_once)
     except cl.errors.DataError as error:  # a refund is filtered out, so a user is active before the joined date
         with pytest.raises(cl.errors.DataError, match=f"^{re.escape(str(error))}$"):
-            asked(case, one_by_one)
+            computed(case, one_by_one)
     else:
-        same(asked(case, one_by_one), expected)
+        same(computed(case, one_by_one), expected)
 
 
 def test_a_filter_may_leave_a_user_active_before_the_joined_date(tmp_path):
@@ -232,11 +232,11 @@ def test_a_filter_may_leave_a_user_active_before_the_joined_date(tmp_path):
             cl.termina.cohorts(source.filter(only), joined=joined)
 
 
-# --- nothing but the rows matters -----------------------------------------------------------------------------
+# --- only the rows matter -------------------------------------------------------------------------------------
 
 
 @given(case=plain, random=st.randoms(use_true_random=False), cut=st.integers(0, 40))
-def test_order_and_cuts_of_the_raw_rows(case, random, cut, tmp_path_factory):
+def test_order_and_files_of_the_raw_rows(case, random, cut, tmp_path_factory):
     folder = tmp_path_factory.mktemp("form")
     order = list(range(case.frame.height))
     random.shuffle(order)
@@ -248,24 +248,24 @@ def test_order_and_cuts_of_the_raw_rows(case, random, cut, tmp_path_factory):
         assume(False)
     form = prepared(case, folder, frame=str(folder / "part-*.parquet"))
     for file in folder.glob("part-*.parquet"):
-        file.unlink()  # the form stands alone
+        file.unlink()  # the form does not need them
     for table, want in zip(TABLES, expected, strict=True):
-        same(asked(case, form, table), want)
+        same(computed(case, form, table), want)
 
 
 @given(case=plain)
-def test_by_path_opened_again_and_elsewhere(case, tmp_path_factory):
+def test_opened_by_path_and_moved(case, tmp_path_factory):
     folder = tmp_path_factory.mktemp("form")
     try:
         form = prepared(case, folder)
-        expected = asked(case, form)
+        expected = computed(case, form)
     except cl.errors.DataError:
         assume(False)
     moved = folder / "elsewhere"
     for place in (form, folder / "prepared", str(folder / "prepared"), cl.Prepared.open(folder / "prepared")):
-        same(asked(case, place), expected)
+        same(computed(case, place), expected)
     (folder / "prepared").rename(moved)
-    same(asked(case, moved), expected)
+    same(computed(case, moved), expected)
 
 
 # --- sums -----------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_by_path_opened_again_and_elsewhere(case, tmp_path_factory):
 
 @given(case=cases(joined=("none", "table"), poison=False), some=st.sets(st.integers(0, 5)))
 def test_sums_of_prepared_parts_add(case, some, tmp_path_factory):
-    """Users may be prepared apart, and their sums be added."""
+    """Disjoint users may be prepared separately; their sums add."""
     told = {name: value for name, value in case.settings.items() if name not in ("start", "end", "complete_only")}
     case.settings.clear()
     case.settings.update(told)
@@ -284,7 +284,7 @@ def test_sums_of_prepared_parts_add(case, some, tmp_path_factory):
         assume(False)
     folder = tmp_path_factory.mktemp("form")
     form = prepared(case, folder)
-    assert asked(case, form, "sums") == whole
+    assert computed(case, form, "sums") == whole
 
     user = case.names.get("user", "user_id")
     people = sorted({str(row[0]) for row in case.rows})
@@ -296,13 +296,13 @@ def test_sums_of_prepared_parts_add(case, some, tmp_path_factory):
             joined = joined.filter(mask)
         (folder / name).mkdir()
         part = prepared(case, folder / name, frame=case.frame.filter(mask))
-        parts.append(asked(case, part, "sums", joined=joined))
+        parts.append(computed(case, part, "sums", joined=joined))
     assert sum(parts) == whole
 
 
 @given(case=plain, freq=st.sampled_from(FREQS), refunds=st.sampled_from(("net", "signed", "drop")))
-def test_sums_are_whole_numbers_of_the_judge(case, freq, refunds):
-    """Check each number of the sums, which the table shows only divided."""
+def test_sums_match_the_reference(case, freq, refunds):
+    """Check each integer of the sums; the table only shows quotients."""
     freq = max(freq, case.settings.get("freq", "M"), key=FROM_FINE_TO_COARSE.index)
     told = {name: case.settings[name] for name in ("timezone", "week_start", "decimals") if name in case.settings}
     told |= {"freq": freq, "refunds": refunds}
@@ -331,13 +331,13 @@ def test_sums_are_whole_numbers_of_the_judge(case, freq, refunds):
 
 
 def dropping(source, table, **settings):
-    """Ask with ``nulls="drop"``, quietly; sums as the table they give."""
+    """Compute with ``nulls="drop"``, without warnings; sums as their cohort table."""
     found = quietly(getattr(cl.termina, table), source, nulls="drop", **settings)
     return found.cohorts() if table == "sums" else found
 
 
 def dropped_like(frame, keep, folder, **settings):
-    """Prepare with ``nulls="drop"``, quietly."""
+    """Prepare with ``nulls="drop"``, without warnings."""
     return quietly(cl.prepare, frame, Path(folder) / "form", keep=keep, nulls="drop", **settings)
 
 
@@ -347,7 +347,7 @@ DE = pl.col("country") == "DE"
 
 
 @pytest.mark.parametrize("table", ALL_TABLES)
-def test_a_dropped_row_holds_the_right_edge_under_a_filter(table, tmp_path):
+def test_a_dropped_row_counts_for_the_right_edge_under_a_filter(table, tmp_path):
     rows = pl.DataFrame({"user_id": [0, None], "timestamp": FAR, "amount": [1.0, 1.0], "country": ["DE", "DE"]})
     form = dropped_like(rows, ["country"], tmp_path)
     found = dropping(form.filter(DE), table)
@@ -375,7 +375,7 @@ def test_a_dropped_row_holds_the_right_edge_under_a_filter(table, tmp_path):
 )
 @pytest.mark.parametrize("settings", [{}, {"end": "2026-03-10"}, {"complete_only": True}, {"freq": "D"}], ids=str)
 def test_dropped_rows_move_the_right_edge_under_a_filter(table, only, settings, tmp_path):
-    """Null users, amounts and instants: only the days of rows that pass the filter hold its edge."""
+    """Null users, amounts and instants: only rows that pass the filter count for its right edge."""
     if table == "sums":
         settings = {"freq": settings.get("freq", "M")}
     day = naive.date
@@ -417,7 +417,7 @@ def test_all_rows_are_dropped(table, only, tmp_path):
 
 
 def test_each_combination_is_kept_once_with_its_latest_day(tmp_path, monkeypatch):
-    """Memory is bounded by the combinations of kept values; what is too much goes to several files."""
+    """Memory is bounded by the combinations of kept values; more go to several files."""
     days = [naive.date(2026, 1, 1) + timedelta(days=by) for by in range(300)]
     rows = pl.DataFrame({"timestamp": days, "amount": 1.0, "country": ["DE", "FR", "IT"] * 100}).with_columns(
         user_id=pl.when(pl.col("timestamp") < naive.date(2026, 2, 1)).then(1)
@@ -425,7 +425,7 @@ def test_each_combination_is_kept_once_with_its_latest_day(tmp_path, monkeypatch
     form = dropped_like(rows, ["country"], tmp_path)
     (filed,) = form.manifest.dropped_files
     assert filed.rows == 3
-    for module, name, small in ((memory, "MINIMUM", 1), (spilling, "_MIN_ROWS", 3), (tables, "_BATCH", 3)):
+    for module, name, small in ((memory, "MINIMUM", 1), (spill, "_MIN_ROWS", 3), (tables, "_BATCH", 3)):
         monkeypatch.setattr(module, name, small)
     rows.write_parquet(tmp_path / "rows.parquet", row_group_size=7)
     (tmp_path / "elsewhere").mkdir()
@@ -451,7 +451,7 @@ def test_without_kept_columns_no_dropped_row_is_kept(tmp_path):
 
 @pytest.mark.parametrize("only", [None, DE, pl.lit(value=True)], ids=str)
 @pytest.mark.parametrize("keep", [(), ("price",), ("country", "price")], ids=str)
-def test_dropped_rows_of_a_prepared_form_that_is_prepared_anew(only, keep, tmp_path):
+def test_dropped_rows_of_a_form_that_is_prepared_again(only, keep, tmp_path):
     rows = pl.DataFrame(
         {
             "user_id": [0, None, None],

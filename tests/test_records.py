@@ -1,4 +1,4 @@
-"""Records: every row once, in its partition; and Parquet batch by batch, as good as the whole table."""
+"""Check that records hold every row once, in its partition, and that Parquet read in batches gives the same tables."""
 
 import math
 from collections import Counter
@@ -43,20 +43,20 @@ def batch(rows, *, text, joined=False):
     st.booleans(),
     st.integers(1, 3),
 )
-def test_every_row_is_filed_once(tables, joined, bits, text, workers):
+def test_every_row_is_written_once(tables, joined, bits, text, workers):
     builder = RecordsBuilder(sum(map(len, tables)) + len(joined), bits, workers, wide=text)
     others = [batch(joined, text=text, joined=True)] if joined else []
     batches = [batch(rows, text=text) for rows in tables]
     builder.add(others)
     builder.add(batches)
-    filed = builder.build()
+    result = builder.build()
 
-    words = filed.words.reshape(-1, 4 if text else 3)
+    words = result.words.reshape(-1, 4 if text else 3)
     found = Counter()
     for p in range(1 << bits):
-        pages = filed.pages[filed.edges[p] : filed.edges[p + 1]]
-        here = [words[page * PAGE + i] for page in pages for i in range(filed.counts[page])]
-        assert len(here) == filed.sizes[p]
+        pages = result.pages[result.edges[p] : result.edges[p + 1]]
+        here = [words[page * PAGE + i] for page in pages for i in range(result.counts[page])]
+        assert len(here) == result.sizes[p]
         flags = [bool(word[2] & JOINED) for word in here]
         assert flags == sorted(flags, reverse=True)
         for word in here:
@@ -71,7 +71,7 @@ def test_every_row_is_filed_once(tables, joined, bits, text, workers):
         for i, day in enumerate(part.cut.instants.series.to_physical()):
             tag = (day & DAY_MASK) | int(flag) | (row + i << 32)
             expected[(int(keys[i]), units[i] % 2**64, tag, *([int(keys2[i])] if text else []))] += 1
-            assert filed.first <= day <= filed.last
+            assert result.first <= day <= result.last
         row += len(keys)
     assert found == expected
     assert builder.total == sum(abs(units) for rows in tables for _, _, units in rows)
@@ -84,38 +84,38 @@ def test_joined_users_come_first(workers, monkeypatch):
     builder = RecordsBuilder(600, 1, workers, wide=False)
     builder.add([batch(rows, text=False, joined=True)])
     builder.add([batch(rows, text=False)])
-    filed = builder.build()
+    result = builder.build()
     for p in range(2):
-        pages = filed.pages[filed.edges[p] : filed.edges[p + 1]]
-        tags = [int(filed.words[(page * PAGE + i) * 3 + 2]) for page in pages for i in range(filed.counts[page])]
+        pages = result.pages[result.edges[p] : result.edges[p + 1]]
+        tags = [int(result.words[(page * PAGE + i) * 3 + 2]) for page in pages for i in range(result.counts[page])]
         flags = [bool(tag & int(JOINED)) for tag in tags]
         assert flags == sorted(flags, reverse=True)
         assert 2 * sum(flags) == len(flags)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_many_users_given_the_cohort_that_they_have(threads):
+def test_joined_dates_that_are_the_first_active_periods(threads):
     frame = table().with_columns(amount=pl.col("amount").abs() + 1)
     joined = frame.group_by("user_id").agg(pl.col("timestamp").min().alias("joined"))
     for call in (cl.termina.cohorts, cl.termina.customer_cohorts):
         assert_frame_equal(call(frame, joined=joined, threads=threads), call(frame), check_exact=True)
 
 
-def test_blocks_and_extents_follow_one_another(monkeypatch):
+def test_several_blocks_and_extents(monkeypatch):
     monkeypatch.setattr(records, "_BLOCK", 100)
     monkeypatch.setattr(records, "_EXTENT", 2)
     rows = [(user, user % 7, user) for user in range(5000)]
     builder = RecordsBuilder(len(rows), 3, 2, wide=False)
     builder.add([batch(rows[:1234], text=False), batch(rows[1234:], text=False)])
-    filed = builder.build()
+    result = builder.build()
     found = [
-        int(filed.words[(page * PAGE + i) * 3 + 2]) >> 32 for page in filed.pages for i in range(filed.counts[page])
+        int(result.words[(page * PAGE + i) * 3 + 2]) >> 32 for page in result.pages for i in range(result.counts[page])
     ]
     assert sorted(found) == list(range(5000))
 
 
 @given(st.lists(ROW, min_size=1, max_size=100), st.integers(0, 4), st.booleans(), st.integers(5, 40))
-def test_packed_records_hold_the_same(rows, bits, text, money_bits):
+def test_packed_records(rows, bits, text, money_bits):
     part = batch(rows, text=text)
     layout = Layout(0 if text else 64 - 14 - money_bits, 14, -5, part.cut.days[0] - 100)
     below = layout.key_bits + layout.day_bits
@@ -130,12 +130,12 @@ def test_packed_records_hold_the_same(rows, bits, text, money_bits):
         # Only amounts that would need very many records.
         assert sum(abs(units) >> 63 - below for _, _, units in rows) > 20_000
         return
-    filed = builder.build()
-    words = filed.words.reshape(-1, 3 if text else 1)
+    result = builder.build()
+    words = result.words.reshape(-1, 3 if text else 1)
     found = Counter()
     for p in range(1 << bits):
-        for page in filed.pages[filed.edges[p] : filed.edges[p + 1]]:
-            for word in words[page * PAGE : page * PAGE + filed.counts[page]].tolist():
+        for page in result.pages[result.edges[p] : result.edges[p + 1]]:
+            for word in words[page * PAGE : page * PAGE + result.counts[page]].tolist():
                 day = (word[-1] >> layout.key_bits) % (1 << layout.day_bits) + layout.first_day
                 key = tuple(word[:-1]) if text else (p, word[-1] % (1 << layout.key_bits))
                 units = (word[-1] >> below) - (1 << 64 - below) * (word[-1] >> 63)
@@ -173,8 +173,8 @@ def test_narrow_keys_are_one_to_one(bits, base, data):
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 def test_groups_hold_every_partition_once(size):
     sizes = np.array([0, 5, 90, 0, 0, 3, 200, 1, 1, 1, 0])
-    filed = records.Records(*[np.empty(0)] * 4, False, None, sizes, 0, 0)
-    groups = filed.groups(size)
+    result = records.Records(*[np.empty(0)] * 4, False, None, sizes, 0, 0)
+    groups = result.groups(size)
     assert [p for part, end in groups for p in range(part, end)] == list(range(11))
     assert all(end - part == 1 or sizes[part : end - 1].sum() < size for part, end in groups)
 
@@ -191,7 +191,7 @@ def test_periods_on_either_side_of_a_word(days):
     ]
 
 
-def test_nothing_filed():
+def test_no_rows():
     builder = RecordsBuilder(0, 0, 1, wide=False)
     builder.add([])
     assert builder.build() is None
@@ -213,7 +213,7 @@ def table(rows=3000):
 
 @pytest.fixture
 def streamed(tmp_path, monkeypatch):
-    """Write a frame with many row groups, and hand over its path; reading it as a whole is forbidden."""
+    """Write a frame with many row groups and return its path; reading it whole fails."""
 
     def write(frame, *, whole=False):
         path = tmp_path / "rows.parquet"
@@ -237,7 +237,7 @@ def streamed(tmp_path, monkeypatch):
     ],
     ids=["plain", "Int32", "UInt64", "Int16", "Datetime"],
 )
-def test_a_file_is_the_frame(change, freq, streamed):
+def test_a_file_and_a_frame_give_the_same_table(change, freq, streamed):
     frame = table().with_columns(**change)
     settings = {"freq": freq, "timezone": "Europe/Berlin"}
     expected = cl.termina.cohorts(frame, **settings)
@@ -275,7 +275,7 @@ def test_nulls_are_counted_over_all_batches(streamed):
     ],
     ids=["NaN", "null", "sum", "year 0", "text"],
 )
-def test_what_is_wrong_is_told_of_the_whole_table(change, streamed):
+def test_errors_count_over_the_whole_table(change, streamed):
     frame = table().with_columns(**change)
     with pytest.raises((DataError, SchemaError)) as whole:
         cl.termina.cohorts(frame)
@@ -296,7 +296,7 @@ def test_what_is_wrong_is_told_of_the_whole_table(change, streamed):
     ],
     ids=["large user", "negative user", "early", "late", "large amount", "largest refund"],
 )
-def test_rows_that_the_first_batch_did_not_foretell(late, streamed):
+def test_later_batches_that_do_not_fit_the_layout_of_the_first(late, streamed):
     frame = table().with_columns(pl.col("user_id").cast(pl.Int64))
     odd = pl.int_range(pl.len()) == 2990
     frame = frame.with_columns(**{name: pl.when(odd).then(value).otherwise(name) for name, value in late.items()})
@@ -309,7 +309,7 @@ def test_rows_that_the_first_batch_did_not_foretell(late, streamed):
     assert joined["amount"].to_list() == pytest.approx(joined["amount_summed"].to_list())
 
 
-def test_ids_of_128_bits_are_read_as_a_whole(streamed):
+def test_ids_of_128_bits_are_read_whole(streamed):
     big = (
         pl.when(pl.int_range(pl.len()) > 2900)
         .then(pl.lit(2**70, dtype=pl.Int128))

@@ -1,4 +1,4 @@
-"""Rows that do not fit into memory beside the judge and beside the run in memory; here hardly any row fits."""
+"""Compare runs with a tiny memory budget, which spill, with the reference implementation and with runs in memory."""
 
 import inspect
 import tempfile
@@ -19,11 +19,10 @@ from cohortlib.errors import CohortlibError
 from cohortlib.read import tables
 from cohortlib.transactions import part_netting
 from cohortlib.transactions.store import spill
-from cohortlib.transactions.store import spill as spilling
 
 pytestmark = pytest.mark.disk
 
-# Those that go to disk; the customers are as many as they are, and are written with sink_customer_cohorts.
+# The tables that may spill. Customers are returned in memory; sink_customer_cohorts writes them to files.
 TABLES = tuple(
     name
     for name in ("cohorts", "customer_cohorts")
@@ -32,8 +31,8 @@ TABLES = tuple(
 
 
 @pytest.fixture(autouse=True, scope="module")
-def hardly_any_memory(tmp_path_factory):
-    """Let runs, parts and pieces begin to be cut at a few rows; temporary folders are made where we look after."""
+def tiny_memory(tmp_path_factory):
+    """Limit batches, runs, parts and slices to a few rows, and put temporary folders where the tests look."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "MINIMUM", 1)
         patch.setattr(spill, "_MIN_ROWS", 3)
@@ -45,10 +44,10 @@ def hardly_any_memory(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_litter(hardly_any_memory):
-    """Whatever happened, nothing is left in the temporary folder."""
+def no_leftovers(tiny_memory):
+    """Check that the temporary folder is empty after each test."""
     yield
-    assert list(hardly_any_memory.iterdir()) == []
+    assert list(tiny_memory.iterdir()) == []
 
 
 def cells(table):
@@ -63,23 +62,23 @@ def same(left, right):
 MEMORY = st.sampled_from((1, 200, 1_000, 10_000))
 
 
-@given(case=cases(joined=("none", "none", "table", "column")), more=customer_settings(), most=MEMORY)
-def test_answers_are_the_judges(case, more, most):
+@given(case=cases(joined=("none", "none", "table", "column")), more=customer_settings(), budget=MEMORY)
+def test_tables_match_the_reference(case, more, budget):
     for table in TABLES:
         options = more if table == "customer_cohorts" else {}
         try:
             expected = case.judge(table, **options)
         except naive.Refused:
             with pytest.raises(CohortlibError):
-                case.ask(table, max_memory=most, **options)
+                case.ask(table, max_memory=budget, **options)
             return
-        found = case.ask(table, max_memory=most, **options)
+        found = case.ask(table, max_memory=budget, **options)
         assert cells(found) == [[exactly(row[name]) for name in found.columns] for row in expected]
         same(found, case.ask(table, **options))
 
 
-@given(case=cases(), cut=st.integers(0, 40), rows=st.sampled_from((2, 7)), most=MEMORY)
-def test_parquet_files(case, cut, rows, most, tmp_path_factory):
+@given(case=cases(), cut=st.integers(0, 40), rows=st.sampled_from((2, 7)), budget=MEMORY)
+def test_parquet_files(case, cut, rows, budget, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
     case.frame[:cut].write_parquet(folder / "part-0.parquet", row_group_size=rows)
     case.frame[cut:].write_parquet(folder / "part-1.parquet", row_group_size=rows)
@@ -89,12 +88,12 @@ def test_parquet_files(case, cut, rows, most, tmp_path_factory):
             expected = case.ask(table)
         except cl.errors.DataError:
             assume(False)
-        same(quietly(getattr(cl.termina, table), str(folder / "*.parquet"), max_memory=most, **settings), expected)
+        same(quietly(getattr(cl.termina, table), str(folder / "*.parquet"), max_memory=budget, **settings), expected)
 
 
-@given(case=cases(joined=("none", "table"), poison=False, kinds=("cents",)), most=MEMORY)
-def test_csv_files(case, most, tmp_path_factory):
-    """Text that stands in a CSV file is the same user; a file larger than the memory is read in batches."""
+@given(case=cases(joined=("none", "table"), poison=False, kinds=("cents",)), budget=MEMORY)
+def test_csv_files(case, budget, tmp_path_factory):
+    """A CSV file that exceeds memory is read in batches, and its text columns give the same users."""
     user, at = case.names.get("user", "user_id"), case.names.get("timestamp", "timestamp")
     assume(case.frame.height and case.frame[at].dtype == pl.Date and case.frame[at].dt.year().min() >= 1000)
     written = case.frame.with_columns(pl.col(user).cast(pl.String))
@@ -110,11 +109,11 @@ def test_csv_files(case, most, tmp_path_factory):
         expected = quietly(cl.termina.cohorts, written, **settings)
     except cl.errors.DataError:
         assume(False)
-    same(quietly(cl.termina.cohorts, str(file), max_memory=most, **settings), expected)
+    same(quietly(cl.termina.cohorts, str(file), max_memory=budget, **settings), expected)
 
 
-@given(case=cases(joined=("none", "column", "table"), poison=False), most=MEMORY)
-def test_sums(case, most):
+@given(case=cases(joined=("none", "column", "table"), poison=False), budget=MEMORY)
+def test_sums(case, budget):
     settings = {**case.names, **case.settings, "joined": case.joined_as}
     for edge in ("start", "end", "complete_only"):
         settings.pop(edge, None)
@@ -122,33 +121,33 @@ def test_sums(case, most):
         expected = quietly(cl.termina.sums, case.frame, **settings)
     except cl.errors.DataError:
         assume(False)
-    assert quietly(cl.termina.sums, case.frame, max_memory=most, **settings) == expected
+    assert quietly(cl.termina.sums, case.frame, max_memory=budget, **settings) == expected
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_progress_grows_to_all_rows(threads):
+def test_progress_ends_with_all_rows(threads):
     rows = 300
     frame = pl.DataFrame({"user_id": pl.int_range(rows, eager=True) % 50, "amount": pl.repeat(1.0, rows, eager=True),
                           "timestamp": pl.int_range(rows, eager=True).cast(pl.Date)})  # fmt: skip
     seen = []
-    told = cl.termina.cohorts(frame, threads=threads, max_memory=500, progress=lambda *told: seen.append(told))
-    same(told, cl.termina.cohorts(frame))
+    table = cl.termina.cohorts(frame, threads=threads, max_memory=500, progress=lambda *rows: seen.append(rows))
+    same(table, cl.termina.cohorts(frame))
     assert {total for _, total in seen} == {rows}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (rows, rows)
 
 
-def test_rows_do_go_to_disk(hardly_any_memory, monkeypatch):
-    """Else this file would test nothing."""
+def test_rows_are_spilled(tiny_memory, monkeypatch):
+    """Check that the other tests of this file do spill."""
     written = []
-    through = spilling.write_part
+    write_part = spill.write_part
 
     def watched(folder, name, part):
         written.append(Path(folder))
-        return through(folder, name, part)
+        return write_part(folder, name, part)
 
-    monkeypatch.setattr(spilling, "write_part", watched)
+    monkeypatch.setattr(spill, "write_part", watched)
     frame = pl.DataFrame({"user_id": [1, 2, 3, 4] * 5, "timestamp": date(2026, 1, 1), "amount": 1.0})
     same(cl.termina.cohorts(frame, max_memory=200), cl.termina.cohorts(frame))
     assert len(written) > 2
-    assert {folder.parent for folder in written} == {hardly_any_memory}
+    assert {folder.parent for folder in written} == {tiny_memory}

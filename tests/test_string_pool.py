@@ -1,4 +1,4 @@
-"""Compare text columns made of views with polars columns."""
+"""Compare columns of string views with polars columns."""
 
 import gc
 
@@ -21,7 +21,7 @@ def column_of(made):
 
 
 @given(st.data(), st.lists(st.lists(NAMES, max_size=5), min_size=1, max_size=4))
-def test_texts_of_rows(data, chunks):
+def test_strings_of_rows(data, chunks):
     column = pl.concat([pl.Series("id", names, dtype=pl.String) for names in chunks], rechunk=False)
     rows = data.draw(st.lists(st.integers(0, max(len(column) - 1, 0)), max_size=10 if len(column) else 0))
     made = StringPool.of(column, np.array(rows, np.uint32))
@@ -33,7 +33,7 @@ def test_texts_of_rows(data, chunks):
 
 
 @pytest.mark.parametrize("kind", [pl.Int64, pl.UInt64, pl.Categorical, pl.Decimal(20, 0)])
-def test_texts_of_other_columns(kind):
+def test_strings_of_other_columns(kind):
     column = pl.Series("id", ["30", "4", "123456789012345"]).cast(kind)
     made = StringPool.of(column, np.array([2, 0, 0, 1], np.uint32))
     assert column_of(made).to_list() == ["123456789012345", "30", "30", "4"]
@@ -43,7 +43,7 @@ def test_a_column_keeps_its_memory_alive():
     names = [f"{i:036d}" for i in range(1000)]
     column = column_of(StringPool.of(pl.Series(names), np.arange(1000, dtype=np.uint32)))
     gc.collect()
-    _ = [np.full(36_000, 120, np.uint8) for _ in range(100)]  # would write over memory that was given back
+    _ = [np.full(36_000, 120, np.uint8) for _ in range(100)]  # would overwrite freed memory
     assert column.to_list() == names
     assert column.n_chunks() == 1
 
