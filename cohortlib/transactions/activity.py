@@ -7,8 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohortlib.engine.partitions import check_size
+from cohortlib.errors import Arg
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.kernels.net import histogram
+
+_SMALLER = (
+    "a coarser ",
+    Arg("freq"),
+    ", ",
+    Arg("start"),
+    " or ",
+    Arg("end"),
+    "; the first or the last date may be wrong",
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class Histogram:
         ages = np.where(kept, span - np.arange(span, dtype=np.int64), 0)
         ends = np.cumsum(ages)
         cells = int(ends[-1])
-        check_size(cells, "a coarser freq, start= or end=; or look for a wrong date, the first and the last")
+        check_size(cells, _SMALLER)
         offsets = np.where(kept, ends - ages, -1)
         return cls(span, offsets, *(np.zeros(size, np.int64) for size in (span, span, 2 * cells)))
 
