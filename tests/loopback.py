@@ -1,4 +1,4 @@
-"""A real server on the loopback interface that replies with any bytes, at any speed, and records each request."""
+"""A real server on the loopback that answers with any bytes, at any speed, and remembers what came and when."""
 
 import contextlib
 import json
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Received:
-    """A request, and when it arrived."""
+class Asked:
+    """One request as it came."""
 
     line: str
     headers: dict
@@ -28,13 +28,13 @@ class Received:
 
 @dataclass
 class Server:
-    """Answer each connection with `answer(connection, received)`."""
+    """Answers each connection by `answer(connection, asked)`."""
 
-    url = "https://vendor.example"
+    url = "https://nobody.example"
 
     answer: object = None
     greeting: bytes = b""
-    received: list = field(default_factory=list)
+    asked: list = field(default_factory=list)
 
     def __enter__(self):
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -47,7 +47,7 @@ class Server:
     def __exit__(self, *failure):
         self._ended.set()
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
+            self._socket.shutdown(socket.SHUT_RDWR)  # which wakes who waits for a caller
         self._socket.close()
         for thread in self._threads:
             thread.join(0.2)
@@ -65,22 +65,22 @@ class Server:
     def _serve(self, connection):
         with connection:
             try:
-                if self.greeting:  # sent before anything is read
+                if self.greeting:  # speaks before it listens
                     connection.sendall(self.greeting)
                     return
-                received = read_request(connection)
-                if received is not None:
-                    self.received.append(received)
-                    self.answer(connection, received)
+                asked = heard(connection)
+                if asked is not None:
+                    self.asked.append(asked)
+                    self.answer(connection, asked)
             except OSError:  # the client has left
                 return
 
     def wait(self, seconds):
-        """Wait, at most until the server ends."""
+        """Wait, but not longer than the server is there."""
         self._ended.wait(seconds)
 
 
-def read_request(connection):
+def heard(connection):
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
@@ -93,11 +93,11 @@ def read_request(connection):
     headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in rest)}
     while len(body) < int(headers.get("content-length", 0)):
         body += connection.recv(65536)
-    return Received(line, headers, body, at)
+    return Asked(line, headers, body, at)
 
 
 def reply(status=200, body=b"", headers=(), length=None):
-    """Return the bytes of a reply; `length` is a wrong Content-Length."""
+    """Write a reply; `length` is a false Content-Length."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
     lines = [
@@ -109,10 +109,10 @@ def reply(status=200, body=b"", headers=(), length=None):
 
 
 def sending(*replies):
-    """Answer the requests with the replies in order; repeat the last."""
+    """Answer the first request with the first reply and so on, and all others with the last."""
     lock, left = threading.Lock(), list(replies)
 
-    def answer(connection, received):
+    def answer(connection, asked):
         with lock:
             found = left.pop(0) if len(left) > 1 else left[0]
         connection.sendall(found)

@@ -14,7 +14,8 @@ from strategies_adapty import assert_same, cases
 
 import cohortlib as cl
 
-pytestmark = pytest.mark.unit
+# One worker runs all of this file first, and compiles the kernels of adapty for the others.
+pytestmark = [pytest.mark.unit, pytest.mark.xdist_group("adapty")]
 
 MONEYS = naive_adapty.MONEYS
 AVERAGES = tuple(f"{name}_usd" for names in naive_adapty.AVERAGES for name in names)

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
-from cohortlib.adapty.read import columns, revenuecat
+from cohortlib.adapty.read import readers, revenuecat
+from cohortlib.adapty.read.counted import GRANTED
 from cohortlib.adapty.read.events import read_events
 from cohortlib.adapty.read.installs import read_installs
-from cohortlib.adapty.read.names import ALIASES, GRANTED
+from cohortlib.adapty.read.specs import EVENT_COLUMNS
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SourceError
 
 pytestmark = pytest.mark.unit
@@ -156,10 +157,10 @@ def test_rows_left_out_for_one_reason_may_be_spared():
         product_id=["monthly", "monthly", "adapty_promotion", "monthly", "monthly"],
     )
     assert read(rows).kind.to_list() == [-1, -1, -1, -1, 3]
-    assert read(rows, spared=["sandbox"]).kind.to_list() == [3, -1, -1, -1, 3]
-    assert read(rows, spared=["family_shared"]).kind.to_list() == [-1, 3, -1, -1, 3]
-    assert read(rows, spared=["sandbox", "family_shared"]).kind.to_list() == [3, 3, -1, 3, 3]
-    assert read(rows, spared=["granted"]).report == {"rows": 5} | reasons(sandbox=2, family_shared=1)
+    assert read(rows, keep=["sandbox"]).kind.to_list() == [3, -1, -1, -1, 3]
+    assert read(rows, keep=["family_shared"]).kind.to_list() == [-1, 3, -1, -1, 3]
+    assert read(rows, keep=["sandbox", "family_shared"]).kind.to_list() == [3, 3, -1, 3, 3]
+    assert read(rows, keep=["granted"]).report == {"rows": 5} | reasons(sandbox=2, family_shared=1)
 
 
 @pytest.mark.parametrize("name", ["ownership_type", "in_app_ownership_type"])
@@ -243,7 +244,7 @@ def test_wild_money(name, value):
     free = given.with_columns(pl.Series(name, [value, value, 1.0]))
     assert read(free).frame[name].to_list() == [0.0, 0.0, 1.0]
     told = fails(DataError, read, given.with_columns(pl.Series(name, [1.0, 1.0, value])))
-    assert f"column {name!r} holds NaN or infinity, 1 times" in told
+    assert f"column {name!r} is NaN or infinite in 1 rows" in told
     assert "row 2" in told
 
 
@@ -419,7 +420,7 @@ def test_device_ids_that_are_numbers():
 def test_empty_strings_are_nulls():
     names = ["transaction_id", "original_transaction_id", "product_id", "profile_event_id", *OPTIONAL[1:]]
     given = frame(2, **{name: ["", "x"] for name in names})
-    got = read(given, wanted=OPTIONAL).frame
+    got = read(given, optional=OPTIONAL).frame
     assert got.select(names).rows() == [(None,) * len(names), ("x",) * len(names)]
     for name in ("profile_id", "event_datetime", *MONEY):
         kept = "u" if name == "profile_id" else "2026-02-10T12:00:00Z" if name == "event_datetime" else "1"
@@ -438,16 +439,16 @@ def test_ids_may_be_integers():
 def test_optional_columns_only_where_wanted():
     given = frame(**{name: ["1", "2"] for name in OPTIONAL}, install_date=[NOON] * 2, paywall_name=["a", "b"])
     assert not set(read(given).frame.columns) & set(OPTIONAL)
-    got = read(given, wanted={"store", "consecutive_payments", "duration"}).frame
+    got = read(given, optional={"store", "consecutive_payments", "duration"}).frame
     assert set(got.columns) & set(OPTIONAL) == {"store", "consecutive_payments", "duration"}
     assert got["consecutive_payments"].to_list() == [1, 2]
-    assert set(read(given, wanted=OPTIONAL).frame.columns) >= set(OPTIONAL)
-    assert set(read(frame(), wanted=OPTIONAL).frame.columns) & set(OPTIONAL) == set()
+    assert set(read(given, optional=OPTIONAL).frame.columns) >= set(OPTIONAL)
+    assert set(read(frame(), optional=OPTIONAL).frame.columns) & set(OPTIONAL) == set()
 
 
 @pytest.mark.parametrize("values", [[1, None], ["1", ""], [1.0, None], pl.Series([1, None], dtype=pl.UInt8)])
 def test_consecutive_payments(values):
-    got = read(frame(consecutive_payments=values), wanted={"consecutive_payments"}).frame["consecutive_payments"]
+    got = read(frame(consecutive_payments=values), optional={"consecutive_payments"}).frame["consecutive_payments"]
     assert got.dtype == pl.Int64
     assert got.to_list() == [1, None]
 
@@ -455,28 +456,31 @@ def test_consecutive_payments(values):
 @pytest.mark.parametrize("bad", ["one", "1.5"])
 def test_consecutive_payments_that_are_no_numbers(bad):
     given = frame(consecutive_payments=["1", bad])
-    told = fails(SchemaError, read, given, wanted={"consecutive_payments"})
+    told = fails(SchemaError, read, given, optional={"consecutive_payments"})
     assert "'consecutive_payments'" in told
     assert repr(bad) in told
     for free in ("trial_started", "non_subscription_purchase", "subscription_refunded"):
         changed = given.with_columns(event_type=pl.Series(["subscription_started", free]))
-        assert read(changed, wanted={"consecutive_payments"}).frame["consecutive_payments"].to_list() == [1, None]
+        assert read(changed, optional={"consecutive_payments"}).frame["consecutive_payments"].to_list() == [1, None]
 
 
 # --- names -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "alias"), [(n, a) for n, names in ALIASES.items() if n != "device_id" for a in names])
+ALIASES = {name: spec.aliases for name, spec in EVENT_COLUMNS.items() if spec.reader is not None}
+
+
+@pytest.mark.parametrize(("name", "alias"), [(name, alias) for name, names in ALIASES.items() for alias in names])
 def test_aliases(name, alias):
     instants = ("event_datetime", "install_date")
     values = [NOON] * 2 if name in instants else [3.0, 4.0] if name in MONEY else ["x", "y"]
     given = frame(drop=[name], **{alias: values})
-    assert read(given, wanted={name}).frame[name].to_list() == values
+    assert read(given, optional={name}).frame[name].to_list() == values
     both = given.with_columns(pl.Series(name, [None, values[1]], dtype=given[alias].dtype))
     if name in ("event_datetime", *MONEY):
         assert f"1 in column {name!r}" in fails(DataError, read, both)
     else:
-        assert read(both, wanted={name}).frame[name].to_list() == [None, values[1]]
+        assert read(both, optional={name}).frame[name].to_list() == [None, values[1]]
 
 
 def test_every_alias_of_the_contract_is_known():
@@ -538,9 +542,9 @@ def test_all_missing_columns_are_named():
 )
 def test_wrong_types(name, values):
     given = frame(**{name: values})
-    told = fails(SchemaError, read, given, wanted={"store", "consecutive_payments"})
+    told = fails(SchemaError, read, given, optional={"store", "consecutive_payments"})
     assert f"column {name!r} is {given[name].dtype}" in told
-    assert "expected" in told
+    assert "Expected" in told
 
 
 def test_no_table():
@@ -555,7 +559,7 @@ def test_empty(kind):
     given = frame(1, install_date=[NOON], profile_event_id=["e"], store=["s"], consecutive_payments=[1]).head(0)
     if kind == "null":
         given = pl.DataFrame(schema=dict.fromkeys(given.columns, pl.Null))
-    events = read(given, wanted={"store", "consecutive_payments"})
+    events = read(given, optional={"store", "consecutive_payments"})
     assert events.report == {"rows": 0} | reasons()
     assert events.kind.dtype == pl.Int8
     assert len(events.kind) == 0
@@ -579,7 +583,7 @@ def test_columns_of_nulls():
     assert "2 in column 'revenue_usd'" in fails(DataError, read, frame(revenue_usd=none))
     assert "2 in column 'event_datetime'" in fails(DataError, read, frame(event_datetime=none))
     trial = frame(event_type=["trial_started"] * 2, **dict.fromkeys(MONEY, none), cancellation_reason=none, store=none)
-    events = read(trial, wanted={"store"})
+    events = read(trial, optional={"store"})
     assert events.kind.to_list() == [0, 0]
     assert events.frame.select(MONEY).rows() == [(0.0, 0.0, 0.0)] * 2
 
@@ -612,9 +616,9 @@ FRAMES = {
 
 @pytest.mark.parametrize("kind", FRAMES)
 def test_kinds_of_frames(kind):
-    expected = read(EVERYTHING, wanted={"store"})
+    expected = read(EVERYTHING, optional={"store"})
     assert expected.kind.to_list() == [1, -1, 0]
-    events = read(FRAMES[kind](EVERYTHING), wanted={"store"})
+    events = read(FRAMES[kind](EVERYTHING), optional={"store"})
     assert_frame_equal(events.frame, expected.frame)
     assert events.kind.to_list() == expected.kind.to_list()
     assert events.report == expected.report
@@ -641,7 +645,7 @@ DAILY = str(SAMPLES / "events_*.csv")
 
 def test_daily_files_with_other_headers():
     with pytest.warns(CohortlibWarning, match="1 of 8 rows of the events dropped for nulls: 1 in column 'net_revenue"):
-        events = read(DAILY, nulls="drop", wanted=OPTIONAL)
+        events = read(DAILY, nulls="drop", optional=OPTIONAL)
     got = events.frame
     assert events.kind.to_list() == [0, 2, -1, -1, 3, -1, -1, -1]
     assert events.report == {"rows": 8} | reasons(sandbox=1, other_events=1, unknown_events=1, upgraded=1, nulls=1)
@@ -758,7 +762,7 @@ def lines(path, *rows):
 
 
 def test_webhook_lines_nested_and_flat():
-    events = read(SAMPLES / "webhook.jsonl", wanted=OPTIONAL)
+    events = read(SAMPLES / "webhook.jsonl", optional=OPTIONAL)
     assert events.kind.to_list() == [1, 4, -1]
     assert events.report == {"rows": 3} | reasons(other_events=1)
     got = events.frame.row(0, named=True)
@@ -871,17 +875,17 @@ def test_a_broken_archive(tmp_path):
 
 
 def test_attributions_in_other_shapes(tmp_path):
-    wanted = {"attribution_source", "attribution_status"}
+    optional = {"attribution_source", "attribution_status"}
     shapes = [None, {}, {"a": {}}, {"b": {"status": "organic"}, "a": {"status": "x"}}, {"a": {"status": "y", "new": 1}}]
     path = lines(tmp_path / "a.jsonl", *(line(attributions=shape) for shape in shapes))
-    got = read(path, wanted=wanted).frame
+    got = read(path, optional=optional).frame
     assert got["attribution_source"].to_list() == [None, None, "a", "b", "a"]
     assert got["attribution_status"].to_list() == [None, None, None, "organic", "y"]
     top = line(attribution_source="own", attributions={"a": {"status": "y"}})
-    got = read(lines(tmp_path / "b.jsonl", top), wanted=wanted).frame
+    got = read(lines(tmp_path / "b.jsonl", top), optional=optional).frame
     assert got.select("attribution_source", "attribution_status").row(0) == ("own", "y")
     odd = line(attributions={"a": {"status": "y"}}), line(attributions={"b": {"status": "z"}, "a": "text"})
-    assert set(read(lines(tmp_path / "c.jsonl", *odd), wanted=wanted).frame.columns) & wanted in (set(), wanted)
+    assert set(read(lines(tmp_path / "c.jsonl", *odd), optional=optional).frame.columns) & optional in (set(), optional)
 
 
 # --- RevenueCat --------------------------------------------------------------------------------------------
@@ -899,7 +903,7 @@ def rc(**changed):
 
 
 def test_revenuecat():
-    events = read(RC, wanted=OPTIONAL)
+    events = read(RC, optional=OPTIONAL)
     got = events.frame
     assert events.report == {"rows": 11} | reasons(sandbox=1, family_shared=1, granted=1)
     assert events.kind.to_list() == [0, 2, 3, 1, 4, -1, -1, -1, 1, 3, 1, 5, 5, 6]
@@ -967,7 +971,7 @@ def test_revenuecat_without_a_price():
 
 def test_revenuecat_without_its_optional_columns():
     names = ["first_seen_time", "effective_end_time", "end_time", "ownership_type", "country", "offer"]
-    got = read(rc().drop(names), wanted=OPTIONAL)
+    got = read(rc().drop(names), optional=OPTIONAL)
     assert got.report["family_shared"] == 0
     assert got.kind.to_list()[5] == 1
     missing = {"install_date", "subscription_expires_at", "store_country", "offer_id"}
@@ -1012,7 +1016,7 @@ def test_revenuecat_bad_values(name):
 
 @pytest.mark.parametrize("reason", ["sandbox", "family_shared"])
 def test_revenuecat_reasons_may_be_spared(reason):
-    report, plain = read(rc(), spared=[reason]).report, read(rc()).report
+    report, plain = read(rc(), keep=[reason]).report, read(rc()).report
     assert plain[reason] == 1
     assert report == plain | {reason: 0}
 
@@ -1026,7 +1030,7 @@ def test_revenuecat_unknown_environment_is_a_sandbox():
 def test_revenuecat_and_adapty_in_one_folder(tmp_path):
     rc().write_csv(tmp_path / "1.csv")
     frame(event_datetime=["2026-02-10T12:00:00Z"] * 2, store=["a", "b"]).write_csv(tmp_path / "2.csv")
-    events = read(str(tmp_path / "*.csv"), wanted={"store"})
+    events = read(str(tmp_path / "*.csv"), optional={"store"})
     assert events.report["rows"] == 13
     assert events.kind.to_list()[-2:] == [3, 3]
     assert events.frame["store"].to_list()[-2:] == ["a", "b"]
@@ -1138,21 +1142,21 @@ def test_empty_installs(kind):
 
 
 def test_flags():
-    got = columns.flag(pl.Series("f", ["true", "T", "1", "False", "f", "0", "", None, "maybe"]))
+    got = readers.flag(pl.Series("f", ["true", "T", "1", "False", "f", "0", "", None, "maybe"]))
     assert got.series.to_list() == [True] * 3 + [False] * 3 + [None] * 3
     assert got.bad.to_list() == [None] * 8 + ["maybe"]
-    assert columns.flag(pl.Series([1, 0, None])).series.to_list() == [True, False, None]
+    assert readers.flag(pl.Series([1, 0, None])).series.to_list() == [True, False, None]
     with pytest.raises(SchemaError, match="booleans"):
-        columns.flag(pl.Series("f", [1.5]))
+        readers.flag(pl.Series("f", [1.5]))
 
 
 def test_merging_keeps_what_could_not_be_read():
-    one = columns.number(pl.Series("a", ["1", None, "x", "y"]))
-    two = columns.number(pl.Series("b", ["5", "2", "3", "z"]))
+    one = readers.number(pl.Series("a", ["1", None, "x", "y"]))
+    two = readers.number(pl.Series("b", ["5", "2", "3", "z"]))
     merged = one.merged(two)
     assert merged.series.to_list() == [1.0, 2.0, 3.0, None]
     assert merged.series.name == "a"
     assert merged.bad.to_list() == [None, None, "x", "y"]
-    merged.refuse_unread(pl.Series([True, True, False, False]))
+    merged.check(pl.Series([True, True, False, False]))
     with pytest.raises(SchemaError, match="'y'"):
-        merged.refuse_unread(pl.Series([False, False, False, True]))
+        merged.check(pl.Series([False, False, False, True]))

@@ -166,7 +166,7 @@ def test_installs_take_the_filters_that_they_can():
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_column_that_the_events_lack(name):
     only = Filters(**{name: [value_of(name)]})
-    said = f"^filters.{name} needs .*'{COLUMNS[name]}'.* which the events lack. Hint: add it"
+    said = f"^filters.{name} needs .*'{COLUMNS[name]}'.* which the events do not have. Hint: add the column"
     with pytest.raises(SchemaError, match=said):
         masks.transactions(pl.DataFrame({"other": [1]}), only)
     if name in OF_USERS:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cohortlib.adapty.arrays import Texts
+from cohortlib.adapty.arrays import TextColumn
 from cohortlib.adapty.kernels.vocabulary import Vocabulary, recognise
 from cohortlib.adapty.read.events import read_events
 from tests.test_adapty_events import frame
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 def keys(texts, rows=None, *, wide=True):
     rows = np.arange(len(texts)) if rows is None else rows
-    return Texts.of(pl.Series("id", texts, pl.String)).keys(np.asarray(rows, np.uint32), wide=wide)
+    return TextColumn.of(pl.Series("id", texts, pl.String)).keys(np.asarray(rows, np.uint32), wide=wide)
 
 
 def test_fingerprints_take_in_every_byte():
@@ -47,7 +47,7 @@ def test_words_are_told_by_every_byte():
         texts += [word + "?", "?" + word, word[:-1]]
     column = pl.DataFrame({"event_type": texts})["event_type"]
     codes = np.empty(len(texts), np.int8)
-    recognise(*Texts.of(column).views, *vocabulary, codes)
+    recognise(*TextColumn.of(column).views, *vocabulary, codes)
     assert codes.tolist() == [words.index(text) if text in words else len(words) for text in texts]
 
 
@@ -56,9 +56,9 @@ def test_every_type_of_event_is_known():
 
 
 def read_types():
-    from cohortlib.adapty.read import names
+    from cohortlib.adapty.read import event_types
 
-    return names.TYPES.categories.to_list()
+    return list(event_types.KINDS)
 
 
 def test_types_in_pieces():

@@ -19,7 +19,7 @@ from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import FILTERS, Filters, Request
 from cohortlib.adapty.validation import DURATIONS, RequestError, read_day
 from cohortlib.errors import CohortlibWarning, SettingError
-from cohortlib.literals import WEEKDAYS
+from cohortlib.periods import WEEKDAYS
 
 pytestmark = pytest.mark.unit
 
@@ -158,6 +158,14 @@ def test_products(written, read, text):
     assert Request.of(request.to_dict()) == request
 
 
+@pytest.mark.parametrize("store_and_product", [["0", ":"], [":", "gold"], ["a:b", "c"], ["app_store", "a:b"]])
+def test_a_product_with_a_colon_is_written_as_a_list(store_and_product):
+    request = Request.of(body({"store_product_id": [store_and_product]}))
+    assert request.filters.store_product_id == ((*store_and_product, None),)
+    assert request.to_dict()["filters"]["store_product_id"] == [store_and_product]
+    assert Request.of(json.loads(json.dumps(request.to_dict()))) == request
+
+
 def test_a_comparison_is_ignored_with_a_warning():
     with pytest.warns(CohortlibWarning, match=r"filters\.compare_date is ignored"):
         request = Request.of(body({"compare_date": ["2023-04-01", "2023-09-30"]}))
@@ -180,14 +188,14 @@ def test_a_request_is_a_value():
         request.period_unit = "week"
     with pytest.raises(RequestError, match="period_unit: 'weekly' is unknown"):
         replace(request, period_unit="weekly")
-    with pytest.raises(RequestError, match=r"filters\.store: 5 is no text"):
+    with pytest.raises(RequestError, match=r"filters\.store: 5 is not a text"):
         replace(request, filters=Filters(store=[5]))
 
 
 def test_a_request_of_python():
     days = (date(2024, 4, 1), date(2024, 9, 30))
     assert Request(date=days, filters={"store": ["x"]}) == Request.of(body({"store": ["x"]}))
-    with pytest.raises(RequestError, match=r"filters\.date: there is no such field"):
+    with pytest.raises(RequestError, match=r"filters\.date: unknown field"):
         Request(date=days, filters={"date": DATES})
 
 
@@ -237,7 +245,7 @@ NO_CHOICE = ["", "Month", "no such thing", None, True, 1, 1.5, 12.0, [], ["month
 def test_no_choice(name, value):
     told = wrong(body(**{name: value}))
     assert list(told) == [name]
-    assert f"is unknown; expected one of {CHOICES[name][0]!r}" in told[name][0]
+    assert f"is unknown. Expected one of {CHOICES[name][0]!r}" in told[name][0]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +268,7 @@ def test_no_range(value):
 
 @pytest.mark.parametrize("request_body", [{}, {"filters": {}}, {"filters": None}, {"filters": {"store": ["x"]}}])
 def test_no_date(request_body):
-    assert wrong(request_body)["filters.date"][0].startswith("missing; expected two ISO dates")
+    assert wrong(request_body)["filters.date"][0].startswith("missing. Expected two ISO dates")
 
 
 @pytest.mark.parametrize("value", [None, [], "7", 7, {}, [7.0], ["7"], [True], [-1], [10**7], [None], [[7]]], ids=repr)
@@ -279,7 +287,7 @@ def test_no_filter(name, value):
 
 def test_no_duration():
     told = wrong(body({"duration": ["Weekly", "weekly ", "1 month"]}))["filters.duration"]
-    assert [text.partition(";")[0] for text in told] == ["'weekly ' is unknown", "'1 month' is unknown"]
+    assert [text.partition(".")[0] for text in told] == ["'weekly ' is unknown", "'1 month' is unknown"]
     assert all(repr(name) in told[0] for name in DURATIONS)
 
 
@@ -304,22 +312,22 @@ def test_no_product(value):
         (body(store=["x"]), "store", ". Hint: filters.store"),
         (body(date=DATES), "date", ". Hint: filters.date"),
         (body({"dates": DATES}), "filters.dates", ". Hint: filters.date"),
-        (body(zzz=1), "zzz", "; expected any of 'filters', 'period_unit',"),
-        (body({"zzz": 1}), "filters.zzz", "; expected any of 'date', 'compare_date', 'store',"),
-        (body() | {7: 1}, "7", "; expected any of"),
+        (body(zzz=1), "zzz", ". Expected one of 'filters', 'period_unit',"),
+        (body({"zzz": 1}), "filters.zzz", ". Expected one of 'date', 'compare_date', 'store',"),
+        (body() | {7: 1}, "7", ". Expected one of"),
     ],
 )
 def test_unknown_fields(request_body, source, hint):
     told = wrong(request_body)
     assert list(told) == [source]
-    assert told[source][0].startswith("there is no such field" + hint)
+    assert told[source][0].startswith("unknown field" + hint)
 
 
 @pytest.mark.parametrize("value", [None, [], "{}", 5, [("filters", {})], b"{}"], ids=repr)
 def test_no_object(value):
     told = wrong(value)
     assert list(told) == ["non_field_errors"]
-    with pytest.raises(RequestError, match=r"^the request: .* is no object; expected the API's body"):
+    with pytest.raises(RequestError, match=r"^the request is invalid: .* is not an object. Expected the API's body"):
         Request.of(value)
 
 
@@ -360,17 +368,20 @@ def test_the_error_is_the_apis():
         Request.of(body(period_unit="weeks", format="xml"))
     error = caught.value
     assert isinstance(error, SettingError)
-    text = "'weeks' is unknown; expected one of 'month', 'day', 'week', 'quarter', 'year'"
+    text = "'weeks' is unknown. Expected one of 'month', 'day', 'week', 'quarter', 'year'"
     assert error.to_dict() == {
         "errors": [
             {"source": "period_unit", "errors": [text]},
-            {"source": "format", "errors": ["'xml' is unknown; expected one of 'json', 'csv'"]},
+            {"source": "format", "errors": ["'xml' is unknown. Expected one of 'json', 'csv'"]},
         ],
         "error_code": "base_error",
         "status_code": 400,
     }
     assert (error.error_code, error.status_code) == ("base_error", 400)
-    assert str(error) == f"the request: period_unit: {text}. format: 'xml' is unknown; expected one of 'json', 'csv'"
+    assert (
+        str(error)
+        == f"the request is invalid: period_unit: {text}; format: 'xml' is unknown. Expected one of 'json', 'csv'"
+    )
     assert json.loads(json.dumps(error.to_dict())) == error.to_dict()
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (str(again), again.errors) == (str(error), error.errors)
@@ -415,7 +426,7 @@ def test_every_convention(name):
 
 @pytest.mark.parametrize("value", ["2024-01-01", 20240101, datetime(2024, 1, 1), True])
 def test_no_as_of(value):
-    with pytest.raises(SettingError, match=r"^as_of=.* is not a date; expected a datetime\.date, or None"):
+    with pytest.raises(SettingError, match=r"^as_of=.* is not a date. Expected a datetime\.date, or None"):
         Conventions(as_of=value)
 
 

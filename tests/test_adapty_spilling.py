@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import quietly
 from strategies_adapty import cases
 from test_adapty_laws import chunked
-from test_adapty_parts import REQUEST, rows, same
+from test_adapty_sums import REQUEST, rows, same
 
 import cohortlib as cl
 from benchmarks.subscriptions import history
@@ -34,7 +34,7 @@ def little_memory(batch=3, least=1):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "MINIMUM", 1)
         patch.setattr(tables, "_BATCH", batch)
-        patch.setattr(spill, "_LEAST", least)
+        patch.setattr(spill, "_MIN_BYTES", least)
         yield
 
 
@@ -51,14 +51,14 @@ def scratch(tmp_path, monkeypatch):
 def spills(monkeypatch):
     """Count the parts that were added up from disk."""
     counts = []
-    parts = spill._Spilled.parts
+    parts = spill.SpilledRows.partitions
 
     def counted(self):
         for one in parts(self):
             counts.append(one)
             yield one
 
-    monkeypatch.setattr(spill._Spilled, "parts", counted)
+    monkeypatch.setattr(spill.SpilledRows, "partitions", counted)
     return counts
 
 
@@ -177,7 +177,7 @@ def test_what_only_whole_columns_tell(tmp_path):
         same(cohort(tmp_path / "events.csv", timezone="Asia/Kolkata"), whole)
         frame.write_ndjson(tmp_path / "events.jsonl")
         same(cohort(tmp_path / "events.jsonl", timezone="Asia/Kolkata"), whole)
-    with pytest.raises(SchemaError, match="expected ISO instants"):
+    with pytest.raises(SchemaError, match="Expected ISO instants"):
         cohort(moments.with_columns(event_type=pl.lit("subscription_started")))
 
 
@@ -201,7 +201,7 @@ def test_users_are_the_same_in_whatever_integers(kinds):
     whole = cl.adapty.cohort(frame, REQUEST, installs=installs)
     assert whole.report["not_in_installs"] == 0
     same(cohort(frame, installs=installs), whole)
-    with pytest.raises(SchemaError, match="expected the same type in both"):
+    with pytest.raises(SchemaError, match="Expected the same type in both"):
         cohort(frame, installs=installs.cast({"profile_id": pl.String}))
 
 
@@ -246,16 +246,16 @@ def test_nobody_and_nothing():
     frame = rows("a").head(0)
     whole = cl.adapty.cohort(frame, REQUEST, installs="from_events")
     with little_memory():
-        arriving = cl.adapty.read.events.arriving_events(
+        arriving = cl.adapty.read.events.batched_events(
             frame, user_unit="profile_id", refund_upgraded="zero", nulls="error"
         )
-        part, predictions = spill.add_up(cl.adapty.compute.question_of(REQUEST), arriving, None, room=1, predict=False)
+        part, predictions = spill.aggregate(cl.adapty.compute.make_plan(REQUEST), arriving, None, room=1, predict=False)
     same(part.answer(predictions), whole)
 
 
 def test_nulls_are_told_once():
     frame = rows(*"abcd", revenue_usd=[None, 1.0, None, 1.0])
-    with pytest.raises(DataError, match="nulls: 1 in column 'revenue_usd'"):
+    with pytest.raises(DataError, match="rows that count: 1 in column 'revenue_usd'"):
         cohort(frame)
     with little_memory(1), pytest.warns(CohortlibWarning) as told:
         found = cl.adapty.cohort(frame, REQUEST, installs="from_events", nulls="drop", max_memory=1)
@@ -266,7 +266,7 @@ def test_nulls_are_told_once():
 
 
 def test_a_sum_beyond_64_bits_is_refused_over_parts():
-    with pytest.raises(DataError, match="the sum of all is beyond 9"):
+    with pytest.raises(DataError, match="the sum of all rows exceeds 9"):
         cohort(rows("a", "b", revenue_usd=6e12))
 
 
@@ -311,7 +311,7 @@ from cohortlib.adapty import spill as spilling
 from cohortlib.adapty.read import tables
 request = {"filters": {"date": ["2024-01-01", "2025-12-31"]}}
 cl.adapty.cohort(sys.argv[1], request, installs="from_events")  # so that the kernels are compiled
-memory.MINIMUM, spilling._LEAST, tables._BATCH = 1, 1, 500
+memory.MINIMUM, spilling._MIN_BYTES, tables._BATCH = 1, 1, 500
 REST
 cl.adapty.cohort(sys.argv[1], request, installs="from_events", max_memory=1)
 """
@@ -331,12 +331,12 @@ def test_a_full_disk_names_the_file(app, scratch):
     done = in_a_process("resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))", app, scratch)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"cohortlib.errors.SourceError: the temporary file '{scratch}"), done.stderr
-    assert "events-00000.parquet' cannot be written: File too large. Hint: the environment variable TMPDIR" in last
+    assert "events-00000.parquet' cannot be written: File too large. Hint: set the environment variable TMPDIR" in last
     assert not [*scratch.iterdir()]
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(app, scratch):
-    kill = "spilling.Chains.put = lambda *_: os.kill(os.getpid(), 9)"
+    kill = "spilling.ChainFiles.append = lambda *_: os.kill(os.getpid(), 9)"
     assert in_a_process(kill, app, scratch).returncode == -signal.SIGKILL
     (left,) = scratch.iterdir()
     assert [one.name for one in left.iterdir()]

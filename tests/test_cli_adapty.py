@@ -161,13 +161,13 @@ def test_the_request_from_standard_input(folder):
         ("", "is not JSON: Expecting value in line 1, column 1"),
         ('{"filters":\n {"date": }}', "is not JSON: Expecting value in line 2, column 11"),
         ("{'filters': 1}", "is not JSON: Expecting property name"),
-        (b"\xff{", "is not the JSON of a request: "),
-        ("[" * 100_000, "is not the JSON of a request: maximum recursion depth"),
-        ("[1]", "holds no JSON object; expected the body that the API takes"),
-        ("null", "holds no JSON object"),
-        ('"x"', "holds no JSON object"),
-        ('{"format": "csv", "format": "json"}', "'format' stands twice in one object"),
-        ('{"filters": {"store": [], "store": ["x"]}}', "'store' stands twice in one object"),
+        (b"\xff{", "cannot be read as a request: "),
+        ("[" * 100_000, "cannot be read as a request: maximum recursion depth"),
+        ("[1]", "does not contain a JSON object. Expected the request body of the API"),
+        ("null", "does not contain a JSON object"),
+        ('"x"', "does not contain a JSON object"),
+        ('{"format": "csv", "format": "json"}', "'format' occurs twice in one object"),
+        ('{"filters": {"store": [], "store": ["x"]}}', "'store' occurs twice in one object"),
     ],
 )
 def test_broken_requests(folder, text, expected):
@@ -183,16 +183,16 @@ def test_broken_requests(folder, text, expected):
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({}, "filters.date: missing; expected two ISO dates"),
-        (REQUEST | {"period_unit": "weeks"}, "period_unit: 'weeks' is unknown; expected one of 'month', 'day', 'week'"),
+        ({}, "filters.date: missing. Expected two ISO dates"),
+        (REQUEST | {"period_unit": "weeks"}, "period_unit: 'weeks' is unknown. Expected one of 'month', 'day', 'week'"),
         ({"filters": {"date": ["2026-06-30", "2026-02-01"]}}, "filters.date: 2026-06-30 is after 2026-02-01"),
-        (REQUEST | {"formats": 1, "value_type": 5}, "formats: there is no such field. Hint: format. value_type: 5 is"),
+        (REQUEST | {"formats": 1, "value_type": 5}, "formats: unknown field. Hint: format; value_type: 5 is"),
     ],
 )
 def test_refused_requests(folder, body, expected):
     ask(body)
     line = failing(*GIVEN)
-    assert line.startswith("the request: ")
+    assert line.startswith("the request is invalid: ")
     assert expected in line
 
 
@@ -218,7 +218,7 @@ def seen(monkeypatch):
         settings.update(given, events=events, request=request)
         return REAL(events, request, **given)
 
-    monkeypatch.setattr(compute, "cohort", noting)
+    monkeypatch.setattr(adapty, "cohort", noting)
     return settings
 
 
@@ -305,7 +305,7 @@ def test_predict(folder):
         (["events.csv", "--request", "request.json"], "Hint: --installs from_events"),
         ([*GIVEN, "--installs", "nothing.csv"], "nothing.csv"),
         ([*GIVEN, "--timezone", "Mars"], "--timezone Mars is not a time zone"),
-        ([*GIVEN, "--as-of", "2026-1-1"], "'--as-of': '2026-1-1' is not a date; expected one such as 2026-01-31"),
+        ([*GIVEN, "--as-of", "2026-1-1"], "'--as-of': '2026-1-1' is not a date. Expected one such as 2026-01-31"),
         ([*GIVEN, "--as-of", "2026"], "'--as-of'"),
         ([*GIVEN, "--user-unit", "user"], "'profile_id', 'customer_user_id', 'device_id'"),
         ([*GIVEN, "--restart-per-product", "true"], "'auto', 'yes', 'no'"),
@@ -314,7 +314,7 @@ def test_predict(folder):
         ([*GIVEN, "--threads", "0"], "--threads"),
         ([*GIVEN, "--max-memory", "1"], "--max-memory"),
         ([*GIVEN, "--format", "parquet"], "'json', 'csv'"),
-        ([*GIVEN, "-o", "answer.parquet"], "an answer is JSON or CSV. Hint: -o FILE.json"),
+        ([*GIVEN, "-o", "answer.parquet"], "Parquet is not supported. Expected JSON or CSV. Hint: -o FILE.json"),
         ([*GIVEN, "-o", "nowhere/answer.json"], "cannot write nowhere/answer.json: No such file or directory"),
         ([*GIVEN, "-o", "events.csv"], "it is a file of the source events.csv"),
         (["*.csv", *GIVEN[1:], "-o", "events.csv"], "it is a file of the source *.csv"),
@@ -367,7 +367,7 @@ def test_a_failure_leaves_the_old_file(folder, monkeypatch):
     def compute_nothing(*inputs, **settings):
         raise DataError("nulls='drop' or conventions=Conventions(averages='per_period')")
 
-    monkeypatch.setattr(compute, "cohort", compute_nothing)
+    monkeypatch.setattr(adapty, "cohort", compute_nothing)
     assert failing(*GIVEN, "-o", "answer.json") == "--nulls drop or --averages per_period"
     assert (folder / "answer.json").read_text() == "old"
     assert {path.name for path in folder.iterdir()} == {"answer.json", "events.csv", "installs.csv", "request.json"}
@@ -385,9 +385,9 @@ def test_nothing_left_out_is_nothing_told(folder):
 def test_all_of_the_report_is_told_or_warned_of(folder):
     with_warnings = {"refunds_without_payment", "shared_chains", "not_in_installs", "without_install"}
     assert set(answer().report) == {"rows", "before_install", *commands.LEFT_OUT, *with_warnings}
-    assert commands.told(dict.fromkeys(answer().report, 0)) == []
+    assert commands.report_lines(dict.fromkeys(answer().report, 0)) == []
     counts = {name: at for at, name in enumerate(answer().report, 1)}
-    first, second = commands.told(counts | {"rows": 1_234_567})
+    first, second = commands.report_lines(counts | {"rows": 1_234_567})
     assert first.startswith("left out of 1,234,567 rows: ")
     numbers = [int(number) for number in re.findall(r"\d+", first.partition(":")[2])]
     assert numbers == [counts[name] for name in commands.LEFT_OUT]
@@ -405,7 +405,7 @@ def test_warnings_are_lines(folder):
     result = run(*GIVEN)
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
-    assert lines[0] == "warning: filters.compare_date is ignored: cohorts have no comparison of periods"
+    assert lines[0] == "warning: filters.compare_date is ignored: cohorts of two ranges are not compared"
     assert lines[1].startswith("warning: users of the events who are not in installs: 1;")
     assert lines[2:] == [LEFT_OUT.strip()]
 

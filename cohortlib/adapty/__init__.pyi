@@ -1,9 +1,9 @@
+from .additive import Sums as Sums
 from .answer import Answer as Answer
 from .client.client import Client as Client
 from .compute import cohort as cohort
-from .compute import part as part
+from .compute import sums as sums
 from .conventions import Conventions as Conventions
-from .parts import Part as Part
 from .request import Filters as Filters
 from .request import Request as Request
 from .validation import RequestError as RequestError

@@ -1,8 +1,7 @@
 """A cohort table as Adapty's API returns it: frames, JSON and CSV."""
 
 import json
-from dataclasses import dataclass
-from dataclasses import field as attribute
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -21,25 +20,24 @@ class Answer:
     Attributes
     ----------
     segments
-        One row for each segment, the total first: the fields of the API but for `values`. Money and averages are
-        Float64, counts Int64, dates text. Where a prediction was asked for, `predict_reason` says why there is none.
+        One row per segment, the total first, with the API's fields except `values`. Money and averages are Float64,
+        counts Int64, dates text. If predictions were requested, `predict_reason` says why one is missing.
     values
-        One row for each segment and period, under segment_start_date and type: the fields of the API.
+        One row per segment and period, with segment_start_date, type and the API's fields.
     request
-        What was asked for.
+        The request.
     report
-        What of the input was left out or is worth knowing, by count: `rows`, then rows that do not count (sandbox,
-        other_events, unknown_events, family_shared, granted, upgraded, nulls, after_to, duplicates), then
-        refunds_without_payment, before_install (rows), shared_chains, and the users not_in_installs and
-        without_install. Empty in an answer that was fetched.
+        Counts: `rows` of the input; the rows left out (sandbox, other_events, unknown_events, family_shared, granted,
+        upgraded, nulls, after_to, duplicates); refunds_without_payment, before_install (rows), shared_chains; and the
+        users not_in_installs and without_install. Empty in a fetched answer.
     conventions
-        The readings that were chosen; None in an answer that was fetched.
+        The conventions used; None in a fetched answer.
     """
 
     segments: pl.DataFrame
     values: pl.DataFrame
     request: Request
-    report: dict[str, int] = attribute(default_factory=dict)
+    report: dict[str, int] = field(default_factory=dict)
     conventions: Conventions | None = None
 
     def __repr__(self) -> str:
@@ -54,7 +52,7 @@ class Answer:
         return self.values["period"].n_unique()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON that the API returns, as Python values."""
+        """Return the answer as the API's JSON, in Python values."""
         keys = list(SEGMENT)
         widths = self.values.group_by(keys).len()
         counts = self.segments.select(keys).join(widths, on=keys, how="left", maintain_order="left")["len"]
@@ -67,47 +65,47 @@ class Answer:
         }
 
     def to_json(self) -> str:
-        """Give the JSON that the API returns, as text."""
+        """Return the answer as the API's JSON text."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
     def to_csv(self) -> str:
-        """Give one line for each segment: its totals, then one column for each period.
+        """Return one line per segment: its totals, then one column per period.
 
-        The columns of periods are named ``period_1`` … or ``day_0`` …, and their cells are what value_field,
-        value_type and accounting_type of the request ask for. The vendor does not publish the headers of its own.
+        The columns of periods are named ``period_1`` … or ``day_0`` …; value_field, value_type and accounting_type of
+        the request select their cells. The headers are ours, since Adapty does not publish those of its CSV.
         """
         return self._wide.write_csv()
 
     @cached_property
     def _wide(self) -> pl.DataFrame:
         keys, periods = list(SEGMENT), self.values["period"].unique().sort()
-        # One cell for each segment and period; a vendor's answer may lack some.
+        # One cell per segment and period; a fetched answer may lack some.
         grid = self.segments.select(keys).join(periods.to_frame(), how="cross", maintain_order="left_right")
-        cells = self.values.select(*keys, "period", shown(self.values, self.request).alias("cell"))
-        found = grid.join(cells, on=[*keys, "period"], how="left", maintain_order="left")["cell"]
+        values = self.values.select(*keys, "period", shown_values(self.values, self.request).alias("cell"))
+        cells = grid.join(values, on=[*keys, "period"], how="left", maintain_order="left")["cell"]
         stem = "day" if self.request.period_type == "days" else "period"
         totals = self.segments.drop("predict", "predict_reason", strict=False)
         if self.segments["predict"].null_count() < self.segments.height:
             prediction = self.segments.select(pl.col("predict").struct.unnest()).rename(lambda name: f"predict_{name}")
             totals = totals.hstack(prediction)
         names = [f"{stem}_{period}" for period in periods]
-        return totals.hstack([found.gather_every(len(names), i).alias(name) for i, name in enumerate(names)])
+        return totals.hstack([cells.gather_every(len(names), i).alias(name) for i, name in enumerate(names)])
 
 
-def shown(values: pl.DataFrame, request: Request) -> pl.Series:
-    """Choose the cells that a request asks to be shown.
+def shown_values(values: pl.DataFrame, request: Request) -> pl.Series:
+    """Return the values that a request selects for display.
 
-    Relative averages, which the API does not carry, are 100 × average / the first period's, and 0 where that is 0.
+    Relative averages, which the API does not return, are 100 × average / the first period's average; 0 if that is 0.
     """
-    name = field(request)
+    name = shown_field(request)
     if request.value_type == "absolute" or name.endswith("_relative"):
         return values[name]
     first = values.select(pl.col(name).first().over(list(SEGMENT))).to_series()
     return pl.select(pl.when(first == 0).then(0.0).otherwise(100 * values[name] / first)).to_series()
 
 
-def field(request: Request) -> str:
-    """Name the field of `values` that a request asks to be shown."""
+def shown_field(request: Request) -> str:
+    """Return the field of `values` that a request selects for display."""
     name: str = request.value_field
     if name in AVERAGES:
         return f"{AVERAGES[name][MONEY.index(request.accounting_type)]}_usd"

@@ -1,4 +1,4 @@
-"""Columns of events as arrays: days, texts and users."""
+"""Columns of events as arrays, a block of rows at a time: local days, keys of texts, keys of users."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +16,14 @@ from cohortlib.read.users import SECRET, Users
 
 
 @dataclass(frozen=True)
-class Days:
-    """A column of instants as local days, `kernels.NONE` where it is null."""
+class DayColumn:
+    """A column of instants as local days; nulls become `NONE`."""
 
     cut: Cut | None
     nulls: NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, column: pl.Series, zone: str) -> "Days":
+    def of(cls, column: pl.Series, zone: str) -> "DayColumn":
         """Prepare a column that may have nulls."""
         if column.null_count() == len(column):
             return cls(None, None)
@@ -34,7 +34,7 @@ class Days:
         return self.cut is not None
 
     def __call__(self, first: int, size: int) -> NDArray[np.int32]:
-        """Give `size` rows from `first` on; none where the column has no value at all."""
+        """Return the days of a block of rows; an empty array for a column without any value."""
         if self.cut is None:
             return np.empty(0, np.int32)
         days = self.cut.local_days(first, size)
@@ -44,16 +44,16 @@ class Days:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """A column of ids: views, memory and bases as ``kernels.fingerprint_strings`` takes them, and which are null."""
+class TextColumn:
+    """A column of ids: views, memory and bases as ``fingerprint_strings`` takes them, and a mask of the nulls."""
 
     views: tuple[NDArray[Any], ...]
     nulls: NDArray[np.bool_] | None
     secret: Keys = field(default_factory=lambda: SECRET)
 
     @classmethod
-    def of(cls, column: pl.Series, secret: Keys = SECRET) -> "Texts":
-        """Look at a column where it lies; `secret` is what its keys are drawn by."""
+    def of(cls, column: pl.Series, secret: Keys = SECRET) -> "TextColumn":
+        """Prepare a column without copying its texts; keys depend on `secret`."""
         nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
         pieces = string_views(column.rechunk(), nulls=False)
         return cls(
@@ -62,54 +62,53 @@ class Texts:
             secret,
         )
 
-    def there(self, rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """Tell which of some rows have an id."""
+    def present(self, rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Return which of some rows have an id."""
         return np.ones(rows.size, np.bool_) if self.nulls is None else ~self.nulls[rows]
 
     def keys(self, rows: NDArray[np.uint32], *, wide: bool = False) -> tuple[Keys, Keys]:
-        """Give some rows a key of one word, or of two."""
-        if self.nulls is not None and self.nulls[rows].any():
-            # Nobody knows what stands in the view of a null.
-            there = self.there(rows)
-            keys, keys2 = np.zeros(rows.size, np.uint64), np.zeros(rows.size * wide, np.uint64)
-            found, found2 = self.keys(rows[there], wide=wide)
-            keys[there] = found
-            if wide:
-                keys2[there] = found2
+        """Return the keys of some rows, of one word or (`wide`) of two; the second array is empty otherwise."""
+        if self.nulls is None or not self.nulls[rows].any():
+            keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
+            fingerprint_strings(*self.views, rows, self.secret, keys, keys2)
             return keys, keys2
-        keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
-        fingerprint_strings(*self.views, rows, self.secret, keys, keys2)
+        # The view of a null may hold anything, so only the others are read.
+        keys, keys2 = np.zeros(rows.size, np.uint64), np.zeros(rows.size * wide, np.uint64)
+        present = self.present(rows)
+        keys[present], second = self.keys(rows[present], wide=wide)
+        if wide:
+            keys2[present] = second
         return keys, keys2
 
 
 @dataclass(frozen=True)
-class People:
-    """The users of a table, as text or as numbers."""
+class UserColumn:
+    """A column of user ids, texts or integers."""
 
     users: Users
-    texts: Texts | None
+    texts: TextColumn | None
 
     @classmethod
-    def of(cls, users: Users) -> "People":
-        """Take the ids of a column of users."""
-        return cls(users, Texts.of(users.series) if users.wide else None)
+    def of(cls, users: Users) -> "UserColumn":
+        """Prepare a column of users."""
+        return cls(users, TextColumn.of(users.series) if users.wide else None)
 
     def __call__(self, first: int, size: int, rows: NDArray[np.uint32]) -> tuple[Keys, Keys]:
-        """Give some of `size` rows from `first` on a key of one word, or of two where the ids are text."""
+        """Return the keys of some rows of a block: one word for integers, two for texts."""
         if self.texts is not None:
             return self.texts.keys(rows, wide=True)
-        keys, none = self.users.keys(first, size)
-        return keys[rows - np.uint32(first)], none
+        keys, empty = self.users.keys(first, size)
+        return keys[rows - np.uint32(first)], empty
 
 
 def without_nulls(column: pl.Series) -> tuple[pl.Series, NDArray[np.bool_] | None]:
-    """Fill nulls of instants with a value that stands there anyway, and mark where they were."""
+    """Fill nulls of instants with a value of the column, and return a mask of where they were."""
     if not column.null_count():
         return column, None
-    # Without its name, which polars may take for a pattern.
-    plain = column.alias("")
-    numbers = plain.to_physical()
-    return numbers.fill_null(numbers.min()).cast(column.dtype).alias(column.name), plain.is_null().to_numpy()
+    # Without its name, which polars could take for a pattern.
+    unnamed = column.alias("")
+    numbers = unnamed.to_physical()
+    return numbers.fill_null(numbers.min()).cast(column.dtype).alias(column.name), unnamed.is_null().to_numpy()
 
 
 def bits_of(column: pl.Series | None) -> NDArray[np.bool_] | None:

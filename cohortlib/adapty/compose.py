@@ -1,10 +1,11 @@
-"""From sums to the fields that Adapty's API returns."""
+"""Compute the fields of Adapty's API from the sums."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from cohortlib.adapty.aggregate import SegmentSums
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.forecast import Prediction
 from cohortlib.adapty.kernels.records import (
@@ -20,8 +21,7 @@ from cohortlib.adapty.kernels.records import (
     SUBSCRIBERS,
     SUBSCRIPTIONS,
 )
-from cohortlib.adapty.question import Question, Segments
-from cohortlib.adapty.sums import Sums
+from cohortlib.adapty.plan import RequestPlan, Segments
 from cohortlib.engine import ratios
 from cohortlib.fields import AVERAGES, MONEY, RELATIVE, SEGMENTS, schema
 from cohortlib.read.arrays import Ints
@@ -30,27 +30,27 @@ _PLANES = dict(zip(MONEY, (REVENUE, PROCEEDS, NET), strict=True))
 
 
 def compose(
-    sums: Sums, question: Question, report: dict[str, int], predictions: list[Prediction] | None = None
+    sums: SegmentSums, plan: RequestPlan, report: dict[str, int], predictions: list[Prediction] | None = None
 ) -> Answer:
-    """Work out every field of the answer from the sums, and put predictions beside them."""
-    segments = question.segments
-    whole = sums.with_total()
-    days = question.request.period_type == "days"
-    table = (_days if days else _renewals)(whole, question)
+    """Compute all fields of the answer from the sums, and add the predictions."""
+    segments = plan.segments
+    total_first = sums.with_total()
+    days = plan.request.period_type == "days"
+    table = (_days if days else _renewals)(total_first, plan)
     return Answer(
-        segments=_segments(table, segments, question).hstack(_predictions(predictions, len(segments) + 1, question)),
-        values=_values(table, segments, question),
-        request=question.request,
+        segments=_segments(table, segments, plan).hstack(_predictions(predictions, len(segments) + 1, plan)),
+        values=_values(table, segments, plan),
+        request=plan.request,
         report=report,
-        conventions=question.conventions,
+        conventions=plan.conventions,
     )
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The counts and the money behind the fields; cells are (segment, column), installs and totals by segment.
+    """The counts and money that fields are computed from: by (segment, column); installs and totals by segment.
 
-    `averaged` is the money of which each family of averages is a mean.
+    `averaged` holds the money that each family of averages divides.
     """
 
     periods: Ints
@@ -69,12 +69,12 @@ class _Table:
     total_activated: Ints
 
 
-def _renewals(sums: Sums, question: Question) -> _Table:
-    """Read the sums as periods of payments: money and counts at the ordinal, payers and activated users up to it."""
+def _renewals(sums: SegmentSums, plan: RequestPlan) -> _Table:
+    """Columns are ordinals of payments: money and counts at the ordinal, payers and activated users up to it."""
     n, running = sums.columns, np.cumsum(sums.cells, axis=2)
     money = {name: sums.cells[plane, :, :n] for name, plane in _PLANES.items()}
     cumulative = {name: running[plane, :, :n] for name, plane in _PLANES.items()}
-    averaged = cumulative if question.conventions.averages == "cumulative" else money
+    averaged = cumulative if plan.conventions.averages == "cumulative" else money
     return _Table(
         np.arange(1, n + 1),
         sums.heads[INSTALLS],
@@ -93,11 +93,11 @@ def _renewals(sums: Sums, question: Question) -> _Table:
     )
 
 
-def _days(sums: Sums, question: Question) -> _Table:
-    """Read the sums as days since the install: everything up to the day; the last column has no end."""
+def _days(sums: SegmentSums, plan: RequestPlan) -> _Table:
+    """Columns are days since the install: everything up to the day; the last column is open-ended."""
     n, running = sums.columns, np.cumsum(sums.cells, axis=2)
-    days = np.array(question.request.renewal_days, np.int64)
-    last = np.append(question.segments.last, question.segments.ends)
+    days = np.array(plan.request.renewal_days, np.int64)
+    last = np.append(plan.segments.last, plan.segments.ends)
     money = {name: running[plane, :, :n] for name, plane in _PLANES.items()}
     subscribers, subscriptions = running[SUBSCRIBERS], running[SUBSCRIPTIONS]
     return _Table(
@@ -109,7 +109,7 @@ def _days(sums: Sums, question: Question) -> _Table:
         subscriptions[:, :n],
         subscribers[:, :n],
         running[ACTIVATED, :, :n],
-        last[:, None] + days >= question.as_of,
+        last[:, None] + days >= plan.as_of,
         {name: running[plane, :, -1] for name, plane in _PLANES.items()},
         subscribers[:, -1],
         subscriptions[:, -1],
@@ -118,21 +118,21 @@ def _days(sums: Sums, question: Question) -> _Table:
     )
 
 
-def _predictions(predictions: list[Prediction] | None, count: int, question: Question) -> list[pl.Series]:
+def _predictions(predictions: list[Prediction] | None, count: int, plan: RequestPlan) -> list[pl.Series]:
     dtype = schema(SEGMENTS)["predict"]
     if predictions is None:
         return [pl.Series("predict", [None] * count, dtype=dtype)]
-    months = question.request.prediction_months
-    told = [
+    months = plan.request.prediction_months
+    values = [
         None if one.reason else {"revenue_usd": one.revenue, "ltv_usd": one.revenue / one.payers, "months": months}
         for one in predictions
     ]
     reasons = [one.reason for one in predictions]
-    return [pl.Series("predict", told, dtype=dtype), pl.Series("predict_reason", reasons, dtype=pl.String)]
+    return [pl.Series("predict", values, dtype=dtype), pl.Series("predict_reason", reasons, dtype=pl.String)]
 
 
-def _segments(table: _Table, segments: Segments, question: Question) -> pl.DataFrame:
-    scale = 10**question.decimals
+def _segments(table: _Table, segments: Segments, plan: RequestPlan) -> pl.DataFrame:
+    scale = 10**plan.decimals
     divisors = {"arpu": table.installs, "arppu": table.total_payers, "arpas": table.total_activated}
     starts = _starts(segments)
     count = starts.len()
@@ -153,8 +153,8 @@ def _segments(table: _Table, segments: Segments, question: Question) -> pl.DataF
     return pl.DataFrame(columns)
 
 
-def _values(table: _Table, segments: Segments, question: Question) -> pl.DataFrame:
-    scale = 10**question.decimals
+def _values(table: _Table, segments: Segments, plan: RequestPlan) -> pl.DataFrame:
+    scale = 10**plan.decimals
     width = table.periods.size
     starts = _starts(segments)
     count = starts.len()
@@ -183,7 +183,7 @@ def _values(table: _Table, segments: Segments, question: Question) -> pl.DataFra
 
 
 def _starts(segments: Segments) -> pl.Series:
-    """Write the first day of the frame, then that of each period."""
+    """Return the first day of the date range, then that of each period."""
     return pl.Series(np.append(segments.first, segments.starts)).cast(pl.Int32).cast(pl.Date).cast(pl.String)
 
 

@@ -1,24 +1,24 @@
-"""The calls: events, a request, installs, and the answer, or what some of the users give to it."""
+"""The public calls: `cohort` for all users at once, `sums` for some of them."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 from cohortlib.adapty import forecast, spill
+from cohortlib.adapty.additive import Sums
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.installs import Installs
-from cohortlib.adapty.parts import Part
-from cohortlib.adapty.question import Question
-from cohortlib.adapty.read.events import Events, arriving_events, read_events
-from cohortlib.adapty.read.installs import arriving_installs, read_installs
-from cohortlib.adapty.read.tables import fitting
+from cohortlib.adapty.plan import RequestPlan
+from cohortlib.adapty.read.events import Events, batched_events, read_events
+from cohortlib.adapty.read.installs import batched_installs, read_installs
+from cohortlib.adapty.read.tables import estimate_memory
 from cohortlib.adapty.request import Request
 from cohortlib.engine.memory import budget
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.engine.threads import workers_for
-from cohortlib.errors import SettingError, one_of
-from cohortlib.literals import Nulls
+from cohortlib.errors import Arg, SettingError, one_of
 from cohortlib.periods import check_zone
+from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
 
 if TYPE_CHECKING:
@@ -47,46 +47,46 @@ def cohort(
         The S3/GCS event export, webhook events as JSON lines, or RevenueCat's transactions: a frame with their
         column names, or the path or glob of CSV, Parquet or JSON lines files.
     request
-        The body that the API takes.
+        The request body of the API.
     installs
-        One row for each user, with the user's id and `install_date`, and where known country, store and
-        attribution_*; or ready counts, with `install_date` and `installs`. ``"from_events"`` counts only users seen
-        in the events. It must be given: the export has no rows of installs.
+        Required, since the export has no rows of installs. One row per user with the user's id and `install_date`,
+        and optionally country, store and attribution_*; or ready counts, with `install_date` and `installs`; or
+        ``"from_events"`` to count only users seen in the events.
     timezone
-        The IANA zone in which days are told, as in the header ``Adapty-Tz``. Instants without a zone are UTC, dates
-        stand as they are.
+        The IANA zone of calendar days, as in the header ``Adapty-Tz``. Instants without a zone are UTC; dates are
+        taken as they are.
     conventions
-        What the API's documents leave open; see :class:`Conventions`.
+        Choices that the API's documents leave open; see :class:`Conventions`.
     predict
-        Whether to work out `predict` of each segment, by the chain ladder of older cohorts.
+        Whether to compute `predict` of each segment, by a chain ladder over older cohorts.
     nulls
-        ``"error"``, or ``"drop"`` to leave out (and count) rows without a user, an instant or an amount.
+        ``"error"``, or ``"drop"`` to drop and count rows without a user, an instant or an amount.
     decimals
         Decimal places to which amounts are exact, 0 to 9.
     threads, progress
-        Number of threads, by default all; a function that is told the rows done and the rows in all.
+        Number of threads, by default all; a function called with the rows done and the rows in total.
     max_memory
-        Bytes that may be taken, or a text such as ``"4GB"`` or ``"512MiB"``; 60 % of what is free by default. Events
-        and installs that would take more go to the folder of temporary files (``TMPDIR``) for the time being, by user,
-        and are added up part by part. The answer does not depend on it.
+        Bytes that may be used, or a text such as ``"4GB"`` or ``"512MiB"``; by default 60 % of the free memory. Events
+        and installs that need more are partitioned by user, spilled to temporary files (in ``TMPDIR``), and aggregated
+        one partition after another. The answer does not depend on it.
 
     Returns
     -------
     Answer
-        The answer of the API as JSON, as frames and as CSV, and a report of what was left out. Money is rounded once,
-        from the exact sum; both ends of `date` are inclusive, and nothing dated after it counts unless
-        `conventions` say so.
+        The answer of the API as JSON, as frames and as CSV, and a report of the rows left out. Money is rounded once,
+        from the exact sum. Both ends of `date` are inclusive, and nothing dated after it counts, unless `conventions`
+        say otherwise.
 
     Raises
     ------
     RequestError
-        The request is one that the API would refuse.
+        The API would refuse the request.
     SettingError, SourceError, SchemaError, DataError
-        Another argument, a file, a column or a value is not what the computation needs.
+        Another argument, a file, a column or a value cannot be used.
 
     Notes
     -----
-    The rules are those of Adapty's documents; docs/adapty.md tells them one by one.
+    The rules are those of Adapty's documents; docs/adapty.md lists them.
 
     Examples
     --------
@@ -110,34 +110,35 @@ def cohort(
     >>> answer.values.filter(type="total").select("period", "revenue_usd", "arpu_usd", "subscribers").rows()
     [(1, 10.0, 5.0, 1), (2, 10.0, 10.0, 1)]
     """
-    installs = needed(installs)
+    installs = check_installs(installs)
     one_of("predict", predict, (True, False))
     one_of("nulls", nulls, ("error", "drop"))
-    question = question_of(
+    plan = make_plan(
         request, conventions=conventions, timezone=timezone, decimals=decimals, threads=threads, progress=progress
     )
     room = budget(max_memory)
-    arriving = arriving_events(events, **_of_events(question, nulls, predict=predict))
-    events, need = fitting(events, arriving.choose, room, spill.WORK)
-    coming = None
-    if not _from_events(installs):
-        coming = arriving_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls)
-        installs, more = fitting(installs, coming.choose, room - need, spill.WORK_OF_INSTALLS)
+    event_batches = batched_events(events, **_read_settings(plan, nulls, predict=predict))
+    events, need = estimate_memory(events, event_batches.choose, room, spill.EVENT_WORK)
+    install_batches = None
+    if not _is_from_events(installs):
+        install_batches = batched_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls)
+        installs, more = estimate_memory(installs, install_batches.choose, room - need, spill.INSTALL_WORK)
         need += more
     if need > room:
-        arriving = replace(arriving, source=events)
-        coming = None if coming is None else replace(coming, source=installs)
-        whole, predictions = spill.add_up(question, arriving, coming, room=room, predict=predict)
-        whole.tell()
-        return whole.answer(predictions)
-    read = events_for(question, events, nulls=nulls, predict=predict)
-    who = installs_for(question, installs, nulls=nulls)
-    whole = Part.of(read, who, question)
-    whole.tell()
-    return whole.answer(forecast.predict(read, who, question) if predict else None)
+        event_batches = replace(event_batches, source=events)
+        if install_batches is not None:
+            install_batches = replace(install_batches, source=installs)
+        total, predictions = spill.aggregate(plan, event_batches, install_batches, room=room, predict=predict)
+    else:
+        read = events_for(plan, events, nulls=nulls, predict=predict)
+        listed = installs_for(plan, installs, nulls=nulls)
+        total = Sums.of(read, listed, plan)
+        predictions = forecast.predict(read, listed, plan) if predict else None
+    total.warn()
+    return total.answer(predictions)
 
 
-def part(
+def sums(
     events: Source,
     request: "Mapping[str, object] | Request",
     *,
@@ -151,32 +152,32 @@ def part(
     secret: bytes | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Part:
-    """Add up some of the users, to be added to all others.
+) -> Sums:
+    """Compute the sums of some users, to be added to those of the others.
 
-    The parameters are those of :func:`cohort`, and these.
+    The parameters are those of :func:`cohort`, except `predict` and `max_memory`, and these.
 
     Parameters
     ----------
     events, installs
-        All rows of some users. Ready counts of installs are of all users together: give them to one part, and to the
-        others the same table without a row.
+        All rows of some users. Ready counts of installs cover all users: pass them in one call, and the same table
+        without rows in the others.
     dates, installs_dates
-        The columns of text that hold dates and not instants, of `events` and of `installs`. Such a column is told by
-        its values, of which a part has only some: where parts may differ, say it for all of them.
+        The text columns of `events` and of `installs` that hold dates and not instants. By default the values decide;
+        pass them if the values of some users could look different from those of all.
     secret
-        What parts of several processes must share, so that a chain of several users is known for one: some random
-        bytes. Parts of one process need none.
+        Random bytes, the same in all processes whose sums are added; chains shared by several users are found by
+        hashes that depend on it. Not needed within one process.
 
     Returns
     -------
-    Part
-        Parts of disjoint users add with ``+``; ``.answer()`` of their sum is that of :func:`cohort`, to the bit, and
-        so is ``.report``; ``.tell()`` gives its warnings. ``.table()`` and ``Part.of_table`` send it over a wire.
+    Sums
+        Values of disjoint users add with ``+``. ``.answer()`` and ``.report`` of the total are those of :func:`cohort`,
+        to the bit; ``.warn()`` issues its warnings. ``.table()`` and ``Sums.of_table`` convert to and from a table.
 
     Notes
     -----
-    All parts need the same columns, of the same types. User ids that are wider than 64 bits are best cast to text.
+    All calls need the same columns, of the same types. Cast user ids of more than 64 bits to text.
 
     Examples
     --------
@@ -188,20 +189,20 @@ def part(
     ...     "product_id": "monthly", "revenue_usd": [10.0, 5.0], "proceeds_usd": 7.0, "net_revenue_usd": 7.0,
     ... })
     >>> request = {"filters": {"date": ["2026-02-01", "2026-02-28"]}, "period_unit": "month"}
-    >>> one, other = (adapty.part(events[[at]], request, installs="from_events") for at in (0, 1))
+    >>> one, other = (adapty.sums(events[[at]], request, installs="from_events") for at in (0, 1))
     >>> (one + other).answer().values.filter(type="total").select("period", "revenue_usd", "subscribers").rows()
     [(1, 15.0, 2)]
     """
-    installs = needed(installs)
+    installs = check_installs(installs)
     one_of("nulls", nulls, ("error", "drop"))
-    question = question_of(
+    plan = make_plan(
         request, conventions=conventions, timezone=timezone, decimals=decimals, threads=threads, progress=progress
     )
-    read = events_for(question, events, nulls=nulls, dates=dates)
-    return Part.of(read, installs_for(question, installs, nulls=nulls, dates=installs_dates), question, secret=secret)
+    read = events_for(plan, events, nulls=nulls, dates=dates)
+    return Sums.of(read, installs_for(plan, installs, nulls=nulls, dates=installs_dates), plan, secret=secret)
 
 
-def question_of(
+def make_plan(
     request: "Mapping[str, object] | Request",
     *,
     timezone: str = "UTC",
@@ -209,69 +210,77 @@ def question_of(
     decimals: int = 6,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Question:
-    """Check what is asked for; the parameters are those of :func:`cohort`."""
+) -> RequestPlan:
+    """Check a request and its settings; the parameters are those of :func:`cohort`."""
     conventions = Conventions() if conventions is None else conventions
     if not isinstance(conventions, Conventions):
-        raise SettingError(f"conventions={conventions!r} is no Conventions; expected cohortlib.adapty.Conventions(...)")
+        raise SettingError(
+            (Arg("conventions", conventions), " is not a Conventions object"),
+            value=conventions,
+            expected="cohortlib.adapty.Conventions(...)",
+        )
     one_of("decimals", decimals, range(10))
     check_zone(timezone)
     check_progress(progress)
     workers_for(threads)
-    return Question(Request.of(request), conventions, timezone, decimals, threads, progress)
+    return RequestPlan(Request.of(request), conventions, timezone, decimals, threads, progress)
 
 
-def needed(installs: Source | None) -> Source:
-    """Refuse to go on without installs."""
+def check_installs(installs: Source | None) -> Source:
+    """Raise if no installs are passed."""
     if installs is None:
         raise SettingError(
-            "installs=None: the event export has no rows of installs, and every number per user needs them; expected a "
-            "table of user and install_date. Hint: installs='from_events' counts only the users seen in the events"
+            (
+                Arg("installs", None),
+                ": the event export has no rows of installs, and every number per user needs them",
+            ),
+            expected="a table of user and install_date",
+            hint=(Arg("installs", "from_events"), " counts only the users seen in the events"),
         )
     return installs
 
 
 def events_for(
-    question: Question,
+    plan: RequestPlan,
     events: Source,
     *,
     nulls: Nulls,
     predict: bool = False,
-    spared: "Iterable[str]" = (),
+    keep: "Iterable[str]" = (),
     dates: "Collection[str] | None" = None,
 ) -> Events:
-    """Read of some events what a question needs; `spared` and `dates` as in :func:`read_events`."""
-    return read_events(events, **_of_events(question, nulls, predict=predict), spared=spared, dates=dates)
+    """Read the columns of events that a plan needs; `keep` and `dates` as in :func:`read_events`."""
+    return read_events(events, **_read_settings(plan, nulls, predict=predict), keep=keep, dates=dates)
 
 
-class _OfEvents(TypedDict):
-    """What a question asks of the door of events."""
+class _ReadSettings(TypedDict):
+    """Arguments of :func:`read_events`."""
 
     user_unit: str
     refund_upgraded: str
     nulls: str
-    wanted: set[str]
+    optional: set[str]
     threads: int | None
 
 
-def _of_events(question: Question, nulls: Nulls, *, predict: bool) -> _OfEvents:
+def _read_settings(plan: RequestPlan, nulls: Nulls, *, predict: bool) -> _ReadSettings:
     return {
-        "user_unit": question.conventions.user_unit,
-        "refund_upgraded": question.conventions.refund_upgraded,
+        "user_unit": plan.conventions.user_unit,
+        "refund_upgraded": plan.conventions.refund_upgraded,
         "nulls": nulls,
-        "wanted": question.wanted() | ({"duration"} if predict else set()),
-        "threads": question.threads,
+        "optional": plan.optional_columns() | ({"duration"} if predict else set()),
+        "threads": plan.threads,
     }
 
 
-def _from_events(installs: Source) -> bool:
+def _is_from_events(installs: Source) -> bool:
     return isinstance(installs, str) and installs == "from_events"
 
 
 def installs_for(
-    question: Question, installs: Source, *, nulls: Nulls, dates: "Collection[str] | None" = None
+    plan: RequestPlan, installs: Source, *, nulls: Nulls, dates: "Collection[str] | None" = None
 ) -> Installs:
-    """Read installs as a question needs them, or take it that the events tell of them."""
-    if _from_events(installs):
+    """Read the installs that a plan needs; with ``"from_events"`` there is no table to read."""
+    if _is_from_events(installs):
         return Installs(None)
-    return Installs(*read_installs(installs, user_unit=question.conventions.user_unit, nulls=nulls, dates=dates))
+    return Installs(*read_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls, dates=dates))

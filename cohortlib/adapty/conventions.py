@@ -1,12 +1,11 @@
-"""Conventions: readings of Adapty's rules that its documentation leaves open."""
+"""Conventions: the choices that Adapty's documentation leaves open."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, get_args
 
-from cohortlib.adapty.validation import Brief
-from cohortlib.errors import SettingError, one_of
-from cohortlib.literals import WEEK_START, Weekday
+from cohortlib.adapty.validation import ShortRepr
+from cohortlib.errors import Arg, SettingError, one_of
 
 UserUnit = Literal["profile_id", "customer_user_id", "device_id"]
 RefundUpgraded = Literal["zero", "negative"]
@@ -14,38 +13,41 @@ PeriodNumber = Literal["ordinal", "consecutive"]
 RestartPerProduct = Literal["auto", True, False]
 Averages = Literal["cumulative", "per_period"]
 AfterTo = Literal["drop", "payments"]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+# As periods.WEEKDAYS, whose module imports polars.
+_WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Conventions(Brief):
-    """Choose a reading where Adapty publishes none, or more than one. The defaults are the likeliest.
+class Conventions(ShortRepr):
+    """Choose a rule where Adapty documents none, or more than one. The defaults are the most likely.
 
     Parameters
     ----------
     user_unit
-        Who a user is: ``"profile_id"``, ``"customer_user_id"`` or ``"device_id"``.
+        The column that identifies a user: ``"profile_id"``, ``"customer_user_id"`` or ``"device_id"``.
     refund_upgraded
-        A refund because the user went over to another product: ``"zero"`` (it counts for nothing) or
-        ``"negative"`` (as any other refund).
+        A refund because the user switched to another product: ``"zero"`` (ignored) or ``"negative"`` (as any other
+        refund).
     period_number
-        The column of a payment in ``period_type="renewals"``: its ``"ordinal"`` in its chain, or the file's own
-        ``"consecutive"`` number (the column consecutive_payments).
+        The column of a payment in ``period_type="renewals"``: its ``"ordinal"`` in its chain, or the ``"consecutive"``
+        number in the file (the column consecutive_payments).
     restart_per_product
-        Whether each product of a chain counts from 1 again; ``"auto"``: where products are filtered.
+        Whether numbering restarts at 1 with each product of a chain; ``"auto"``: if products are filtered.
     averages
-        The money in ARPU and its kin, by renewals: ``"cumulative"`` over the columns up to this one, or
-        ``"per_period"``. ARPPU is cumulative always.
+        The money in ARPU, ARPAS and the like, by renewals: ``"cumulative"`` up to the column, or ``"per_period"``.
+        ARPPU is always cumulative.
     after_to
-        What is dated after the last day of the request: ``"drop"`` leaves it all out, ``"payments"`` only refunds.
+        Events after the last day of the request: ``"drop"`` leaves out all of them, ``"payments"`` only refunds.
     as_of
-        The day on which a period is over or not; by default the last day of the request.
+        The day that decides whether a period is over; by default the last day of the request.
     week_start
         First day of a week, ``"monday"`` to ``"sunday"``.
 
     Raises
     ------
     SettingError
-        Where a value is none of these.
+        A value is not one of these.
     """
 
     user_unit: UserUnit = "profile_id"
@@ -55,13 +57,15 @@ class Conventions(Brief):
     averages: Averages = "cumulative"
     after_to: AfterTo = "drop"
     as_of: date | None = None
-    week_start: Weekday = WEEK_START
+    week_start: Weekday = _WEEKDAYS[0]
 
     def __post_init__(self) -> None:
         for name, values in CHOICES.items():
             one_of(name, getattr(self, name), values)
         if self.as_of is not None and (not isinstance(self.as_of, date) or isinstance(self.as_of, datetime)):
-            raise SettingError(f"as_of={self.as_of!r} is not a date; expected a datetime.date, or None")
+            raise SettingError(
+                (Arg("as_of", self.as_of), " is not a date"), value=self.as_of, expected="a datetime.date, or None"
+            )
 
 
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -71,5 +75,5 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "restart_per_product": get_args(RestartPerProduct),
     "averages": get_args(Averages),
     "after_to": get_args(AfterTo),
-    "week_start": get_args(Weekday),
+    "week_start": _WEEKDAYS,
 }

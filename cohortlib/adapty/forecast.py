@@ -1,8 +1,8 @@
-"""The chain ladder: what a cohort's revenue and payers will have grown to, from how older cohorts grew.
+"""Predict a cohort's revenue and payers by a chain ladder: from how older cohorts grew.
 
-Between two fixed ages, revenue and payers of each product duration grow as those of the older cohorts did: the
-coefficient is the sum over those cohorts at the later age divided by their sum at the earlier. A cohort's own figures
-at the last fixed age that it has reached are multiplied by the coefficients up to the horizon, and summed over
+Between two fixed ages, revenue and payers of each product duration are assumed to grow as those of the older cohorts
+did: the coefficient is the sum over those cohorts at the later age divided by their sum at the earlier one. A cohort's
+own figures at the last fixed age it has reached are multiplied by the coefficients up to the horizon, then summed over
 durations.
 """
 
@@ -16,26 +16,27 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.adapty.aggregate import Aggregation, Linked, column_of_age
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.add import add_ladder
 from cohortlib.adapty.kernels.records import Scratch
-from cohortlib.adapty.question import Question
+from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events
-from cohortlib.adapty.rows import Columns, durations
-from cohortlib.adapty.sums import Ledger, Settled, column_of_age
+from cohortlib.adapty.rows import EventColumns, durations
 from cohortlib.engine.partitions import check_size
 from cohortlib.read.arrays import Ints
 
+# Days since the install, up to which revenue and payers are cumulated; and the horizon of each prediction_months.
 AGES = (7, 14, 28, 61, 90, 183, 274, 365, 548, 730)
 HORIZONS = {3: 90, 6: 183, 9: 274, 12: 365, 18: 548, 24: 730}
 UNITS = ("week", "month")
-PAYERS = 30
-COHORTS = 2
+MIN_PAYERS = 30
+MIN_COHORTS = 2
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Revenue and payers of a segment at the horizon; or the reason why they are not known."""
+    """Revenue and payers of a segment at the horizon, or the reason why there is no prediction."""
 
     revenue: float = 0.0
     payers: float = 0.0
@@ -46,8 +47,8 @@ class Prediction:
 class Ladder:
     """Revenue and payers by (duration, segment, age), and payers of any duration by (segment, age), cumulative.
 
-    The last column has no end. `durations` are those of the rows, of which the first is none; `last_days` are the last
-    days on which the segments may have had installs. Ladders of disjoint users add.
+    The last column is open-ended. `durations` names the durations; the first is "", for rows without one. `trial` is
+    the longest trial in days. `last_days` is the last day of installs of each segment. Ladders of disjoint users add.
     """
 
     durations: tuple[str, ...]
@@ -58,99 +59,99 @@ class Ladder:
     last_days: Ints
 
     @classmethod
-    def of(cls, events: Events, installs: Installs, question: Question) -> "Ladder":
-        """Add up the users of all segments of a frame, from what is dated up to its end."""
-        question = replace(question, conventions=replace(question.conventions, after_to="drop"))
-        ledger = Ledger.of(events, installs, question, durations=True)
+    def of(cls, events: Events, installs: Installs, plan: RequestPlan) -> "Ladder":
+        """Aggregate the users of all segments, from events dated up to the end of the request's date range."""
+        plan = replace(plan, conventions=replace(plan.conventions, after_to="drop"))
+        aggregation = Aggregation.of(events, installs, plan, durations=True)
         names = durations(events.frame)
-        rungs, _ = ledger.settle(lambda question: _Rungs(question, 1 + len(names)))
-        money, payers, paid = reduce(lambda one, other: [*map(add, one, other)], (rung.sums for rung in rungs))
+        adders, _ = aggregation.run(lambda plan: _LadderAdder(plan, 1 + len(names)))
+        money, payers, paid = reduce(lambda one, other: [*map(add, one, other)], (adder.sums for adder in adders))
         return cls(
             ("", *names),
             np.cumsum(money, axis=2),
             np.cumsum(payers, axis=2),
             np.cumsum(paid, axis=1),
-            max(int(rung.trial[0]) for rung in rungs),
-            question.segments.ends,
+            max(int(adder.trial[0]) for adder in adders),
+            plan.segments.ends,
         )
 
     def __add__(self, other: "Ladder") -> "Ladder":
         first, *rest = self.durations
         names = (first, *sorted({*rest, *other.durations[1:]}))
 
-        def both(one: Ints, two: Ints) -> Ints:
-            total = np.zeros((len(names), *one.shape[1:]), np.int64)
-            for told, cells in ((self.durations, one), (other.durations, two)):
-                total[[names.index(name) for name in told]] += cells
+        def added(left: Ints, right: Ints) -> Ints:
+            total = np.zeros((len(names), *left.shape[1:]), np.int64)
+            for own, cells in ((self.durations, left), (other.durations, right)):
+                total[[names.index(name) for name in own]] += cells
             return total
 
         return Ladder(
             names,
-            both(self.revenue, other.revenue),
-            both(self.payers, other.payers),
+            added(self.revenue, other.revenue),
+            added(self.payers, other.payers),
             self.paid + other.paid,
             max(self.trial, other.trial),
             self.last_days,
         )
 
 
-class _Rungs:
-    """What a worker adds up."""
+class _LadderAdder:
+    """Add up revenue and payers by duration, segment and age."""
 
-    def __init__(self, question: Question, kinds: int) -> None:
-        shape = (kinds, len(question.segments), len(AGES) + 1)
+    def __init__(self, plan: RequestPlan, durations: int) -> None:
+        shape = (durations, len(plan.segments), len(AGES) + 1)
         check_size(int(np.prod(shape)), "a shorter date")
         self.sums = [np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape[1:], np.int64)]
         self.trial = np.zeros(1, np.int64)
         self._column_of_age = column_of_age(AGES)
 
-    def add(self, columns: Columns, settled: Settled, scratch: Scratch) -> None:
-        add_ladder(settled.users, columns.rows, columns.extras, self._column_of_age, *self.sums, self.trial, scratch)
+    def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
+        add_ladder(linked.users, columns.rows, columns.extras, self._column_of_age, *self.sums, self.trial, scratch)
 
 
-def predict(events: Events, installs: Installs, question: Question) -> list[Prediction]:
-    """Predict each segment of a frame, the total first."""
-    since = earliest(events, installs, question.request.date[0])
-    return predictions(ladders(events, installs, question, since), question)
+def predict(events: Events, installs: Installs, plan: RequestPlan) -> list[Prediction]:
+    """Predict each segment; the total comes first."""
+    since = earliest(events, installs, plan.request.date[0])
+    return predictions(ladders(events, installs, plan, since), plan)
 
 
-def ladders(events: Events, installs: Installs, question: Question, since: date) -> tuple[Ladder, Ladder] | None:
-    """Give the ladder of a frame and that of all cohorts since a day; None where nothing is predicted.
+def ladders(events: Events, installs: Installs, plan: RequestPlan, since: date) -> tuple[Ladder, Ladder] | None:
+    """Compute the ladder of the request's segments and that of all cohorts since a day.
 
-    Those of disjoint users add.
+    None for period units that are not predicted. Ladders of disjoint users add.
     """
-    if question.request.period_unit not in UNITS:
+    if plan.request.period_unit not in UNITS:
         return None
-    question = replace(question, progress=None)
-    first, to = question.request.date
-    whole = replace(question.request, date=(min(first, since), to))
-    own = Ladder.of(events, installs, question)
-    return own, Ladder.of(events, installs, replace(question, request=whole))
+    plan = replace(plan, progress=None)
+    first, to = plan.request.date
+    whole = replace(plan.request, date=(min(first, since), to))
+    own = Ladder.of(events, installs, plan)
+    return own, Ladder.of(events, installs, replace(plan, request=whole))
 
 
-def predictions(both: tuple[Ladder, Ladder] | None, question: Question) -> list[Prediction]:
-    """Predict each segment of a frame, the total first, from the ladders of all users."""
-    count = len(question.segments)
-    if both is None:
+def predictions(pair: tuple[Ladder, Ladder] | None, plan: RequestPlan) -> list[Prediction]:
+    """Predict each segment from the ladders of all users; the total comes first."""
+    count = len(plan.segments)
+    if pair is None:
         return [Prediction(reason="only cohorts of weeks and months are predicted")] * (count + 1)
-    singles = [_predicted(*both, segment, question) for segment in range(count)]
+    singles = [_predicted(*pair, segment, plan) for segment in range(count)]
     return [Prediction(reason="the total is no cohort of a week or a month"), *singles]
 
 
 def earliest(events: Events, installs: Installs, first: date) -> date:
-    """Give a day, `first` or one before it, before which no user can have come."""
+    """Return a day, at most `first`, before which no user can have installed."""
     columns = [events.frame[name] for name in ("event_datetime", "install_date") if name in events.frame.columns]
     if installs.users is not None and installs.frame is not None:
         columns.append(installs.frame["install_date"])
     days = [least for column in columns if (least := column.cast(pl.Date).min()) is not None]
-    # The local day may be the one before.
+    # Minus one day, since the local day may be the day before in UTC.
     return min([first, *(day - timedelta(1) for day in days if isinstance(day, date) and day > date.min)])
 
 
-def _predicted(own: Ladder, history: Ladder, segment: int, question: Question) -> Prediction:
-    """Predict one segment, or say why not."""
-    horizon = HORIZONS[question.request.prediction_months]
-    edge = min(question.as_of, question.segments.last)
+def _predicted(own: Ladder, history: Ladder, segment: int, plan: RequestPlan) -> Prediction:
+    """Predict one segment, or give the reason why not."""
+    horizon = HORIZONS[plan.request.prediction_months]
+    edge = min(plan.as_of, plan.segments.last)
     age = edge - int(own.last_days[segment])
     wait = max(own.trial, history.trial, AGES[0])
     reached = sum(day <= age for day in AGES) - 1
@@ -160,30 +161,30 @@ def _predicted(own: Ladder, history: Ladder, segment: int, question: Question) -
     if age >= horizon:
         return Prediction(reason=f"{age:,} days since the last install: the horizon of {horizon} days is reached")
     payers = int(own.paid[segment, reached])
-    if payers < PAYERS:
-        return Prediction(reason=f"{payers:,} payers by day {AGES[reached]}; a prediction needs {PAYERS}")
+    if payers < MIN_PAYERS:
+        return Prediction(reason=f"{payers:,} payers by day {AGES[reached]}; a prediction needs {MIN_PAYERS}")
     ages = edge - history.last_days
     rungs = np.searchsorted(AGES, ages, side="right") - 1
-    large = (rungs >= 0) & (history.paid[np.arange(ages.size), rungs] >= PAYERS)
+    large = (rungs >= 0) & (history.paid[np.arange(ages.size), rungs] >= MIN_PAYERS)
     revenue = own.revenue[:, segment, reached].astype(float)
     users = own.payers[:, segment, reached].astype(float)
     for column in range(reached, AGES.index(horizon)):
-        # What is old enough is older than the segment itself.
+        # Cohorts that have reached the next age are older than the segment, which has not.
         older = large & (rungs > column)
-        if older.sum() < COHORTS:
+        if older.sum() < MIN_COHORTS:
             return Prediction(
-                reason=f"{older.sum()} older cohorts with {PAYERS} payers have reached day {AGES[column + 1]}; "
-                f"a prediction needs {COHORTS}"
+                reason=f"{older.sum()} older cohorts with {MIN_PAYERS} payers have reached day {AGES[column + 1]}; "
+                f"a prediction needs {MIN_COHORTS}"
             )
         revenue *= _growth(history.revenue[:, older, column : column + 2].sum(axis=1))
         users *= _growth(history.payers[:, older, column : column + 2].sum(axis=1))
-    # Rounded once, so that durations which nobody has do not matter.
-    return Prediction(fsum(revenue) / 10**question.decimals, fsum(users))
+    # fsum rounds once, so durations without payers do not change the result.
+    return Prediction(fsum(revenue) / 10**plan.decimals, fsum(users))
 
 
 def _growth(sums: Ints) -> NDArray[np.float64]:
-    """Divide the later by the earlier sum of each duration; where the earlier is not above 0, those of all together."""
-    together = sums.sum(axis=0)
-    pooled = together[1] / together[0] if together[0] > 0 else 1.0
+    """Divide the later by the earlier sum of each duration; if the earlier is not positive, by pooled sums."""
+    total = sums.sum(axis=0)
+    pooled = total[1] / total[0] if total[0] > 0 else 1.0
     earlier = sums[:, 0].astype(float)
     return np.where(earlier > 0, sums[:, 1] / np.where(earlier > 0, earlier, 1.0), pooled)

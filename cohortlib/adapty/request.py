@@ -1,6 +1,6 @@
-"""The request for a cohort table, read from the body that Adapty's API takes, and the conventions it leaves open.
+"""The request for a cohort table, parsed from the body that Adapty's API takes.
 
-Nothing here knows frames: a request can be checked where polars is not installed, or has not been loaded.
+This module does not import polars, so checking a request is cheap.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,18 +10,17 @@ from typing import Any, Literal, get_args
 
 from cohortlib.adapty.validation import (
     WHOLE,
-    Brief,
     Dates,
+    ErrorCollector,
     Product,
     RequestError,
-    Review,
+    ShortRepr,
     Texts,
     read_choice,
     read_dates,
     read_days,
     read_durations,
     read_optional_dates,
-    read_product,
     read_products,
     read_texts,
     shown_value,
@@ -41,25 +40,26 @@ RENEWAL_DAYS = (0, 3, 7, 14, 28, 31, 61, 92, 183, 336, 550, 731)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Filters(Brief):
-    """What transactions, and the installs where they say so, have to be: for each filter, any of its values.
+class Filters(ShortRepr):
+    """Filters on transactions and installs; a row passes a filter if its value is any of the filter's values.
 
     Parameters
     ----------
     store, country, attribution_source, attribution_status, attribution_channel, attribution_campaign, \
 attribution_adgroup, attribution_adset, attribution_creative
-        Of transactions and installs alike.
+        Apply to transactions and installs.
     store_product_id
-        ``"product"``, ``"store:product"``, ``"store:product:base_plan"`` or ``["store", "product"]``; kept as
-        (store or None, product, base plan or None).
+        ``"product"``, ``"store:product"``, ``"store:product:base_plan"`` or ``["store", "product"]``; stored as
+        (store or None, product, base plan or None). Applies to transactions.
     duration
-        Of Weekly, Monthly, 2 months, 3 months, 6 months, Annual, Lifetime, Uncategorized, in any case.
+        Any of Weekly, Monthly, 2 months, 3 months, 6 months, Annual, Lifetime, Uncategorized, in any case. Applies to
+        transactions.
     offer_category, offer_type, offer_id
-        Of transactions.
+        Apply to transactions.
 
     Notes
     -----
-    An empty list is no filter.
+    An empty list is the same as no filter.
     """
 
     store: Texts = ()
@@ -78,24 +78,24 @@ attribution_adgroup, attribution_adset, attribution_creative
     offer_id: Texts = ()
 
     def __post_init__(self) -> None:
-        review = Review()
+        errors = ErrorCollector()
         readers: dict[str, Callable[[object], tuple[Any, ...]]]
         readers = {"store_product_id": read_products, "duration": read_durations}
         for name in FILTERS:
-            value = review.read(f"filters.{name}", readers.get(name, read_texts), getattr(self, name))
+            value = errors.read(f"filters.{name}", readers.get(name, read_texts), getattr(self, name))
             object.__setattr__(self, name, value)
-        review.end(self)
+        errors.result(self)
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Name the filters that are set."""
+        """The names of the filters that are set."""
         return tuple(name for name in FILTERS if getattr(self, name))
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Give the filters that are set, as the API takes them."""
+        """Return the filters that are set, as in the API's body."""
         body: dict[str, list[Any]] = {name: list(getattr(self, name)) for name in self.given}
         if self.store_product_id:
-            body["store_product_id"] = [_product_text(product) for product in self.store_product_id]
+            body["store_product_id"] = [_product_body(product) for product in self.store_product_id]
         return body
 
 
@@ -103,36 +103,35 @@ FILTERS = tuple(field.name for field in fields(Filters))
 DATES = ("date", "compare_date")
 
 
-def _product_text(product: Product) -> str | list[str]:
-    """Write a product as :func:`_product` reads it."""
+def _product_body(product: Product) -> str | list[str]:
+    """Return a product as text, or as ``[store, product]`` if a ``:`` in it would be read as a separator."""
     store, name, plan = product
-    text = ":".join(part for part in product if part)
-    if read_product(text) == product or store is None or plan is not None:
-        return text
-    return [store, name]
+    if store is not None and plan is None and ":" in store + name:
+        return [store, name]
+    return ":".join(part for part in product if part)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Request(Brief):
-    """What is asked for, in the API's words: read with :meth:`of` from the body of a call.
+class Request(ShortRepr):
+    """A request in the terms of the API; :meth:`of` parses the body of a call.
 
     Parameters
     ----------
     date
-        First and last day of the installs; nothing dated after the last counts, unless `after_to` of
-        :class:`Conventions` says so.
+        First and last day of the installs. Nothing dated after the last day counts, unless `after_to` of
+        :class:`Conventions` says otherwise.
     compare_date
-        Accepted and ignored, with a warning: there is no comparison of cohorts.
+        Accepted and ignored, with a warning: cohorts of two ranges are not compared.
     filters
         See :class:`Filters`.
     period_unit
-        How long the installs of one row last: ``"month"``, ``"day"``, ``"week"``, ``"quarter"`` or ``"year"``.
+        The period of installs that forms a segment: ``"month"``, ``"day"``, ``"week"``, ``"quarter"`` or ``"year"``.
     period_type
-        What the columns are: ``"renewals"``, or ``"days"`` since the install.
+        The meaning of the columns: ``"renewals"``, or ``"days"`` since the install.
     value_type, value_field, accounting_type
-        What the CSV shows; the frames and the JSON hold everything.
+        The values shown in the CSV; the frames and the JSON hold all fields.
     renewal_days
-        The columns of ``period_type="days"``, kept in order and each once.
+        The columns of ``period_type="days"``, sorted and without duplicates.
     prediction_months
         Horizon of the prediction: 3, 6, 9, 12, 18 or 24.
     format
@@ -141,7 +140,7 @@ class Request(Brief):
     Raises
     ------
     RequestError
-        With everything that is wrong, field by field.
+        Lists all errors, field by field.
 
     Examples
     --------
@@ -163,34 +162,34 @@ class Request(Brief):
     format: Format = "json"
 
     def __post_init__(self) -> None:
-        review = Review()
+        errors = ErrorCollector()
         for name, reader in _READERS.items():
             source = f"filters.{name}" if name in DATES else name
-            object.__setattr__(self, name, review.read(source, reader, getattr(self, name)))
-        review.end(self)
+            object.__setattr__(self, name, errors.read(source, reader, getattr(self, name)))
+        errors.result(self)
         if self.compare_date is not None:
-            warn("filters.compare_date is ignored: cohorts have no comparison of periods")
+            warn("filters.compare_date is ignored: cohorts of two ranges are not compared")
 
     @classmethod
     def of(cls, body: "Mapping[str, object] | Request") -> "Request":
-        """Read the body of a call to the API; fields that it leaves out have their defaults."""
+        """Parse the body of a call to the API; missing fields have their defaults."""
         if isinstance(body, cls):
             return body
-        review = Review()
+        errors = ErrorCollector()
         body = _mapping(body, WHOLE, "the API's body, an object such as {'filters': {'date': [...]}}")
-        review.known(body, _FIELDS, nested=(*DATES, *FILTERS))
+        errors.check_names(body, _FIELDS, nested=(*DATES, *FILTERS))
         given: dict[str, Any] = {name: body[name] for name in _FIELDS if name in body}
-        filters = review.read("filters", _filter_body, body.get("filters"))
-        if filters is None:  # of the range, too, all is said with that
+        filters = errors.read("filters", _filter_body, body.get("filters"))
+        if filters is None:  # already an error, so the range needs none of its own
             given |= {"date": (date.min, date.max), "filters": {}}
         else:
-            review.known(filters, (*DATES, *FILTERS), "filters.")
+            errors.check_names(filters, (*DATES, *FILTERS), "filters.")
             given |= {name: filters.get(name) for name in DATES}
             given["filters"] = {name: filters[name] for name in FILTERS if name in filters}
-        return review.end(review.read("", lambda fields: cls(**fields), given))
+        return errors.result(errors.read("", lambda fields: cls(**fields), given))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the body of a call to the API, with every default in it; filters that are not set are left out."""
+        """Return the body of a call to the API, with all defaults; filters that are not set are omitted."""
         ranges = {name: getattr(self, name) for name in DATES}
         dates = {name: [day.isoformat() for day in days] for name, days in ranges.items() if days}
         body: dict[str, Any] = {"filters": dates | self.filters.to_dict()}
@@ -200,7 +199,9 @@ class Request(Brief):
 
 def _mapping(value: object, source: str, expected: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
-        raise RequestError([{"source": source, "errors": [f"{shown_value(value)} is no object; expected {expected}"]}])
+        raise RequestError(
+            [{"source": source, "errors": [f"{shown_value(value)} is not an object. Expected {expected}"]}]
+        )
     return value
 
 
@@ -211,11 +212,11 @@ def _filter_body(value: object) -> Mapping[str, object]:
 def _filters(value: object) -> Filters:
     if isinstance(value, Filters):
         return value
-    review = Review()
+    errors = ErrorCollector()
     body = _filter_body(value)
-    review.known(body, FILTERS, "filters.")
+    errors.check_names(body, FILTERS, "filters.")
     given = {name: body[name] for name in FILTERS if name in body}
-    return review.end(review.read("", lambda fields: Filters(**fields), given))
+    return errors.result(errors.read("", lambda fields: Filters(**fields), given))
 
 
 _READERS: dict[str, Callable[[object], object]] = {

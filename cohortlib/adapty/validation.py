@@ -1,4 +1,4 @@
-"""Check the fields of a cohort request, collecting every error in it."""
+"""Parse and check the fields of a cohort request, collecting all errors."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,29 +12,29 @@ from cohortlib.errors import SettingError, listed
 
 DURATIONS = ("Weekly", "Monthly", "2 months", "3 months", "6 months", "Annual", "Lifetime", "Uncategorized")
 LAST_DAY = (date.max - date.min).days
-MOST_TOLD = 3
-WHOLE = "non_field_errors"  # the API's name for the body itself
+MAX_ERRORS = 3  # of one list
+WHOLE = "non_field_errors"  # the API's source for errors of the body itself
 
 Dates: TypeAlias = tuple[date, date]
 Texts: TypeAlias = tuple[str, ...]
 Product: TypeAlias = tuple[str | None, str, str | None]
-Read = TypeVar("Read")
+ValueT = TypeVar("ValueT")
 
 
 class FieldErrors(TypedDict):
-    """What is wrong with one field, as the API says it."""
+    """The errors of one field, in the API's format."""
 
     source: str
     errors: list[str]
 
 
 class RequestError(SettingError):
-    """A request that the API would refuse; it carries the body of that refusal.
+    """A request that the API would refuse, with the body of that response.
 
     Attributes
     ----------
     errors
-        One ``{"source": field, "errors": [text, …]}`` for each field that is wrong.
+        One ``{"source": field, "errors": [text, …]}`` per wrong field.
     error_code, status_code
         ``"base_error"`` and 400.
     """
@@ -44,56 +44,59 @@ class RequestError(SettingError):
 
     def __init__(self, errors: Iterable[FieldErrors]) -> None:
         self.errors = list(errors)
-        problems = [(one["source"], text) for one in self.errors for text in one["errors"]]
+        problems = [(field["source"], text) for field in self.errors for text in field["errors"]]
         texts = [text if source == WHOLE else f"{source}: {text}" for source, text in problems]
-        super().__init__(f"the request: {'. '.join(texts)}")
+        super().__init__(f"the request is invalid: {'; '.join(texts)}")
 
     def __reduce__(self) -> tuple[type["RequestError"], tuple[list[FieldErrors]]]:
         return type(self), (self.errors,)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the body of the API's answer."""
+        """Return the body of the API's response."""
         return {"errors": self.errors, "error_code": self.error_code, "status_code": self.status_code}
 
 
-class _Wrong(Exception):  # noqa: N818 - a note between two functions of this module
-    """What is wrong with one value: its args are texts."""
+class _InvalidError(Exception):
+    """A value is invalid; the args are the error texts."""
 
 
-class Review:
-    """Read field by field and keep what is wrong, to tell all of it at once."""
+class ErrorCollector:
+    """Parse field by field, collecting errors to raise them all at once."""
 
     def __init__(self) -> None:
         self.errors: list[FieldErrors] = []
 
-    def read(self, source: str, reader: Callable[[Any], Read], value: object) -> Read | None:
-        """Read one value; None where it is wrong."""
+    def read(self, source: str, reader: Callable[[Any], ValueT], value: object) -> ValueT | None:
+        """Parse one value; None if it is invalid."""
         try:
             return reader(value)
-        except _Wrong as wrong:
-            self.errors.append({"source": source, "errors": list(wrong.args)})
+        except _InvalidError as invalid:
+            self.errors.append({"source": source, "errors": list(invalid.args)})
         except RequestError as error:
             self.errors += error.errors
         return None
 
-    def known(
+    def check_names(
         self, body: Mapping[Any, object], names: Sequence[str], prefix: str = "", nested: Sequence[str] = ()
     ) -> None:
-        """Note the fields that do not exist; those `nested` belong into filters."""
+        """Collect fields that do not exist; those in `nested` belong in filters."""
         for name in body:
             if name in names:
                 continue
-            near = get_close_matches(str(name), names, 1)
-            told = f". Hint: {prefix}{near[0]}" if near else f"; expected any of {listed(names, len(names))}"
+            similar = get_close_matches(str(name), names, 1)
             if name in nested:
-                told = f". Hint: filters.{name}"
-            self.errors.append({"source": prefix + str(name)[:60], "errors": [f"there is no such field{told}"]})
+                advice = f"Hint: filters.{name}"
+            elif similar:
+                advice = f"Hint: {prefix}{similar[0]}"
+            else:
+                advice = f"Expected one of {listed(names, len(names))}"
+            self.errors.append({"source": prefix + str(name)[:60], "errors": [f"unknown field. {advice}"]})
 
-    def end(self, read: Read | None) -> Read:
-        """Give what was read, or raise what was found."""
-        if self.errors or read is None:
+    def result(self, value: ValueT | None) -> ValueT:
+        """Return the parsed value, or raise the collected errors."""
+        if self.errors or value is None:
             raise RequestError(self.errors)
-        return read
+        return value
 
 
 def shown_value(value: object) -> str:
@@ -102,41 +105,41 @@ def shown_value(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _wrong(value: object, what: str, expected: str) -> NoReturn:
-    raise _Wrong(f"{shown_value(value)} is {what}; expected {expected}")
+def _fail(value: object, problem: str, expected: str) -> NoReturn:
+    raise _InvalidError(f"{shown_value(value)} is {problem}. Expected {expected}")
 
 
 def read_day(value: object) -> date:
-    """Read a date, or its ISO text; ValueError for all else, and for an instant.
+    """Parse a date or its ISO text; raise ValueError for anything else, including instants.
 
     >>> read_day("2024-09-30")
     datetime.date(2024, 9, 30)
     """
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
-    # fromisoformat reads more forms than the API does
+    # fromisoformat accepts more formats than the API.
     if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
-        raise ValueError(f"{value!r} is no ISO date")
+        raise ValueError(f"{value!r} is not an ISO date")
     return date.fromisoformat(value)
 
 
 def read_dates(value: object) -> Dates:
     """Parse a range of two ISO dates."""
-    expected = "two ISO dates, from and to: ['2024-04-01', '2024-09-30']"
+    expected = "two ISO dates, the first and last day: ['2024-04-01', '2024-09-30']"
     if value is None:
-        raise _Wrong(f"missing; expected {expected}")
+        raise _InvalidError(f"missing. Expected {expected}")
     if not isinstance(value, list | tuple) or len(value) != 2:
-        _wrong(value, "not a range", expected)
+        _fail(value, "not a range", expected)
 
-    def read(one: object) -> date:
+    def read(day: object) -> date:
         try:
-            return read_day(one)
+            return read_day(day)
         except ValueError:
-            _wrong(one, "not a date", expected)
+            _fail(day, "not a date", expected)
 
     first, last = _each(value, read)
     if first > last:
-        raise _Wrong(f"{first} is after {last}; expected {expected}")
+        raise _InvalidError(f"{first} is after {last}. Expected {expected}")
     return first, last
 
 
@@ -146,12 +149,12 @@ def read_optional_dates(value: object) -> Dates | None:
 
 
 def read_choice(values: Iterable[object]) -> Callable[[object], Any]:
-    """Return a reader that accepts some values only."""
+    """Return a parser that accepts only some values."""
     values = tuple(values)
 
     def read(value: object) -> object:
         if not any(type(value) is type(known) and value == known for known in values):
-            _wrong(value, "unknown", f"one of {listed(values)}")
+            _fail(value, "unknown", f"one of {listed(values)}")
         return value
 
     return read
@@ -161,44 +164,44 @@ def read_days(value: object) -> tuple[int, ...]:
     """Parse a list of days."""
     expected = f"a list of days from 0 to {LAST_DAY}: [0, 7, 30]"
     if not isinstance(value, list | tuple | range) or not value:
-        _wrong(value, "not a list of days", expected)
+        _fail(value, "not a list of days", expected)
 
-    def read(one: object) -> int:
-        if isinstance(one, bool) or not isinstance(one, Integral) or not 0 <= int(one) <= LAST_DAY:
-            _wrong(one, "not a day", expected)
-        return int(one)
+    def read(day: object) -> int:
+        if isinstance(day, bool) or not isinstance(day, Integral) or not 0 <= int(day) <= LAST_DAY:
+            _fail(day, "not a day", expected)
+        return int(day)
 
     return tuple(sorted(set(_each(value, read))))
 
 
-def _each(items: Iterable[object], read: Callable[[Any], Read]) -> list[Read]:
-    """Read item by item, and tell of all that are wrong (of the first few, where they are many)."""
-    good: list[Read] = []
-    wrong: list[str] = []
+def _each(items: Iterable[object], read: Callable[[Any], ValueT]) -> list[ValueT]:
+    """Parse item by item; raise with the errors of all items, at most the first few."""
+    values: list[ValueT] = []
+    errors: list[str] = []
     for item in items:
         try:
-            good.append(read(item))
-        except _Wrong as one:
-            wrong += one.args
-    if len(wrong) > MOST_TOLD:
-        wrong[MOST_TOLD:] = [f"and {len(wrong) - MOST_TOLD:,} more"]
-    if wrong:
-        raise _Wrong(*wrong)
-    return good
+            values.append(read(item))
+        except _InvalidError as invalid:
+            errors += invalid.args
+    if len(errors) > MAX_ERRORS:
+        errors[MAX_ERRORS:] = [f"and {len(errors) - MAX_ERRORS:,} more"]
+    if errors:
+        raise _InvalidError(*errors)
+    return values
 
 
-def _list(value: object, read: Callable[[Any], Read]) -> tuple[Read, ...]:
-    """Read a list item by item, each value once; null and an empty list are as no list."""
+def _list(value: object, read: Callable[[Any], ValueT]) -> tuple[ValueT, ...]:
+    """Parse a list and remove duplicates; null is an empty list."""
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        _wrong(value, "not a list", "a list of text, any of which passes")
+        _fail(value, "not a list", "a list of texts")
     return tuple(dict.fromkeys(_each(value, read)))
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        _wrong(value, "no text", "a list of text, any of which passes")
+        _fail(value, "not a text", "a list of texts")
     return value
 
 
@@ -211,10 +214,10 @@ def read_durations(value: object) -> Texts:
     """Parse a list of subscription lengths."""
     known = {name.lower(): name for name in DURATIONS}
 
-    def read(one: object) -> str:
-        if not isinstance(one, str) or one.lower() not in known:
-            _wrong(one, "unknown", f"any of {listed(DURATIONS)}")
-        return known[one.lower()]
+    def read(duration: object) -> str:
+        if not isinstance(duration, str) or duration.lower() not in known:
+            _fail(duration, "unknown", f"one of {listed(DURATIONS)}")
+        return known[duration.lower()]
 
     return _list(value, read)
 
@@ -225,32 +228,37 @@ def read_products(value: object) -> tuple[Product, ...]:
 
 
 def read_product(value: object) -> Product:
-    """Read ``product``, ``store:product``, ``store:product:base_plan``, ``[store, product]``, or what this gives."""
+    """Parse ``product``, ``store:product``, ``store:product:base_plan``, ``[store, product]``, or a parsed product."""
     expected = "'product', 'store:product', 'store:product:base_plan' or ['store', 'product']"
     if isinstance(value, str):
         parts = value.split(":")
         if not all(parts):
-            _wrong(value, "no product", expected)
+            _fail(value, "not a product", expected)
         if len(parts) in (2, 3):
             return parts[0], parts[1], parts[2] if len(parts) == 3 else None
         return None, value, None
-    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, str) and one for one in value):
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(part, str) and part for part in value):
         return value[0], value[1], None
     if isinstance(value, tuple) and len(value) == 3:
         store, product, plan = value
-        if isinstance(product, str) and product and all(one is None or isinstance(one, str) for one in (store, plan)):
+        if (
+            isinstance(product, str)
+            and product
+            and all(part is None or isinstance(part, str) for part in (store, plan))
+        ):
             return store or None, product, plan or None
-    _wrong(value, "no product", expected)
+    _fail(value, "not a product", expected)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Brief:
-    """A dataclass that shows only what is not the default."""
+class ShortRepr:
+    """A dataclass whose repr shows only fields that differ from their defaults."""
 
     def __repr__(self) -> str:
-        said = [
-            f"{one.name}={getattr(self, one.name)!r}"
-            for one in fields(self)
-            if getattr(self, one.name) != (one.default_factory() if callable(one.default_factory) else one.default)
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name)
+            != (field.default_factory() if callable(field.default_factory) else field.default)
         ]
-        return f"{type(self).__name__}({', '.join(said)})"
+        return f"{type(self).__name__}({', '.join(changed)})"

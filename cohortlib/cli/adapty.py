@@ -1,4 +1,4 @@
-"""The command of Adapty's cohort table: a request from a file, every convention an option."""
+"""The command of Adapty's cohort table: the request is a file, every convention an option."""
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
@@ -16,7 +16,7 @@ from cohortlib.adapty.request import Format, Request
 from cohortlib.adapty.validation import read_day
 from cohortlib.cli.delivery import a_person_looks, computed, ending, put, rows_shown, writing
 from cohortlib.cli.failures import Failure, warnings_told
-from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, setting, source
+from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, source, timezone
 
 if TYPE_CHECKING:
     from cohortlib.adapty import Answer
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-# What of the report is rows that were left out, in a person's words.
+# The counts of rows left out, and their names in messages.
 LEFT_OUT = {
     "sandbox": "sandbox",
     "other_events": "of events without money",
     "unknown_events": "of unknown events",
     "family_shared": "family-shared",
     "granted": "granted",
-    "upgraded": "refunds of upgrades",
+    "upgraded": "refunds for upgrades",
     "nulls": "with nulls",
     "after_to": "after the last day",
     "duplicates": "repeated",
@@ -52,7 +52,7 @@ def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date |
     try:
         return None if text is None else read_day(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a date; expected one such as 2026-01-31.", ctx, param) from None
+        raise click.BadParameter(f"{text!r} is not a date. Expected one such as 2026-01-31.", ctx, param) from None
 
 
 def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:  # noqa: ANN401
@@ -63,32 +63,29 @@ def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:  
 OPTIONS = (
     source("events", "EVENTS"),
     click.option(
-        "--request", required=True, metavar="FILE", help="The body that the API takes, as JSON; - is standard input."
+        "--request", required=True, metavar="FILE", help="The request body of the API, as JSON; - is standard input."
     ),
     click.option(
         "--installs",
         metavar="FILE|from_events",
-        help="Installs: a file of profile_id and install_date, or of install_date and installs (counts); from_events "
-        "counts only the users seen in EVENTS.",
+        help="A file of profile_id and install_date, or of install_date and installs (counts); from_events counts only "
+        "the users seen in EVENTS.",
     ),
-    setting(
-        "timezone",
-        "IANA time zone whose calendar counts. Dates are not converted, and times without a zone are UTC.",
-    ),
-    _convention("user_unit", "Who a user is."),
-    _convention("refund_upgraded", "A refund for going over to another product: counts for nothing, or as any other."),
-    _convention("period_number", "Column of a payment: its ordinal in its chain, or the file's consecutive_payments."),
-    _convention("restart_per_product", "Count each product's payments from 1; auto: where products are filtered."),
-    _convention("averages", "Money in ARPU and its kin, by renewals: up to the column, or the column's own."),
-    _convention("after_to", "What is dated after the request's last day: leave it all out, or refunds alone."),
+    timezone("are UTC"),
+    _convention("user_unit", "Column that identifies a user."),
+    _convention("refund_upgraded", "Refunds for a switch to another product: ignored, or as any other refund."),
+    _convention("period_number", "Number of a payment: its ordinal in its chain, or the column consecutive_payments."),
+    _convention("restart_per_product", "Restart numbering with each product; auto: if products are filtered."),
+    _convention("averages", "Money in ARPU and ARPAS, by renewals: up to the column, or of the column alone."),
+    _convention("after_to", "Events after the request's last day: leave out all of them, or only refunds."),
     click.option(
         "--as-of",
         metavar="DATE",
         callback=_day,
-        help="Day on which a period is over or not.  [default: the request's last day]",
+        help="Day that decides whether a period is over.  [default: the request's last day]",
     ),
     _convention("week_start", "First day of a week.", "WEEKDAY"),
-    click.option("--predict", is_flag=True, help="Work out the prediction of each segment."),
+    click.option("--predict", is_flag=True, help="Predict each segment."),
     NULLS,
     DECIMALS,
     THREADS,
@@ -103,14 +100,14 @@ OPTIONS = (
         "--format",
         "kind",
         type=click.Choice(FORMATS),
-        help="Write as this, whatever the ending.  [default: the request's format]",
+        help="Format of the answer, regardless of the file's ending.  [default: the request's format]",
     ),
 )
 
 
 @click.group(no_args_is_help=True)
 def adapty() -> None:
-    """Tables in the fields, names and order of Adapty's API."""
+    """Tables with the fields of Adapty's API."""
 
 
 @adapty.command(short_help="The cohort table for a request of the API.")
@@ -128,9 +125,9 @@ def cohort(
     EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON lines) or RevenueCat's transactions: a
     file, or a glob in quotes.
 
-    The answer is written to -o, or to standard output, as the API gives it. In a terminal, without -o, the values
-    that the request asks for (value_field, value_type, accounting_type) are printed as a table instead. What was left
-    out of the events is told on standard error.
+    The answer is written to -o, or to standard output, as the API returns it. In a terminal, without -o, the values
+    that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows
+    left out are printed on standard error.
 
     \b
     Examples:
@@ -140,7 +137,7 @@ def cohort(
         cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
     """
     with warnings_told():
-        asked = Request.of(read_body(request))
+        body = Request.of(read_body(request))
     settings["conventions"] = _conventions(settings)
     settings["installs"] = installs
     sources = [events, installs if installs != "from_events" else None, request if request != "-" else None]
@@ -148,17 +145,16 @@ def cohort(
     def answer() -> "Answer":
         from cohortlib.adapty import cohort as compute
 
-        found = computed(compute, events, asked, **settings)
-        for line in told(found.report):
+        computed_answer = computed(compute, events, body, **settings)
+        for line in report_lines(computed_answer.report):
             click.echo(line, err=True)
-        return found
+        return computed_answer
 
     if a_person_looks() and output is None and kind is None:
         with writing("to standard output"):
-            found = answer()
-            print_answer(found, rows_shown())
+            print_answer(answer(), rows_shown())
         return
-    written_as = kind or kind_of(output, asked)
+    written_as = kind or kind_of(output, body)
 
     def make() -> Iterable[bytes]:
         text = answer().to_csv() if written_as == "csv" else answer().to_json()
@@ -168,7 +164,7 @@ def cohort(
 
 
 def read_body(path: str) -> dict[str, object]:
-    """Read a JSON file, or standard input where it is -."""
+    """Read the body of a request from a JSON file, or from standard input if the path is -."""
     where = "standard input" if path == "-" else path
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
@@ -178,38 +174,38 @@ def read_body(path: str) -> dict[str, object]:
         body = json.loads(data, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise Failure(
-            f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}; expected the body that "
-            "the API takes"
+            f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}. Expected the request body "
+            "of the API"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise Failure(f"{where} is not the JSON of a request: {error}") from error
+        raise Failure(f"{where} cannot be read as a request: {error}") from error
     if not isinstance(body, dict):
         raise Failure(
-            f"{where} holds no JSON object; expected the body that the API takes, such as "
+            f"{where} does not contain a JSON object. Expected the request body of the API, such as "
             '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}'
         )
     return body
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse a name that stands twice in an object: nothing says which of the two is meant."""
+    """Raise on a repeated name in an object, since either value could be meant."""
     body = dict(pairs)
     if len(body) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in one object")
     return body
 
 
 def kind_of(output: str | None, request: Request) -> Format:
-    """Tell how to write: by the file's ending, else as the request says."""
-    found = ending(output)
-    if found in ("parquet", "pq"):
-        raise click.UsageError(f"-o {output}: an answer is JSON or CSV. Hint: -o FILE.json")
-    return next((kind for kind in FORMATS if kind == found), request.format)
+    """Return the format to write: that of the file's ending, else that of the request."""
+    extension = ending(output)
+    if extension in ("parquet", "pq"):
+        raise click.UsageError(f"-o {output}: Parquet is not supported. Expected JSON or CSV. Hint: -o FILE.json")
+    return next((kind for kind in FORMATS if kind == extension), request.format)
 
 
-def told(report: dict[str, int]) -> list[str]:
-    """Put in a line or two what was left out; what needs a look has been warned of before."""
+def report_lines(report: dict[str, int]) -> list[str]:
+    """Summarise the rows left out and the rows before the install; other counts have warnings of their own."""
     lines = []
     left = [f"{report[name]:,} {words}" for name, words in LEFT_OUT.items() if report[name]]
     if left:
@@ -220,19 +216,19 @@ def told(report: dict[str, int]) -> list[str]:
 
 
 def print_answer(answer: "Answer", limit: int | None) -> None:
-    """Print what the request asks to be shown: a line per segment, a column per period."""
+    """Print the values that the request selects: a line per segment, a column per period."""
     import polars as pl
 
-    from cohortlib.adapty.answer import field, shown
+    from cohortlib.adapty.answer import shown_field, shown_values
     from cohortlib.cli.terminal import Column, console_for_output, plain_columns, print_grid, print_prose, print_title
 
     request, console = answer.request, console_for_output()
     relative = request.value_type == "relative"
     what = "% of the first column" if relative else WHAT[request.value_field]
-    print_title(console, f"{field(request)}: {what}, by {COLUMNS[request.period_type]}")
+    print_title(console, f"{shown_field(request)}: {what}, by {COLUMNS[request.period_type]}")
     segments = answer.segments if limit is None else answer.segments.head(limit + 1)
     periods = answer.values["period"].unique().sort().to_list()
-    cells = shown(answer.values, request).to_list()
+    cells = shown_values(answer.values, request).to_list()
     width = len(periods)
     grid = pl.DataFrame({str(one): cells[at::width][: len(segments)] for at, one in enumerate(periods)})
     names = [
@@ -251,7 +247,7 @@ def print_answer(answer: "Answer", limit: int | None) -> None:
 
 
 def _conventions(settings: dict[str, Any]) -> Conventions:
-    """Take the conventions out of the settings."""
+    """Remove the conventions from the settings and return them."""
     chosen = {name: settings.pop(name) for name in (*CHOICES, "as_of")}
     chosen["restart_per_product"] = {"yes": True, "no": False}.get(chosen["restart_per_product"], "auto")
     return Conventions(**chosen)

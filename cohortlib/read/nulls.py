@@ -2,11 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
 
 import polars as pl
 
 from cohortlib.errors import Arg, DataError, warn
-from cohortlib.literals import Nulls
+
+Nulls = Literal["error", "drop"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Adapty's table from frames of Spark: the events and installs of whole users in each partition, and parts that add."""
+"""Adapty's table from Spark frames: each partition holds the rows of whole users, and their sums add."""
 
 import os
 from dataclasses import dataclass, replace
@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from cohortlib.adapty.additive import SCHEMA, Sums
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.compute import events_for, installs_for, needed, question_of
+from cohortlib.adapty.compute import check_installs, events_for, installs_for, make_plan
 from cohortlib.adapty.conventions import Conventions
-from cohortlib.adapty.parts import SCHEMA, Part
-from cohortlib.adapty.question import Question
-from cohortlib.adapty.read.columns import are_dates
-from cohortlib.adapty.read.counted import refuse_nulls
-from cohortlib.adapty.read.events import columns_of_events, columns_of_instants, columns_of_users, known_columns
-from cohortlib.adapty.read.names import NO_DEVICE
-from cohortlib.errors import CohortlibError, SchemaError, one_of
-from cohortlib.literals import Nulls
+from cohortlib.adapty.plan import RequestPlan
+from cohortlib.adapty.read.counted import check_nulls
+from cohortlib.adapty.read.events import event_columns, instant_columns, known_columns, user_columns
+from cohortlib.adapty.read.readers import NO_DEVICE, are_dates
+from cohortlib.errors import Arg, CohortlibError, SchemaError, one_of
+from cohortlib.read.nulls import Nulls
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 
@@ -29,10 +28,11 @@ if TYPE_CHECKING:
 
 
 _KEYS = ("name", "segment", "column")
-_PARTIAL: dict[str, Any] = {"name": pl.String, **dict.fromkeys(("segment", "column", "high", "low"), pl.Int64)}
+_PARTIAL_SUMS: dict[str, Any] = {"name": pl.String, **dict.fromkeys(("segment", "column", "high", "low"), pl.Int64)}
 _NOTE = "note."
-# Each chain of each user is a row. Spark counts those of several users, and so they stay where they are.
-_COUNTED = (
+_USER = "user_key"
+# The rows of chains are as many as chains, so Spark counts those of several users instead of returning them all.
+_COUNT_CHAINS = (
     "case when name = 'chain' then 'report.shared_chains' else name end as name",
     "segment",
     "case when name = 'chain' then cast(0 as bigint) else `column` end as `column`",
@@ -54,8 +54,8 @@ def adapty_cohort(
 ) -> Answer:
     """Compute Adapty's cohort table of Spark frames: the answer of :func:`cohortlib.adapty.cohort`, to the bit.
 
-    Events and installs are sent to partitions by user; each partition is added up by itself, on one thread; Spark adds
-    these sums; and the small table comes back.
+    Events and installs are partitioned by user. Each partition is aggregated on one thread, Spark adds the sums, and
+    returns a small table.
 
     Parameters
     ----------
@@ -65,60 +65,64 @@ def adapty_cohort(
     request, timezone, conventions, nulls, decimals
         As for :func:`cohortlib.adapty.cohort`.
     installs
-        A Spark frame of users and their `install_date`, or of ready counts, with `install_date` and `installs`; or
-        ``"from_events"``, which counts only users seen in the events. It must be given.
+        Required: a Spark frame of users and their `install_date`, or of ready counts, with `install_date` and
+        `installs`; or ``"from_events"``, which counts only users seen in the events.
     partitions
         Number of partitions of users; None leaves it to Spark. The answer does not depend on it.
 
     Returns
     -------
     Answer
-        As of :func:`cohortlib.adapty.cohort`, without predictions: these look at all cohorts of every user at once.
+        As :func:`cohortlib.adapty.cohort` returns it, without predictions, since these need all cohorts at once.
 
     Raises
     ------
     RequestError, SettingError, SchemaError, DataError
-        As for :func:`cohortlib.adapty.cohort`. What goes wrong in a worker is raised here, in the same words.
+        As for :func:`cohortlib.adapty.cohort`. Errors in a worker are raised here, with the same messages.
 
     Notes
     -----
-    Where instants are text, the events are read once more before, to see whether they are instants or dates.
+    Text columns of instants are read once more, beforehand, to decide whether they hold instants or dates.
     """
-    listed = _checked(events, installs, partitions)
+    install_frame = _checked(events, installs, partitions)
     one_of("nulls", nulls, ("error", "drop"))
-    question = question_of(request, timezone=timezone, conventions=conventions, decimals=decimals, threads=1)
-    reader = _Reader.of(events, listed, question)
-    # What can be told without a look at any row is told before there is one, and of frames without rows too.
-    nobody = reader.part((_empty(events), None if listed is None else _empty(listed))).table()
-    reader = replace(reader, dates=(_dates(events, reader.events), _dates(listed, reader.installs)))
-    rows = reader.rows(events, listed)
-    parts = (rows.repartition("who") if partitions is None else rows.repartition(partitions, "who")).drop("who")
-    sums = (
-        parts.mapInArrow(_Adding(reader), frames.ddl(_PARTIAL)).groupBy(*_KEYS).sum("high", "low").toDF(*_PARTIAL)
-    )  # fmt: skip
-    sums = sums.selectExpr(*_COUNTED).groupBy(*_KEYS).sum("high", "low").toDF(*_PARTIAL)
-    found = pl.DataFrame(sums.toArrow())
-    noted = pl.col("name").str.starts_with(_NOTE)
-    Note.all(text.removeprefix(_NOTE) for text in found.filter(noted)["name"])
-    found = found.filter(~noted).with_columns(value=pl.col("high") * 2**32 + pl.col("low"))
-    part = Part.of_table(pl.concat([nobody, found.select(*SCHEMA).cast(SCHEMA)]), question)
-    mine, theirs = part.dropped
-    part = replace(part, dropped=(frames.in_order(mine, reader.events), frames.in_order(theirs, reader.installs or ())))
-    for what, dropped in zip(("the events", "the installs"), part.dropped, strict=True):
-        refuse_nulls(what, dropped, nulls)
-    part.tell()
-    return part.answer()
+    plan = make_plan(request, timezone=timezone, conventions=conventions, decimals=decimals, threads=1)
+    reader = _PartitionReader.of(events, install_frame, plan)
+    # Sums without rows: errors in columns and types are raised here, before Spark reads any row.
+    empty = reader.sums((_empty(events), None if install_frame is None else _empty(install_frame))).table()
+    reader = replace(reader, dates=(_dates(events, reader.events), _dates(install_frame, reader.installs)))
+    rows = reader.rows(events, install_frame)
+    by_user = rows.repartition(_USER) if partitions is None else rows.repartition(partitions, _USER)
+    sums = by_user.drop(_USER).mapInArrow(_PartitionSums(reader), frames.ddl(_PARTIAL_SUMS))
+    sums = sums.groupBy(*_KEYS).sum("high", "low").toDF(*_PARTIAL_SUMS)
+    sums = sums.selectExpr(*_COUNT_CHAINS).groupBy(*_KEYS).sum("high", "low").toDF(*_PARTIAL_SUMS)
+    table = pl.DataFrame(sums.toArrow())
+    is_note = pl.col("name").str.starts_with(_NOTE)
+    Note.all(text.removeprefix(_NOTE) for text in table.filter(is_note)["name"])
+    table = table.filter(~is_note).with_columns(value=pl.col("high") * 2**32 + pl.col("low"))
+    total = Sums.of_table(pl.concat([empty, table.select(*SCHEMA).cast(SCHEMA)]), plan)
+    of_events, of_installs = total.dropped
+    dropped = frames.in_order(of_events, reader.events), frames.in_order(of_installs, reader.installs or ())
+    total = replace(total, dropped=dropped)
+    for what, rows_dropped in zip(("the events", "the installs"), dropped, strict=True):
+        check_nulls(what, rows_dropped, nulls)
+    total.warn()
+    return total.answer()
 
 
 def _checked(events: "SparkFrame", installs: "SparkFrame | str | None", partitions: int | None) -> "SparkFrame | None":
-    """Refuse what are no frames of Spark; give that of installs, where it is one."""
+    """Raise unless events and installs are Spark frames. Returns the frame of installs, or None for "from_events"."""
     frames.check_frame(events, "the events")
     frames.check_partitions(partitions)
     if installs is None:
-        needed(installs)
+        check_installs(installs)
     if isinstance(installs, str):
         if installs != "from_events":
-            raise SchemaError(f"installs={installs!r} is no frame of Spark; expected one, or 'from_events'")
+            raise SchemaError(
+                (Arg("installs", installs), " is not a Spark frame"),
+                value=installs,
+                expected="a Spark frame, or 'from_events'",
+            )
         return None
     if installs is not None:
         frames.check_frame(installs, "the installs")
@@ -126,46 +130,50 @@ def _checked(events: "SparkFrame", installs: "SparkFrame | str | None", partitio
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """How a worker reads the events and installs of its partition, by position, and what it makes of them."""
+class _PartitionReader:
+    """Reads events and installs of a partition and aggregates them; columns are passed by position."""
 
-    question: Question
+    plan: RequestPlan
     events: dict[str, str]
-    """The columns that are read, and their types in Spark's SQL."""
+    """The columns to read, and their types in Spark SQL."""
     installs: dict[str, str] | None
     dates: tuple[frozenset[str], frozenset[str]]
-    """The columns of text that hold dates and not instants, of both."""
+    """The text columns of events, and of installs, that hold dates and not instants."""
     secret: bytes
 
     @classmethod
-    def of(cls, events: "SparkFrame", installs: "SparkFrame | None", question: Question) -> "_Reader":
-        """Choose the columns that are read."""
-        kinds, conventions, theirs = frames.kinds(events), question.conventions, None
-        read = columns_of_events(
-            list(kinds), user_unit=conventions.user_unit, refund_upgraded=conventions.refund_upgraded,
-            wanted=question.wanted(),
+    def of(cls, events: "SparkFrame", installs: "SparkFrame | None", plan: RequestPlan) -> "_PartitionReader":
+        """Select the columns to read."""
+        types, conventions = frames.kinds(events), plan.conventions
+        names = event_columns(
+            list(types), user_unit=conventions.user_unit, refund_upgraded=conventions.refund_upgraded,
+            optional=plan.optional_columns(),
         )  # fmt: skip
+        install_types = None
         if installs is not None:
-            others = frames.kinds(installs)
-            theirs = {name: others[name] for name in others if name in known_columns()}
-        return cls(question, {name: kinds[name] for name in read}, theirs, (frozenset(), frozenset()), os.urandom(16))
+            known = known_columns()
+            install_types = {name: kind for name, kind in frames.kinds(installs).items() if name in known}
+        event_types = {name: types[name] for name in names}
+        return cls(plan, event_types, install_types, (frozenset(), frozenset()), os.urandom(16))
 
     def rows(self, events: "SparkFrame", installs: "SparkFrame | None") -> "SparkFrame":
-        """Put events and installs under one another, each in columns of its own, beside the user that both have."""
-        unit = self.question.conventions.user_unit
-        mine = [f"{quoted(name)} as e{at}" for at, name in enumerate(self.events)]
+        """Concatenate events and installs, each in columns of its own, with a common column for the user."""
+        unit = self.plan.conventions.user_unit
+        keys = [f"{_user(self.events, unit)} as {_USER}", "true as is_event"]
+        of_events = [f"{quoted(name)} as e{at}" for at, name in enumerate(self.events)]
         if installs is None or self.installs is None:
-            return events.selectExpr(f"{_user(self.events, unit)} as who", "true as here", *mine)
-        theirs = [f"{quoted(name)} as i{at}" for at, name in enumerate(self.installs)]
+            return events.selectExpr(*keys, *of_events)
+        install_keys = [f"{_user(self.installs, unit)} as {_USER}", "false as is_event"]
+        of_installs = [f"{quoted(name)} as i{at}" for at, name in enumerate(self.installs)]
         no_event = [f"cast(null as {kind}) as e{at}" for at, kind in enumerate(self.events.values())]
         no_install = [f"cast(null as {kind}) as i{at}" for at, kind in enumerate(self.installs.values())]
-        return events.selectExpr(f"{_user(self.events, unit)} as who", "true as here", *mine, *no_install).union(
-            installs.selectExpr(f"{_user(self.installs, unit)} as who", "false as here", *no_event, *theirs)
+        return events.selectExpr(*keys, *of_events, *no_install).union(
+            installs.selectExpr(*install_keys, *no_event, *of_installs)
         )
 
     def tables(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-        """Take events and installs apart, under the names of their columns."""
-        here, columns = frame.to_series(0), frame.get_columns()[1:]
+        """Split the rows into events and installs, under the names of their columns."""
+        is_event, columns = frame.to_series(0), frame.get_columns()[1:]
 
         def table(names: dict[str, str], columns: list[pl.Series]) -> pl.DataFrame:
             return pl.DataFrame([column.alias(name) for column, name in zip(columns, names, strict=True)])
@@ -174,61 +182,61 @@ class _Reader:
         events = table(self.events, columns[:width])
         if self.installs is None:
             return events, None
-        return events.filter(here), table(self.installs, columns[width:]).filter(~here)
+        return events.filter(is_event), table(self.installs, columns[width:]).filter(~is_event)
 
-    def part(self, tables: tuple[pl.DataFrame, pl.DataFrame | None]) -> Part:
-        """Add up the users of some rows; how many were left out for nulls is told of all parts together."""
+    def sums(self, tables: tuple[pl.DataFrame, pl.DataFrame | None]) -> Sums:
+        """Aggregate some users. Rows with nulls are dropped here, and checked over all partitions later."""
         events, installs = tables
-        read = events_for(self.question, events, nulls="drop", dates=self.dates[0])
-        who = "from_events" if installs is None else installs
-        listed = installs_for(self.question, who, nulls="drop", dates=self.dates[1])
-        return Part.of(read, listed, self.question, secret=self.secret)
+        read = events_for(self.plan, events, nulls="drop", dates=self.dates[0])
+        source = "from_events" if installs is None else installs
+        read_installs = installs_for(self.plan, source, nulls="drop", dates=self.dates[1])
+        return Sums.of(read, read_installs, self.plan, secret=self.secret)
 
 
 @dataclass(frozen=True)
-class _Adding:
-    """Add up the users of a partition."""
+class _PartitionSums:
+    """Aggregate a partition; the function passed to Spark."""
 
-    reader: _Reader
+    reader: _PartitionReader
 
     def __call__(self, batches: Batches) -> Batches:
         frame = frames.read(batches)
         if frame is None:
             return
         try:
-            table = self.reader.part(self.reader.tables(frame)).table()
+            table = self.reader.sums(self.reader.tables(frame)).table()
         except CohortlibError as error:
             table = pl.DataFrame([(_NOTE + Note.of(error).written(), 0, 0, 0)], schema=SCHEMA, orient="row")
         halves = {"high": pl.col("value") // 2**32, "low": pl.col("value") & (2**32 - 1)}
-        yield from frames.batches(table.with_columns(**halves), _PARTIAL)
+        yield from frames.batches(table.with_columns(**halves), _PARTIAL_SUMS)
 
 
 def _empty(frame: "SparkFrame") -> pl.DataFrame:
-    """Make the table of nobody, with all columns."""
+    """Return a frame with all columns and no rows."""
     return frames.empty(frames.kinds(frame), strict=False)
 
 
 def _user(kinds: dict[str, str], unit: str) -> str:
-    """Write what tells the user, in SQL: the first of some columns with a value, as text."""
-    texts = [f"nullif(cast({quoted(name)} as string), '')" for name in columns_of_users(list(kinds), unit)]
+    """Return the SQL expression of the user: the first column with a value, as text."""
+    texts = [f"nullif(cast({quoted(name)} as string), '')" for name in user_columns(list(kinds), unit)]
     if unit == "device_id":
         texts = [f"nullif({text}, '{NO_DEVICE}')" for text in texts]
     return f"coalesce({', '.join(texts)})" if texts else "cast(null as string)"
 
 
 def _dates(frame: "SparkFrame | None", kinds: dict[str, str] | None) -> frozenset[str]:
-    """Name the columns of text that hold dates and not instants, which all values together tell."""
+    """List the text columns that hold dates and not instants, decided from all values."""
     if frame is None or kinds is None:
         return frozenset()
-    known = columns_of_instants()
+    known = instant_columns()
     texts = [name for name, kind in frames.empty(kinds).schema.items() if name in known and kind == pl.String]
     if not texts:
         return frozenset()
-    # As columns.date_counts does.
+    # The SQL of readers.date_counts.
     counts = [
-        f"sum(case when {told} then 1 else 0 end)"
+        f"sum(case when {condition} then 1 else 0 end)"
         for name in map(quoted, texts)
-        for told in (f"{name} <> ''", f"octet_length({name}) = 10")
+        for condition in (f"{name} <> ''", f"octet_length({name}) = 10")
     ]
-    found = [count or 0 for count in pl.DataFrame(frame.selectExpr(*counts).toArrow()).row(0)]
-    return frozenset(name for at, name in enumerate(texts) if are_dates(*found[2 * at : 2 * at + 2]))
+    values = [count or 0 for count in pl.DataFrame(frame.selectExpr(*counts).toArrow()).row(0)]
+    return frozenset(name for at, name in enumerate(texts) if are_dates(*values[2 * at : 2 * at + 2]))

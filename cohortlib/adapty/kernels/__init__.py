@@ -1,4 +1,4 @@
-"""Compiled loops on subscription events: pack, settle, sort and add up.
+"""Compiled loops over subscription events: pack records, group and sort them, link refunds, add up.
 
 Arrays in, arrays out; imports the engine's kernels.
 """

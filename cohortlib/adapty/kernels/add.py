@@ -1,4 +1,4 @@
-"""Add the records of one user to the sums of renewals, days and the forecast."""
+"""Add the events of users to the sums of renewals, of days, and of predictions."""
 
 import numpy as np
 from numba import njit
@@ -12,13 +12,16 @@ from cohortlib.adapty.kernels.records import (
     LONGEST_TRIAL,
     NET,
     NONE,
+    ONE_TIME,
     PAID,
     PAYERS,
     PROCEEDS,
+    REFUND,
     REVENUE,
     RUNNING,
     SUBSCRIBERS,
     SUBSCRIPTIONS,
+    TRIAL,
     U0,
     U,
 )
@@ -26,11 +29,13 @@ from cohortlib.adapty.kernels.records import (
 
 @njit(nogil=True, cache=True)
 def add_renewals(count, rows, stamps, cells, heads, scratch):
-    """Add the users of a settled partition to the sums over (segment, ordinal − 1).
+    """Add the users of a linked and numbered partition to the sums over (segment, ordinal − 1).
 
-    `cells` has a column more than the farthest ordinal. `stamps` is int64, by column, 0 at first, and goes with
-    `scratch`. Subscribers, subscriptions and money are those at the ordinal; payers enter at their first and leave at
-    the first ordinal refunded; activated users enter at 0; running chains stand at their last ordinal.
+    Subscribers, subscriptions and money count at their ordinal. Payers are +1 at their first ordinal and −1 at the
+    first ordinal refunded; activated users are +1 at 0; running chains count at their last ordinal.
+
+    `cells` has one column more than the largest ordinal. `stamps` (int64, by column, initially 0) marks the columns
+    that the current user has counted in; it must be used with the same `scratch` throughout.
     """
     users, position, places, chain_stamps = scratch.users, scratch.position, scratch.places, scratch.stamps
     stamp = chain_stamps[-1]
@@ -56,19 +61,19 @@ def add_renewals(count, rows, stamps, cells, heads, scratch):
             kind = row.marks & KIND
             if place.running:
                 cells[RUNNING, U(s), U(place.ordinal)] += 1
-            if kind == 0:
+            if kind == TRIAL:
                 activated = True
                 continue
             column = np.int64(place.ordinal) - 1
             _add_money(cells, s, column, row, kind)
-            if kind > 4:
+            if kind >= REFUND:
                 refunded = min(refunded, column)
                 continue
             paid = min(paid, column)
             if stamps[U(column)] != stamp:
                 stamps[U(column)] = stamp
                 cells[SUBSCRIBERS, U(s), U(column)] += 1
-            if kind == 4:
+            if kind == ONE_TIME:
                 cells[SUBSCRIPTIONS, U(s), U(column)] += 1
                 heads[CHAINS, U(s)] += 1
                 continue
@@ -91,28 +96,28 @@ def add_renewals(count, rows, stamps, cells, heads, scratch):
 
 @njit(nogil=True, cache=True)
 def _add_money(cells, s, column, row, kind):
-    """Add the money of a payment, or take that of a refund away."""
+    """Add the money of a payment, or subtract that of a refund."""
     revenue, proceeds, net = row.revenue, row.proceeds, row.net
-    if kind > 4:
+    if kind >= REFUND:
         revenue, proceeds, net = -abs(revenue), -abs(proceeds), -abs(net)
     cells[REVENUE, U(s), U(column)] += revenue
     cells[PROCEEDS, U(s), U(column)] += proceeds
     cells[NET, U(s), U(column)] += net
 
 
-# The column of an age in days, which is never below 0; the last where it is beyond all that have one.
 @njit(nogil=True, cache=True, inline="always")
 def _column(day, install, column_of_age, width):
+    """Return the column of a day: days before the install count as age 0, ages beyond the table in the last column."""
     age = max(np.int64(day) - np.int64(install), np.int64(0))
     return np.int64(column_of_age[U(age)]) if age < column_of_age.size else np.int64(width - 1)
 
 
 @njit(nogil=True, cache=True)
 def add_days(count, rows, column_of_age, cells, heads, scratch):
-    """Add the users of a settled partition to the sums over (segment, age).
+    """Add the users of a linked and numbered partition to the sums over (segment, age).
 
-    ``column_of_age[a]`` is the first column that counts what happened at age a; older than that is the last column.
-    Everything stands at the column from which on it counts: what is refunded leaves there again.
+    ``column_of_age[a]`` is the first column that includes events at age a; ages beyond it belong to the last column.
+    Cells hold changes, to be cumulated over columns: +1 where something begins to count, −1 where a refund ends it.
     """
     users, position, places, chain_paid, chain_left = (
         scratch.users, scratch.position, scratch.places, scratch.last, scratch.last_at,
@@ -144,21 +149,21 @@ def add_days(count, rows, column_of_age, cells, heads, scratch):
             kind = row.marks & KIND
             column = _column(row.day, user.install, column_of_age, width)
             c = np.int64(place.chain)
-            if kind <= 3:
+            if kind < ONE_TIME:
                 activated = min(activated, column)
-            if kind == 0:
+            if kind == TRIAL:
                 continue
             _add_money(cells, s, column, row, kind)
-            if kind <= 4:
+            if kind < REFUND:
                 paid = min(paid, column)
-                if kind < 4:
+                if kind < ONE_TIME:
                     chain_paid[U(c)] = min(np.int64(chain_paid[U(c)]), column)
                     chains = max(chains, c + 1)
                 continue
             refunded = min(refunded, column)
             if place.target >= 0:
                 payment = places[U(place.target)]
-                if rows[U(position[U(place.target)])].marks & KIND == 4:
+                if rows[U(position[U(place.target)])].marks & KIND == ONE_TIME:
                     payment.left = min(np.int64(payment.left), column)
                     continue
                 c = np.int64(payment.chain)
@@ -167,7 +172,7 @@ def add_days(count, rows, column_of_age, cells, heads, scratch):
         for k in range(begin, end):
             place = places[U(k)]
             row = rows[U(position[U(k)])]
-            if place.use and row.marks & KIND == 4:
+            if place.use and row.marks & KIND == ONE_TIME:
                 _add_stay(cells, s, _column(row.day, user.install, column_of_age, width), np.int64(place.left))
         for c in range(chains):
             _add_stay(cells, s, np.int64(chain_paid[U(c)]), np.int64(chain_left[U(c)]))
@@ -181,7 +186,7 @@ def add_days(count, rows, column_of_age, cells, heads, scratch):
 
 @njit(nogil=True, cache=True)
 def _add_stay(cells, s, paid, left):
-    """Add a subscription from the column in which it was paid to that in which it is left, if it lasts."""
+    """Count a subscription from the column of its first payment up to that of its refund."""
     if paid < left:
         cells[SUBSCRIPTIONS, U(s), U(paid)] += 1
         if left < cells.shape[2]:
@@ -190,11 +195,12 @@ def _add_stay(cells, s, paid, left):
 
 @njit(nogil=True, cache=True)
 def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, scratch):
-    """Add the users of a settled partition to the sums over (duration, segment, age) that a forecast grows from.
+    """Add the users of a linked and numbered partition to the sums over (duration, segment, age) of predictions.
 
-    Ages are as in `add_days`. `money` takes revenue, refunds at their own age under the duration of their payment;
-    `payers` takes users at their first payment of the duration, refunded or not; `paid`, by segment and age, at their
-    first of all; ``trial[0]`` becomes the longest trial of a member, in days. Without durations all are 0.
+    Ages are as in `add_days`. `money` is revenue; a refund counts at its own age, under the duration of its payment.
+    `payers` counts users at their first payment of the duration, refunded or not; `paid`, by segment and age, at their
+    first payment of all. ``trial[0]`` becomes the longest trial of a user in a segment, in days. Without durations the
+    code of every duration is 0.
     """
     users, position, places = scratch.users, scratch.position, scratch.places
     width = money.shape[2]
@@ -216,7 +222,7 @@ def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, s
             i = U(position[U(k)])
             row = rows[i]
             kind = row.marks & KIND
-            if kind == 0:
+            if kind == TRIAL:
                 if row.expiry != NONE:
                     length = np.int64(row.expiry) - np.int64(row.day)
                     if length <= LONGEST_TRIAL:
@@ -225,7 +231,7 @@ def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, s
             own = i if place.target < 0 else U(position[U(place.target)])
             d = np.int64(extras[own].duration) if extras.size else np.int64(0)
             column = _column(row.day, user.install, column_of_age, width)
-            if kind > 4:
+            if kind >= REFUND:
                 money[d, s, column] -= abs(row.revenue)
             else:
                 money[d, s, column] += row.revenue

@@ -1,4 +1,4 @@
-"""Find the users of a partition, and sort their records."""
+"""Find the users of a partition, group its rows by user and sort them by time."""
 
 import numpy as np
 from numba import njit
@@ -24,26 +24,26 @@ from cohortlib.adapty.kernels.records import (
 
 
 @njit(nogil=True, cache=True)
-def name_users(p, starts, keys, keys2, days, passes, count, slots, users, codes):
-    """Give the users of a partition the codes 0, 1, 2 … in order of appearance, and write the code of each row.
+def find_users(p, starts, keys, keys2, days, passes, count, slots, users, codes):
+    """Assign codes 0, 1, 2 … to the users of a partition in order of appearance, and write the code of each row.
 
     Parameters
     ----------
     p
-        The partition. Its rows stand at ``starts[p, b]`` to ``starts[p + 1, b]`` for each block b.
+        The partition. Its rows are ``starts[p, b]`` to ``starts[p + 1, b]`` of each block b.
     keys, keys2
-        The keys of users; `keys2` is empty where a key takes one word.
+        The keys of users; `keys2` is empty for keys of one word.
     days, passes
-        Days of installs, of which the first counts, and whether the row passes the filters; empty for events.
+        Of installs: the day, of which the earliest counts, and whether the row passes the filters. Empty for events.
     count
-        How many users there are already.
+        Number of users so far.
     slots
-        Twice as many as rows at least, a power of two; −1 at first.
+        The hash table: −1 or the code of a user. Its size is a power of two and at least twice the rows.
 
     Returns
     -------
     count
-        How many there are now.
+        Number of users now.
     """
     mask = U(slots.size - 1)
     j = U0
@@ -85,14 +85,17 @@ def name_users(p, starts, keys, keys2, days, passes, count, slots, users, codes)
 
 
 @njit(nogil=True, cache=True)
-def arrange(p, starts, rows, codes, count, users, position, mixed):
-    """Bring the rows of each user together; returns how many users have rows out of order, whose codes are `mixed`."""
+def group_rows(p, starts, rows, codes, count, users, position, mixed):
+    """Group rows by user, in input order. Returns the number of users whose rows are not sorted by time.
+
+    `mixed` receives the codes of these users.
+    """
     place = np.int64(0)
     for u in range(count):
         user = users[U(u)]
         place += user.end
         user.end = place - user.end
-    found = 0
+    mixed_count = 0
     j = U0
     for b in range(starts.shape[1]):
         for i in range(U(starts[p, b]), U(starts[p + 1, b])):
@@ -102,16 +105,16 @@ def arrange(p, starts, rows, codes, count, users, position, mixed):
             instant = rows[i].instant
             if instant <= user.latest and not user.mixed:
                 user.mixed = True
-                mixed[U(found)] = codes[j]
-                found += 1
+                mixed[U(mixed_count)] = codes[j]
+                mixed_count += 1
             user.latest = instant
             j += U1
-    return found
+    return mixed_count
 
 
 @njit(nogil=True, cache=True)
 def _byte(view, memory, bases, k):
-    """Give one byte of a text by its view."""
+    """Return byte k of a text, given its view."""
     head, tail = view
     if head & LOW > U12:
         return U(memory[bases[tail & LOW] + (tail >> U32) + k])
@@ -120,7 +123,7 @@ def _byte(view, memory, bases, k):
 
 @njit(nogil=True, cache=True)
 def _text_order(texts, a, b):
-    """Compare the texts of two rows byte by byte: −1, 0 or 1."""
+    """Compare the texts of two rows byte by byte. Returns −1, 0 or 1."""
     views, memory, bases = texts
     one, other = (views[U2 * a], views[U2 * a + U1]), (views[U2 * b], views[U2 * b + U1])
     lengths = one[0] & LOW, other[0] & LOW
@@ -133,11 +136,11 @@ def _text_order(texts, a, b):
 
 @njit(nogil=True, cache=True)
 def _precedes(i, j, rows, extras, lines, transactions, chains):
-    """Tell whether row i stands before row j of the same instant, by what else the outcome may depend on.
+    """Return whether row i sorts before row j of the same instant.
 
-    That is kind, transaction, money, product, filters, number, expiry, duration and chain, in this order; so the
-    order in which the rows came does not matter. `lines` tells which texts of `transactions` and `chains`, as
-    ``fingerprint`` takes them, are those of a row.
+    Ties are broken by every other field that results depend on: kind, transaction, money, product, filters, number,
+    expiry, duration and chain, in this order. So the input order of rows does not matter. `lines` holds the index of
+    each row's texts in `transactions` and `chains`.
     """
     one, other = rows[i], rows[j]
     if one.marks & KIND != other.marks & KIND:
@@ -170,8 +173,8 @@ def _precedes(i, j, rows, extras, lines, transactions, chains):
 
 
 @njit(nogil=True, cache=True)
-def sort(mixed, rows, extras, lines, transactions, chains, users, position, spare):
-    """Sort the rows of some users, stable; what is told of rows and texts is as in ``_precedes``."""
+def sort_rows(mixed, rows, extras, lines, transactions, chains, users, position, spare):
+    """Sort the rows of some users by time, by a stable bottom-up merge sort; see ``_precedes`` for ties."""
     for u in mixed:
         begin = users[u - np.uint32(1)].end if u > 0 else np.int64(0)
         end = users[u].end

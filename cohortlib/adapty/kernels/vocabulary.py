@@ -1,4 +1,4 @@
-"""Recognise the values of a text column that has few distinct ones."""
+"""Replace the texts of a column with few distinct values by codes."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from cohortlib.engine.kernels.words import load_word
 
 
 class Vocabulary(NamedTuple):
-    """Some words, fewer than 128, as ``recognise`` looks them up.
+    """A hash table of fewer than 128 words, for ``recognise``.
 
-    A row of `words` holds what a word is told by: its length and first four bytes; its last eight bytes, or those
-    behind the first four where there are twelve at most; and eight at a time, the last eight standing for those that
-    are not there. `slots` is a table from the first two to the row.
+    A row of `words` identifies one word by 8-byte integers: its length and first four bytes; its last eight bytes (of
+    a word of up to twelve bytes, all after the first four); then, for longer words, all bytes eight at a time, where
+    the last load is shifted back to stay within the word. `slots` maps the first two integers to the row.
     """
 
     words: np.ndarray
@@ -22,7 +22,7 @@ class Vocabulary(NamedTuple):
 
     @classmethod
     def of(cls, texts: list[str]) -> "Vocabulary":
-        """Prepare some words, whose lengths, first four and last eight bytes differ."""
+        """Build the table. Words must differ in length, first four or last eight bytes."""
         width = -(-max(map(len, texts)) // 8)
         words = np.zeros((len(texts), 2 + width), np.uint64)
         slots = np.full(256, len(texts), np.int8)
@@ -30,9 +30,12 @@ class Vocabulary(NamedTuple):
             raw = text.encode()
             places = (min(8 * k, len(raw) - 8) for k in range(width))
             pieces = [raw[-8:], *(raw[at : at + 8] for at in places)] if len(raw) > 12 else [raw[4:]]
-            told = [len(raw) | int.from_bytes(raw[:4], "little") << 32, *(int.from_bytes(p, "little") for p in pieces)]
-            words[code, : len(told)] = told
-            at = ((told[0] ^ told[1]) * int(M1) & 0xFFFFFFFFFFFFFFFF) >> 56
+            integers = [
+                len(raw) | int.from_bytes(raw[:4], "little") << 32,
+                *(int.from_bytes(p, "little") for p in pieces),
+            ]
+            words[code, : len(integers)] = integers
+            at = ((integers[0] ^ integers[1]) * int(M1) & 0xFFFFFFFFFFFFFFFF) >> 56
             while slots[at] < len(texts):
                 at = (at + 1) % 256
             slots[at] = code
@@ -41,9 +44,9 @@ class Vocabulary(NamedTuple):
 
 @njit(nogil=True, cache=True)
 def recognise(views, memory, bases, words, slots, codes):
-    """Give each text its number among the `words` of a `Vocabulary`, or the number of words where it is none of them.
+    """Write the code of each text: its row in the `words` of a `Vocabulary`, or the number of words if it has none.
 
-    Texts are views, memory and bases as in ``fingerprint_strings``.
+    Texts are passed as views, memory and bases, as in ``fingerprint_strings``.
     """
     count = np.int64(words.shape[0])
     for i in range(U(codes.size)):

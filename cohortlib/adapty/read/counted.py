@@ -1,34 +1,30 @@
-"""Decide for each event row whether it counts, and why not."""
+"""Decide for each event row whether it counts, and count why rows do not."""
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from cohortlib.adapty.kernels.vocabulary import Vocabulary, recognise
+from cohortlib.adapty.kernels.records import TRIAL
 from cohortlib.adapty.read import revenuecat
-from cohortlib.adapty.read.columns import Column
-from cohortlib.adapty.read.names import GRANTED, KIND_OF_CODE, MONEY, OTHER, READERS, TYPES, UNKNOWN
-from cohortlib.engine.threads import on_threads
-from cohortlib.errors import DataError, SchemaError
-from cohortlib.read.arrays import string_views
+from cohortlib.adapty.read.event_types import NO_MONEY, UNKNOWN
+from cohortlib.adapty.read.readers import ReadColumn, is_text
+from cohortlib.adapty.read.specs import ALL_KINDS, EVENT_COLUMNS, MONEY, MONEY_KINDS
+from cohortlib.errors import Arg, DataError, SchemaError
 from cohortlib.read.nulls import Dropped
 
-_BLOCK = 1 << 17  # rows
-_MATTERS = {
-    **dict.fromkeys(MONEY, (1, 6)),
-    **dict.fromkeys(revenuecat.SHARES, (1, 6)),
-    "consecutive_payments": (1, 3),
-}
+# Products that Adapty grants for free.
+GRANTED = ("adapty_server_side_product", "adapty_dashboard_product", "adapty_promotion")
 REASONS = ("sandbox", "other_events", "unknown_events", "family_shared", "granted", "upgraded", "nulls")
+
+# The kinds of events whose rows need a column, and the columns that must not be null there.
+_KINDS = {name: spec.kinds for name, spec in EVENT_COLUMNS.items()} | dict.fromkeys(revenuecat.SHARES, MONEY_KINDS)
+_NOT_NULL = ("user", *(name for name, spec in EVENT_COLUMNS.items() if spec.not_null))
 
 
 @dataclass(frozen=True)
-class CountedPart:
-    """What one table gave."""
+class CountedRows:
+    """The rows of one table, the kind of each (−1 if it does not count), and counts for the report."""
 
     frame: pl.DataFrame
     kind: pl.Series
@@ -36,110 +32,100 @@ class CountedPart:
     nulls: dict[str, int]
 
 
-def granted_rows(read: dict[str, Column]) -> pl.Series:
+def granted_rows(columns: dict[str, ReadColumn]) -> pl.Series:
     """Return which rows are of a product that Adapty grants for free."""
-    return read["product_id"].series.is_in(GRANTED).fill_null(value=False)
+    return columns["product_id"].series.is_in(GRANTED).fill_null(value=False)
 
 
-def codes_of(column: pl.Series, workers: int) -> pl.Series:
-    """Give each event type its kind, or −1 for one without money and −2 for one that nobody knows."""
-    kind = column.dtype
-    if kind == pl.Null:
-        return pl.repeat(UNKNOWN, len(column), dtype=pl.Int8, eager=True)
-    if not isinstance(kind, pl.String | pl.Categorical | pl.Enum):
-        raise SchemaError(f"column {column.name!r} is {kind}; expected event types as text, such as 'trial_started'")
-    if kind != pl.String:
-        return pl.Series(KIND_OF_CODE[column.cast(TYPES, strict=False).to_physical().fill_null(255).to_numpy()])
-    codes, vocabulary = np.empty(len(column), np.int8), Vocabulary.of(TYPES.categories.to_list())
-    pieces = []
-    first = 0
-    for views, memory, bases in string_views(column):
-        for at in range(0, views.size, 2 * _BLOCK):
-            part = views[at : at + 2 * _BLOCK]
-            pieces.append((part, memory, bases, *vocabulary, codes[first : first + part.size // 2]))
-            first += part.size // 2
-
-    def block(piece: tuple[NDArray[Any], ...]) -> None:
-        recognise(*piece)
-        piece[-1][:] = KIND_OF_CODE[piece[-1]]
-
-    on_threads(workers, block, pieces)
-    return pl.Series(codes)
-
-
-def is_kind(column: pl.Series, word: str) -> pl.Series:
-    """Tell where a column of few values holds a word, in whatever case."""
-    kind = column.dtype
-    if kind == pl.Null:
+def equals_ignoring_case(column: pl.Series, word: str) -> pl.Series:
+    """Return where a column of few distinct texts equals a word, ignoring case."""
+    dtype = column.dtype
+    if dtype == pl.Null:
         return pl.repeat(value=False, n=len(column), eager=True)
-    if not isinstance(kind, pl.String | pl.Categorical | pl.Enum):
-        raise SchemaError(f"column {column.name!r} is {kind}; expected text such as {word!r}")
-    exact = column.eq_missing(word) if kind == pl.String else None
+    if not is_text(dtype):
+        raise SchemaError(f"column {column.name!r} is {dtype}", expected=f"text such as {word!r}")
+    exact = column.eq_missing(word) if dtype == pl.String else None
     rest = column if exact is None else column.filter(~exact)
-    spelt = [value for value in rest.unique().drop_nulls().cast(pl.String) if value.lower() == word.lower()]
-    if exact is not None and not spelt:
+    spellings = [value for value in rest.unique().drop_nulls().cast(pl.String) if value.lower() == word.lower()]
+    if exact is not None and not spellings:
         return exact
-    other = column.cast(pl.Enum(spelt), strict=False).is_not_null()
-    return other if exact is None else exact | other
+    others = column.cast(pl.Enum(spellings), strict=False).is_not_null()
+    return others if exact is None else exact | others
 
 
-def judged_rows(
-    read: dict[str, Column],
-    code: pl.Series,
+def count_rows(
+    columns: dict[str, ReadColumn],
+    kind: pl.Series,
     live: pl.Series,
-    masks: dict[str, pl.Series | None],
-    spared: frozenset[str],
-) -> CountedPart:
-    """Tell which rows count, and refuse what cannot be read in those."""
-    if "sandbox" in spared:
-        live = pl.repeat(value=True, n=len(code), eager=True)
-    report = dict.fromkeys(("rows", *REASONS), 0) | {"rows": len(code), "sandbox": len(code) - int(live.sum())}
-    for reason, mask in {"other_events": code == OTHER, "unknown_events": code == UNKNOWN, **masks}.items():
-        if reason not in spared and mask is not None and mask.any():
+    reasons: dict[str, pl.Series | None],
+    keep: frozenset[str],
+) -> CountedRows:
+    """Decide which rows count, and raise on values of these rows that could not be read.
+
+    Parameters
+    ----------
+    columns, kind
+        The columns read, and the kind of each event.
+    live
+        Which rows are of the production environment.
+    reasons
+        Masks of rows that do not count, by reason; a row is counted under its first reason.
+    keep
+        Reasons to ignore.
+    """
+    if "sandbox" in keep:
+        live = pl.repeat(value=True, n=len(kind), eager=True)
+    report = dict.fromkeys(("rows", *REASONS), 0) | {"rows": len(kind), "sandbox": len(kind) - int(live.sum())}
+    for reason, mask in {"other_events": kind == NO_MONEY, "unknown_events": kind == UNKNOWN, **reasons}.items():
+        if reason not in keep and mask is not None and mask.any():
             report[reason] = int((live & mask).sum())
             live = live & ~mask
-    for name, column in read.items():
+    for name, column in columns.items():
         if column.bad is not None:
-            column.refuse_unread(live & code.is_between(*_MATTERS.get(name, (0, 6))))
+            column.check(live & kind.is_between(*_KINDS.get(name, ALL_KINDS)))
     nulls: dict[str, int] = {}
-    gone: pl.Series | None = None
-    for name in ("user", "event_datetime", *MONEY):
-        series = read[name].series
+    dropped: pl.Series | None = None
+    for name in _NOT_NULL:
+        series = columns[name].series
         if series.null_count():
-            lost = live & series.is_null() & (code >= _MATTERS.get(name, (0, 6))[0])
-            if lost.any():
-                nulls[series.name] = int(lost.sum())
-                gone = lost if gone is None else gone | lost
-    if gone is not None:
-        report["nulls"] = int(gone.sum())
-        live = live & ~gone
-    kind = code if live.all() else pl.select(pl.when(live).then(code).otherwise(pl.lit(-1, pl.Int8))).to_series()
-    frame = pl.DataFrame([column.series.alias(name) for name, column in read.items() if name in READERS])
-    return CountedPart(frame, kind, report, nulls)
+            null = live & series.is_null() & (kind >= _KINDS.get(name, ALL_KINDS)[0])
+            if null.any():
+                nulls[series.name] = int(null.sum())
+                dropped = null if dropped is None else dropped | null
+    if dropped is not None:
+        report["nulls"] = int(dropped.sum())
+        live = live & ~dropped
+    if not live.all():
+        kind = pl.select(pl.when(live).then(kind).otherwise(pl.lit(-1, pl.Int8))).to_series()
+    kept = [column.series.alias(name) for name, column in columns.items() if name == "user" or name in EVENT_COLUMNS]
+    return CountedRows(pl.DataFrame(kept), kind, report, nulls)
 
 
-def settled_rows(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
-    """Put 0 where no money counts, and refuse what is no number where it does."""
-    free = kind <= 0
-    if free.any():
-        zero = (pl.when(free).then(pl.lit(0, frame.schema[name])).otherwise(name).alias(name) for name in MONEY)
+def checked_money(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
+    """Set money to 0 in rows where it does not count, and raise on NaN and infinity in the others."""
+    unpaid = kind <= TRIAL
+    if unpaid.any():
+        zero = (pl.when(unpaid).then(pl.lit(0, frame.schema[name])).otherwise(name).alias(name) for name in MONEY)
         frame = frame.with_columns(*zero)
     for name in MONEY:
         money = frame[name]
-        # A sum tells at once; where it is not finite, it may yet be one of finite numbers.
+        # A finite sum proves that all numbers are finite, and is fast; finite numbers may still overflow the sum.
         if money.dtype.is_float() and not isfinite(money.sum()) and not money.is_finite().all():
-            wild = ~money.is_finite()
+            bad = ~money.is_finite()
             raise DataError(
-                f"column {name!r} holds NaN or infinity, {int(wild.sum()):,} times in rows that count, first in row "
-                f"{wild.arg_max()}; expected finite numbers. Hint: filter them, or fill_nan(None) with nulls='drop'"
+                f"column {name!r} is NaN or infinite in {int(bad.sum()):,} rows that count, first in row "
+                f"{bad.arg_max()}",
+                expected="finite numbers",
+                hint=("filter these rows, or use fill_nan(None) with ", Arg("nulls", "drop")),
             )
     return frame
 
 
-def refuse_nulls(what: str, dropped: Dropped, nulls: str) -> None:
-    """Refuse nulls that are not to be dropped."""
+def check_nulls(what: str, dropped: Dropped, nulls: str) -> None:
+    """Raise if rows have nulls and these are not to be dropped."""
     if dropped.count and nulls == "error":
         raise DataError(
-            f"{what} have nulls: {dropped.counts()}, in rows that count; expected none. Hint: nulls='drop' leaves "
-            "these rows out"
+            f"{what} have nulls in rows that count: {dropped.counts()}",
+            expected="none",
+            hint=(Arg("nulls", "drop"), " skips these rows"),
         )

@@ -1,29 +1,60 @@
-"""Read installs: one row per profile and install date."""
+"""Read installs: one row per user and install date, or ready counts per date."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import replace
-from functools import partial, reduce
+from dataclasses import dataclass, replace
+from functools import reduce
 from operator import or_
 
 import polars as pl
 
-from cohortlib.adapty.read import columns, revenuecat
-from cohortlib.adapty.read.counted import refuse_nulls
-from cohortlib.adapty.read.events import Arriving, device_of, pick_columns
-from cohortlib.adapty.read.names import READERS, Reader, accepted_names, refuse_missing
-from cohortlib.adapty.read.tables import Raw, tables
-from cohortlib.adapty.read.types import stacked_rows
+from cohortlib.adapty.read import revenuecat
+from cohortlib.adapty.read.column_types import concatenated
+from cohortlib.adapty.read.counted import check_nulls
+from cohortlib.adapty.read.events import pick_column
+from cohortlib.adapty.read.specs import INSTALL_COLUMNS, USER_COLUMNS, ColumnSpec, accepted_names, check_required
+from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
 
-_OF_INSTALLS: dict[str, Reader] = {
-    "user": columns.user,
-    "install_date": columns.instant,
-    "installs": columns.whole,
-    **dict.fromkeys(("store", "country", *(n for n in READERS if n.startswith("attribution_"))), columns.text),
-}
+_NOT_NULL = ("user", "install_date", "installs")
+
+
+@dataclass(frozen=True)
+class _InstallReader:
+    """Selects the columns of installs, and reads a table of them."""
+
+    user_unit: str
+
+    @property
+    def specs(self) -> dict[str, ColumnSpec]:
+        """The columns to read, by their names in the frame of installs."""
+        user = USER_COLUMNS[self.user_unit]
+        if self.user_unit in revenuecat.USERS:
+            user = replace(user, aliases=(*user.aliases, revenuecat.USERS[self.user_unit]))
+        return {"user": user, **INSTALL_COLUMNS}
+
+    def fields(self) -> list[str]:
+        """List all accepted names."""
+        return accepted_names(self.specs.values())
+
+    def choose(self, columns: list[str], where: str) -> list[str]:
+        """Select the columns to read from those of a table; raise if one is missing."""
+        user, counts = self.specs["user"], self.specs["installs"]
+        is_counts = counts.name in columns and not any(name in columns for name in user.accepted)
+        needed, unused = (counts, user) if is_counts else (user, counts)
+        required = {spec.name: spec.accepted for spec in (needed, self.specs["install_date"])}
+        check_required(required, columns, where)
+        return [name for name in self.fields() if name in columns and name not in unused.accepted]
+
+    def read(self, table: RawTable) -> pl.DataFrame:
+        """Read a table of installs."""
+        picked = {name: pick_column(table, spec) for name, spec in self.specs.items()}
+        columns = {name: column for name, column in picked.items() if column is not None}
+        for column in columns.values():
+            column.check(pl.repeat(value=True, n=len(column.series), eager=True))
+        return pl.DataFrame([column.series.alias(name) for name, column in columns.items()])
 
 
 def read_installs(
@@ -31,81 +62,51 @@ def read_installs(
 ) -> tuple[pl.DataFrame, Dropped]:
     """Read installs: a row per user and install, or ready counts per date (columns ``install_date``, ``installs``).
 
-    Beside ``user`` and ``install_date`` (or ``install_date`` and ``installs``) the frame has ``store``, ``country``
-    and what there is of ``attribution_*``. What was left out for nulls is given too; `dates` as in `read_events`.
+    Returns
+    -------
+    frame
+        The columns ``user`` and ``install_date``, or ``install_date`` and ``installs``; with ``store``, ``country``
+        and ``attribution_*`` where the source has them. `dates` is as in :func:`read_events`.
+    dropped
+        The rows dropped for nulls.
     """
-    accepted = _accepted_of_installs(user_unit)
-    fields = dict.fromkeys(name for some in accepted.values() for name in some)
-    raws = tables(source, partial(_choose_installs, accepted, user_unit), fields)
-    frames = [_installs(replace(raw, dates=dates), accepted, user_unit) for raw in raws]
-    refuse_mixture("installs" in frame.columns for frame in frames)
-    return _checked_installs(stacked_rows(frames), nulls)
+    reader = _InstallReader(user_unit)
+    tables = read_tables(source, reader.choose, reader.fields())
+    frames = [reader.read(replace(table, dates=dates)) for table in tables]
+    check_one_kind("installs" in frame.columns for frame in frames)
+    return _checked(concatenated(frames), nulls)
 
 
-def arriving_installs(source: Source, *, user_unit: str, nulls: str) -> Arriving[tuple[pl.DataFrame, Dropped]]:
-    """Open installs to be read batch by batch; see :func:`read_installs`."""
-    accepted = _accepted_of_installs(user_unit)
-    fields = dict.fromkeys(name for some in accepted.values() for name in some)
-    return Arriving(
+def batched_installs(source: Source, *, user_unit: str, nulls: str) -> BatchedTable[tuple[pl.DataFrame, Dropped]]:
+    """Open installs to be read in batches; the parameters are those of :func:`read_installs`."""
+    reader = _InstallReader(user_unit)
+    return BatchedTable(
         source,
-        partial(_choose_installs, accepted, user_unit),
-        fields,
-        accepted["install_date"],
-        accepted["user"],
-        lambda raw: _checked_installs(_installs(raw, accepted, user_unit), nulls),
+        reader.choose,
+        reader.fields(),
+        reader.specs["install_date"].accepted,
+        reader.specs["user"].accepted,
+        lambda table: _checked(reader.read(table), nulls),
     )
 
 
-def _accepted_of_installs(user_unit: str) -> dict[str, tuple[str, ...]]:
-    """Give the columns of installs, and the names that each may have in the source."""
-    accepted = {name: accepted_names(user_unit if name == "user" else name) for name in _OF_INSTALLS} | {
-        "country": ("country", "store_country", "profile_country", "profile_county"),
-    }
-    if user_unit in revenuecat.USERS:
-        accepted["user"] += (revenuecat.USERS[user_unit],)
-    accepted["install_date"] += ("first_seen_time",)
-    return accepted
-
-
-def _choose_installs(accepted: dict[str, tuple[str, ...]], user_unit: str, there: list[str], where: str) -> list[str]:
-    counts = "installs" in there and not any(name in there for name in accepted["user"])
-    who = {"installs": ("installs",)} if counts else {user_unit: accepted["user"]}
-    refuse_missing({**who, "install_date": accepted["install_date"]}, there, where)
-    unread = accepted["user"] if counts else accepted["installs"]
-    names = (name for some in accepted.values() for name in some)
-    return [name for name in dict.fromkeys(names) if name in there and name not in unread]
-
-
-def _installs(raw: Raw, accepted: dict[str, tuple[str, ...]], user_unit: str) -> pl.DataFrame:
-    """Read a table of installs."""
-    readers: dict[str, Reader] = {
-        **_OF_INSTALLS,
-        "user": device_of if user_unit == "device_id" else columns.user,
-        "install_date": partial(columns.instant, dates=raw.dates),
-    }
-    read = {name: pick_columns(raw, accepted[name], reader) for name, reader in readers.items()}
-    there = {name: column for name, column in read.items() if column is not None}
-    for column in there.values():
-        column.refuse_unread(pl.repeat(value=True, n=len(column.series), eager=True))
-    return pl.DataFrame([column.series.alias(name) for name, column in there.items()])
-
-
-def refuse_mixture(counted: Iterable[bool]) -> None:
-    """Refuse tables of installs of which some are ready counts and others not."""
-    if len(set(counted)) > 1:
+def check_one_kind(is_counts: Iterable[bool]) -> None:
+    """Raise if some tables of installs hold ready counts and others users."""
+    if len(set(is_counts)) > 1:
         raise SchemaError(
-            "some files of installs hold users and others ready counts; expected the same kind in all of them"
+            "some files of installs hold users and others ready counts", expected="the same kind in all of them"
         )
 
 
-def _checked_installs(frame: pl.DataFrame, nulls: str) -> tuple[pl.DataFrame, Dropped]:
-    """Refuse nulls, or leave them out, and refuse counts below 0."""
-    needed: list[str] = [name for name in ("user", "install_date", "installs") if name in frame.columns]
-    lost = reduce(or_, (frame[name].is_null() for name in needed))
+def _checked(frame: pl.DataFrame, nulls: str) -> tuple[pl.DataFrame, Dropped]:
+    """Raise on nulls or drop their rows, and raise on negative counts."""
+    needed = [name for name in _NOT_NULL if name in frame.columns]
+    null = reduce(or_, (frame[name].is_null() for name in needed))
     counts = Counter({name: frame[name].null_count() for name in needed if frame[name].null_count()})
-    dropped = Dropped(len(frame), int(lost.sum()), counts)
-    refuse_nulls("the installs", dropped, nulls)
-    frame = frame.filter(~lost) if counts else frame
+    dropped = Dropped(len(frame), int(null.sum()), counts)
+    check_nulls("the installs", dropped, nulls)
+    frame = frame.filter(~null) if counts else frame
     if "installs" in needed and (frame["installs"] < 0).any():
-        raise DataError(f"column 'installs' holds {frame['installs'].min()!r}; expected counts of 0 or more")
+        least = frame["installs"].min()
+        raise DataError(f"column 'installs' contains {least!r}", value=least, expected="counts of 0 or more")
     return frame, dropped

@@ -1,7 +1,7 @@
-"""RevenueCat's transactions export (scheduled data exports, version 5) read as Adapty's events.
+"""Read RevenueCat's transactions export (scheduled data exports, version 5) as Adapty's events.
 
-A transaction is one row there: a refund is the day it happened and what is left of the price. Here it becomes two
-events, the payment and, where money went back, the refund.
+RevenueCat has one row per transaction; a refund is a date and the remaining price in that row. Such a row becomes two
+events: the payment and the refund.
 """
 
 from collections.abc import Collection
@@ -10,24 +10,27 @@ from functools import partial
 import numpy as np
 import polars as pl
 
-from cohortlib.adapty.read import columns
-from cohortlib.adapty.read.columns import Column
+from cohortlib.adapty.kernels.records import CONVERTED, ONE_TIME, ONE_TIME_REFUND, REFUND, RENEWED, STARTED, TRIAL
+from cohortlib.adapty.read import readers
+from cohortlib.adapty.read.readers import ReadColumn
 
 MARK = "rc_original_app_user_id"
-"""The column that tells the export."""
+"""The column that identifies the format."""
 USERS = {"profile_id": MARK, "customer_user_id": "rc_last_seen_app_user_id_alias"}
+"""The column of users, by user_unit."""
 
 INSTANTS = ("start_time", "refunded_at", "first_seen_time", "effective_end_time", "end_time")
 """The columns of instants."""
 
-_TEXT = {
+# Text columns, by the name of the event's column.
+_TEXTS = {
     "transaction_id": "store_transaction_id",
     "original_transaction_id": "original_store_transaction_id",
     "product_id": "product_identifier",
     "store": "store",
 }
 _REQUIRED = (
-    *_TEXT.values(), "start_time", "refunded_at", "product_duration", "is_trial_period", "is_trial_conversion",
+    *_TEXTS.values(), "start_time", "refunded_at", "product_duration", "is_trial_period", "is_trial_conversion",
     "renewal_number", "price_in_usd", "purchase_price_in_usd", "is_sandbox", "commission_percentage", "tax_percentage",
 )  # fmt: skip
 _OPTIONAL = ("first_seen_time", "effective_end_time", "end_time", "ownership_type", "country", "offer")
@@ -36,103 +39,108 @@ _DURATIONS = {
     "P12M": "Annual", "P1Y": "Annual",
 }  # fmt: skip
 SHARES = ("commission_percentage", "tax_percentage")
+"""The shares of the price that go to the store and to taxes."""
 
 
 def required(user_unit: str) -> dict[str, tuple[str, ...]]:
-    """Name the columns without which a transaction cannot be read, and for each what may stand for it."""
+    """Return the required columns, each with its accepted names."""
     return {name: (name,) for name in (USERS.get(user_unit, user_unit), *_REQUIRED)}
 
 
 def names(user_unit: str) -> list[str]:
-    """Name all the columns that are read."""
+    """List all columns that are read."""
     return [MARK, *required(user_unit), *_OPTIONAL]
 
 
 def payments(
     raw: pl.DataFrame, user_unit: str, dates: Collection[str] | None = None
-) -> tuple[dict[str, Column], pl.Series]:
-    """Give the event of each transaction, column by column, and its kind; `dates` as of a :class:`Raw` table."""
-    there, instant = set(raw.columns), partial(columns.instant, dates=dates)
-    read = {name: columns.text(raw[column]) for name, column in _TEXT.items()}
-    read["user"] = columns.user(raw[USERS.get(user_unit, user_unit)])
-    read["event_datetime"] = instant(raw["start_time"])
-    if "first_seen_time" in there:
-        read["install_date"] = instant(raw["first_seen_time"])
-    ends = [instant(raw[name]) for name in ("effective_end_time", "end_time") if name in there]
+) -> tuple[dict[str, ReadColumn], pl.Series]:
+    """Return the columns and the kind of each transaction's event; `dates` as in :class:`RawTable`."""
+    instant = partial(readers.instant, dates=dates)
+    columns = {name: readers.text(raw[column]) for name, column in _TEXTS.items()}
+    columns["user"] = readers.user(raw[USERS.get(user_unit, user_unit)])
+    columns["event_datetime"] = instant(raw["start_time"])
+    if "first_seen_time" in raw.columns:
+        columns["install_date"] = instant(raw["first_seen_time"])
+    ends = [instant(raw[name]) for name in ("effective_end_time", "end_time") if name in raw.columns]
     if ends:
-        read["subscription_expires_at"] = ends[0] if len(ends) == 1 else ends[0].merged(ends[1])
+        columns["subscription_expires_at"] = ends[0] if len(ends) == 1 else ends[0].merged(ends[1])
     for name, column in (("store_country", "country"), ("offer_id", "offer")):
-        if column in there:
-            read[name] = columns.text(raw[column])
-    duration = columns.text(raw["product_duration"]).series
-    read["duration"] = Column(
+        if column in raw.columns:
+            columns[name] = readers.text(raw[column])
+    duration = readers.text(raw["product_duration"]).series
+    columns["duration"] = ReadColumn(
         duration.replace_strict(_DURATIONS, default="Uncategorized", return_dtype=pl.String).fill_null("Uncategorized")
     )
-    read |= _shares(columns.number(raw["purchase_price_in_usd"]), raw)
-    renewal = columns.whole(raw["renewal_number"])
-    read |= _own_ids(read, renewal.series)
-    # What tells the kind is checked with the rest, but is no column of an event.
-    trial, conversion = (columns.flag(raw[name]) for name in ("is_trial_period", "is_trial_conversion"))
-    read |= {"is_trial_period": trial, "is_trial_conversion": conversion, "renewal_number": renewal}
-    read |= {name: columns.number(raw[name]) for name in SHARES}
+    columns |= _shares(readers.number(raw["purchase_price_in_usd"]), raw)
+    renewal = readers.whole(raw["renewal_number"])
+    columns |= _stripe_ids(columns, renewal.series)
+    # These decide the kind. They are checked like the others, but are not columns of events.
+    trial, conversion = (readers.flag(raw[name]) for name in ("is_trial_period", "is_trial_conversion"))
+    columns |= {"is_trial_period": trial, "is_trial_conversion": conversion, "renewal_number": renewal}
+    columns |= {name: readers.number(raw[name]) for name in SHARES}
     kind = pl.select(
-        pl.when(trial.series).then(0).when(conversion.series).then(2).when(duration.is_null()).then(4)
-        .when(renewal.series == 1).then(1).otherwise(3).cast(pl.Int8)
+        pl.when(trial.series).then(TRIAL).when(conversion.series).then(CONVERTED)
+        .when(duration.is_null()).then(ONE_TIME)
+        .when(renewal.series == 1).then(STARTED).otherwise(RENEWED).cast(pl.Int8)
     ).to_series()  # fmt: skip
-    return read, kind
+    return columns, kind
 
 
 def production(raw: pl.DataFrame) -> pl.Series:
-    """Tell which transactions are no test."""
-    sandbox = columns.flag(raw["is_sandbox"])
-    sandbox.refuse_unread(pl.repeat(value=True, n=len(raw), eager=True))
+    """Return which transactions are of the production environment."""
+    sandbox = readers.flag(raw["is_sandbox"])
+    sandbox.check(pl.repeat(value=True, n=len(raw), eager=True))
     return (~sandbox.series).fill_null(value=False)
 
 
 def refunds(
-    raw: pl.DataFrame, of: pl.DataFrame, kind: pl.Series, dates: Collection[str] | None = None
+    raw: pl.DataFrame, payments: pl.DataFrame, kind: pl.Series, dates: Collection[str] | None = None
 ) -> tuple[pl.DataFrame, pl.Series]:
-    """Give the refunds of the payments that count (`of`, whose kinds are `kind`), as rows of the same columns.
+    """Return the refunds of the payments that count as rows with the same columns, and their kinds.
 
-    Where the export does not know what is left of the price, the money of the refund is null.
+    Where the remaining price is missing, the money of the refund is null.
     """
-    paid = kind > 0
-    at = columns.instant(raw["refunded_at"], dates)
-    left, gross = (columns.number(raw[name]) for name in ("price_in_usd", "purchase_price_in_usd"))
-    at.refuse_unread(paid)
-    refunded = paid & at.series.is_not_null()
-    left.refuse_unread(refunded)
-    back = gross.series - left.series
+    paid = kind > TRIAL
+    instant = readers.instant(raw["refunded_at"], dates)
+    remaining, gross = (readers.number(raw[name]) for name in ("price_in_usd", "purchase_price_in_usd"))
+    instant.check(paid)
+    refunded = paid & instant.series.is_not_null()
+    remaining.check(refunded)
+    back = gross.series - remaining.series
     rows = (refunded & ((back > 0) | back.is_null())).arg_true()
-    frame = of[rows].with_columns(
-        at.series.gather(rows).alias("event_datetime"),
-        *(share.series.gather(rows).alias(name) for name, share in _shares(Column(back), raw).items()),
+    frame = payments[rows].with_columns(
+        instant.series.gather(rows).alias("event_datetime"),
+        *(share.series.gather(rows).alias(name) for name, share in _shares(ReadColumn(back), raw).items()),
     )
-    return frame, pl.Series(np.where(kind.gather(rows).to_numpy() == 4, 6, 5).astype(np.int8))
+    refund_kind = np.where(kind.gather(rows).to_numpy() == ONE_TIME, ONE_TIME_REFUND, REFUND)
+    return frame, pl.Series(refund_kind.astype(np.int8))
 
 
-def _shares(gross: Column, raw: pl.DataFrame) -> dict[str, Column]:
-    """Split money into the three amounts; an unknown share of store or state is none."""
-    commission, tax = (columns.number(raw[name]).series.cast(pl.Float64).fill_null(0) for name in SHARES)
+def _shares(gross: ReadColumn, raw: pl.DataFrame) -> dict[str, ReadColumn]:
+    """Split the price into the three amounts; a missing commission or tax is 0."""
+    commission, tax = (readers.number(raw[name]).series.cast(pl.Float64).fill_null(0) for name in SHARES)
     money = gross.series.cast(pl.Float64)
     return {
         "revenue_usd": gross,
-        "proceeds_usd": Column(money * (1.0 - commission)),
-        "net_revenue_usd": Column(money * (1.0 - commission - tax)),
+        "proceeds_usd": ReadColumn(money * (1.0 - commission)),
+        "net_revenue_usd": ReadColumn(money * (1.0 - commission - tax)),
     }
 
 
-def _own_ids(read: dict[str, Column], renewal: pl.Series) -> dict[str, Column]:
-    """Tell Stripe's transactions apart by their renewal number, for they share an id.
+def _stripe_ids(columns: dict[str, ReadColumn], renewal: pl.Series) -> dict[str, ReadColumn]:
+    """Append the renewal number to the ids of Stripe's transactions, which share one id per subscription.
 
-    Where the chain has no id either, the shared one holds it together.
+    If the id of the chain is missing, the shared id is used for it.
     """
-    own, chain, store = (read[name].series for name in ("transaction_id", "original_transaction_id", "store"))
+    shared, chain, store = (columns[name].series for name in ("transaction_id", "original_transaction_id", "store"))
     stripe = (store.str.to_lowercase() == "stripe").fill_null(value=False)
     if not stripe.any():
         return {}
-    made = pl.DataFrame({"own": own, "chain": chain, "stripe": stripe, "renewal": renewal.cast(pl.String)}).select(
-        own=pl.when("stripe").then(pl.concat_str("own", pl.lit(":"), pl.col("renewal").fill_null(""))).otherwise("own"),
-        chain=pl.when("stripe").then(pl.coalesce("chain", "own")).otherwise("chain"),
+    ids = pl.DataFrame({"shared": shared, "chain": chain, "stripe": stripe, "renewal": renewal.cast(pl.String)}).select(
+        own=pl.when("stripe")
+        .then(pl.concat_str("shared", pl.lit(":"), pl.col("renewal").fill_null("")))
+        .otherwise("shared"),
+        chain=pl.when("stripe").then(pl.coalesce("chain", "shared")).otherwise("chain"),
     )
-    return {"transaction_id": Column(made["own"]), "original_transaction_id": Column(made["chain"])}
+    return {"transaction_id": ReadColumn(ids["own"]), "original_transaction_id": ReadColumn(ids["chain"])}

@@ -1,4 +1,4 @@
-"""What is asked of the rows: the request, what it leaves open, and the segments that follow from both."""
+"""What a request and its settings mean for the rows: segments, calendar, numbering, and the columns to read."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +10,7 @@ from cohortlib.adapty import filters
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import Request
 from cohortlib.engine.progress import Progress
-from cohortlib.literals import Freq
-from cohortlib.periods import Calendar, epoch_day
+from cohortlib.periods import Calendar, Freq, epoch_day
 from cohortlib.read.arrays import Ints
 
 _FREQ: dict[str, Freq] = {"day": "D", "week": "W", "month": "M", "quarter": "Q", "year": "A"}
@@ -19,10 +18,11 @@ _FREQ: dict[str, Freq] = {"day": "D", "week": "W", "month": "M", "quarter": "Q",
 
 @dataclass(frozen=True)
 class Segments:
-    """The install periods of a frame, oldest first.
+    """The install periods of a request, oldest first.
 
-    `first` and `last` are its first and last day, `starts` the first day of each period, `ends` its last day within
-    the frame (days since 1970-01-01, int64), and `of_day` the segment of each day of the frame.
+    `first` and `last` are the first and last day of the request's date range, `starts` the first day of each period,
+    `ends` its last day within the range (days since 1970-01-01, int64), and `of_day` the segment of each day of the
+    range.
     """
 
     first: int
@@ -32,10 +32,9 @@ class Segments:
     of_day: NDArray[np.int32]
 
     @classmethod
-    def of(cls, request: Request, week_start: str) -> "Segments":
-        """Cut the days of a frame to periods."""
+    def of(cls, request: Request, calendar: Calendar) -> "Segments":
+        """Split the date range of a request into periods of the calendar."""
         first, last = (epoch_day(day) for day in request.date)
-        calendar = Calendar(_FREQ[request.period_unit], week_start)
         ordinals = calendar.ordinals(np.arange(first, last + 1, dtype=np.int64))
         periods = np.arange(ordinals[0], ordinals[-1] + 1)
         starts = calendar.first_days(periods)
@@ -47,8 +46,8 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of the rows: the request, and all that it leaves open."""
+class RequestPlan:
+    """A request, its settings, and what follows from both."""
 
     request: Request
     conventions: Conventions
@@ -60,21 +59,21 @@ class Question:
     @cached_property
     def segments(self) -> Segments:
         """The segments of the table."""
-        return Segments.of(self.request, self.conventions.week_start)
+        return Segments.of(self.request, self.calendar)
 
     @property
     def calendar(self) -> Calendar:
-        """What cuts days to the segments' periods."""
+        """The calendar of the segments' periods."""
         return Calendar(_FREQ[self.request.period_unit], self.conventions.week_start)
 
     @property
     def as_of(self) -> int:
-        """The day on which is judged what may still grow."""
+        """The day that decides whether a period is over and a subscription is running."""
         return epoch_day(self.conventions.as_of or self.request.date[1])
 
     @property
     def restarts(self) -> bool:
-        """Whether each product of a chain counts by itself; numbers from the file are left as they are."""
+        """Whether numbering restarts with each product of a chain; it never does with numbers from the file."""
         restart = self.conventions.restart_per_product
         if self.consecutive:
             return False
@@ -82,10 +81,10 @@ class Question:
 
     @property
     def consecutive(self) -> bool:
-        """Whether payments have the number that the file gives them."""
+        """Whether payments are numbered by the column consecutive_payments."""
         return self.conventions.period_number == "consecutive" and self.request.period_type == "renewals"
 
-    def wanted(self) -> set[str]:
-        """Name the columns of events that are needed beside those that always are."""
-        needed = filters.columns(self.request.filters)
-        return needed | {"consecutive_payments"} if self.consecutive else needed
+    def optional_columns(self) -> set[str]:
+        """List the columns of events that this request needs in addition to those always read."""
+        columns = filters.columns(self.request.filters)
+        return columns | {"consecutive_payments"} if self.consecutive else columns

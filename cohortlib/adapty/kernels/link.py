@@ -4,8 +4,9 @@ import numpy as np
 from numba import njit
 
 from cohortlib.adapty.kernels.records import (
+    BEFORE_INSTALL,
     CHAIN_SALT,
-    EARLY,
+    DUPLICATES,
     EVENT_SALT,
     HAS_CHAIN,
     HAS_EVENT,
@@ -13,26 +14,29 @@ from cohortlib.adapty.kernels.records import (
     KIND,
     KIND_SALT,
     NONE,
+    NOT_IN_INSTALLS,
     NUMBERING_SALT,
+    ONE_TIME,
     ORDINAL_SALT,
-    ORPHANS,
     PASSES,
-    REPEATS,
+    REFUND,
+    REFUNDS_WITHOUT_PAYMENT,
     SEEN,
+    STARTED,
+    TRIAL,
     U0,
     U1,
     U4,
     U32,
-    UNDATED,
-    UNLISTED,
+    WITHOUT_INSTALL,
     U,
 )
 from cohortlib.engine.kernels.words import mix_word
 
 
-# A dictionary of one user: the value of a key, or ``−1 − place`` where the key is new and could be put.
 @njit(nogil=True, cache=True)
 def _look_up(key, mask, entries):
+    """Return the value of a key in the hash table of a user, or ``−1 − slot`` with the free slot for a new key."""
     at = key & mask
     while entries[at].value >= 0 and entries[at].key != key:
         at = (at + U1) & mask
@@ -41,15 +45,16 @@ def _look_up(key, mask, entries):
 
 
 @njit(nogil=True, cache=True)
-def _put(entries, found, key, value):
-    entry = entries[U(-1 - found)]
+def _insert(entries, missing, key, value):
+    """Insert a key that ``_look_up`` did not find; `missing` is what it returned."""
+    entry = entries[U(-1 - missing)]
     entry.key = key
     entry.value = np.int32(value)
 
 
 @njit(nogil=True, cache=True)
 def _cleared(entries, rows):
-    """Empty a dictionary for so many rows, of up to three keys each; returns the mask of its places."""
+    """Clear the hash table for a user with `rows` rows, of up to three keys each. Returns the mask of its slots."""
     size = U1
     while size < U4 * U(rows):
         size <<= U1
@@ -59,26 +64,26 @@ def _cleared(entries, rows):
 
 
 @njit(nogil=True, cache=True)
-def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
-    """Find the segment of each user, repeats and chains, and the payment that each refund names.
+def link(count, rows, extras, has_installs, first_day, segments, counters, scratch):
+    """Find the segment of each user, duplicates, chains, and the payment that each refund belongs to.
 
     Parameters
     ----------
     count
         Number of users.
     rows, extras
-        All rows, and what else is known of them; `extras` may be empty.
-    is_list
-        Whether installs are counted from a table, and not from the events.
+        All events and their extra fields; `extras` may be empty.
+    has_installs
+        Whether there is a table of installs; otherwise events define the installs.
     first_day, segments
-        First day of the frame, and the segment of each of its days.
-    tally
-        int64[5], added to.
+        First day of the date range, and the segment of each of its days.
+    counters
+        int64[5], the counters for the report; updated.
 
     Returns
     -------
     seen
-        The number of chains that have a name; their keys are in `seen_chains`.
+        The number of chains that have an id; their keys are in `seen_chains`.
     """
     users, position, places, entries, head, seen_chains = (
         scratch.users, scratch.position, scratch.places, scratch.entries, scratch.head, scratch.seen_chains,
@@ -98,40 +103,40 @@ def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
             row = rows[U(position[U(k)])]
             place = places[U(k)]
             kind = row.marks & KIND
-            if first_money == NONE and kind > 0:
+            if first_money == NONE and kind > TRIAL:
                 first_money = row.day
             if row.first_seen != NONE and (first_seen == NONE or row.first_seen < first_seen):
                 first_seen = row.first_seen
             if row.marks & SEEN and not user.listed:
-                user.counted = not is_list
+                user.counted = not has_installs
 
-            # One dictionary holds what the user has had, each kind of key under a salt of its own.
+            # One hash table holds all keys of the user; a salt for each kind of key keeps them apart.
             place.target = -1
             place.previous = -1
-            repeated = False
+            duplicate = False
             if row.marks & HAS_TRANSACTION:
                 key = row.transaction + KIND_SALT * U(kind + 1)
                 found = _look_up(key, mask, entries)
-                repeated = found >= 0
-                if not repeated:
-                    _put(entries, found, key, k - begin)
+                duplicate = found >= 0
+                if not duplicate:
+                    _insert(entries, found, key, k - begin)
             if row.marks & HAS_EVENT:
                 key = extras[U(position[U(k)])].event + EVENT_SALT
                 found = _look_up(key, mask, entries)
-                repeated |= found >= 0
+                duplicate |= found >= 0
                 if found < 0:
-                    _put(entries, found, key, k - begin)
-            place.use = not repeated
-            if repeated:
-                tally[REPEATS] += 1
+                    _insert(entries, found, key, k - begin)
+            place.use = not duplicate
+            if duplicate:
+                counters[DUPLICATES] += 1
                 continue
-            refunds |= kind >= 5
+            refunds |= kind >= REFUND
             found = np.int64(chain_count)
             if row.marks & HAS_CHAIN:
                 key = row.chain + CHAIN_SALT
                 found = _look_up(key, mask, entries)
                 if found < 0:
-                    _put(entries, found, key, chain_count)
+                    _insert(entries, found, key, chain_count)
                     seen_chains[seen] = row.chain
                     seen += U1
                     found = np.int64(chain_count)
@@ -142,36 +147,36 @@ def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
 
         if not user.listed:
             user.install = first_money if first_seen == NONE else first_seen
-            if is_list:
-                tally[UNLISTED] += 1
+            if has_installs:
+                counters[NOT_IN_INSTALLS] += 1
         user.segment = -1
         if user.install == NONE:
-            tally[UNDATED] += 1
+            counters[WITHOUT_INSTALL] += 1
         elif user.install >= first_day and user.install - first_day < segments.size:
             user.segment = segments[user.install - first_day]
         if not refunds:
             continue
 
-        # Refunds of a payment by its transaction, of whatever kind: the first of them.
+        # A refund with the transaction of a payment belongs to the first payment that has it.
         for k in range(begin, end):
             row = rows[U(position[U(k)])]
-            if places[U(k)].use and row.marks & KIND >= 5 and row.marks & HAS_TRANSACTION:
+            if places[U(k)].use and row.marks & KIND >= REFUND and row.marks & HAS_TRANSACTION:
                 first = end
-                for kind in range(1, 5):
+                for kind in range(STARTED, REFUND):
                     found = _look_up(row.transaction + KIND_SALT * U(kind + 1), mask, entries)
                     if found >= 0 and places[U(begin + found)].use:
                         first = min(first, begin + found)
                 if first < end:
                     places[U(k)].target = np.int32(first)
                     places[U(first)].previous = -2
-        # All others: the latest payment before them in the chain that has none yet.
+        # Any other refund belongs to the latest payment before it in the chain that is not refunded yet.
         for k in range(begin, end):
             place = places[U(k)]
             kind = rows[U(position[U(k)])].marks & KIND
-            if not place.use or kind == 0:
+            if not place.use or kind == TRIAL:
                 continue
             latest = np.int64(head[U(place.chain)])
-            if kind <= 4:
+            if kind < REFUND:
                 if place.previous != -2:
                     place.previous = np.int32(latest)
                     head[U(place.chain)] = np.int32(k)
@@ -181,17 +186,18 @@ def link(count, rows, extras, is_list, first_day, segments, tally, scratch):
                     head[U(place.chain)] = places[U(latest)].previous
                     places[U(latest)].previous = -2
                 else:
-                    tally[ORPHANS] += 1
+                    counters[REFUNDS_WITHOUT_PAYMENT] += 1
     return np.int64(seen)
 
 
 @njit(nogil=True, cache=True)
-def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
-    """Find the ordinal of each payment, what is running on the day `as_of`, and what passes the filters.
+def number(count, rows, extras, restarts, consecutive, as_of, counters, scratch):
+    """Assign ordinals to the payments of each chain, and find what runs on day `as_of` and which rows count.
 
-    If `restarts`, each product of a chain is counted by itself; if `consecutive`, the numbers of `extras` are taken.
+    With `restarts`, each product of a chain is numbered on its own; with `consecutive`, the numbers are those of
+    `extras`.
 
-    Returns the largest ordinal of a member's payment or refund that passes, and the same with what is running.
+    Returns the largest ordinal of a payment or refund that counts, and the same including running subscriptions.
     """
     users, position, places, entries, last, last_at = (
         scratch.users, scratch.position, scratch.places, scratch.entries, scratch.last, scratch.last_at,
@@ -217,7 +223,7 @@ def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
             place.running = False
             place.fresh = True
             place.ordinal = 1
-            if not place.use or kind > 3:
+            if not place.use or kind >= ONE_TIME:
                 continue
             c = np.int64(place.chain)
             at = c
@@ -225,20 +231,20 @@ def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
                 key = mix_word((U(c) << U32) + U(extras[i].product) + NUMBERING_SALT)
                 at = _look_up(key, mask, entries)
                 if at < 0:
-                    _put(entries, at, key, numberings)
+                    _insert(entries, at, key, numberings)
                     at = numberings
                     last[U(at)] = 0
                     numberings += 1
-            if kind > 0:
+            if kind > TRIAL:
                 last[U(at)] = extras[i].number if consecutive else last[U(at)] + 1
             ordinal = last[U(at)]
             place.ordinal = ordinal
             last_at[U(at)] = np.int32(k)
-            if (restarts or consecutive) and rows[i].marks & PASSES and kind > 0:
+            if (restarts or consecutive) and rows[i].marks & PASSES and kind > TRIAL:
                 key = mix_word((U(c) << U32) + U(ordinal) + ORDINAL_SALT)
                 found = _look_up(key, mask, entries)
                 if found < 0:
-                    _put(entries, found, key, 0)
+                    _insert(entries, found, key, 0)
                 place.fresh = found < 0
         for c in range(numberings):
             k = np.int64(last_at[U(c)])
@@ -256,10 +262,10 @@ def number(count, rows, extras, restarts, consecutive, as_of, tally, scratch):
                 place.ordinal = places[U(place.target)].ordinal
                 place.use = rows[U(position[U(place.target)])].marks & PASSES != 0
             if user.segment >= 0:
-                if row.marks & KIND > 0 and row.day < user.install:
-                    tally[EARLY] += 1
+                if row.marks & KIND > TRIAL and row.day < user.install:
+                    counters[BEFORE_INSTALL] += 1
                 if place.use:
-                    if row.marks & KIND > 0:
+                    if row.marks & KIND > TRIAL:
                         widest = max(widest, np.int64(place.ordinal))
                     if place.running:
                         farthest = max(farthest, np.int64(place.ordinal))

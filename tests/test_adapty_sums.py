@@ -15,11 +15,11 @@ from strategies import quietly
 from strategies_adapty import assert_same, cases
 
 import cohortlib as cl
-from cohortlib.adapty import Part
-from cohortlib.adapty.compute import question_of
-from cohortlib.adapty.read.columns import are_dates, date_counts
+from cohortlib.adapty import Sums
+from cohortlib.adapty.compute import make_plan
 from cohortlib.adapty.read.events import read_events
 from cohortlib.adapty.read.installs import read_installs
+from cohortlib.adapty.read.readers import are_dates, date_counts
 from cohortlib.errors import CohortlibWarning, DataError, SettingError
 
 pytestmark = pytest.mark.unit
@@ -61,7 +61,7 @@ def parts_of(case, group, **more):
         elif not isinstance(who, str) and first:
             who = who.head(0)
         yield quietly(
-            cl.adapty.part,
+            cl.adapty.sums,
             case.frame.filter(numbers == part),
             case.request,
             installs=who,
@@ -99,32 +99,32 @@ def test_parts_add_to_the_whole(case, drawn):
 def test_tables_of_parts_add_as_any_engine_adds(case, drawn):
     whole = case.ask()
     options = {name: case.settings[name] for name in ("timezone", "decimals") if name in case.settings}
-    question = question_of(case.request, conventions=cl.adapty.Conventions(**case.conventions), **options)
+    question = make_plan(case.request, conventions=cl.adapty.Conventions(**case.conventions), **options)
     table = pl.concat([part.table() for part in parts_of(case, cut(drawn), secret=b"all")])
-    assert table.schema == cl.adapty.parts.SCHEMA
-    same(Part.of_table(table, question).answer(), whole)
+    assert table.schema == cl.adapty.additive.SCHEMA
+    same(Sums.of_table(table, question).answer(), whole)
     summed = table.group_by("name", "segment", "column").agg(pl.col("value").sum())
-    same(Part.of_table(summed, question).answer(), whole)
+    same(Sums.of_table(summed, question).answer(), whole)
     # Chains may be counted where they are, so that only the small rest travels.
     chain = pl.col("name") == "chain"
     zero = pl.lit(0, pl.Int64)
     counted = summed.filter(chain, pl.col("value") > 1).with_columns(
         name=pl.lit("report.shared_chains"), segment=zero, column=zero, value=zero + 1
     )
-    same(Part.of_table(pl.concat([summed.filter(~chain), counted]), question).answer(), whole)
+    same(Sums.of_table(pl.concat([summed.filter(~chain), counted]), question).answer(), whole)
 
 
 @few
 @given(cases(poison=False))
 def test_a_part_is_its_own_table(case):
     (part,) = parts_of(case, lambda user: 0)
-    again = Part.of_table(part.table(), part.question)
+    again = Sums.of_table(part.table(), part.plan)
     assert again.table().sort(pl.all()).equals(part.table().sort(pl.all()))
     same(again.answer(), part.answer())
-    assert (again.dropped, again.magnitudes, again.drawn if part.chains.size else part.drawn) == (
+    assert (again.dropped, again.magnitudes, again.secret_id if part.chains.size else part.secret_id) == (
         part.dropped,
         part.magnitudes,
-        part.drawn,
+        part.secret_id,
     )
 
 
@@ -147,7 +147,7 @@ def rows(*users, **given):
 
 def part(*users, request=REQUEST, **options):
     given = {name: options.pop(name) for name in [*options] if name.endswith(("_usd", "_id", "_datetime"))}
-    return quietly(cl.adapty.part, rows(*users, **given), request, installs="from_events", **options)
+    return quietly(cl.adapty.sums, rows(*users, **given), request, installs="from_events", **options)
 
 
 def test_parts_of_other_questions_do_not_add():
@@ -158,12 +158,12 @@ def test_parts_of_other_questions_do_not_add():
         (part("b", decimals=2), "decimals"),
         (part("b", conventions=cl.adapty.Conventions(averages="per_period")), "conventions"),
     ):
-        with pytest.raises(SettingError, match=f"parts of two questions do not add: {what} "):
+        with pytest.raises(SettingError, match=f"sums of different requests or settings cannot be added: {what} "):
             one + other
-        with pytest.raises(SettingError, match="the table is of 1 other question"):
-            Part.of_table(other.table(), one.question)
-        with pytest.raises(SettingError, match="the table is of 2 other questions"):
-            Part.of_table(pl.concat([one.table(), other.table()]), one.question)
+        with pytest.raises(SettingError, match="sums of another request or of other settings"):
+            Sums.of_table(other.table(), one.plan)
+        with pytest.raises(SettingError, match="sums of 2 different requests or settings"):
+            Sums.of_table(pl.concat([one.table(), other.table()]), one.plan)
     with pytest.raises(TypeError):
         one + 1
     part("b", threads=2, progress=print) + one  # how it is done is no question
@@ -171,10 +171,10 @@ def test_parts_of_other_questions_do_not_add():
 
 def test_a_table_of_something_else():
     one = part("a")
-    with pytest.raises(DataError, match="the table of a part has no column 'segment'"):
-        Part.of_table(one.table().drop("segment"), one.question)
-    with pytest.raises(SettingError, match="is not that of a part"):
-        Part.of_table(one.table().filter(~pl.col("name").str.starts_with("question")), one.question)
+    with pytest.raises(DataError, match="the table of sums has no column 'segment'"):
+        Sums.of_table(one.table().drop("segment"), one.plan)
+    with pytest.raises(SettingError, match="does not hold sums"):
+        Sums.of_table(one.table().filter(~pl.col("name").str.starts_with("plan.")), one.plan)
 
 
 def test_keys_of_chains_compare_only_where_the_secret_is_the_same():
@@ -184,10 +184,10 @@ def test_keys_of_chains_compare_only_where_the_secret_is_the_same():
         if ok:
             assert (one + other).report["shared_chains"] == 1
             continue
-        with pytest.raises(SettingError, match="give all of them the same secret"):
+        with pytest.raises(SettingError, match="pass the same secret="):
             one + other
-        with pytest.raises(SettingError, match="give all of them the same secret"):
-            Part.of_table(pl.concat([one.table(), other.table()]), one.question)
+        with pytest.raises(SettingError, match="pass the same secret="):
+            Sums.of_table(pl.concat([one.table(), other.table()]), one.plan)
         # Counted elsewhere, they need not compare.
         assert (one.without_chains() + other.without_chains(1)).report["shared_chains"] == 1
 
@@ -204,14 +204,14 @@ def test_parts_of_processes_add(tmp_path):
         rows(user, original_transaction_id="shared").write_parquet(tmp_path / f"{name}.parquet")
     code = (
         "import sys, cohortlib as cl\n"
-        f"part = cl.adapty.part(sys.argv[1], {REQUEST!r}, installs='from_events', secret=b's')\n"
+        f"part = cl.adapty.sums(sys.argv[1], {REQUEST!r}, installs='from_events', secret=b's')\n"
         "part.table().write_parquet(sys.argv[2])\n"
     )
     for name in ("one", "other"):
         place = tmp_path / name
         subprocess.run([sys.executable, "-c", code, f"{place}.parquet", f"{place}.part"], check=True)
     table = pl.concat([pl.read_parquet(tmp_path / f"{name}.part") for name in ("one", "other")])
-    total = Part.of_table(table, question_of(REQUEST))
+    total = Sums.of_table(table, make_plan(REQUEST))
     whole = quietly(cl.adapty.cohort, str(tmp_path / "*.parquet"), REQUEST, installs="from_events")
     same(total.answer(), whole)
     assert whole.report["shared_chains"] == 1
@@ -220,10 +220,10 @@ def test_parts_of_processes_add(tmp_path):
 def test_sums_beyond_64_bits_are_refused():
     huge = {"revenue_usd": 6e12}
     one, other = part("a", **huge), part("b", **huge)
-    with pytest.raises(DataError, match="the sum of all is beyond 9"):
+    with pytest.raises(DataError, match="the sum of all rows exceeds 9"):
         one + other
-    with pytest.raises(DataError, match="the sum of all is beyond 9"):
-        Part.of_table(pl.concat([one.table(), other.table()]), one.question)
+    with pytest.raises(DataError, match="the sum of all rows exceeds 9"):
+        Sums.of_table(pl.concat([one.table(), other.table()]), one.plan)
 
 
 def test_the_sum_tells_what_the_whole_tells():
@@ -232,11 +232,11 @@ def test_the_sum_tells_what_the_whole_tells():
     frame = pl.concat([rows("a", "b", **holes), rows("c", "d", **holes)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parts = [cl.adapty.part(half, REQUEST, installs="from_events", nulls="drop") for half in (frame[:2], frame[2:])]
+        parts = [cl.adapty.sums(half, REQUEST, installs="from_events", nulls="drop") for half in (frame[:2], frame[2:])]
     with pytest.warns(CohortlibWarning) as whole:
         cl.adapty.cohort(frame, REQUEST, installs="from_events", nulls="drop")
     with pytest.warns(CohortlibWarning) as total:
-        reduce(add, parts).tell()
+        reduce(add, parts).warn()
     assert [str(one.message) for one in total] == [str(one.message) for one in whole]
     assert "2 of 4 rows of the events dropped for nulls: 2 in column 'revenue_usd'" in str(whole[0].message)
 
@@ -249,7 +249,7 @@ def test_what_only_the_whole_column_tells_is_told_to_parts():
     whole = cl.adapty.cohort(frame, REQUEST, installs="from_events")
     same(
         reduce(
-            add, [cl.adapty.part(frame[[at]], REQUEST, installs="from_events", dates=()) for at in range(3)]
+            add, [cl.adapty.sums(frame[[at]], REQUEST, installs="from_events", dates=()) for at in range(3)]
         ).answer(),
         whole,
     )

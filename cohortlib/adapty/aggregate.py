@@ -1,0 +1,260 @@
+"""Aggregate events and installs into sums over (segment, column).
+
+Rows are partitioned by user and each partition is aggregated on its own. Money and counts are integers, so sums of
+disjoint users add exactly, and neither the order of rows nor the number of threads matters.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cohortlib.adapty.installs import InstallColumns, Installs
+from cohortlib.adapty.kernels.add import add_days, add_renewals
+from cohortlib.adapty.kernels.link import link, number
+from cohortlib.adapty.kernels.records import (
+    BEFORE_INSTALL,
+    DUPLICATES,
+    NOT_IN_INSTALLS,
+    REFUNDS_WITHOUT_PAYMENT,
+    WITHOUT_INSTALL,
+    Scratch,
+    slots_for,
+)
+from cohortlib.adapty.kernels.users import find_users, group_rows, sort_rows
+from cohortlib.adapty.plan import RequestPlan
+from cohortlib.adapty.read.events import Events
+from cohortlib.adapty.rows import EventColumns, EventRows
+from cohortlib.engine.partitions import Partitions, check_size, partition_bits
+from cohortlib.engine.progress import Meter
+from cohortlib.engine.threads import run_workers, workers_for
+from cohortlib.read.arrays import Ints, Keys
+from cohortlib.read.users import SECRET, Users
+
+
+@dataclass(frozen=True)
+class SegmentSums:
+    """Integer sums over (segment, column); those of disjoint users add.
+
+    The arrays are ``cells[plane, segment, column]`` and ``heads[plane, segment]``; the planes are named in
+    :mod:`cohortlib.adapty.kernels.records`. The answer shows the first `columns` columns; the others only count in
+    totals.
+    """
+
+    columns: int
+    cells: Ints
+    heads: Ints
+
+    def __add__(self, other: "SegmentSums") -> "SegmentSums":
+        width = max(self.cells.shape[2], other.cells.shape[2])
+        return SegmentSums(
+            max(self.columns, other.columns),
+            _widened(self.cells, width) + _widened(other.cells, width),
+            self.heads + other.heads,
+        )
+
+    def with_total(self) -> "SegmentSums":
+        """Return the sums with the total over all segments as the first segment."""
+        return SegmentSums(
+            self.columns,
+            np.concatenate([self.cells.sum(axis=1, keepdims=True), self.cells], axis=1),
+            np.concatenate([self.heads.sum(axis=1, keepdims=True), self.heads], axis=1),
+        )
+
+
+_COARSER = "a coarser period_unit, or a shorter date"
+# The counters of the kernels, and their names in the report.
+_REPORTED = {
+    DUPLICATES: "duplicates",
+    REFUNDS_WITHOUT_PAYMENT: "refunds_without_payment",
+    WITHOUT_INSTALL: "without_install",
+    NOT_IN_INSTALLS: "not_in_installs",
+    BEFORE_INSTALL: "before_install",
+}
+
+
+def _widened(cells: Ints, width: int) -> Ints:
+    return cells if width == cells.shape[2] else np.pad(cells, ((0, 0), (0, 0), (0, width - cells.shape[2])))
+
+
+class Linked(NamedTuple):
+    """The number of users of a partition, the largest ordinal to show, and the largest of all."""
+
+    users: int
+    widest: int
+    farthest: int
+
+
+class Adder(Protocol):
+    """Accumulates the partitions of one worker, once their payments are linked and numbered."""
+
+    def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
+        """Add the users of a partition."""
+
+
+AdderT = TypeVar("AdderT", bound=Adder)
+
+
+class _SegmentAdder(Adder, Protocol):
+    def sums(self) -> SegmentSums:
+        """Return the sums so far."""
+
+
+class RenewalAdder:
+    """Add up payments by ordinal; the arrays grow with the largest ordinal."""
+
+    def __init__(self, plan: RequestPlan) -> None:
+        self._columns, self._stamps = 0, np.zeros(1, np.int64)
+        self._cells, self._heads = _zeros(len(plan.segments), 1)
+
+    def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
+        """Add the users of a partition."""
+        _, segments, width = self._cells.shape
+        if linked.farthest >= width:
+            width = max(linked.farthest + 1, 2 * width)
+            check_size(segments * width, _COARSER)
+            self._cells, self._stamps = _widened(self._cells, width), np.zeros(width, np.int64)
+        self._columns = max(self._columns, linked.widest)
+        add_renewals(linked.users, columns.rows, self._stamps, self._cells, self._heads, scratch)
+
+    def sums(self) -> SegmentSums:
+        """Return the sums so far."""
+        return SegmentSums(self._columns, self._cells, self._heads)
+
+
+class DayAdder:
+    """Add up events by days since the install; the last column is open-ended."""
+
+    def __init__(self, plan: RequestPlan) -> None:
+        days = plan.request.renewal_days
+        self._columns, self._column_of_age = len(days), column_of_age(days)
+        self._cells, self._heads = _zeros(len(plan.segments), len(days) + 1)
+
+    def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
+        """Add the users of a partition."""
+        add_days(linked.users, columns.rows, self._column_of_age, self._cells, self._heads, scratch)
+
+    def sums(self) -> SegmentSums:
+        """Return the sums so far."""
+        return SegmentSums(self._columns, self._cells, self._heads)
+
+
+def _zeros(segments: int, width: int) -> tuple[Ints, Ints]:
+    check_size(segments * width, _COARSER)
+    return np.zeros((8, segments, width), np.int64), np.zeros((3, segments), np.int64)
+
+
+def column_of_age(days: Sequence[int]) -> NDArray[np.int32]:
+    """Return, for each age up to the last day, the index of the first day that is not below it."""
+    return np.searchsorted(np.array(days), np.arange(days[-1] + 1)).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """Events and installs, partitioned by user, and the counters of their report."""
+
+    plan: RequestPlan
+    rows: Partitions
+    installs: Partitions
+    has_installs: bool
+    texts: tuple[tuple[NDArray[Any], ...], ...]
+    report: dict[str, int]
+    magnitudes: tuple[int, ...]
+    """The sum of absolute amounts, for each kind of money."""
+    meter: Meter
+
+    @classmethod
+    def of(
+        cls, events: Events, installs: Installs, plan: RequestPlan, *, durations: bool = False, secret: Keys = SECRET
+    ) -> "Aggregation":
+        """Partition the rows of all users.
+
+        Parameters
+        ----------
+        durations
+            Whether the rows carry the durations of products, as predictions need.
+        secret
+            The secret that the keys of chains depend on.
+        """
+        users, install_users = Users.of(events.frame["user"]), None
+        if not users.wide:
+            # Only rows that do not count have a null user, so any value will do.
+            users = replace(users, series=users.series.alias("").fill_null(0).alias(users.series.name))
+        if installs.users is not None:
+            users, install_users = Users.align(users, Users.of(installs.users), ("the events", "installs"))
+        report = dict(events.report)
+        rows = EventRows.of(events, users, plan, installs=installs.frame is None, durations=durations, secret=secret)
+        bits = partition_bits(len(users), len(install_users or ()))
+        meter = Meter(plan.progress, len(users))
+        ordered, magnitudes = rows.partitions(bits, plan.segments.last, meter, report)
+        return cls(
+            plan,
+            ordered,
+            installs.partitions(install_users, bits, plan),
+            install_users is not None,
+            (rows.transactions.views, rows.chains.views),
+            report,
+            magnitudes,
+            meter,
+        )
+
+    def _group_by_user(self, p: int, columns: EventColumns, installs: InstallColumns, scratch: Scratch) -> int:
+        """Group the rows of a partition by user and sort them by time. Returns the number of users."""
+        slots = scratch.slots[: slots_for(int(self.rows.sizes[p] + self.installs.sizes[p]))]
+        slots.fill(-1)
+        users, codes, none = scratch.users, scratch.codes, np.empty(0, np.int32)
+        count = find_users(p, self.installs.starts, *installs, 0, slots, users, codes)
+        count = find_users(p, self.rows.starts, columns.keys, columns.keys2, none, none, count, slots, users, codes)
+        mixed = group_rows(p, self.rows.starts, columns.rows, codes, count, users, scratch.position, scratch.mixed)
+        if mixed:
+            sort_rows(
+                scratch.mixed[:mixed], columns.rows, columns.extras, columns.lines, *self.texts, users,
+                scratch.position, scratch.spare,
+            )  # fmt: skip
+        return int(count)
+
+    def run(self, make: Callable[[RequestPlan], AdderT]) -> tuple[list[AdderT], Keys]:
+        """Aggregate all partitions: each worker makes an adder and feeds it its partitions.
+
+        Returns the adders, and one key per chain and user. Updates `report`.
+        """
+        all_counters: list[Ints] = []
+        chains: list[Keys] = []
+
+        def work(parts: Iterator[int]) -> AdderT:
+            adder, counters, segments = make(self.plan), np.zeros(len(_REPORTED), np.int64), self.plan.segments
+            all_counters.append(counters)
+            scratch = Scratch.of(int(max(1, self.rows.sizes.max())), int(self.installs.sizes.max()))
+            columns, installs = EventColumns(*self.rows.columns), InstallColumns(*self.installs.columns)
+            for p in parts:
+                users = self._group_by_user(p, columns, installs, scratch)
+                chain_count = link(
+                    users, columns.rows, columns.extras, self.has_installs, segments.first, segments.of_day, counters,
+                    scratch,
+                )  # fmt: skip
+                chains.append(scratch.seen_chains[:chain_count].copy())
+                widest, farthest = number(
+                    users, columns.rows, columns.extras, self.plan.restarts, self.plan.consecutive,
+                    self.plan.as_of, counters, scratch,
+                )  # fmt: skip
+                adder.add(columns, Linked(users, widest, farthest), scratch)
+                self.meter.add(int(self.rows.sizes[p]))
+            return adder
+
+        adders = run_workers(self.rows.count, workers_for(self.plan.threads), work)
+        self.meter.done()
+        total = np.sum(all_counters, axis=0)
+        self.report.update({name: int(total[counter]) for counter, name in _REPORTED.items()})
+        return adders, np.concatenate(chains)
+
+    def sums(self) -> tuple[SegmentSums, Keys]:
+        """Aggregate all users. Returns the sums, and one key per chain and user."""
+        make: Callable[[RequestPlan], _SegmentAdder] = DayAdder
+        if self.plan.request.period_type == "renewals":
+            make = RenewalAdder
+        adders, chains = self.run(make)
+        return reduce(add, (adder.sums() for adder in adders)), chains

@@ -1,0 +1,127 @@
+"""Read JSON lines as Adapty's webhook sends them: nested event_properties and attributions become columns."""
+
+import gzip
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import polars as pl
+
+from cohortlib.adapty.read.specs import ATTRIBUTION
+from cohortlib.errors import CohortlibError, SourceError
+from cohortlib.read.tables import first_line
+
+_NETWORK = r'^\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:\s*\{'  # the first key of a JSON object
+
+
+def read(
+    path: str,
+    files: list[str],
+    choose: Callable[[list[str], str], list[str]],
+    fields: Collection[str],
+    assumed: Collection[str],
+) -> pl.DataFrame:
+    """Read all lines, with all values as text; the parameters are those of :func:`tables.read_tables`."""
+    try:
+        lines = pl.concat([pl.read_ndjson(file, schema=_schema(fields)) for file in files])
+        flat = _flattened(lines.lazy(), fields).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise broken(files, error) from error
+    return flat.select(choose(_present(flat.lazy(), fields, assumed), repr(path)))
+
+
+def scan(
+    path: str,
+    files: list[str],
+    choose: Callable[[list[str], str], list[str]],
+    fields: Collection[str],
+    assumed: Collection[str],
+) -> pl.LazyFrame:
+    """Scan lines lazily; the parameters are those of :func:`read`."""
+    try:
+        flat = _flattened(pl.scan_ndjson(files, schema=_schema(fields)), fields)
+        return flat.select(choose(_present(flat, fields, assumed), repr(path)))
+    except CohortlibError:
+        raise
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise broken(files, error) from error
+
+
+def broken(files: list[str], error: Exception) -> SourceError:
+    """Return the error for lines that cannot be read, with the first line that is not a JSON object."""
+    for file in (name for name in files if not name.lower().endswith(".zst")):
+        try:
+            with gzip.open(file, "rb") if file.lower().endswith(".gz") else Path(file).open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    problem = _problem(line)
+                    if problem:
+                        return SourceError(
+                            f"line {number} of {file!r} {problem}", value=line, expected="one JSON object in each line"
+                        )
+        except (OSError, EOFError) as unreadable:
+            return SourceError(f"{file!r} cannot be read: {first_line(unreadable)}")
+    return SourceError(f"{files[0]!r} cannot be read: {first_line(error)}")
+
+
+def _problem(line: bytes) -> str | None:
+    """Describe why a line cannot be read; None if it can."""
+    if not line.strip():
+        return None
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        return f"is broken: {first_line(error)}"
+    if not isinstance(value, dict):
+        return f"is a {type(value).__name__}"
+    if not isinstance(value.get("event_properties"), dict | None):
+        return f"has event_properties that are a {type(value['event_properties']).__name__}"
+    return None
+
+
+def _schema(fields: Collection[str]) -> dict[str, pl.DataType]:
+    texts: dict[str, pl.DataType] = dict.fromkeys(fields, pl.String())
+    return {**texts, "event_properties": pl.Struct(texts), "attributions": pl.String()}
+
+
+def _present(flat: pl.LazyFrame, fields: Collection[str], assumed: Collection[str]) -> list[str]:
+    """List the fields that at least one line has."""
+    counts = flat.select(pl.len().alias(""), pl.all().count()).collect(engine="streaming").row(0, named=True)
+    return [name for name in fields if name in assumed or not counts[""] or counts[name]]
+
+
+def _flattened(lines: pl.LazyFrame, fields: Collection[str]) -> pl.LazyFrame:
+    """Fill missing fields from event_properties, and missing attribution fields from attributions."""
+    properties = pl.col("event_properties").struct
+    plain = lines.select(*(pl.coalesce(name, properties.field(name)).alias(name) for name in fields), "attributions")
+    flat = plain.drop("attributions")
+    targets = [name for name in fields if name.startswith("attribution_")]
+    if not targets:
+        return flat
+    network = pl.col("attributions").str.extract(_NETWORK)
+    networks = lines.select(network.drop_nulls().unique()).collect(engine="streaming").to_series().sort().to_list()
+    if not networks:
+        return flat
+    values = _attribution_fields(networks)
+    filled = plain.with_columns(pl.coalesce(name, values[name]).alias(name) for name in targets if name in values)
+    try:
+        plain.select(_decoded(networks).count()).collect(engine="streaming")
+    except pl.exceptions.ComputeError:  # attributions of another shape cannot be used
+        return flat
+    return filled.drop("attributions")
+
+
+def _decoded(networks: list[str]) -> pl.Expr:
+    shape = pl.Struct({name: pl.Struct(dict.fromkeys(ATTRIBUTION, pl.String())) for name in networks})
+    return pl.col("attributions").str.json_decode(shape)
+
+
+def _attribution_fields(networks: list[str]) -> dict[str, pl.Expr]:
+    """Return expressions for the attribution columns, from the first network of each line."""
+    network, decoded = pl.col("attributions").str.extract(_NETWORK), _decoded(networks)
+    by_field = {
+        f"attribution_{field}": pl.coalesce(
+            pl.when(network == name).then(decoded.struct.field(name).struct.field(field)) for name in networks
+        )
+        for field in ATTRIBUTION
+    }
+    return {"attribution_source": network, **by_field}
