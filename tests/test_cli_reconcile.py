@@ -90,7 +90,7 @@ def test_a_difference(folder):
         "cohort  0 1     2\n"
         "2026-01 = = -0.01\n"
         "2026-02 = =\n"
-        "(= agrees, L only local has the row, R only remote, null on one side, x differs)\n"
+        "(= agrees, L only local has the row, R only remote has it, null on one side, x differs)\n"
         "\n"
         "Worst cohorts\n"
         "cohort  cells agree worst field difference\n"
@@ -133,14 +133,16 @@ def test_tolerances(folder):
 
 @pytest.mark.parametrize("wrong", ["ltv", "ltv=", "ltv=a", "=1", "ltv=1,2,3", ""])
 def test_what_is_no_tolerance(folder, wrong):
-    assert "is no tolerance; expected FIELD=ABS or FIELD=ABS,REL" in failing(
+    assert "is not a tolerance. Expected FIELD=ABS or FIELD=ABS,REL" in failing(
         "local.csv", "local.csv", "--tolerance", wrong
     )
 
 
 def test_tolerances_that_the_library_refuses(folder):
-    assert "'lvt' is no field that is compared" in failing("local.csv", "local.csv", "--tolerance", "lvt=1")
-    assert "ltv=-1.0 is no tolerance" in failing("local.csv", "local.csv", "--tolerance", "ltv=-1")
+    assert "--tolerance has 'lvt', which is not a compared field" in failing(
+        "local.csv", "local.csv", "--tolerance", "lvt=1"
+    )
+    assert "--tolerance has -1.0 for 'ltv'" in failing("local.csv", "local.csv", "--tolerance", "ltv=-1")
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
@@ -170,7 +172,7 @@ def test_page(folder):
     ("args", "expected"),
     [
         (["nowhere.csv", "local.csv"], "there is no file 'nowhere.csv'"),
-        (["local.csv", "orders.csv"], "remote has no keys that are known: its columns are 'user_id'"),
+        (["local.csv", "orders.csv"], "remote has no known keys: its columns are 'user_id'"),
         (["local.csv", "local.csv", "-o", "x.txt"], "-o x.txt: the ending is none of .csv, .json, .parquet"),
         (["local.csv", "local.csv", "-o", "local.csv"], "it is a file of the source local.csv"),
         (["local.csv", "local.json", "--html", "local.json"], "it is a file of the source local.json"),

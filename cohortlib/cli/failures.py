@@ -40,7 +40,7 @@ def _option_writer() -> Callable[[Arg], str]:
         option = options.get(arg.name)
         if option is None:
             return str(arg)
-        name = f"--{arg.name.replace('_', '-')}"
+        name = max(option.opts, key=len)
         if option.is_flag or arg.value is None or arg == Arg(arg.name):
             return name
         value = _SPELLING.get(arg.value, arg.value) if isinstance(arg.value, bool) else arg.value

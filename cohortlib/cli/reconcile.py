@@ -1,4 +1,4 @@
-"""The command that lays two tables side by side."""
+"""The command that compares two tables."""
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
@@ -17,27 +17,28 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cohortlib.compare.reconcile.compare import Report
-    from cohortlib.compare.reconcile.pairing import Compared
+    from cohortlib.compare.reconcile.pairing import ComparedTable
     from cohortlib.show.text import Block
 
 
-LINES = 20  # of a triangle that a person reads
+LINES = 20  # of a triangle in a terminal
 
 
 def _tolerances(
-    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, float | tuple[float, float]]:
-    found: dict[str, float | tuple[float, float]] = {}
-    for text in given:
+    """Parse the values of --tolerance."""
+    tolerances: dict[str, float | tuple[float, float]] = {}
+    for text in texts:
         field, mark, sizes = text.partition("=")
         try:
             numbers = [float(size) for size in sizes.split(",")]
         except ValueError:
             numbers = []
         if not field or not mark or len(numbers) not in (1, 2):
-            raise click.BadParameter(f"{text!r} is no tolerance; expected FIELD=ABS or FIELD=ABS,REL.", ctx, param)
-        found[field] = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-    return found
+            raise click.BadParameter(f"{text!r} is not a tolerance. Expected FIELD=ABS or FIELD=ABS,REL", ctx, param)
+        tolerances[field] = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    return tolerances
 
 
 TOLERANCES = click.option(
@@ -46,7 +47,7 @@ TOLERANCES = click.option(
     multiple=True,
     metavar="FIELD=ABS[,REL]",
     callback=_tolerances,
-    help="How far the values of a field may lie apart: ABS, or REL times the remote value (may be repeated).",
+    help="How far apart the values of a field may be: ABS, or REL times the remote value (may be repeated).",
 )
 
 
@@ -67,7 +68,7 @@ TOLERANCES = click.option(
     type=click.Choice(("text", "json")),
     default="text",
     show_default=True,
-    help="Print the report as this.",
+    help="Format of the printed report.",
 )
 @click.pass_context
 def reconcile(
@@ -81,10 +82,11 @@ def reconcile(
 ) -> None:
     """Compare the tables of two files, LOCAL and REMOTE, cell by cell.
 
-    The files are what this program writes and what the vendors send: Parquet, CSV or JSON. Rows are joined on their
-    keys, whatever their order. Money may be 0.005 apart, ratios 1e-6, Adapty's percentages 1e-4; counts are equal.
+    The files are Parquet, CSV or JSON, written by cohortlib or sent by a vendor. Rows are joined on their keys; their
+    order does not matter. Money may differ by 0.005, ratios by 1e-6, Adapty's percentages by 1e-4; counts must be
+    equal.
 
-    The exit code is 0 where all cells agree, 1 where some do not, 2 where the tables cannot be compared.
+    The exit code is 0 if all cells agree, 1 if some differ, 2 if the tables cannot be compared.
 
     \b
     Examples:
@@ -122,31 +124,31 @@ def _print(report: "Report", kind: str) -> None:
 
     with writing("to standard output"):
         print_report(console_for_output(), report, rows_shown())
-        sys.stdout.flush()  # a reader that has gone away is noticed before the exit code is given
+        sys.stdout.flush()  # so that a closed pipe is noticed before the exit code is set
 
 
 def print_report(console: "Console", report: "Report", limit: int | None) -> None:
-    """Print the sentence, the tables of numbers, and the differences of the worst field by cohort and age."""
+    """Print the sentence, the tables, and the differences of the worst field by cohort and age."""
     from cohortlib.cli.terminal import print_line, print_prose
-    from cohortlib.compare.reconcile import words
+    from cohortlib.compare.reconcile import describe
     from rich.text import Text  # isort: skip
 
     print_prose(console, Text(report.sentence, style="bold green" if report.ok else "bold red"))
     print_line(console)
-    _print_block(console, words.summary_block(report.summary))
+    _print_block(console, describe.summary_block(report.summary))
     for table in report.tables:
         if "period" in table.keys and table.agreeing < table.total:
             print_line(console)
             _print_triangle(console, table, report.differences, limit)
     for block in (
-        words.cohorts_block(report.cohorts),
-        words.cells_block(report.differences),
-        words.rows_block(report.tables),
+        describe.cohorts_block(report.cohorts),
+        describe.cells_block(report.differences),
+        describe.rows_block(report.tables),
     ):
         if block:
             print_line(console)
             _print_block(console, block)
-    for line in words.left_out(report.tables):
+    for line in describe.left_out(report.tables):
         print_prose(console, line)
 
 
@@ -163,40 +165,40 @@ def _print_block(console: "Console", block: "Block") -> None:
     )
 
 
-def _print_triangle(console: "Console", table: "Compared", differences: "pl.DataFrame", limit: int | None) -> None:
-    """Print the differences of one field: a line per cohort or customer, a column per age."""
+def _print_triangle(console: "Console", table: "ComparedTable", differences: "pl.DataFrame", limit: int | None) -> None:
+    """Print the differences of the worst field: a line per cohort or customer, a column per age."""
     import polars as pl
 
     from cohortlib.cli.terminal import Column, print_fitting, print_prose, print_title
     from cohortlib.compare.reconcile.pairing import worst_lines
-    from cohortlib.show import text as words
+    from cohortlib.show.text import number, short
 
     if "table" in differences.columns:
         differences = differences.filter(pl.col("table") == table.name)
-    measured = differences.filter(pl.col("difference").is_not_null())
-    worst = (measured if measured.height else differences)["field"][0]
+    numeric = differences.filter(pl.col("difference").is_not_null())
+    worst = (numeric if numeric.height else differences)["field"][0]
     field = next(field for field in table.fields if field.name == worst)
     lines = [key for key in table.keys if key != "period"]
-    everything = pl.concat([table.local.select(lines), table.unpaired[1].select(lines)])
-    chosen = worst_lines(everything, differences.select(lines), everything.height, LINES if limit is None else limit)
+    all_lines = pl.concat([table.local.select(lines), table.unpaired[1].select(lines)])
+    chosen = worst_lines(all_lines, differences.select(lines), all_lines.height, LINES if limit is None else limit)
     cells = table.within(chosen).cells_of(field).sort(table.keys)
     names = cells.select(lines).unique(maintain_order=True)
     top = cells["difference"].abs().max()
     marks = {"only_local": "L", "only_remote": "R", "null_local": "null", "null_remote": "null", "match": "="}
-    places = {name: i for i, name in enumerate(names.iter_rows())}
+    positions = {name: i for i, name in enumerate(names.iter_rows())}
     columns = []
     for period in sorted(cells["period"].unique()):
-        texts, shades = [""] * len(places), [None] * len(places)
+        texts, shades = [""] * len(positions), [None] * len(positions)
         for row in cells.filter(pl.col("period") == period).iter_rows(named=True):
-            at = places[tuple(row[key] for key in lines)]
+            at = positions[tuple(row[key] for key in lines)]
             difference = row["difference"]
-            told = row["outcome"] == "differ" and difference is not None
-            texts[at] = words.number(difference) if told else marks.get(row["outcome"], "x")
-            shades[at] = abs(difference) / top if told and top else None
+            differs = row["outcome"] == "differ" and difference is not None
+            texts[at] = number(difference) if differs else marks.get(row["outcome"], "x")
+            shades[at] = abs(difference) / top if differs and top else None
         columns.append(Column([str(period)], texts, shades))
     print_title(console, f"{field.name}: local - remote, by period")
-    heads = [Column([key], [words.short(name) for name in names[key]], left=True) for key in lines]
+    heads = [Column([key], [short(name) for name in names[key]], left=True) for key in lines]
     print_fitting(console, heads, columns, "period")
-    print_prose(console, "(= agrees, L only local has the row, R only remote, null on one side, x differs)")
-    if (count := everything.n_unique()) > names.height:
+    print_prose(console, "(= agrees, L only local has the row, R only remote has it, null on one side, x differs)")
+    if (count := all_lines.n_unique()) > names.height:
         print_prose(console, f"(the worst {names.height:,} of {count:,})")

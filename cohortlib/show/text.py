@@ -1,4 +1,4 @@
-"""Text of tables and numbers for the terminal and for pages."""
+"""Numbers, names and tables as text, for the terminal and for pages."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ WIDEST = 18  # characters of a name
 
 @dataclass(frozen=True)
 class Block:
-    """A table of text under a title: a column of cells for each header, aligned left where it is of names."""
+    """A table of text with a title. The first `names` columns are left-aligned."""
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    names: int  # the first columns, which are aligned left
+    names: int
 
     @property
     def columns(self) -> list[list[str]]:
@@ -31,27 +31,27 @@ class Block:
         return "\n".join([self.title, *(f"  {line}" for line in lines)])
 
 
-def number(found: object) -> str:
-    """Write a number so that a cent and a millionth are seen, and nothing for none.
+def number(value: object) -> str:
+    """Format a number with enough digits to show a cent and a millionth; anything else as a dash.
 
     >>> number(1234567.891), number(0.5333333), number(250000.0), number(None)
     ('1,234,567.89', '0.533333', '250,000', '-')
     """
-    if not isinstance(found, int | float):
+    if not isinstance(value, int | float):
         return "-"
-    if abs(found) >= 1e15:
-        return f"{found:.6g}"
-    if found == int(found):
-        return f"{int(found):,}"
-    return f"{found:,.2f}" if abs(found) >= 1000 else f"{found:.6g}"
+    if abs(value) >= 1e15:
+        return f"{value:.6g}"
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.2f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
-def text(found: object) -> str:
-    """Write what the data hold, without what a terminal could act on."""
-    return "-" if found is None else "".join(mark if mark.isprintable() else "?" for mark in str(found))
+def text(value: object) -> str:
+    """Format a value from the data; control characters become question marks."""
+    return "-" if value is None else "".join(c if c.isprintable() else "?" for c in str(value))
 
 
-def short(found: object, width: int = WIDEST) -> str:
-    """Cut a long text."""
-    whole = text(found)
-    return whole if len(whole) <= width else f"{whole[: width - 2]}.."
+def short(value: object, width: int = WIDEST) -> str:
+    """Format a value, and cut long text."""
+    full = text(value)
+    return full if len(full) <= width else f"{full[: width - 2]}.."

@@ -11,8 +11,8 @@ import polars as pl
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.search import Found, Trial
 from cohortlib.compare.reconcile.compare import Report
+from cohortlib.compare.reconcile.describe import cells_block
 from cohortlib.compare.reconcile.page import Preface
-from cohortlib.compare.reconcile.words import cells_block
 from cohortlib.engine.files import atomic_write
 from cohortlib.show.text import Block
 

@@ -1,1 +1,1 @@
-"""Two tables side by side, the computed one and the vendor's: which cells agree, which differ, and where."""
+"""Compare two tables cell by cell: read both sides, pair their rows, apply tolerances, describe the differences."""

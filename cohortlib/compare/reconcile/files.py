@@ -1,4 +1,4 @@
-"""Read a side from a file: what cohortlib writes, and what the vendors send."""
+"""Read a side from a file that cohortlib wrote or a vendor sent."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import polars as pl
 
 from cohortlib.adapty.client import replies as adapty
 from cohortlib.errors import ReplyError, SourceError
+from cohortlib.fields import ALL_TABLES
 from cohortlib.network.json_rows import labels
 from cohortlib.periods import LABELS
 from cohortlib.read.sources import CSV, PARQUET, match_files
@@ -15,28 +16,37 @@ from cohortlib.read.tables import first_line
 from cohortlib.termina.client import replies as termina
 
 KINDS = "Parquet, CSV or JSON files"
-SEGMENTS, VALUES = "segments", "values"  # the two tables of Adapty's answer
+SEGMENTS, VALUES = "segments", "values"  # the names of the two tables of Adapty's answer
 
-# Read as text, so that the year 2026 and the user 007 stay what they are.
-_TEXTS = ("cohort", "user_id", "segment_start_date", "type", "title", "date")
+# Read as text, so that the year 2026 and the user 007 stay text.
+_TEXTS = {name for table in ALL_TABLES for name, field in table.items() if field.kind == "text"}
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
 
 
 def read(path: str) -> dict[str, pl.DataFrame]:
-    """Read the tables of a file: one without a name, or the two of Adapty's answer."""
-    found, names = match_files(path, KINDS)
+    """Read the tables of a file by name: one under "", or the two of Adapty's answer."""
+    paths, names = match_files(path, KINDS)
     try:
         if all(name.endswith(PARQUET) for name in names):
-            return {"": pl.read_parquet(found, glob=False)}
+            return {"": pl.read_parquet(paths, glob=False)}
         if all(name.endswith(CSV) for name in names):
-            return {"": pl.concat([_csv(one) for one in found], how="vertical_relaxed")}
+            return {"": pl.concat([_csv(file) for file in paths], how="vertical_relaxed")}
         if len(names) == 1 and names[0].endswith(".json"):
-            return _json(found[0])
+            return _json(paths[0])
+    except SourceError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(f"{path!r} cannot be read: {first_line(error)}") from error
     except ReplyError as error:
-        raise SourceError(f"{path!r} holds no table that can be compared: {error}") from error
-    raise SourceError(f"{path!r} is not {KINDS} by its name; expected .parquet, .csv, .csv.gz or one .json")
+        raise SourceError(
+            f"{path!r} has no table that can be compared: {error.what}",
+            value=path,
+            expected=error.expected,
+            hint=error.hint,
+        ) from error
+    raise SourceError(
+        f"{path!r} has an unknown ending", value=path, expected=".parquet, .csv, .csv.gz, or a single .json file"
+    )
 
 
 def _csv(path: str) -> pl.DataFrame:
@@ -62,21 +72,21 @@ def _json(path: str) -> dict[str, pl.DataFrame]:
     except ReplyError:
         if not ({"cohort", "period"} <= set(first) or {"segment_start_date", "type"} <= set(first)):
             raise
-        return {"": pl.DataFrame(rows, infer_schema_length=None)}  # some fields of a table that somebody cut out
+        return {"": pl.DataFrame(rows, infer_schema_length=None)}  # a table with some of its fields
     if endpoint == "concentration":
-        raise ReplyError("it is Termina's concentration, which has no rows to join. Hint: compare its parts as frames")
+        raise ReplyError("it is Termina's concentration, which has no rows to join", hint="compare its parts as frames")
     table = termina.read(endpoint, rows)
-    # What a row may leave out is null where another has it, and no field where none has.
-    there = {name for row in rows for name in row}
-    return {"": table.select(name for name in table.columns if name in there)}
+    # Rows may omit fields: null if another row has the field, and no column if no row has it.
+    names = {name for row in rows for name in row}
+    return {"": table.select(name for name in table.columns if name in names)}
 
 
 def labelled(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Write the periods of a reply as those of the other side, where they are all dates: 2026-01-01 as 2026-01."""
+    """Convert periods that are all dates to the form of the other side's labels: 2026-01-01 to 2026-01."""
     for key in ("cohort", "date"):
         if all(frame.schema.get(key) == pl.String and frame.height for frame in (table, other)):
             texts = [frame[key].unique().drop_nulls() for frame in (table, other)]
-            form = next((freq for freq, form in LABELS if texts[1].str.contains(f"^(?:{form})$").all()), None)
-            if form is not None and all(map(_DAY.fullmatch, texts[0])):
-                return table.with_columns(labels(table[key], form))
+            freq = next((freq for freq, form in LABELS if texts[1].str.contains(f"^(?:{form})$").all()), None)
+            if freq is not None and all(map(_DAY.fullmatch, texts[0])):
+                return table.with_columns(labels(table[key], freq))
     return table

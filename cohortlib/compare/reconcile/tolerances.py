@@ -1,47 +1,62 @@
-"""How far two values of a field may lie apart and still agree."""
+"""How far two values of a field may be apart and still agree."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cohortlib.errors import SettingError, listed
+from cohortlib.errors import Arg, SettingError, listed
 
 Tolerances: TypeAlias = Mapping[str, float | tuple[float, float]]
+"""By field: an absolute tolerance, or an absolute and a relative one."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Two numbers agree where they are at most the larger of `absolute` and `relative` × |remote| apart."""
+    """Two numbers agree if they are at most the larger of `absolute` and `relative` × |remote| apart."""
 
     absolute: float = 0.0
     relative: float = 0.0
 
     @property
     def exact(self) -> bool:
-        """Tell that only equal values agree."""
+        """Whether only equal values agree."""
         return self.absolute == 0 and self.relative == 0
 
 
 EXACT = Tolerance()
 
 
-def read(given: Tolerances | None, fields: list[str], texts: list[str]) -> dict[str, Tolerance]:
-    """Check the tolerances that a caller gives, for fields that both sides have; `texts` can have none."""
-    tolerances = {}
-    for field, value in (given or {}).items():
+def unknown_field(field: str, fields: list[str]) -> SettingError:
+    """Return the error of a tolerance for a field that is not compared."""
+    return SettingError(
+        (Arg("tolerances"), f" has {field!r}, which is not a compared field"),
+        value=field,
+        expected=f"fields among {listed(fields)}",
+    )
+
+
+def checked(tolerances: Tolerances | None, fields: list[str], texts: list[str]) -> dict[str, Tolerance]:
+    """Check the caller's tolerances for fields of both sides; those in `texts` cannot have one."""
+    result = {}
+    for field, value in (tolerances or {}).items():
         if field not in fields:
-            raise SettingError(f"tolerances: {field!r} is no field that is compared; the fields are {listed(fields)}")
-        pair = value if isinstance(value, tuple) else (value, 0.0)
-        if len(pair) != 2 or not all(_is_size(one) for one in pair):
+            raise unknown_field(field, fields)
+        sizes = value if isinstance(value, tuple) else (value, 0.0)
+        if len(sizes) != 2 or not all(_is_size(size) for size in sizes):
             raise SettingError(
-                f"tolerances: {field}={value!r} is no tolerance; expected a number such as 0.01, or an absolute and a "
-                "relative one such as (0.005, 1e-9), none below 0"
+                (Arg("tolerances"), f" has {value!r} for {field!r}"),
+                value=value,
+                expected="a number >= 0 such as 0.01, or an absolute and a relative one such as (0.005, 1e-9)",
             )
         if field in texts:
-            raise SettingError(f"tolerances: field {field!r} holds no numbers, so its values are equal or differ")
-        tolerances[field] = Tolerance(float(pair[0]), float(pair[1]))
-    return tolerances
+            raise SettingError(
+                (Arg("tolerances"), f" has {field!r}, whose values are not numbers"),
+                value=field,
+                expected="numeric fields; other values must be equal",
+            )
+        result[field] = Tolerance(float(sizes[0]), float(sizes[1]))
+    return result
 
 
 def _is_size(value: object) -> bool:

@@ -1,1 +1,1 @@
-"""Templates and rendering that all HTML pages share."""
+"""Templates and rendering shared by all HTML pages."""

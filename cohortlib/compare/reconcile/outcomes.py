@@ -1,4 +1,4 @@
-"""Fields of a comparison, and the outcomes of a cell."""
+"""A field that both sides have, and the outcome of each of its cells."""
 
 import sys
 from dataclasses import dataclass
@@ -6,24 +6,23 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
-from cohortlib.compare.reconcile import tolerances as allowed
-from cohortlib.compare.reconcile.tolerances import Tolerance
+from cohortlib.compare.reconcile.tolerances import EXACT, Tolerance
 
 OUTCOMES = ("match", "differ", "only_local", "only_remote", "null_local", "null_remote")
 OUTCOME = pl.Enum(OUTCOMES)
 
-Nature: TypeAlias = Literal["number", "integer", "truth", "text"]
+ValueType: TypeAlias = Literal["float", "integer", "boolean", "text"]
 
 _LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
-class Field:
-    """A field that both sides have: what its values are, and how far they may lie apart."""
+class PairedField:
+    """A field of both sides: the type of its values, and how far apart they may be."""
 
     name: str
-    nature: Nature
-    tolerance: Tolerance = allowed.EXACT
+    value_type: ValueType
+    tolerance: Tolerance = EXACT
 
     @property
     def local(self) -> pl.Expr:
@@ -36,12 +35,12 @@ class Field:
         return pl.col(f"remote {self.name}")
 
     @property
-    def measured(self) -> bool:
-        """Tell whether its values can lie more or less far apart."""
-        return self.nature in ("number", "integer")
+    def numeric(self) -> bool:
+        """Whether the size of a difference has a meaning."""
+        return self.value_type in ("float", "integer")
 
     def agree(self, nulls: bool = True) -> pl.Expr:
-        """Tell the pairs whose values agree; two nulls do."""
+        """Return whether the values of a pair agree; two nulls do."""
         if self.tolerance.exact:
             return self.local.eq_missing(self.remote) if nulls else self.local == self.remote
         apart = self.difference().abs()
@@ -49,20 +48,20 @@ class Field:
         limit = pl.lit(self.tolerance.absolute)
         if self.tolerance.relative:
             limit = pl.max_horizontal(limit, sizes[1] * self.tolerance.relative)
-        # No float is half a cent: each side is up to half a unit in the last place off what was meant.
+        # Most decimal amounts are not exact as floats: each side may be off by half a unit in the last place.
         near = apart <= limit + sizes[0] * 2.0**-52 + sizes[1] * 2.0**-52
         return near.fill_null(False) | (self.local.is_null() & self.remote.is_null()) if nulls else near
 
     def difference(self) -> pl.Expr:
-        """Take the remote value from the local one; null where there is no number on a side."""
-        if self.nature == "integer":
+        """Return local - remote; null if a side has no number."""
+        if self.value_type == "integer":
             return (self.local.cast(pl.Int128) - self.remote.cast(pl.Int128)).cast(pl.Float64)
-        if self.nature == "number":
+        if self.value_type == "float":
             return (self.local - self.remote).clip(-_LARGEST, _LARGEST)
         return pl.lit(None, pl.Float64)
 
     def outcome(self) -> pl.Expr:
-        """Give the outcome of each pair."""
+        """Return the outcome of each pair."""
         return (
             pl.when(self.agree())
             .then(pl.lit("match"))

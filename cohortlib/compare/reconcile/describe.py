@@ -1,13 +1,13 @@
-"""What a comparison found, in words and plain tables; all text is ASCII but for what the data hold."""
+"""Describe a comparison in a sentence and tables of text; all text is ASCII except for what comes from the data."""
 
 from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from cohortlib.compare.reconcile.pairing import Compared
+from cohortlib.compare.reconcile.pairing import ComparedTable
 from cohortlib.show.text import Block, number, short, text
 
-WORST = 10  # cells and cohorts that are shown
+WORST = 10  # cells and cohorts to show
 
 _ONE_SIDED = {
     "null_local": "null in local only",
@@ -15,7 +15,7 @@ _ONE_SIDED = {
     "only_local": "in rows of local only",
     "only_remote": "in rows of remote only",
 }
-_IN_WORDS = {
+_POSITIONS = {
     "cohort": "in cohort",
     "user_id": "of customer",
     "segment_start_date": "in segment",
@@ -25,36 +25,37 @@ _IN_WORDS = {
 }
 
 
-def sentence(tables: Sequence[Compared], differences: pl.DataFrame) -> str:
-    """Say in a sentence how many cells agree, how the others are, and what they have in common."""
+def sentence(tables: Sequence[ComparedTable], differences: pl.DataFrame) -> str:
+    """Return a sentence: how many cells agree, the outcomes of the others, and what they have in common."""
     total, agreeing = (sum(getattr(table, name) for table in tables) for name in ("total", "agreeing"))
     if not total:
-        return "Neither side has a row."
+        return "Neither side has rows."
     if total == agreeing:
         return "The only cell agrees." if total == 1 else f"All {total:,} cells agree."
     counts = dict(differences.group_by("outcome").len().iter_rows())
-    said = [f"{counts['differ']:,} {'differs' if counts['differ'] == 1 else 'differ'}"] if "differ" in counts else []
-    for outcome, words in _ONE_SIDED.items():
+    parts = [f"{counts['differ']:,} {'differs' if counts['differ'] == 1 else 'differ'}"] if "differ" in counts else []
+    for outcome, label in _ONE_SIDED.items():
         if outcome in counts:
-            said.append(f"{counts[outcome]:,} {'is' if counts[outcome] == 1 else 'are'} {words}")
+            parts.append(f"{counts[outcome]:,} {'is' if counts[outcome] == 1 else 'are'} {label}")
     where = common(tables[-1], differences)
-    which = "" if not where else f", {'all ' if total - agreeing > 1 else ''}{where}"
-    return f"{agreeing:,} of {total:,} cells agree; {', '.join(said)}{which}."
+    if where:
+        parts.append(f"all {where}" if total - agreeing > 1 else where)
+    return f"{agreeing:,} of {total:,} cells agree; {', '.join(parts)}."
 
 
-def common(table: Compared, differences: pl.DataFrame) -> str:
-    """Say what all differences have in common: a cohort, a customer, a period, a field."""
-    found = []
+def common(table: ComparedTable, differences: pl.DataFrame) -> str:
+    """Return what all differences have in common: a cohort, a customer, a period, a field."""
+    shared = []
     for column in (*(key for key in table.keys if key != "type"), "field"):
         values = differences[column].unique() if column in differences.columns else pl.Series()
         if len(values) == 1 and values[0] is not None:
-            found.append(f"{_IN_WORDS[column]} {short(values[0], 40)}")
-    return " ".join(found)
+            shared.append(f"{_POSITIONS[column]} {short(values[0], 40)}")
+    return " ".join(shared)
 
 
 def summary_block(summary: pl.DataFrame) -> Block:
-    """Lay out the counts of each field; outcomes that no cell has are left out."""
-    counts = ["match", *(name for name in (*("differ",), *_ONE_SIDED) if summary[name].sum() or name == "differ")]
+    """Return a table of the number of outcomes per field, without the outcomes that no cell has."""
+    counts = ["match", "differ", *(name for name in _ONE_SIDED if summary[name].sum())]
     names = [name for name in ("table", "field") if name in summary.columns]
     headers = (*names, "cells", *(count.replace("_", " ") for count in counts), "largest", "at")
     rows = [
@@ -71,7 +72,7 @@ def summary_block(summary: pl.DataFrame) -> Block:
 
 
 def cohorts_block(cohorts: pl.DataFrame) -> Block | None:
-    """Lay out the cohorts that hold the worst differences."""
+    """Return a table of the cohorts with the worst differences."""
     group = cohorts.columns[: cohorts.columns.index("cells")]
     worst = cohorts.filter(pl.col("agreeing") < pl.col("cells"))
     if worst.is_empty():
@@ -93,7 +94,7 @@ def cohorts_block(cohorts: pl.DataFrame) -> Block | None:
 
 
 def cells_block(differences: pl.DataFrame, limit: int = WORST) -> Block | None:
-    """Lay out the worst cells of the rows that both sides have."""
+    """Return a table of the worst cells of rows that both sides have."""
     differences = differences.filter(~pl.col("outcome").is_in(["only_local", "only_remote"]))
     if differences.is_empty():
         return None
@@ -113,19 +114,19 @@ def cells_block(differences: pl.DataFrame, limit: int = WORST) -> Block | None:
     return Block(f"Worst cells{shown}", headers, tuple(rows), len(keys))
 
 
-def rows_block(tables: Iterable[Compared], limit: int = WORST) -> Block | None:
-    """Lay out the first rows that only one side has."""
-    found = [
+def rows_block(tables: Iterable[ComparedTable], limit: int = WORST) -> Block | None:
+    """Return a table of the first rows that only one side has."""
+    parts = [
         rows.select(
             pl.lit(side).alias("side"), *([pl.lit(table.name).alias("table")] if table.name else []), *table.keys
         )
         for table in tables
         for side, rows in zip(("local", "remote"), table.unpaired, strict=True)
     ]
-    count = sum(part.height for part in found)
+    count = sum(part.height for part in parts)
     if not count:
         return None
-    rows = pl.concat([part.sort(part.columns).head(limit) for part in found], how="diagonal")
+    rows = pl.concat([part.sort(part.columns).head(limit) for part in parts], how="diagonal")
     headers = ["side", *(name for name in ("table", "cohort", "segment_start_date", "type", "user_id", "date", "period")
                          if name in rows.columns)]  # fmt: skip
     kept = rows.select(headers).head(limit)
@@ -134,18 +135,18 @@ def rows_block(tables: Iterable[Compared], limit: int = WORST) -> Block | None:
     return Block(f"Rows that only one side has{shown}", tuple(headers), cells, len(headers))
 
 
-def left_out(tables: Iterable[Compared]) -> list[str]:
-    """Name the fields that only one side has."""
-    said = []
+def left_out(tables: Iterable[ComparedTable]) -> list[str]:
+    """Return lines that list the fields that only one side has."""
+    lines = []
     for table in tables:
         where = f" of {table.name}" if table.name else ""
         for side, fields in (("local", table.only_local_fields), ("remote", table.only_remote_fields)):
             if fields:
-                said.append(f"Not compared{where}, for only {side} has it: {', '.join(map(short, fields))}")
-    return said
+                lines.append(f"Not compared{where} (only in {side}): {', '.join(map(short, fields))}")
+    return lines
 
 
 def value(row: dict[str, object], side: str) -> str:
-    """Write the value of a side of a cell."""
-    written = row.get(f"{side}_text")
-    return short(written) if written is not None else number(row[side])
+    """Format the value of one side of a cell."""
+    text_value = row.get(f"{side}_text")
+    return short(text_value) if text_value is not None else number(row[side])
