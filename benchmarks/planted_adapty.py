@@ -20,7 +20,7 @@ import polars as pl
 import cohortlib as cl
 from benchmarks.subscriptions import history
 from cohortlib.adapty import Answer, Conventions, Request
-from cohortlib.compare.explain.adapty.maker import AdaptyMaker
+from cohortlib.compare.explain.adapty.table import AdaptyTable
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.search import search
 from cohortlib.compare.reconcile.compare import reconcile
@@ -282,7 +282,7 @@ def _reactive(values: pl.DataFrame, one: Answer, side: Side, count: int) -> pl.D
 def _days_value(count: int, extra: int = 0) -> Callable[[Cause], bool]:
     def right(cause: Cause) -> bool:
         value: Any = cause.value
-        return value[0] in ("days", "days of UTC") and value[2] - value[1] <= count - 1 + extra
+        return value[0] in ("days", "UTC days") and value[2] - value[1] <= count - 1 + extra
 
     return right
 
@@ -327,8 +327,8 @@ PLANTED = (
     Planted("columns from 0", ("columns",), _columns(-1), value=-1, only="renewals"),
     Planted("days from 1", ("ages",), _days_from_one, value=-1, only="days"),
     Planted("labelled a period later", ("labels",), _labelled_later, value=1),
-    Planted("a day missing here", ("rows missing here",), local=_without_days(1, 8)),
-    Planted("a day twice here", ("repeats",), local=_days_twice(1, 9)),
+    Planted("a day missing locally", ("rows missing locally",), local=_without_days(1, 8)),
+    Planted("a day twice locally", ("repeats",), local=_days_twice(1, 9)),
 )  # fmt: skip
 
 
@@ -362,15 +362,15 @@ def outcome(
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        maker = AdaptyMaker(local.events, remote_answer, request, installs=local.installs)
-        result = search(maker, lambda table: reconcile(table, remote_answer), seconds=120)
+        table = AdaptyTable(local.events, remote_answer, request, installs=local.installs)
+        result = search(table, lambda answer: reconcile(answer, remote_answer), seconds=120)
     seconds = time.perf_counter() - start
     best = result.best
-    if result.before.agreeing == result.before.total:
+    if result.unchanged.agreeing == result.unchanged.total:
         return None
-    right = any(_named(planted, trial.causes) for trial in (best, *result.equals))
-    summary = " and ".join(cause.words for cause in best.causes) + (
-        "" if not result.equals else f" (= {len(result.equals)} more)"
+    right = any(_named(planted, trial.causes) for trial in (best, *result.ties))
+    summary = " + ".join(cause.words for cause in best.causes) + (
+        "" if not result.ties else f" (= {len(result.ties)} more)"
     )
     names = " + ".join(one.name for one in planted)
     return Outcome(names, right, seconds, len(result.trials), f"{summary}: {best.agreeing:,} of {best.total:,}")

@@ -37,7 +37,7 @@ class Planted:
     settings: dict[str, Any] = field(default_factory=dict)
     rows: Rows = _same
     table: Rows = _same
-    here: Rows = _same
+    local: Rows = _same
 
 
 def transactions(count: int, seed: int = 1) -> pl.DataFrame:
@@ -93,15 +93,15 @@ def cases(rows: pl.DataFrame, freq: str, *, customers: bool) -> dict[str, Plante
         "cents": Planted("factor", table=times(100.0)),
         "currency": Planted("factor", table=times(0.9217)),
         "ages from 1": Planted("ages", table=lambda table: table.with_columns(pl.col("period") + 1)),
-        "customers missing there": Planted("customers missing", rows=without(sampled)),
-        "customer missing there": Planted("customers missing", rows=without(sampled[:1])),
-        "customer twice there": Planted("customers twice", rows=twice(pl.col("user_id").is_in(sampled[:1]))),
-        "day missing there": Planted("days missing", rows=lambda frame: frame.filter(~on(DAY, DAY))),
-        "days missing there": Planted("days missing", rows=lambda frame: frame.filter(~on(*RUN))),
-        "day twice there": Planted("days twice", rows=twice(on(DAY, DAY))),
-        "rows repeated here": Planted("repeats", here=lambda frame: pl.concat([frame, repeats])),
-        "customer missing here": Planted("customers missing here", here=without(sampled[:1])),
-        "day missing here": Planted("days missing here", here=lambda frame: frame.filter(~on(DAY, DAY))),
+        "customers missing remotely": Planted("customers missing", rows=without(sampled)),
+        "customer missing remotely": Planted("customers missing", rows=without(sampled[:1])),
+        "customer twice remotely": Planted("customers twice", rows=twice(pl.col("user_id").is_in(sampled[:1]))),
+        "day missing remotely": Planted("days missing", rows=lambda frame: frame.filter(~on(DAY, DAY))),
+        "days missing remotely": Planted("days missing", rows=lambda frame: frame.filter(~on(*RUN))),
+        "day twice remotely": Planted("days twice", rows=twice(on(DAY, DAY))),
+        "rows repeated locally": Planted("repeats", local=lambda frame: pl.concat([frame, repeats])),
+        "customer missing locally": Planted("customers missing locally", local=without(sampled[:1])),
+        "day missing locally": Planted("days missing locally", local=lambda frame: frame.filter(~on(DAY, DAY))),
     }
     if freq == "M":
         month = pl.col("cohort").str.to_date("%Y-%m").dt.offset_by("1mo").dt.strftime("%Y-%m")
@@ -124,7 +124,7 @@ def sides(
     local = remote = rows
     settings: dict[str, Any] = {}
     for one in planted:
-        local, remote, settings = one.here(local), one.rows(remote), settings | one.settings
+        local, remote, settings = one.local(local), one.rows(remote), settings | one.settings
     table = call(remote, freq=freq, **settings)
     for one in planted:
         table = one.table(table)
@@ -144,7 +144,7 @@ def is_case(rows: pl.DataFrame, freq: str, planted: list[Planted], *, customers:
 def named(why: Explanation, planted: list[Planted]) -> bool:
     """Return whether the planted causes are named first or tie with the first."""
     kinds = sorted(one.kind for one in planted)
-    first = [why.found.best, *why.found.equals]
+    first = [why.search.best, *why.search.ties]
     return any(sorted(cause.kind for cause in trial.causes) == kinds for trial in first)
 
 
@@ -154,7 +154,7 @@ def pairs(known: dict[str, Planted], count: int, seed: int = 7) -> Iterator[tupl
         (a, b)
         for a, b in combinations(known, 2)
         if known[a].kind.split()[0] != known[b].kind.split()[0]
-        and not (known[a].kind.endswith("here") and known[b].kind.endswith("here"))
+        and not (known[a].kind.endswith("locally") and known[b].kind.endswith("locally"))
     ]
     order = np.random.default_rng(seed).permutation(len(able))[:count]
     yield from (able[at] for at in order)

@@ -9,16 +9,14 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.errors import Arg, SettingError, one_of
+from cohortlib.literals import FREQS, WEEK_START, WEEKDAYS, Freq
 
-Freq = Literal["D", "W", "M", "Q", "A"]
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 FIRST_DAY, LAST_DAY = -719162, 2932896  # 0001-01-01 and 9999-12-31 as days since 1970-01-01
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
@@ -49,10 +47,10 @@ class Calendar:
     """
 
     freq: Freq = "M"
-    week_start: str = "monday"
+    week_start: str = WEEK_START
 
     def __post_init__(self) -> None:
-        one_of("freq", self.freq, ("D", "W", "M", "Q", "A"))
+        one_of("freq", self.freq, FREQS)
         one_of("week_start", self.week_start, WEEKDAYS)
 
     def ordinals(self, days: NDArray[np.int64]) -> NDArray[np.int64]:

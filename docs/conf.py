@@ -23,7 +23,6 @@ html_show_copyright = False
 
 add_module_names = False
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 maximum_signature_line_length = 88
 napoleon_google_docstring = False
 napoleon_use_ivar = True

@@ -25,16 +25,36 @@ settings.load_profile(PROFILE)
 KINDS = ("unit", "search", "disk", "process", "spark", "browser", "docs")  # described in pyproject.toml
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
+# Each of these files is run by one worker: two compile the kernels of one vendor each, which the others then load from
+# numba's cache, and the rest start Spark, a browser or Sphinx. (The marker xdist_group does not work with pytest 9.2.)
+TOGETHER = ("test_termina.py", "test_adapty.py", "test_spark.py", "test_report_browser.py", "test_site.py")
+
 # Temporary folders of tests are in memory where Linux has room for them there.
 MEMORY = Path("/dev/shm")  # noqa: S108
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """Run a single test file without workers: it would end before they have started."""
     files = [Path(argument.split("::")[0]) for argument in config.args]
     return 0 if len(files) == 1 and files[0].is_file() else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker one test after the other, but the files of ``TOGETHER`` whole, and those first."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if file.rpartition("/")[2] in TOGETHER else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""A real server on the loopback that answers with any bytes, at any speed, and remembers what came and when."""
+"""A real server on the loopback interface that replies with any bytes, at any speed, and records each request."""
 
 import contextlib
 import json
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Asked:
-    """One request as it came."""
+class Received:
+    """A request, and when it arrived."""
 
     line: str
     headers: dict
@@ -28,13 +28,13 @@ class Asked:
 
 @dataclass
 class Server:
-    """Answers each connection by `answer(connection, asked)`."""
+    """Answer each connection with `answer(connection, received)`."""
 
-    url = "https://nobody.example"
+    url = "https://vendor.example"
 
     answer: object = None
     greeting: bytes = b""
-    asked: list = field(default_factory=list)
+    received: list = field(default_factory=list)
 
     def __enter__(self):
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -47,7 +47,7 @@ class Server:
     def __exit__(self, *failure):
         self._ended.set()
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # which wakes who waits for a caller
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
         self._socket.close()
         for thread in self._threads:
             thread.join(0.2)
@@ -65,22 +65,22 @@ class Server:
     def _serve(self, connection):
         with connection:
             try:
-                if self.greeting:  # speaks before it listens
+                if self.greeting:  # sent before anything is read
                     connection.sendall(self.greeting)
                     return
-                asked = heard(connection)
-                if asked is not None:
-                    self.asked.append(asked)
-                    self.answer(connection, asked)
+                received = read_request(connection)
+                if received is not None:
+                    self.received.append(received)
+                    self.answer(connection, received)
             except OSError:  # the client has left
                 return
 
     def wait(self, seconds):
-        """Wait, but not longer than the server is there."""
+        """Wait, at most until the server ends."""
         self._ended.wait(seconds)
 
 
-def heard(connection):
+def read_request(connection):
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
@@ -93,11 +93,11 @@ def heard(connection):
     headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in rest)}
     while len(body) < int(headers.get("content-length", 0)):
         body += connection.recv(65536)
-    return Asked(line, headers, body, at)
+    return Received(line, headers, body, at)
 
 
 def reply(status=200, body=b"", headers=(), length=None):
-    """Write a reply; `length` is a false Content-Length."""
+    """Return the bytes of a reply; `length` is a wrong Content-Length."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
     lines = [
@@ -109,10 +109,10 @@ def reply(status=200, body=b"", headers=(), length=None):
 
 
 def sending(*replies):
-    """Answer the first request with the first reply and so on, and all others with the last."""
+    """Answer the requests with the replies in order; repeat the last."""
     lock, left = threading.Lock(), list(replies)
 
-    def answer(connection, asked):
+    def answer(connection, received):
         with lock:
             found = left.pop(0) if len(left) > 1 else left[0]
         connection.sendall(found)

@@ -14,8 +14,7 @@ from strategies_adapty import assert_same, cases
 
 import cohortlib as cl
 
-# One worker runs all of this file first, and compiles the kernels of adapty for the others.
-pytestmark = [pytest.mark.unit, pytest.mark.xdist_group("adapty")]
+pytestmark = pytest.mark.unit
 
 MONEYS = naive_adapty.MONEYS
 AVERAGES = tuple(f"{name}_usd" for names in naive_adapty.AVERAGES for name in names)

@@ -19,7 +19,7 @@ from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import FILTERS, Filters, Request
 from cohortlib.adapty.validation import DURATIONS, RequestError, read_day
 from cohortlib.errors import CohortlibWarning, SettingError
-from cohortlib.periods import WEEKDAYS
+from cohortlib.literals import WEEKDAYS
 
 pytestmark = pytest.mark.unit
 

@@ -34,12 +34,12 @@ def test_text(folder):
     result = run("rows.parquet", "remote.json", "--user", "who")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0].endswith("cells agree as the tables are.")
-    said = [line for line in lines if line.startswith("With ")]
+    assert lines[0].endswith("cells agree without any change.")
+    said = [line for line in lines if line.startswith(("With ", "Also with "))]
     assert any("refunds='drop'" in line for line in said)
     assert any("all amounts times 100 (cents)" in line for line in said)
     assert "all " in said[-1]
-    assert "what makes the most cells agree" in lines
+    assert "best combinations" in lines
 
 
 def test_page_and_json(folder):
@@ -56,7 +56,7 @@ def test_page_and_json(folder):
 def test_settings_reach_the_search(folder):
     result = run("rows.parquet", "remote.json", "--user", "who", "--refunds", "drop", "--tolerance", "amount=0.01")
     assert "refunds=" not in result.stdout
-    assert "With all amounts times 100 (cents) all " in result.stdout
+    assert "With all amounts times 100 (cents), all " in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_answer_of_adaptys(answered, tmp_path, monkeypatch):
     (tmp_path / "answer.json").write_text(answer.to_json(), encoding="utf-8")
     result = run("events.parquet", "answer.json", "--request", "request.json", "--installs", "installs.parquet")
     assert result.exit_code == 0
-    assert "With averages of each column's own money all " in result.stdout
+    assert "With averages of each column's own money, all " in result.stdout
     for left_out in ("--request", "--installs"):
         args = {"--request": "request.json", "--installs": "installs.parquet"}
         del args[left_out]

@@ -1,4 +1,4 @@
-"""The commands that fetch: what is asked, what is written, how a failure is told in one line."""
+"""The commands that fetch: requests, output, errors in one line."""
 
 import io
 import json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 RECORDED = Path(__file__).parent / "recorded"
 TABLES = ("cohorts", "customer-cohorts", "user-accounting", "growth-accounting", "concentration")
-ASKED = ["--group", "7", "--deal", "0", "--user-type", "business", "--metric", "revenue"]
+QUERY = ["--group", "7", "--deal", "0", "--user-type", "business", "--metric", "revenue"]
 KEYS = {"TERMINA_API_KEY": "key-of-termina-0123456789", "ADAPTY_API_KEY": "key-of-adapty-0123456789"}
 ORDERS = """\
 user_id,timestamp,amount
@@ -49,12 +49,12 @@ def recorded(endpoint):
 
 @pytest.fixture
 def server():
-    def answer(connection, asked):
-        if "get-token" in asked.path:
+    def answer(connection, received):
+        if "get-token" in received.path:
             connection.sendall(reply(200, {"access_token": "eyJ.a.b"}))
-        elif "/data/" in asked.path:
-            connection.sendall(reply(200, recorded(asked.path.partition("?")[0].rpartition("/")[2])))
-        elif asked.json["format"] == "csv":
+        elif "/data/" in received.path:
+            connection.sendall(reply(200, recorded(received.path.partition("?")[0].rpartition("/")[2])))
+        elif received.json["format"] == "csv":
             connection.sendall(reply(200, b"segment,installs,1\nTotal,4,75.0\n"))
         else:
             connection.sendall(reply(200, (RECORDED / "adapty_renewals.json").read_bytes()))
@@ -84,7 +84,7 @@ def failing(*args, **options):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_json(server, folder, table):
-    args = ["termina", table, *ASKED, "--freq", "M", "--base-url", server.url]
+    args = ["termina", table, *QUERY, "--freq", "M", "--base-url", server.url]
     text = good(*args).stdout
     found = replies.read(table, json.loads(text), freq="M")
     expected = replies.read(table, json.loads(recorded(table)), freq="M")
@@ -96,25 +96,25 @@ def test_json(server, folder, table):
     assert replies.endpoint_of(json.loads(text)) == table
     good(*args, "-o", "out.json")
     assert (folder / "out.json").read_text() == text == good(*args, "-o", "-").stdout
-    assert server.asked[-1].path == f"/api/v1/group/7/deal/0/data/{table}?user_type=business&metric=revenue&freq=M"
+    assert server.received[-1].path == f"/api/v1/group/7/deal/0/data/{table}?user_type=business&metric=revenue&freq=M"
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize("table", TABLES[:-1])
 def test_files(server, folder, table, kind):
-    good("termina", table, *ASKED, "--freq", "M", "--base-url", server.url, "-o", f"out.{kind}")
+    good("termina", table, *QUERY, "--freq", "M", "--base-url", server.url, "-o", f"out.{kind}")
     expected = replies.read(table, json.loads(recorded(table)), freq="M")
     data = io.BytesIO((folder / f"out.{kind}").read_bytes())
     found = pl.read_parquet(data) if kind == "parquet" else pl.read_csv(data, schema=expected.schema)
     assert_frame_equal(found, expected)
 
 
-def test_what_is_fetched_is_what_is_computed(server, folder):
-    """The file that the local command writes and the one that is fetched hold the same."""
+def test_fetched_and_computed_files_are_the_same(server, folder):
+    """The local command and the download write the same file."""
     (folder / "orders.csv").write_text(ORDERS)
     result = CliRunner().invoke(main.cli, ["termina", "cohorts", "orders.csv", "-o", "local.json"])
     assert result.exit_code == 0
-    good("termina", "cohorts", *ASKED, "--freq", "M", "--base-url", server.url, "-o", "remote.json")
+    good("termina", "cohorts", *QUERY, "--freq", "M", "--base-url", server.url, "-o", "remote.json")
     assert (folder / "local.json").read_text() == (folder / "remote.json").read_text()
     assert_frame_equal(
         replies.read("cohorts", json.loads((folder / "remote.json").read_text())),
@@ -126,10 +126,10 @@ def test_adapty(server, folder):
     args = ["adapty", "cohort", "--request", "request.json", "--base-url", server.url]
     text = good(*args, "--timezone", "Europe/Berlin").stdout
     assert json.loads(text) == json.loads((RECORDED / "adapty_renewals.json").read_text())
-    assert server.asked[-1].headers["adapty-tz"] == "Europe/Berlin"
+    assert server.received[-1].headers["adapty-tz"] == "Europe/Berlin"
     good(*args, "-o", "out.csv")
     assert (folder / "out.csv").read_text() == "segment,installs,1\nTotal,4,75.0\n"
-    assert server.asked[-1].json["format"] == "csv"
+    assert server.received[-1].json["format"] == "csv"
     body = json.dumps(REQUEST | {"format": "csv"})
     assert good("adapty", "cohort", "--request", "-", "--base-url", server.url, stdin=body).stdout.startswith(
         "segment,"
@@ -138,7 +138,7 @@ def test_adapty(server, folder):
     assert (folder / "out.json").read_text() == text
 
 
-def test_a_warning_is_told_once(server, folder):
+def test_a_warning_is_printed_once(server, folder):
     body = {"filters": REQUEST["filters"] | {"compare_date": ["2025-02-01", "2025-06-30"]}, "format": "csv"}
     (folder / "request.json").write_text(json.dumps(body))
     result = run("adapty", "cohort", "--request", "request.json", "--base-url", server.url, "-o", "out.json")
@@ -149,36 +149,36 @@ def test_a_warning_is_told_once(server, folder):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["termina", "cohorts", *ASKED[:-2]], "Missing option '--metric'"),
-        (["termina", "cohorts", *ASKED, "--group", "-1"], "--group"),
-        (["termina", "cohorts", *ASKED, "--user-type", "person"], "--user-type"),
-        (["termina", "cohorts", *ASKED, "--freq", "W"], "--freq"),
-        (["termina", "cohorts", *ASKED, "--metric", " "], "--metric ' ' is not a name"),
-        (["termina", "cohorts", *ASKED, "--timeout", "0"], "--timeout"),
-        (["termina", "cohorts", *ASKED, "--attempts", "0"], "--attempts"),
-        (["termina", "cohorts", *ASKED, "--api-key", "x"], "No such option"),
-        (["termina", "cohorts", *ASKED, "-o", "out.txt"], "-o out.txt: the ending is none of .json, .csv, .parquet"),
-        (["termina", "concentration", *ASKED, "-o", "out.csv"], "-o out.csv: the ending is none of .json"),
-        (["termina", "cohorts", *ASKED, "-o", "nowhere/out.json"], "cannot write nowhere/out.json"),
-        (["termina", "cohorts", *ASKED, "--base-url", "http://x.example"], "--base-url http://x.example would send"),
+        (["termina", "cohorts", *QUERY[:-2]], "Missing option '--metric'"),
+        (["termina", "cohorts", *QUERY, "--group", "-1"], "--group"),
+        (["termina", "cohorts", *QUERY, "--user-type", "person"], "--user-type"),
+        (["termina", "cohorts", *QUERY, "--freq", "W"], "--freq"),
+        (["termina", "cohorts", *QUERY, "--metric", " "], "--metric ' ' is not a name"),
+        (["termina", "cohorts", *QUERY, "--timeout", "0"], "--timeout"),
+        (["termina", "cohorts", *QUERY, "--attempts", "0"], "--attempts"),
+        (["termina", "cohorts", *QUERY, "--api-key", "x"], "No such option"),
+        (["termina", "cohorts", *QUERY, "-o", "out.txt"], "-o out.txt: the ending is none of .json, .csv, .parquet"),
+        (["termina", "concentration", *QUERY, "-o", "out.csv"], "-o out.csv: the ending is none of .json"),
+        (["termina", "cohorts", *QUERY, "-o", "nowhere/out.json"], "cannot write nowhere/out.json"),
+        (["termina", "cohorts", *QUERY, "--base-url", "http://x.example"], "--base-url http://x.example would send"),
         (["adapty", "cohort"], "Missing option '--request'"),
         (["adapty", "cohort", "--request", "missing.json"], "cannot read missing.json"),
         (["adapty", "cohort", "--request", "request.json", "-o", "request.json"], "it is a file of the source"),
         (["adapty", "cohort", "--request", "request.json", "-o", "out.parquet"], "-o out.parquet: the ending is none"),
         (["adapty", "cohort", "--request", "request.json", "--timezone", "a b"], "--timezone 'a b' is not a time zone"),
-        (["nobody"], "No such command"),
+        (["unknown"], "No such command"),
     ],
 )  # fmt: skip
 def test_refused(server, folder, args, expected):
-    address = [] if args == ["nobody"] or "--base-url" in args else ["--base-url", server.url]
+    address = [] if args == ["unknown"] or "--base-url" in args else ["--base-url", server.url]
     assert expected in failing(*args, *address)
-    assert server.asked == []
+    assert server.received == []
     assert [path.name for path in folder.iterdir()] == ["request.json"]
 
 
 def test_no_key(server):
     nothing = dict.fromkeys(KEYS, "")
-    line = failing("termina", "cohorts", *ASKED, "--base-url", server.url, env=nothing)
+    line = failing("termina", "cohorts", *QUERY, "--base-url", server.url, env=nothing)
     assert line == "Termina needs a key. Hint: set TERMINA_API_KEY (in Python also api_key=)"
     line = failing("adapty", "cohort", "--request", "request.json", "--base-url", server.url, env=nothing)
     assert line == "Adapty needs a key. Hint: set ADAPTY_API_KEY (in Python also api_key=)"
@@ -188,15 +188,15 @@ def test_no_key(server):
 def test_failures_are_one_line_and_leave_the_old_file(folder, status):
     (folder / "out.json").write_text("old")
     with Server(sending(reply(status, {"detail": "the\nvendor's \x1b[31mwords"}))) as server:
-        args = ["termina", "cohorts", *ASKED, "--base-url", server.url, "--attempts", "2", "-o", "out.json"]
+        args = ["termina", "cohorts", *QUERY, "--base-url", server.url, "--attempts", "2", "-o", "out.json"]
         line = failing(*args)
     assert f"({status})" in line
     assert line.endswith("the vendor's [31mwords")
     assert (folder / "out.json").read_text() == "old"
-    assert len(server.asked) == (2 if status in (429, 503) else 1)
+    assert len(server.received) == (2 if status in (429, 503) else 1)
 
 
-def test_help_tells_where_keys_come_from():
+def test_help_names_the_environment_variables():
     for args in (["--help"], ["termina", "cohorts", "--help"], ["adapty", "cohort", "--help"]):
         text = good(*args).stdout
         assert "_API_KEY" in text

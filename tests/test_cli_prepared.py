@@ -244,7 +244,7 @@ def test_the_table_of_customers_in_a_folder(folder, output):
     ("args", "expected"),
     [
         (["-o", "out/", "--format", "csv"], "-o out/: a folder takes Parquet, not csv. Hint: -o FILE.csv"),
-        (["-o", "out/", "--top-n", "3"], "--top-n 3 goes with a file, not with the folder 'out/'"),
+        (["-o", "out/", "--top-n", "3"], "--top-n 3 needs a file, but 'out/' is a folder"),
         (["-o", "."], "cannot write .: the source orders.csv is in it"),
         (["-o", "not/there/"], "cannot write not/there/: No such file or directory"),
         (["-o", "out/", "--max-memory", "4"], "--max-memory 4 is not an amount of memory"),
@@ -338,7 +338,7 @@ def test_a_state_that_cannot_be(folder):
     assert failing("termina", "state", "cohorts", "shop").startswith("the folder 'shop' has no cohortlib.json")
     assert failing("termina", "state", "update", "shop", "orders.csv").startswith("the folder 'shop' has no")
     good("prepare", "orders.csv", "prepared", *COLUMNS)
-    assert "holds no state" in failing("termina", "state", "update", "prepared", "orders.csv")
+    assert "does not hold a state" in failing("termina", "state", "update", "prepared", "orders.csv")
     good("termina", "state", "build", "orders.csv", "shop", *COLUMNS)
     before = good("termina", "state", "cohorts", "shop")
     (folder / "wrong.csv").write_text("customer,paid,money\n")

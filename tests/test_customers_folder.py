@@ -99,6 +99,6 @@ def test_invalid_folders(frame, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(SettingError, match="has files that cohortlib did not write"):
         cl.termina.sink_customer_cohorts(frame, tmp_path)
-    with pytest.raises(SettingError, match="top_n=5 goes with a file"):
+    with pytest.raises(SettingError, match="top_n=5 needs a file"):
         cl.termina.sink_customer_cohorts(frame, f"{tmp_path}/out/", top_n=5)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from benchmarks import planted_termina
 from cohortlib.compare.explain.termina import faults
-from cohortlib.compare.explain.termina.runs import simplest
+from cohortlib.compare.explain.termina.fault_candidates import simplest
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
 
 pytestmark = pytest.mark.search
@@ -23,9 +23,9 @@ ZONES = {name for name, planted in MONTHS.items() if planted.kind == "timezone"}
 PAIRS = (
     ("Tokyo", "refunds dropped"),
     ("cents", "signed refunds"),
-    ("customer missing there", "refunds dropped"),
-    ("day twice there", "right edge"),
-    ("ages from 1", "days missing there"),
+    ("customer missing remotely", "refunds dropped"),
+    ("day twice remotely", "right edge"),
+    ("ages from 1", "days missing remotely"),
     ("labels of the next month", "cohort by sign-up"),
 )
 
@@ -47,7 +47,7 @@ def test_a_planted_difference_is_named(name):
     why, planted, here, there = why_of([name])
     assert planted_termina.named(why, planted), str(why)
     assert not why.reports[0].ok
-    if not planted[0].kind.endswith("here"):
+    if not planted[0].kind.endswith("locally"):
         assert why.ok
         assert [report.ok for report in why.reports] == [False, True]
     if planted[0].settings:
@@ -69,7 +69,9 @@ def test_weeks_that_begin_on_another_day():
     assert why_of(["weeks from Sunday"], "W")[0].reports[0].ok
 
 
-@pytest.mark.parametrize("name", ["cohort's total", "cohort's mean", "25 best", "active ages", "customer twice there"])
+@pytest.mark.parametrize(
+    "name", ["cohort's total", "cohort's mean", "25 best", "active ages", "customer twice remotely"]
+)
 def test_customers(name):
     why, planted, here, there = why_of([name], customers=True)
     assert planted_termina.named(why, planted), str(why)
@@ -79,7 +81,7 @@ def test_customers(name):
 
 
 def test_customers_missing_on_either_side():
-    for name in ("customers missing there", "customer missing here"):
+    for name in ("customers missing remotely", "customer missing locally"):
         why, planted, _, _ = why_of([name], customers=True)
         assert planted_termina.named(why, planted), str(why)
         assert why.ok
@@ -95,12 +97,12 @@ def test_the_sentence_of_the_issue():
     assert first is not None
     why = cl.explain(ROWS, cl.termina.cohorts(rows, timezone="America/New_York"))
     before, zone, customer = why.lines
-    assert before == f"{why.reports[0].agreeing:,} of {why.reports[0].total:,} cells agree as the tables are."
+    assert before == f"{why.reports[0].agreeing:,} of {why.reports[0].total:,} cells agree without any change."
     assert zone.startswith("With time zone America/New_York (or America/Toronto and ")
     assert f"{why.reports[1].agreeing:,} of {why.reports[1].total:,} cells agree." in zone
     told = first.astimezone(ZoneInfo("America/New_York")).strftime("%Y-%m-%d at %H:%M")
     assert customer == (
-        f"With customer user_812 left out (first payment on {told}) as well all {why.report.total:,} cells agree."
+        f"Also without customer user_812 (first payment on {told}), all {why.report.total:,} cells agree."
     )
 
 
@@ -125,8 +127,8 @@ def test_what_stays_unexplained():
     assert why.explained.filter(pl.col("cause").is_null()).select("cohort", "period", "field").rows() == [
         ("2023-05", 2, "amount")
     ]
-    assert "The only cell that differs is in cohort 2023-05, in amount." in why.lines
-    assert any(line.startswith("The worst is amount in cohort 2023-05 at age 2: ") for line in why.lines)
+    assert "The only cell that still differs is amount in cohort 2023-05." in why.lines
+    assert any(line.startswith("The largest difference is amount in cohort 2023-05 at age 2: ") for line in why.lines)
     assert "still" in why.to_html()
 
 
@@ -135,7 +137,7 @@ def test_nothing_differs():
     assert why.ok
     assert why.causes == ()
     assert why.settings == {}
-    assert why.lines == [f"All {why.report.total:,} cells agree as they are."]
+    assert why.lines == [f"All {why.report.total:,} cells agree without any change."]
     assert why.explained.is_empty()
     assert why.ranking.height == 1
 
@@ -154,7 +156,7 @@ def test_nothing_explains():
     remote = remote.with_columns(ltv=pl.col("ltv") + pl.int_range(pl.len()) % 7)
     why = cl.explain(DAYS, remote)
     assert why.causes == ()
-    assert "Nothing that was tried makes more cells agree." in why.lines
+    assert "No change that was tried makes more cells agree." in why.lines
     assert why.explained["cause"].null_count() == why.explained.height > 0
 
 
@@ -165,7 +167,7 @@ def test_ranking():
     shares = (ranking["agreeing"] / ranking["cells"]).to_list()
     assert shares == sorted(shares, reverse=True)
     assert ranking["settings"][0] == "timezone='Europe/London'"
-    assert ranking.filter(causes="nothing changed").height == 1
+    assert ranking.filter(causes="no change").height == 1
     assert ranking["more"].to_list() == (ranking["agreeing"] - why.reports[0].agreeing).to_list()
     assert ranking["more"][0] > 0
 
@@ -173,8 +175,8 @@ def test_ranking():
 def test_causes_that_cannot_be_told_apart():
     """December's rows end before its last day: leaving it out is the same by either setting."""
     why, _, _, _ = why_of(["complete periods"])
-    assert [len(trial.causes) for trial in why.found.equals] == [1]
-    assert any("these tables cannot tell which it is" in line for line in why.lines)
+    assert [len(trial.causes) for trial in why.search.ties] == [1]
+    assert any("the tables cannot decide" in line for line in why.lines)
 
 
 def test_json_and_page():
@@ -183,7 +185,7 @@ def test_json_and_page():
     assert told["ok"] is True
     assert told["sentences"] == why.lines
     assert {cause["kind"] for cause in told["causes"]} == {"factor", "refunds"}
-    assert len(told["ranking"]) == len(why.found.trials)
+    assert len(told["ranking"]) == len(why.search.trials)
     page = why.to_html()
     assert "<h1>Why the tables differ</h1>" in page
     assert 'http-equiv="Content-Security-Policy"' in page
@@ -230,7 +232,7 @@ def test_times_without_a_zone_are_tried_as_utc():
     naive = ROWS.with_columns(pl.col("timestamp").dt.replace_time_zone(None))
     why = cl.explain(naive, cl.termina.cohorts(ROWS, timezone="America/New_York"))
     assert why.ok
-    assert why.causes[0].words == "time zone America/New_York, the times here taken as UTC"
+    assert why.causes[0].words == "time zone America/New_York, local times taken as UTC"
 
 
 @pytest.mark.parametrize("days", [DAYS, DAYS.cast({"timestamp": pl.Datetime("ms")})], ids=["dates", "midnights"])
@@ -247,18 +249,19 @@ def test_days_may_be_missing_by_either_clock(clock, told):
     why = cl.explain(ROWS, remote, timezone="Asia/Tokyo")
     assert why.ok
     assert len(why.causes) == 1
-    assert why.causes[0].words.endswith(f" rows of {told} left out")
+    assert why.causes[0].words.endswith(f" rows of {told}")
+    assert why.causes[0].words.startswith("without the ")
 
 
 def kinds_tried(why):
-    return {cause.kind for trial in why.found.trials for cause in trial.causes}
+    return {cause.kind for trial in why.search.trials for cause in trial.causes}
 
 
 def test_a_day_without_a_row_is_suspected_only_where_nothing_else_differs():
     closed = DAYS.filter(pl.col("timestamp") != planted_termina.DAY)
     why = cl.explain(closed, cl.termina.cohorts(closed, refunds="drop"))
     assert why.settings == {"refunds": "drop"}
-    assert "days missing here" not in kinds_tried(why)
+    assert "days missing locally" not in kinds_tried(why)
 
 
 def test_a_file_of_dates_that_make_cohorts(tmp_path):
@@ -288,7 +291,7 @@ def test_a_table_of_few_fields(fields):
     changed = remote.with_columns(pl.col(fields[0]) * pl.when(pl.int_range(pl.len()) == 40).then(3).otherwise(1))
     why = cl.explain(DAYS, changed)
     assert why.settings == {"refunds": "drop"}
-    assert any("that differ" in line for line in why.lines)
+    assert any("still differ" in line for line in why.lines)
 
 
 def test_the_published_tables_of_online_retail(shared):
@@ -308,7 +311,7 @@ def test_the_published_tables_of_online_retail(shared):
 def test_users_that_are_integers():
     rows = DAYS.with_columns(pl.col("user_id").str.strip_prefix("user_").cast(pl.Int64))
     why = cl.explain(rows, cl.termina.cohorts(rows.filter(pl.col("user_id") != 812)))
-    assert [cause.words for cause in why.causes] == ["customer 812 left out"]
+    assert [cause.words for cause in why.causes] == ["without customer 812"]
 
 
 @pytest.mark.parametrize(("freq", "week_start"), [("Q", "monday"), ("A", "monday"), ("W", "thursday"), ("D", "monday")])
@@ -334,11 +337,11 @@ def test_progress_and_time():
     assert done == sorted(done)
     assert seen[-1][0] == seen[-1][1]
     assert all(at <= of for at, of in seen)
-    assert why.found.complete
+    assert why.search.complete
     short = cl.explain(ROWS, cl.termina.cohorts(ROWS, timezone="Asia/Kolkata"), seconds=1e-9)
-    assert not short.found.complete
+    assert not short.search.complete
     assert short.causes == ()
-    assert short.lines[-1] == "The time was over after 1 combinations. Hint: seconds= gives it more."
+    assert short.lines[-1] == "The search reached its time limit after 1 combination. Hint: allow more seconds."
 
 
 def test_warnings_are_told_once():
@@ -351,7 +354,7 @@ def test_warnings_are_told_once():
 @pytest.mark.parametrize(
     ("change", "settings", "error", "said"),
     [
-        ({}, {"refund": "drop"}, SettingError, "refund= is no setting of cohorts"),
+        ({}, {"refund": "drop"}, SettingError, "refund= is not a setting of cohorts"),
         ({}, {"refunds": "all"}, SettingError, "refunds='all'"),
         ({}, {"seconds": 0}, SettingError, "seconds=0"),
         ({}, {"seconds": "long"}, SettingError, "seconds='long'"),
@@ -368,7 +371,7 @@ def test_refused(change, settings, error, said):
 
 
 def test_a_table_that_cannot_be_recomputed_is_refused():
-    with pytest.raises(SchemaError, match="expected cohorts or customer cohorts"):
+    with pytest.raises(SchemaError, match="Expected Termina's cohorts or customer cohorts"):
         cl.explain(ROWS, pl.DataFrame({"date": ["2026-01"], "amount": [1.0]}))
 
 
@@ -380,7 +383,7 @@ def test_an_answer_needs_its_request_and_installs():
     answer = Answer(pl.DataFrame(day), pl.DataFrame(day | {"period": [1]}), {}, request, Conventions())
     with pytest.raises(SettingError, match="installs=None"):
         cl.explain(ROWS, answer)
-    with pytest.raises(SettingError, match="freq= is no setting of Adapty's table"):
+    with pytest.raises(SettingError, match="freq= is not a setting of Adapty's table"):
         cl.explain(ROWS, answer, freq="M")
 
 
@@ -388,7 +391,7 @@ def test_cohorts_from_the_first_row_of_any_sign():
     begun = DAYS.select("user_id", joined="timestamp").group_by("user_id").min()
     remote = cl.termina.cohorts(DAYS, joined=begun, before_joined="clip")
     why = cl.explain(DAYS.drop("signup_date"), remote)
-    assert [cause.words for cause in why.causes] == ["the cohort taken from each user's first row, whatever its amount"]
+    assert [cause.words for cause in why.causes] == ["cohorts by the date of each user's first row, including refunds"]
     assert cl.reconcile(cl.termina.cohorts(DAYS, **why.settings), remote).ok
     assert why.ranking["settings"][0] == "joined=a table of user_id and joined, before_joined='clip'"
     assert json.loads(why.to_json())["causes"][0]["settings"]["joined"] == "a table of user_id and joined"
@@ -414,5 +417,6 @@ def test_a_payment_is_moved_to_the_period_beside_its_own():
         {"u": ["a", "a"], "t": [date(2026, 2, 10), date(2026, 1, 15)], "x": [1.0, 2.0]},
     )
     view = faults.View("u", "t", "x", "UTC", Calendar("M"), "net")
-    assert faults.Moved("a", 1).rows(rows, view)["t"].to_list() == [date(2026, 2, 10), date(2026, 2, 1)]
-    assert faults.Moved("a", -1).rows(rows, view)["t"].to_list() == [date(2026, 2, 10), date(2025, 12, 31)]
+    later, earlier = (faults.FirstPaymentMoved("a", by).edit_rows(rows, view)["t"].to_list() for by in (1, -1))
+    assert later == [date(2026, 2, 10), date(2026, 2, 1)]
+    assert earlier == [date(2026, 2, 10), date(2025, 12, 31)]

@@ -11,8 +11,8 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from cohortlib.adapty import Conventions
-from cohortlib.compare.explain.adapty.amounts import Amounts
-from cohortlib.compare.explain.adapty.maker import AdaptyMaker
+from cohortlib.compare.explain.adapty.money import UserMoney
+from cohortlib.compare.explain.adapty.table import AdaptyTable
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.search import search
 from cohortlib.compare.reconcile.compare import reconcile
@@ -47,7 +47,7 @@ ALONE = [
     for at, one in enumerate(planted.cases(kind, pairs=False))
     # Of what both requests know, each takes half.
     # Among so few rows a day without any is nothing that stands out.
-    if one[0].name != "a day missing here" and (one[0].only or at % 2 == (kind == "days"))
+    if one[0].name != "a day missing locally" and (one[0].only or at % 2 == (kind == "days"))
 ]
 NAMES = {one.name: one for one in planted.PLANTED}
 PAIRS = [
@@ -77,8 +77,8 @@ def test_two_at_once_are_named(world, kind, one, other):
 @pytest.mark.parametrize("kind", planted.REQUESTS)
 def test_nothing_is_named_where_nothing_differs(world, kind):
     side = planted.Side(*world, planted.REQUESTS[kind])
-    maker = AdaptyMaker(side.events, side.answer(), side.request, installs=side.installs)
-    found = search(maker, lambda table: reconcile(table, side.answer()), seconds=60)
+    local = AdaptyTable(side.events, side.answer(), side.request, installs=side.installs)
+    found = search(local, lambda table: reconcile(table, side.answer()), seconds=60)
     assert found.best.causes == ()
     assert found.best.agreeing == found.best.total
 
@@ -86,9 +86,9 @@ def test_nothing_is_named_where_nothing_differs(world, kind):
 # --- each table is the engine's ------------------------------------------------------------------------------------
 
 
-def maker_of(world, kind="renewals", remote=None, **options):
+def local_of(world, kind="renewals", remote=None, **options):
     side = planted.Side(*world, planted.REQUESTS[kind])
-    return side, AdaptyMaker(
+    return side, AdaptyTable(
         side.events, side.answer() if remote is None else remote, side.request, installs=side.installs, **options
     )
 
@@ -112,7 +112,7 @@ SETTINGS = [
 @pytest.mark.parametrize("kind", planted.REQUESTS)
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_settings_are_those_of_the_call(world, kind, settings):
-    side, maker = maker_of(world, kind)
+    side, local = local_of(world, kind)
     causes = tuple(Cause(name, value, "", ((name, value),)) for name, value in settings)
     given = dict(settings)
     zone, installs = given.pop("timezone", "UTC"), given.pop("installs", side.installs)
@@ -123,8 +123,8 @@ def test_settings_are_those_of_the_call(world, kind, settings):
     expected = cl.adapty.cohort(
         side.events, request, installs=installs, timezone=zone, conventions=Conventions(**given)
     )
-    same(maker.table(causes), expected)
-    same(maker.table(causes[::-1]), expected)
+    same(local.recompute(causes), expected)
+    same(local.recompute(causes[::-1]), expected)
 
 
 def number(day):
@@ -138,7 +138,7 @@ def on(first, last, zone="UTC"):
 
 @pytest.mark.parametrize("kind", planted.REQUESTS)
 def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
-    side, maker = maker_of(world, kind)
+    side, local = local_of(world, kind)
     user = side.events.filter(pl.col("event_type") == "subscription_renewed")["profile_id"][50]
     first, last = date(2024, 11, 3), date(2024, 11, 8)
     zone = Cause("timezone", "Asia/Tokyo", "", (("timezone", "Asia/Tokyo"),))
@@ -150,7 +150,7 @@ def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
         return cl.adapty.cohort(events, side.request, installs=installs, timezone=timezone)
 
     def table(kind, value, *more):
-        return maker.table((Cause(kind, value, ""), *more))
+        return local.recompute((Cause(kind, value, ""), *more))
 
     days = number(first), number(last)
     events, installs = side.events, side.installs
@@ -159,7 +159,7 @@ def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
     same(table("rows missing", ("days", *days)), answer(events.filter(~then)))
     same(table("rows missing", ("days", *days), zone), answer(events.filter(~on(first, last, "Asia/Tokyo")),
                                                               timezone="Asia/Tokyo"))  # fmt: skip
-    same(table("rows missing", ("days of UTC", *days), zone), answer(events.filter(~then), timezone="Asia/Tokyo"))
+    same(table("rows missing", ("UTC days", *days), zone), answer(events.filter(~then), timezone="Asia/Tokyo"))
     same(table("rows twice", ("days", *days)), answer(pl.concat([events, events.filter(then).with_columns(twice)])))
     same(table("rows twice", ("users", (user,), False)),
          answer(pl.concat([events, events.filter(his).with_columns(twice)])))  # fmt: skip
@@ -171,9 +171,9 @@ def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
 
 
 def test_moneys_exchanged_and_multiplied_are_those_of_every_field(world):
-    side, maker = maker_of(world)
+    side, local = local_of(world)
     answer = side.answer()
-    found = maker.table((Cause("moneys", (1, 0, 2), ""), Cause("factor", (10.0, 100.0, 1.0), "")))
+    found = local.recompute((Cause("moneys", (1, 0, 2), ""), Cause("factor", (10.0, 100.0, 1.0), "")))
     pairs = [("revenue", "proceeds", 10), ("proceeds", "revenue", 100), ("arppu", "apppu", 10), ("appu", "arpu", 100),
              ("net_revenue", "net_revenue", 1), ("anrpas", "anrpas", 1)]  # fmt: skip
     for name, source, factor in pairs:
@@ -185,25 +185,25 @@ def test_moneys_exchanged_and_multiplied_are_those_of_every_field(world):
 
 
 def test_columns_and_segments_may_be_labelled_otherwise(world):
-    side, maker = maker_of(world, "days")
+    side, local = local_of(world, "days")
     answer = side.answer()
-    later = maker.table((Cause("labels", 1, ""),)).segments["segment_start_date"].to_list()
+    later = local.recompute((Cause("labels", 1, ""),)).segments["segment_start_date"].to_list()
     starts = answer.segments["segment_start_date"].to_list()
     assert later[0] == starts[0]
     assert later[1:-1] == starts[2:]
-    ends = maker.table((Cause("labels", "last day", ""),)).values
+    ends = local.recompute((Cause("labels", "last day", ""),)).values
     assert (
         ends.filter(type="single")["segment_start_date"][0]
         == (date.fromisoformat(starts[2]) - timedelta(1)).isoformat()
     )
-    assert maker.table((Cause("columns", 1, ""),)).values["period"].to_list() == [
+    assert local.recompute((Cause("columns", 1, ""),)).values["period"].to_list() == [
         day + 1 for day in answer.values["period"].to_list()
     ]
 
 
 def test_days_counted_from_one_begin_with_nothing(world):
-    side, maker = maker_of(world, "days")
-    total = maker.table((Cause("ages", -1, ""),)).values.filter(type="total")
+    side, local = local_of(world, "days")
+    total = local.recompute((Cause("ages", -1, ""),)).values.filter(type="total")
     days = total["period"].to_list()
     less = side.request | {"renewal_days": [day - 1 for day in days[1:]]}
     expected = cl.adapty.cohort(side.events, less, installs=side.installs).values.filter(type="total")
@@ -215,8 +215,8 @@ def test_days_counted_from_one_begin_with_nothing(world):
 @pytest.mark.parametrize("kind", planted.REQUESTS)
 def test_what_the_other_side_has_fills_a_gap_of_ours(world, kind):
     """Where no row is missing, what is taken from a side is the side."""
-    side, maker = maker_of(world, kind)
-    found = maker.table((Cause("rows missing here", ("days", 20000, 20000), ""),))
+    side, local = local_of(world, kind)
+    found = local.recompute((Cause("rows missing locally", ("days", 20000, 20000), ""),))
     same(found, side.answer())
 
 
@@ -224,26 +224,26 @@ def test_what_the_other_side_has_fills_a_gap_of_ours(world, kind):
 
 
 def test_events_come_as_files_frames_and_streams(world, tmp_path):
-    side, maker = maker_of(world)
-    plain = maker.table(())
+    side, local = local_of(world)
+    plain = local.recompute(())
     side.events.write_csv(tmp_path / "events.csv")
     side.installs.write_parquet(tmp_path / "installs.parquet")
     remote = side.answer()
     for events in (str(tmp_path / "events.csv"), side.events.lazy(), side.events.to_arrow()):
-        maker = AdaptyMaker(
+        local = AdaptyTable(
             events, (remote.segments, remote.values), side.request, installs=str(tmp_path / "installs.parquet")
         )
-        same(maker.table(()), plain)
-        assert list(maker.causes((), None))
+        same(local.recompute(()), plain)
+        assert list(local.candidates((), None))
 
 
 def test_predictions_are_made_where_the_other_side_has_them(large):
     side = planted.Side(*large, planted.REQUESTS["renewals"])
     remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, predict=True)
     assert remote.segments["predict"].null_count() < remote.segments.height
-    found = AdaptyMaker(side.events, remote, side.request, installs=side.installs).table(())
+    found = AdaptyTable(side.events, remote, side.request, installs=side.installs).recompute(())
     assert found.segments["predict"].equals(remote.segments["predict"])
-    plain = AdaptyMaker(side.events, side.answer(), side.request, installs=side.installs).table(())
+    plain = AdaptyTable(side.events, side.answer(), side.request, installs=side.installs).recompute(())
     assert plain.segments["predict"].null_count() == plain.segments.height
 
 
@@ -251,8 +251,8 @@ def test_dates_have_no_time_zone(world):
     events, installs = world
     dated = (pl.col(name).dt.date() for name in ("event_datetime", "install_date", "subscription_expires_at"))
     events, installs = events.with_columns(dated), installs.with_columns(pl.col("install_date").dt.date())
-    _, maker = maker_of((events, installs))
-    assert "timezone" not in {cause.kind for cause in maker.causes((), None)}
+    _, local = local_of((events, installs))
+    assert "timezone" not in {cause.kind for cause in local.candidates((), None)}
 
 
 def test_a_warning_is_told_once(world):
@@ -260,108 +260,108 @@ def test_a_warning_is_told_once(world):
     holed = events.with_columns(
         pl.when(pl.int_range(pl.len()) % 977 == 0).then(None).otherwise("profile_id").alias("profile_id")
     )
-    side, _ = maker_of(world)
+    side, _ = local_of(world)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        maker = AdaptyMaker(holed, side.answer(), side.request, installs=installs, nulls="drop")
-        maker.table(())
-        list(maker.causes((), None))
+        local = AdaptyTable(holed, side.answer(), side.request, installs=installs, nulls="drop")
+        local.recompute(())
+        list(local.candidates((), None))
     assert sum("dropped" in str(one.message) for one in told if one.category is CohortlibWarning) <= 1
 
 
 # --- what is worth a try ----------------------------------------------------------------------------------------------
 
 
-def named(maker, chosen=()):
-    return {(cause.kind, cause.value) for cause in maker.causes(chosen, None)}
+def named(local, causes=()):
+    return {(cause.kind, cause.value) for cause in local.candidates(causes, None)}
 
 
 def test_causes_that_can_change_nothing_are_not_named(world):
-    side, maker = maker_of(world, "days")
-    kinds = {kind for kind, _ in named(maker)}
+    side, local = local_of(world, "days")
+    kinds = {kind for kind, _ in named(local)}
     assert not kinds & {"averages", "period number", "numbering of products", "rows missing", "rows twice", "factor"}
     assert {"week start", "after to", "refunds", "installs", "user", "sandbox"} <= kinds
     bare = side.events.drop("customer_user_id", "consecutive_payments", "cancellation_reason", "ownership_type")
     bare = bare.filter(pl.col("environment") == "Production", ~pl.col("event_type").str.ends_with("refunded"))
-    maker = AdaptyMaker(bare, side.answer(), side.request, installs=side.installs.drop("customer_user_id"))
-    assert not {kind for kind, _ in named(maker)} & {
+    local = AdaptyTable(bare, side.answer(), side.request, installs=side.installs.drop("customer_user_id"))
+    assert not {kind for kind, _ in named(local)} & {
         "user",
         "refunds",
         "refunds of upgrades",
         "sandbox",
         "family_shared",
     }
-    maker = AdaptyMaker(side.events, side.answer(), side.request, installs="from_events")
-    assert "installs" not in {kind for kind, _ in named(maker)}
+    local = AdaptyTable(side.events, side.answer(), side.request, installs="from_events")
+    assert "installs" not in {kind for kind, _ in named(local)}
 
 
 def test_what_is_chosen_is_not_named_again(world):
-    _, maker = maker_of(world)
-    first = [cause for cause in maker.causes((), None) if cause.kind == "averages"]
-    assert not [cause for cause in maker.causes(tuple(first), None) if cause.kind == "averages"]
+    _, local = local_of(world)
+    first = [cause for cause in local.candidates((), None) if cause.kind == "averages"]
+    assert not [cause for cause in local.candidates(tuple(first), None) if cause.kind == "averages"]
 
 
 def test_zones_of_one_cut_are_named_once(world):
-    side, _ = maker_of(world)
+    side, _ = local_of(world)
     remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, timezone="Europe/Paris")
-    maker = AdaptyMaker(side.events, remote, side.request, installs=side.installs)
-    zones = [cause for cause in maker.causes((), None) if cause.kind == "timezone"]
+    local = AdaptyTable(side.events, remote, side.request, installs=side.installs)
+    zones = [cause for cause in local.candidates((), None) if cause.kind == "timezone"]
     assert zones[0].value == "Europe/Berlin"
     assert zones[0].note.startswith("or Europe/Paris and ")
     assert len(zones) < 15
 
 
 def test_as_of_is_read_off_the_cells(world):
-    side, _ = maker_of(world, "days")
+    side, _ = local_of(world, "days")
     for day in (date(2025, 3, 1), date(2025, 9, 1)):
         remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, conventions=Conventions(as_of=day))
-        maker = AdaptyMaker(side.events, remote, side.request, installs=side.installs)
-        (cause,) = [cause for cause in maker.causes((), None) if cause.kind == "as of"]
-        assert reconcile(maker.table((cause,)), remote).ok
+        local = AdaptyTable(side.events, remote, side.request, installs=side.installs)
+        (cause,) = [cause for cause in local.candidates((), None) if cause.kind == "as of"]
+        assert reconcile(local.recompute((cause,)), remote).ok
 
 
 # --- whose money ---------------------------------------------------------------------------------------------------
 
 
-def amounts_of(rows, segments=2):
-    names = ["user", "day", "day of UTC", "segment", "revenue", "proceeds", "net_revenue"]
+def money_of(rows, segments=2):
+    names = ["user", "day", "utc_day", "segment", "revenue", "proceeds", "net_revenue"]
     full = [(user, day, day, segment, money, money * 0.7, money * 0.5) for user, day, segment, money in rows]
-    return Amounts(pl.DataFrame(full, schema=names, orient="row", schema_overrides={"revenue": pl.Float64}), segments)
+    return UserMoney(pl.DataFrame(full, schema=names, orient="row", schema_overrides={"revenue": pl.Float64}), segments)
 
 
 def test_users_are_found_by_their_money_alone_or_by_two():
-    amounts = amounts_of([("a", 0, 0, 10.0), ("a", 1, 0, 5.0), ("b", 0, 0, 7.0), ("c", 0, 0, 3.0), ("d", 0, 1, 15.0)])
+    money = money_of([("a", 0, 0, 10.0), ("a", 1, 0, 5.0), ("b", 0, 0, 7.0), ("c", 0, 0, 3.0), ("d", 0, 1, 15.0)])
     wanted = np.array([1, 0.7, 0.5])
-    assert amounts.users_of(0, 15.0 * wanted) == [("a",)]
-    assert amounts.users_of(1, 15.0 * wanted) == [("d",)]
-    assert amounts.users_of(0, 10.0 * wanted) == [("b", "c")]
-    assert amounts.users_of(0, 99.0 * wanted) == []
-    assert amounts.users_of(0, np.array([15.0, 1.0, 1.0])) == []
+    assert money.users_with(0, 15.0 * wanted) == [("a",)]
+    assert money.users_with(1, 15.0 * wanted) == [("d",)]
+    assert money.users_with(0, 10.0 * wanted) == [("b", "c")]
+    assert money.users_with(0, 99.0 * wanted) == []
+    assert money.users_with(0, np.array([15.0, 1.0, 1.0])) == []
 
 
 def test_runs_of_days_are_found_by_their_money():
     rng = np.random.default_rng(0)
     rows = [(f"u{at}", int(rng.integers(0, 200)), int(rng.integers(0, 4)), float(rng.integers(1, 5000)) / 100)
             for at in range(3000)]  # fmt: skip
-    amounts = amounts_of(rows, 4)
-    frame = amounts.rows
+    money = money_of(rows, 4)
+    frame = money.rows
     for first, last in ((20, 20), (50, 54), (150, 199), (3, 120)):
         inside = frame.filter(pl.col("day").is_between(first, last))
         wanted = np.array([inside.filter(segment=at)["revenue"].sum() for at in range(4)])
-        assert (first, last) in amounts.runs_of(wanted, 3)
+        assert (first, last) in money.runs_with(wanted, 3)
         # One segment that differs for another reason does not matter.
         if last - first < 40:
-            assert (first, last) in amounts.runs_of(wanted + np.array([0, 0, 500.0, 0]), 3)
-    assert amounts.runs_of(np.zeros(4), 3) == []
-    assert amounts_of([], 4).runs_of(np.ones(4), 3) == []
+            assert (first, last) in money.runs_with(wanted + np.array([0, 0, 500.0, 0]), 3)
+    assert money.runs_with(np.zeros(4), 3) == []
+    assert money_of([], 4).runs_with(np.ones(4), 3) == []
 
 
 # --- what stays unexplained -------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_said_of_what_is_explained(world):
-    side, maker = maker_of(world)
-    assert maker.suspects((), reconcile(maker.table(()), side.answer())) == []
+    side, local = local_of(world)
+    assert local.describe_remaining((), reconcile(local.recompute(()), side.answer())) == []
 
 
 def test_a_customer_who_came_about_midnight_is_named():
@@ -385,23 +385,25 @@ def test_a_customer_who_came_about_midnight_is_named():
         .alias("install_date")
     )
     remote = cl.adapty.cohort(events, request, installs=moved)
-    maker = AdaptyMaker(events, remote, request, installs=installs, timezone="Europe/Berlin")
-    said = maker.suspects((), reconcile(maker.table(()), remote))
+    local = AdaptyTable(events, remote, request, installs=installs, timezone="Europe/Berlin")
+    said = local.describe_remaining((), reconcile(local.recompute(()), remote))
     assert said[2] == (
-        "Customer u58, whose first payment is at 2026-02-28 23:40, is in segment 2026-02-01; "
-        "in 2026-03-01 the money of both would agree."
+        "Customer u58, first payment on 2026-02-28 at 23:40, is in segment 2026-02-01. "
+        "In 2026-03-01 the money of both would agree."
     )
-    assert said[0].startswith(f"{reconcile(maker.table(()), remote).differences.height} cells differ, in 2 segments")
+    assert said[0].startswith(
+        f"{reconcile(local.recompute(()), remote).differences.height} cells still differ, in 2 segments"
+    )
 
 
 def test_a_customer_whom_we_lack_is_counted_in_words(world):
-    side, _ = maker_of(world)
+    side, _ = local_of(world)
     gone = planted._members(side, 1)
     remote = side.answer()
     kept = side.events.filter(~pl.col("profile_id").is_in(gone))
-    maker = AdaptyMaker(kept, remote, side.request, installs=side.installs)
-    said = maker.suspects((), reconcile(maker.table(()), remote))
-    assert "are all in segment" in said[0]
+    local = AdaptyTable(kept, remote, side.request, installs=side.installs)
+    said = local.describe_remaining((), reconcile(local.recompute(()), remote))
+    assert "all in segment" in said[0]
     assert "revenue_usd" in " ".join(said)
 
 
@@ -409,10 +411,10 @@ def test_days_of_which_we_have_nothing_are_named(large):
     events, installs = large
     side = planted.Side(events, installs, planted.REQUESTS["days"])
     day = planted._busy(side, 8)
-    maker = AdaptyMaker(events.filter(~on(day, day)), side.answer(), side.request, installs=installs)
-    (gap,) = [cause for cause in maker.causes((), None) if cause.kind == "rows missing here"]
+    local = AdaptyTable(events.filter(~on(day, day)), side.answer(), side.request, installs=installs)
+    (gap,) = [cause for cause in local.candidates((), None) if cause.kind == "rows missing locally"]
     assert gap.assumed
     assert gap.value == ("days", number(day), number(day))
-    report = reconcile(maker.table(()), side.answer())
-    assert f"We have hardly a row of {day}, though the days around have many." in maker.suspects((), report)
-    assert reconcile(maker.table((gap,)), side.answer()).agreeing > report.agreeing
+    report = reconcile(local.recompute(()), side.answer())
+    assert f"The local data have hardly a row of {day}, unlike the days around." in local.describe_remaining((), report)
+    assert reconcile(local.recompute((gap,)), side.answer()).agreeing > report.agreeing

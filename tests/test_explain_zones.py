@@ -22,9 +22,9 @@ SPANS = [
 @pytest.mark.parametrize("span", SPANS)
 def test_every_zone_is_in_one_clock_and_its_clock_is_right(span):
     found = zones.clocks(*span)
-    everybody = [name for clock in found for name in (clock.name, *clock.others)]
-    assert len(everybody) == len(set(everybody))
-    assert len(everybody) > 400
+    names = [name for clock in found for name in (clock.name, *clock.others)]
+    assert len(names) == len(set(names))
+    assert len(names) > 400
     for clock in found:
         for name in (clock.name, *clock.others):
             starts, shifts = periods.offsets(name, *span)

@@ -1,4 +1,4 @@
-"""Adapty's cohort table over a real connection: what is asked, what comes back, the rate; both by their schemas."""
+"""Adapty's cohort table over a real connection: requests, answers, the rate limit; both by their schemas."""
 
 import copy
 import json
@@ -46,7 +46,7 @@ def validator(name):
     return kind(schema, format_checker=kind.FORMAT_CHECKER)
 
 
-ASKED, ANSWERED = validator("request"), validator("answer")
+REQUESTS, ANSWERS = validator("request"), validator("answer")
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def server(monkeypatch):
 
 
 def fetch(server, request=REQUEST, **options):
-    asked = {"timezone": options.pop("timezone")} if "timezone" in options else {}
-    return Client(**{"api_key": KEY, "base_url": server.url, **options}).cohort(request, **asked)
+    query = {"timezone": options.pop("timezone")} if "timezone" in options else {}
+    return Client(**{"api_key": KEY, "base_url": server.url, **options}).cohort(request, **query)
 
 
-# --- what is asked, and what comes back ---
+# --- requests and answers ---
 
 
 @pytest.mark.parametrize("status", [200, 201])
@@ -71,16 +71,16 @@ def test_an_answer(server, status):
     answer = fetch(server, timezone="Europe/Berlin")
     assert answer.to_dict() == json.loads(RECORDED)
     assert (answer.request, answer.report, answer.conventions) == (cl.adapty.Request.of(REQUEST), {}, None)
-    (asked,) = server.asked
-    assert asked.line == "POST /api/v1/client-api/metrics/cohort/ HTTP/1.1"
-    assert asked.headers["authorization"] == f"Api-Key {KEY}"
-    assert asked.headers["adapty-tz"] == "Europe/Berlin"
-    assert asked.headers["content-type"] == "application/json"
-    assert asked.json == cl.adapty.Request.of(REQUEST).to_dict()
-    ASKED.validate(asked.json)
+    (received,) = server.received
+    assert received.line == "POST /api/v1/client-api/metrics/cohort/ HTTP/1.1"
+    assert received.headers["authorization"] == f"Api-Key {KEY}"
+    assert received.headers["adapty-tz"] == "Europe/Berlin"
+    assert received.headers["content-type"] == "application/json"
+    assert received.json == cl.adapty.Request.of(REQUEST).to_dict()
+    REQUESTS.validate(received.json)
 
 
-def test_what_is_asked_is_what_was_given(server):
+def test_the_request_is_sent_as_given(server):
     body = {
         "filters": {
             "date": ["2026-02-01", "2026-06-30"], "compare_date": ["2025-02-01", "2025-06-30"], "country": ["us", "DE"],
@@ -90,26 +90,26 @@ def test_what_is_asked_is_what_was_given(server):
     }  # fmt: skip
     with pytest.warns(CohortlibWarning, match="compare_date"):
         fetch(server, body)
-    (asked,) = server.asked
-    ASKED.validate(asked.json)
-    assert asked.json["filters"] == {
+    (received,) = server.received
+    REQUESTS.validate(received.json)
+    assert received.json["filters"] == {
         "date": ["2026-02-01", "2026-06-30"], "country": ["us", "DE"],
         "store_product_id": ["a", "app_store:b", ["play_store", "c:d"]], "duration": ["Monthly"],
     }  # fmt: skip
-    assert asked.json["renewal_days"] == [0, 7]
-    assert "adapty-tz" not in asked.headers
+    assert received.json["renewal_days"] == [0, 7]
+    assert "adapty-tz" not in received.headers
 
 
 def test_the_address_of_adapty():
-    asked = []
+    sent = []
 
     def transport(call):
-        asked.append(call)
+        sent.append(call)
         return Reply(200, {}, RECORDED)
 
     answer = Client(api_key=KEY, transport=transport).cohort(cl.adapty.Request.of(REQUEST))
     assert answer.segments.height == 6
-    assert asked[0].url == "https://api-admin.adapty.io/api/v1/client-api/metrics/cohort/"
+    assert sent[0].url == "https://api-admin.adapty.io/api/v1/client-api/metrics/cohort/"
     assert calls.BASE_URL == "https://api-admin.adapty.io"
 
 
@@ -123,14 +123,14 @@ def test_csv(server):
             {"segment": ["Total", "2026-02-01"], "installs": [4, 3], "Period 1": [75.5, 10.0], "share": [None, 0.5]}
         ),
     )
-    assert server.asked[0].json["format"] == "csv"
-    assert server.asked[0].headers["accept"] == "text/csv"
+    assert server.received[0].json["format"] == "csv"
+    assert server.received[0].headers["accept"] == "text/csv"
 
 
 @pytest.mark.parametrize(
     "body", [b"", b" ", b'{"data": []}', b"<html>", b"a,b\n1,2,3\n", b'a,b\n"1,2\n', b"a\n\xff\xfe\n"]
 )
-def test_no_csv(server, body):
+def test_invalid_csv(server, body):
     server.answer = sending(reply(200, body))
     with pytest.raises(ReplyError, match="Adapty: the reply is not CSV") as caught:
         fetch(server, REQUEST | {"format": "csv"})
@@ -151,11 +151,11 @@ def test_no_csv(server, body):
         ({"attempts": 0}, "attempts=0"),
     ],
 )
-def test_wrong_questions_are_not_sent(server, options, message):
+def test_invalid_arguments_are_not_sent(server, options, message):
     with pytest.raises(SettingError) as caught:
         fetch(server, **options)
     assert message in str(caught.value)
-    assert server.asked == []
+    assert server.received == []
 
 
 def test_the_environment(server, monkeypatch):
@@ -163,11 +163,11 @@ def test_the_environment(server, monkeypatch):
         fetch(server, api_key=None)
     monkeypatch.setenv("ADAPTY_API_KEY", KEY)
     fetch(server, api_key=None)
-    assert server.asked[0].headers["authorization"] == f"Api-Key {KEY}"
+    assert server.received[0].headers["authorization"] == f"Api-Key {KEY}"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, RefusedError), (401, AuthenticationError)])
-def test_the_vendors_words(server, status, kind):
+def test_the_vendors_reasons(server, status, kind):
     errors = [{"source": "filters.date", "errors": ["This field is required."]}]
     body = {"errors": errors, "error_code": "base_error", "status_code": status}
     server.answer = sending(reply(status, body))
@@ -177,27 +177,27 @@ def test_the_vendors_words(server, status, kind):
     assert json.loads(caught.value.body) == body
 
 
-def test_a_wrong_answer_carries_the_reply(server):
+def test_the_error_of_an_invalid_answer_has_the_reply(server):
     server.answer = sending(reply(200, {"data": [{"type": "total"}]}))
     with pytest.raises(ReplyError, match="Adapty: segment 0 has no field 'segment_start_date'") as caught:
         fetch(server)
     assert (caught.value.status, caught.value.body) == (200, '{"data": [{"type": "total"}]}')
 
 
-# --- the rate ---
+# --- the rate limit ---
 
 
 def windows(arrivals):
-    """Give the time between each arrival and the second one after it."""
+    """Return the time between each arrival and the second one after it."""
     arrivals = sorted(arrivals)
     return [third - first for first, third in zip(arrivals, arrivals[2:], strict=False)]
 
 
-def test_twenty_callers_never_exceed_the_rate(server):
-    """The server answers late and unevenly, and refuses some, which are then sent again."""
+def test_twenty_threads_never_exceed_the_rate_limit(server):
+    """The server answers late and unevenly, and refuses some calls, which are retried."""
     count = iter(range(1000))
 
-    def answer(connection, asked):
+    def answer(connection, received):
         number = next(count)
         time.sleep(0.05 * (number % 3))
         connection.sendall(reply(429 if number in (3, 7) else 200, RECORDED))
@@ -210,18 +210,18 @@ def test_twenty_callers_never_exceed_the_rate(server):
     for thread in threads:
         thread.join()
     assert found == [6] * 20
-    arrivals = [asked.at for asked in server.asked]
+    arrivals = [received.at for received in server.received]
     assert len(arrivals) == 22
     assert min(windows(arrivals)) > 1.0
-    assert max(arrivals) - min(arrivals) < 25  # and no slower than it has to be
+    assert max(arrivals) - min(arrivals) < 25  # no slower than necessary
 
 
-def test_the_rate_is_kept_where_all_is_refused(server):
+def test_retries_keep_the_rate_limit(server):
     server.answer = sending(reply(429, b"", ["Retry-After: 0"]))
     with pytest.raises(RateLimitError):
         fetch(server, attempts=4)
-    assert len(server.asked) == 4
-    assert min(windows([asked.at for asked in server.asked])) > 1.0
+    assert len(server.received) == 4
+    assert min(windows([received.at for received in server.received])) > 1.0
 
 
 # --- request and answer by the schema ---
@@ -229,29 +229,29 @@ def test_the_rate_is_kept_where_all_is_refused(server):
 
 def test_the_recorded_answers_are_valid():
     for name in ("renewals", "days"):
-        ANSWERED.validate(json.loads((HERE / "recorded" / f"adapty_{name}.json").read_text()))
+        ANSWERS.validate(json.loads((HERE / "recorded" / f"adapty_{name}.json").read_text()))
 
 
 @given(cases(poison=False))
 @settings(max_examples=settings().max_examples // 3)
-def test_what_is_asked_and_computed_is_valid(case):
-    asked = cl.adapty.Request.of(case.request)
-    ASKED.validate(asked.to_dict())
-    body = json.loads(calls.cohort_call(asked).body)
-    ASKED.validate(body)
-    assert body == json.loads(json.dumps(asked.to_dict()))
+def test_requests_and_computed_answers_are_valid(case):
+    request = cl.adapty.Request.of(case.request)
+    REQUESTS.validate(request.to_dict())
+    body = json.loads(calls.cohort_call(request).body)
+    REQUESTS.validate(body)
+    assert body == json.loads(json.dumps(request.to_dict()))
     try:
         answer = case.ask()
     except cl.errors.DataError:
         return
     text = answer.to_json()
-    ANSWERED.validate(json.loads(text))
+    ANSWERS.validate(json.loads(text))
     fetched = replies.read(json.loads(text))
     assert_frame_equal(fetched[0], answer.segments.drop("predict_reason", strict=False))
     assert_frame_equal(fetched[1], answer.values)
 
 
-REQUESTS_REFUSED = [
+INVALID_REQUESTS = [
     {},
     {"filters": {}},
     {"filters": {"date": ["2026-02-01"]}},
@@ -274,16 +274,16 @@ REQUESTS_REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("body", REQUESTS_REFUSED, ids=json.dumps)
-def test_wrong_requests_are_not_valid(body):
-    assert not ASKED.is_valid(body)
+@pytest.mark.parametrize("body", INVALID_REQUESTS, ids=json.dumps)
+def test_invalid_requests(body):
+    assert not REQUESTS.is_valid(body)
     with pytest.raises(cl.adapty.RequestError):
         cl.adapty.Request.of(body)
 
 
 @given(st.data())
-def test_wrong_answers_are_not_valid(data):
-    """Take a field away, or give it a value of another type: neither the schema nor the reader lets it pass."""
+def test_invalid_answers(data):
+    """Remove a field, or change the type of its value: the schema and the reader both reject it."""
     body = copy.deepcopy(json.loads(RECORDED))
     segment = data.draw(st.sampled_from(body["data"]))
     place = data.draw(st.sampled_from([segment, *segment["values"]]))
@@ -294,13 +294,13 @@ def test_wrong_answers_are_not_valid(data):
         place[name] = data.draw(
             st.sampled_from([[], {}, "no number", 0.5, True]).filter(lambda value: odd(place[name], value))
         )
-    assert not ANSWERED.is_valid(body)
+    assert not ANSWERS.is_valid(body)
     with pytest.raises(ReplyError):
         replies.read(body)
 
 
 def odd(value, other):
-    """Tell whether a value of a field could not be another."""
+    """Check whether a field with one value could not hold another."""
     if isinstance(value, str | list):
         return not isinstance(other, type(value))
     if isinstance(value, bool):
@@ -310,17 +310,17 @@ def odd(value, other):
     return isinstance(other, bool) or not isinstance(other, int | float)
 
 
-def test_an_answer_that_is_not_in_order_is_not_valid():
+def test_answers_out_of_order_are_invalid():
     body = json.loads(RECORDED)
     body["data"].reverse()
-    assert not ANSWERED.is_valid(body)
-    assert not ANSWERED.is_valid({"data": []})
-    assert not ANSWERED.is_valid(json.loads(RECORDED) | {"more": 1})
+    assert not ANSWERS.is_valid(body)
+    assert not ANSWERS.is_valid({"data": []})
+    assert not ANSWERS.is_valid(json.loads(RECORDED) | {"more": 1})
 
 
 def test_the_schema_has_the_fields_that_are_written():
-    segment = ANSWERED.schema["$defs"]["segment"]["properties"]
-    value = ANSWERED.schema["$defs"]["value"]["properties"]
+    segment = ANSWERS.schema["$defs"]["segment"]["properties"]
+    value = ANSWERS.schema["$defs"]["value"]["properties"]
     assert [*segment] == [*fields.SEGMENTS, "values"]
     assert [*value] == [name for name in fields.VALUES if name not in fields.SEGMENT]
     assert clients.CALLS_PER_SECOND == 2

@@ -1,4 +1,4 @@
-"""What the vendors send becomes the frames that are computed locally, and what is wrong is told with its place."""
+"""Replies of the vendors are read into the frames that are computed locally; errors name the row and field."""
 
 import copy
 import json
@@ -48,7 +48,7 @@ def of_termina(endpoint):
     return recorded(f"termina_{endpoint.replace('-', '_')}")
 
 
-# --- what is right ---
+# --- valid replies ---
 
 
 @pytest.mark.parametrize("endpoint", TABLES)
@@ -100,8 +100,8 @@ def test_answers_come_back_the_same(kind):
     segments, values = adapty.read(payload)
     assert segments.schema == pl.Schema(fields.schema(fields.SEGMENTS))
     assert values.schema == pl.Schema(fields.schema(fields.VALUES))
-    asked = cl.adapty.Request.of({"filters": {"date": ["2026-02-01", "2026-06-30"]}, "period_type": kind})
-    answer = cl.adapty.Answer(segments, values, asked)
+    request = cl.adapty.Request.of({"filters": {"date": ["2026-02-01", "2026-06-30"]}, "period_type": kind})
+    answer = cl.adapty.Answer(segments, values, request)
     assert answer.to_dict() == payload
     assert answer.report == {}
     assert answer.conventions is None
@@ -115,8 +115,8 @@ def test_an_answer_may_be_ragged():
     del payload["data"][1]["values"][1]
     payload["data"][2]["values"] = []
     segments, values = adapty.read(payload)
-    asked = cl.adapty.Request.of({"filters": {"date": ["2026-02-01", "2026-06-30"]}})
-    answer = cl.adapty.Answer(segments, values, asked)
+    request = cl.adapty.Request.of({"filters": {"date": ["2026-02-01", "2026-06-30"]}})
+    answer = cl.adapty.Answer(segments, values, request)
     assert answer.to_dict() == payload
     shown = pl.read_csv(answer.to_csv().encode())
     assert shown.select(r"^period_\d$").rows()[:3] == [(75.0, 0.0, 10.0), (10.0, None, 10.0), (None, None, None)]
@@ -133,7 +133,7 @@ def test_an_answer_without_segments():
     ).to_dict() == {"data": []}
 
 
-def test_what_is_tolerated():
+def test_tolerated_values():
     plain = {"cohort": "2026-01", "period": 1, "cohort_size": 2, "cohort_size_amount": 150.0, "active_users": 1}
     odd = {"cohort": "2026-01-01T00:00:00Z", "period": "1", "cohort_size": 2.0, "cohort_size_amount": "1.5e2",
            "active_users": "1.0", "ltv": 3, "seen": [1]}  # fmt: skip
@@ -153,7 +153,7 @@ def test_what_is_tolerated():
         ({"revenue_usd": [1], "ltv_usd": 2, "months": 1.5}, {"revenue_usd": None, "ltv_usd": 2.0, "months": None}),
     ],
 )
-def test_predictions_are_taken_as_they_are_known(predict, expected):
+def test_known_fields_of_predictions_are_read(predict, expected):
     payload = recorded("adapty_renewals")
     payload["data"][0]["predict"] = predict
     del payload["data"][1]["predict"]
@@ -189,7 +189,7 @@ def test_labels_refused():
         labels(pl.Series("cohort", ["2026-01-05", "2026-01-12"]), "M")
 
 
-# --- what is wrong ---
+# --- invalid replies ---
 
 COHORT = {"cohort": "2026-01", "period": 0, "cohort_size": 2, "cohort_size_amount": 150.0, "active_users": 2}
 
@@ -324,7 +324,7 @@ def test_wrong_answers(payload, message):
         ([{"cohort": "2026-01", "period": 0}], "Hint: cohorts have 'cohort', 'period', 'cohort_size'"),
     ],
 )
-def test_of_no_endpoint(payload, message):
+def test_unknown_endpoints(payload, message):
     with pytest.raises(ReplyError, match=message):
         termina.endpoint_of(payload)
 
@@ -341,7 +341,7 @@ def test_a_million_cells_are_read_in_seconds():
     assert frame(rows, fields.schema(fields.COHORTS), required=COHORT, optional=fields.COHORTS).height == 200_000
 
 
-def test_errors_travel():
+def test_errors_can_be_pickled():
     error = RateLimitError("slow down", 429, "the body", 1.5)
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301
         assert (str(other), other.status, other.body, other.retry_after) == ("slow down", 429, "the body", 1.5)

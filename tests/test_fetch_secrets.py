@@ -1,4 +1,4 @@
-"""No key or token is in anything that is said, logged, raised or saved, whatever fails and whoever echoes it."""
+"""Keys and tokens never appear in output, logs, errors or files, also when a server echoes them."""
 
 import base64
 import contextlib
@@ -35,11 +35,11 @@ REQUEST = {"filters": {"date": ["2026-02-01", "2026-06-30"]}}
 
 
 def forms(secret):
-    """Give what a part of a secret is as, in any of the ways it may be written."""
+    """Return the ways in which a secret, or a part of it, may be written."""
     yield from (secret, urllib.parse.quote(secret, safe=""), json.dumps(secret)[1:-1], secret.replace("/", "\\/"))
     yield repr(secret.encode())[2:-1]
     yield base64.b64encode(secret.encode()).decode().rstrip("=")[:-2]
-    yield secret[:20]  # a part is as bad
+    yield secret[:20]  # a part of it
     yield secret[-12:].rstrip("=")
 
 
@@ -51,28 +51,28 @@ def assert_clean(text, where):
     assert not found, f"{where} shows {found[0]}: {text[:2000]}"
 
 
-# --- what echoes ---
+# --- servers that echo what they receive ---
 
 
-def sent(asked):
-    """Give what was sent to get in."""
-    return asked.headers.get("authorization") or asked.json["api_key"]
+def sent(received):
+    """Return the credentials that were sent."""
+    return received.headers.get("authorization") or received.json["api_key"]
 
 
-def key(asked):
-    """Give the secret that the server knows: what it was sent, or what it remembers of the call before."""
-    return asked.headers.get("remembered") or sent(asked).rpartition(" ")[2]
+def key(received):
+    """Return the secret that the server knows: from this call, or remembered from the call before."""
+    return received.headers.get("remembered") or sent(received).rpartition(" ")[2]
 
 
-def echo(asked):
-    """Give all of what was sent, as one that debugs would."""
-    auth, body = sent(asked), asked.body.decode()
+def echo(received):
+    """Return everything that was sent, as a server in debug mode would."""
+    auth, body = sent(received), received.body.decode()
     return {
         "detail": f"you sent {auth} and {body}",
-        "errors": [{"source": auth, "errors": [body, key(asked)]}],
+        "errors": [{"source": auth, "errors": [body, key(received)]}],
         "message": auth,
-        key(asked): auth,
-        "more": [{"loc": [key(asked)], "msg": auth, "input": auth}],
+        key(received): auth,
+        "more": [{"loc": [key(received)], "msg": auth, "input": auth}],
     }
 
 
@@ -80,74 +80,74 @@ def escaped(text):
     return "".join(f"\\u{ord(mark):04X}" for mark in text)
 
 
-def headers(asked):
-    return [f"X-Echo: {sent(asked)}", f"Set-Cookie: key={key(asked)}"]
+def headers(received):
+    return [f"X-Echo: {sent(received)}", f"Set-Cookie: key={key(received)}"]
 
 
 def status(code):
-    def answer(connection, asked):
-        location = [f"Location: /?key={urllib.parse.quote(key(asked))}&auth={sent(asked)}"]
-        connection.sendall(reply(code, echo(asked), headers(asked) + location))
+    def answer(connection, received):
+        location = [f"Location: /?key={urllib.parse.quote(key(received))}&auth={sent(received)}"]
+        connection.sendall(reply(code, echo(received), headers(received) + location))
 
     return answer
 
 
 def body(make, *more):
-    def answer(connection, asked):
-        connection.sendall(reply(200, make(asked), headers(asked) + list(more)))
+    def answer(connection, received):
+        connection.sendall(reply(200, make(received), headers(received) + list(more)))
 
     return answer
 
 
 def raw(make):
-    return lambda connection, asked: connection.sendall(make(asked))
+    return lambda connection, received: connection.sendall(make(received))
 
 
-def row(asked, **more):
+def row(received, **more):
     return {
-        "cohort": sent(asked),
+        "cohort": sent(received),
         "period": 0,
         "cohort_size": 2,
         "cohort_size_amount": 1,
         "active_users": 1,
-        key(asked): sent(asked),
+        key(received): sent(received),
     } | more
 
 
 ECHOES = {
     **{str(code): status(code) for code in (301, 302, 400, 401, 403, 404, 409, 413, 418, 422, 429, 500, 502, 503, 504)},
-    "not json": body(lambda asked: f"<p>{echo(asked)}</p>".encode()),
-    "begins": body(lambda asked: sent(asked).encode()),
-    "begins with the key": body(lambda asked: key(asked).encode()),
-    "a list": body(lambda asked: [echo(asked)]),
+    "not json": body(lambda received: f"<p>{echo(received)}</p>".encode()),
+    "begins": body(lambda received: sent(received).encode()),
+    "begins with the key": body(lambda received: key(received).encode()),
+    "a list": body(lambda received: [echo(received)]),
     "an object": body(echo),
-    "a text": body(lambda asked: json.dumps(sent(asked)).encode()),
-    "texts": body(lambda asked: [sent(asked)] * 2),
-    "field": body(lambda asked: [row(asked, period=sent(asked))]),
-    "escaped": body(lambda asked: f'["{escaped(key(asked))}"]'.encode()),
+    "a text": body(lambda received: json.dumps(sent(received)).encode()),
+    "texts": body(lambda received: [sent(received)] * 2),
+    "field": body(lambda received: [row(received, period=sent(received))]),
+    "escaped": body(lambda received: f'["{escaped(key(received))}"]'.encode()),
     "escaped field": body(
-        lambda asked: json.dumps([row(asked, period="@")]).replace("@", escaped(key(asked))).encode()
+        lambda received: json.dumps([row(received, period="@")]).replace("@", escaped(key(received))).encode()
     ),
-    "lacking": body(lambda asked: [{key(asked): 1, "cohort": key(asked)}]),
-    "twice": body(lambda asked: {"data": [{"segment_start_date": key(asked), "type": key(asked)}]}),
-    "nan": body(lambda asked: f'[{{"{key(asked)}": NaN}}]'.encode()),
-    "cut": raw(lambda asked: reply(200, echo(asked), headers(asked), length=10**6)),
-    "cut head": raw(lambda asked: f"HTTP/1.1 200 OK\r\nX-Echo: {sent(asked)} {key(asked)}".encode()),
-    "bad head": raw(lambda asked: f"HTTP/1.1 200 OK\r\n{sent(asked)}{key(asked)}\r\n\r\n".encode()),
-    "bad status": raw(lambda asked: f"HTTP/1.1 {key(asked)} {sent(asked)}\r\n\r\n".encode()),
-    "bad length": raw(lambda asked: f"HTTP/1.1 200 OK\r\nContent-Length: {key(asked)}\r\n\r\n".encode()),
-    "bad coding": raw(lambda asked: reply(200, b"x", [f"Content-Encoding: {key(asked)}"])),
-    "bad gzip": body(lambda asked: key(asked).encode(), "Content-Encoding: gzip"),
-    "packed": body(lambda asked: gzip.compress(json.dumps(echo(asked)).encode()), "Content-Encoding: gzip"),
-    "large": body(lambda asked: key(asked).encode() * 60_000),
-    "long": body(lambda asked: ("x" * 65_500 + key(asked) * 10).encode()),
-    "cut words": raw(lambda asked: reply(400, {"detail": "x" * 170 + key(asked)})),
-    "cut text": raw(lambda asked: reply(400, b"x" * 170 + key(asked).encode() * 9)),
-    "silent": lambda connection, asked: None,
+    "lacking": body(lambda received: [{key(received): 1, "cohort": key(received)}]),
+    "twice": body(lambda received: {"data": [{"segment_start_date": key(received), "type": key(received)}]}),
+    "nan": body(lambda received: f'[{{"{key(received)}": NaN}}]'.encode()),
+    "cut": raw(lambda received: reply(200, echo(received), headers(received), length=10**6)),
+    "cut head": raw(lambda received: f"HTTP/1.1 200 OK\r\nX-Echo: {sent(received)} {key(received)}".encode()),
+    "bad head": raw(lambda received: f"HTTP/1.1 200 OK\r\n{sent(received)}{key(received)}\r\n\r\n".encode()),
+    "bad status": raw(lambda received: f"HTTP/1.1 {key(received)} {sent(received)}\r\n\r\n".encode()),
+    "bad length": raw(lambda received: f"HTTP/1.1 200 OK\r\nContent-Length: {key(received)}\r\n\r\n".encode()),
+    "bad coding": raw(lambda received: reply(200, b"x", [f"Content-Encoding: {key(received)}"])),
+    "bad gzip": body(lambda received: key(received).encode(), "Content-Encoding: gzip"),
+    "packed": body(lambda received: gzip.compress(json.dumps(echo(received)).encode()), "Content-Encoding: gzip"),
+    "large": body(lambda received: key(received).encode() * 60_000),
+    "long": body(lambda received: ("x" * 65_500 + key(received) * 10).encode()),
+    "cut words": raw(lambda received: reply(400, {"detail": "x" * 170 + key(received)})),
+    "cut text": raw(lambda received: reply(400, b"x" * 170 + key(received).encode() * 9)),
+    "silent": lambda connection, received: None,
 }  # fmt: skip
 
 
-# --- who asks ---
+# --- clients ---
 
 
 def with_key(url, **more):
@@ -180,10 +180,10 @@ def _fresh(monkeypatch):
 
 @contextlib.contextmanager
 def everything():
-    """Collect all that is printed, warned and logged at any level by anyone."""
+    """Collect everything printed, warned and logged, at any level and by any library."""
     said = io.StringIO()
     handler = logging.StreamHandler(said)
-    # of each record all there is, as a collector of logs would keep it
+    # every attribute of a record, as a log collector would keep it
     handler.setFormatter(_All())
     root = logging.getLogger()
     level, known = root.level, [logging.getLogger(name) for name in (*logging.root.manager.loggerDict,)]
@@ -216,8 +216,8 @@ class _All(logging.Formatter):
         return f"{super().format(record)} {record.__dict__!r}"
 
 
-def told_by(error):
-    """Give all that an error tells, and all that led to it."""
+def all_texts_of(error):
+    """Return all texts of an error and of its causes."""
     seen, todo = [], [error]
     while todo:
         one = todo.pop()
@@ -236,15 +236,15 @@ def refused(call, *args, **options):
     with everything() as said, pytest.raises(CohortlibError) as caught:
         call(*args, **options)
     assert_clean(said.getvalue(), "what was said")
-    assert_clean(told_by(caught.value), "the error")
+    assert_clean(all_texts_of(caught.value), "the error")
     return caught.value
 
 
 # --- the tests ---
 
 
-def test_the_search_finds_them():
-    """The net has no hole: what is planted is found, in logs too."""
+def test_planted_secrets_are_found():
+    """The checks of this module find planted secrets, in logs too."""
     for text in (KEY, TOKEN, f"x{KEY[:25]}", urllib.parse.quote(KEY, safe="")):
         with pytest.raises(AssertionError):
             assert_clean(text, "text")
@@ -255,45 +255,45 @@ def test_the_search_finds_them():
         print(KEY)
     assert said.getvalue().count(KEY) >= 3
     assert TOKEN in said.getvalue()
-    assert KEY in told_by(ValueError(KEY))
+    assert KEY in all_texts_of(ValueError(KEY))
 
 
 @pytest.mark.parametrize("what", ECHOES)
-@pytest.mark.parametrize("who", CALLERS)
-def test_no_failure_tells(who, what):
-    """Whatever comes back, and with it all that was sent."""
+@pytest.mark.parametrize("client", CALLERS)
+def test_failures_show_no_secret(client, what):
+    """For every reply that echoes what was sent."""
     answer = ECHOES[what]
-    if who == "with_key":  # once before there is a token, and once after
+    if client == "with_key":  # once before there is a token, and once after
 
-        def later(connection, asked):
-            if "get-token" in asked.path:
+        def later(connection, received):
+            if "get-token" in received.path:
                 connection.sendall(reply(200, {"access_token": TOKEN}))
             else:
-                asked.headers["remembered"] = KEY
-                answer(connection, asked)
+                received.headers["remembered"] = KEY
+                answer(connection, received)
 
         with Server(later) as server:
-            asked(who, server.url, what)
-        answer_with_token = raw(lambda asked: reply(200, TOKEN.encode()))
+            check_client(client, server.url, what)
+        answer_with_token = raw(lambda received: reply(200, TOKEN.encode()))
         with Server(answer_with_token) as server:
-            asked(who, server.url, what)
+            check_client(client, server.url, what)
     with Server(answer) as server:
-        asked(who, server.url, what)
+        check_client(client, server.url, what)
 
 
-def asked(who, url, what):
+def check_client(client, url, what):
     options = {"attempts": 2, "timeout": 20, "transport": http(max_bytes=2_000_000)}
-    if who == "csv_of_adapty" and what in ONE_COLUMN:
-        with everything() as said:  # which is a table of one column
-            table = CALLERS[who](url, **options)
+    if client == "csv_of_adapty" and what in ONE_COLUMN:
+        with everything() as said:  # this reply is a valid table of one column
+            table = CALLERS[client](url, **options)
         assert_clean(said.getvalue() + table.write_csv(), "what was said")
         return
-    refused(CALLERS[who], url, **options)
+    refused(CALLERS[client], url, **options)
 
 
-@pytest.mark.parametrize("who", CALLERS)
-def test_no_transport_tells(who):
-    """Also one that the caller brought, and that puts all of the call in its exceptions."""
+@pytest.mark.parametrize("client", CALLERS)
+def test_transports_show_no_secret(client):
+    """Also custom ones, with the whole call in their exceptions."""
 
     def cause(call):
         raise KeyError(dict(call.headers), call.body)
@@ -320,25 +320,25 @@ def test_no_transport_tells(who):
         cl.errors.ReplyError,
         cl.errors.ServerError,
     ):
-        refused(CALLERS[who], "https://vendor.example", transport=chained(kind), attempts=2)
-    refused(CALLERS[who], "https://vendor.example", transport=noted, attempts=1)
-    refused(CALLERS[who], "https://vendor.example", transport=lambda call: (call.headers, call.body), attempts=1)
+        refused(CALLERS[client], "https://vendor.example", transport=chained(kind), attempts=2)
+    refused(CALLERS[client], "https://vendor.example", transport=noted, attempts=1)
+    refused(CALLERS[client], "https://vendor.example", transport=lambda call: (call.headers, call.body), attempts=1)
 
 
-@pytest.mark.parametrize("who", CALLERS)
-def test_no_connection_tells(who, monkeypatch):
+@pytest.mark.parametrize("client", CALLERS)
+def test_failed_connections_show_no_secret(client, monkeypatch):
     with Server() as gone:
         pass
-    refused(CALLERS[who], gone.url, attempts=2)
-    refused(CALLERS[who], gone.url.replace("http:", "https:"), attempts=2)
-    refused(CALLERS[who], f"https://{KEY[:7]}:{TOKEN}@vendor.example")
-    refused(CALLERS[who], f"http://vendor.example/{who}")
+    refused(CALLERS[client], gone.url, attempts=2)
+    refused(CALLERS[client], gone.url.replace("http:", "https:"), attempts=2)
+    refused(CALLERS[client], f"https://{KEY[:7]}:{TOKEN}@vendor.example")
+    refused(CALLERS[client], f"http://vendor.example/{client}")
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:{TOKEN}@127.0.0.1:{gone.url.rpartition(':')[2]}")
-    refused(CALLERS[who], "https://vendor.example", attempts=2)
+    refused(CALLERS[client], "https://vendor.example", attempts=2)
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:{TOKEN}@127.0.0.1:port")
-    refused(CALLERS[who], "https://vendor.example", attempts=2)
+    refused(CALLERS[client], "https://vendor.example", attempts=2)
     monkeypatch.setenv("HTTPS_PROXY", f"other://user:{TOKEN}@127.0.0.1")
-    refused(CALLERS[who], "https://vendor.example", attempts=2)
+    refused(CALLERS[client], "https://vendor.example", attempts=2)
 
 
 @pytest.mark.parametrize("bad", [f"{KEY}\n", f"{KEY} {KEY}", f"{KEY}é", [KEY], {KEY: KEY}, KEY.encode()])
@@ -348,16 +348,16 @@ def test_keys_that_cannot_be_sent(bad):
     refused(cl.termina.Client, token=bad)
 
 
-def test_no_success_tells(tmp_path):
-    """What is right may hold them too: in fields that nobody knows, in texts, in the headers."""
+def test_tables_show_no_secret(tmp_path):
+    """Valid replies may contain secrets too: in unknown fields, in text, in headers."""
     line = {"cohort": "2026-01", "period": 0, "cohort_size": 2, "cohort_size_amount": 1, "active_users": 1}
 
-    def answer(connection, asked):
-        if "get-token" in asked.path:
+    def answer(connection, received):
+        if "get-token" in received.path:
             connection.sendall(reply(200, {"access_token": TOKEN, "key": KEY}, [f"X-Echo: {KEY}"]))
             return
-        echoed = line | {"user_id": f"user of {asked.headers['authorization']} {KEY}", KEY: TOKEN}
-        connection.sendall(reply(200, [echoed], headers(asked)))
+        echoed = line | {"user_id": f"user of {received.headers['authorization']} {KEY}", KEY: TOKEN}
+        connection.sendall(reply(200, [echoed], headers(received)))
 
     with Server(answer) as server, everything() as said:
         table = with_key(server.url)
@@ -394,7 +394,7 @@ ARGS = {
     [("termina", KEY, []), ("termina", TOKEN, ["--debug"]), ("adapty", KEY, [])],
     ids=["key", "token", "adapty"],
 )
-def test_no_command_tells(tmp_path, monkeypatch, vendor, secret, debug, what):
+def test_commands_show_no_secret(tmp_path, monkeypatch, vendor, secret, debug, what):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
     env = {"TERMINA_API_KEY": secret, "ADAPTY_API_KEY": secret}
@@ -412,8 +412,8 @@ def test_no_command_tells(tmp_path, monkeypatch, vendor, secret, debug, what):
 
 
 @pytest.mark.parametrize("vendor", ARGS)
-def test_no_process_tells(tmp_path, vendor):
-    """As a process of its own, where nobody catches what is printed on the way."""
+def test_processes_show_no_secret(tmp_path, vendor):
+    """In a process of its own, where nothing captures the output."""
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
     with Server(ECHOES["503"]) as server:
         args = [*ARGS[vendor], "--base-url", server.url, "--attempts", "2"]
@@ -424,10 +424,10 @@ def test_no_process_tells(tmp_path, vendor):
     assert done.stderr.startswith(b"error: ")
     assert done.stderr.count(b"\n") == 1
     assert_clean(done.stderr.decode(), "the process")
-    assert len(server.asked) == 2
+    assert len(server.received) == 2
 
 
-def test_recorded_files_hold_none():
+def test_recorded_files_have_no_secret():
     from pathlib import Path
 
     for path in (Path(__file__).parent / "recorded").iterdir():

@@ -1,4 +1,4 @@
-"""Termina's tables over a real connection: what is asked, what comes back, the token; and its own SDK reading ours."""
+"""Termina's tables over a real connection: requests, replies, the token; and its own SDK reading our tables."""
 
 import base64
 import inspect
@@ -41,7 +41,7 @@ METHODS = {
     "growth-accounting": Client.growth_accounting,
     "concentration": Client.concentration,
 }
-ASKED = {"group_id": 7, "deal_id": 0, "user_type": "business", "metric": "net revenue/€"}
+QUERY = {"group_id": 7, "deal_id": 0, "user_type": "business", "metric": "net revenue/€"}
 KEY = "tk_Abcdefghijklmnop"
 
 
@@ -55,7 +55,7 @@ def jwt(number=0, seconds=3600):
 
 
 class Vendor(Server):
-    """Gives tokens for KEY, and tables for the tokens that it knows."""
+    """Issue tokens for KEY, and return tables for valid tokens."""
 
     def __init__(self, tables=None):
         super().__init__(self.respond)
@@ -63,23 +63,23 @@ class Vendor(Server):
         self.tokens = []
         self.counter = threading.Lock()
 
-    def respond(self, connection, asked):
-        path = urllib.parse.urlsplit(asked.path).path
+    def respond(self, connection, received):
+        path = urllib.parse.urlsplit(received.path).path
         if path == "/api/v1/auth/get-token":
             time.sleep(0.02)
-            if asked.json != {"api_key": KEY}:
+            if received.json != {"api_key": KEY}:
                 connection.sendall(reply(401, {"detail": "unknown key"}))
                 return
             with self.counter:
                 self.tokens.append(jwt(len(self.tokens)))
             connection.sendall(reply(200, {"access_token": self.tokens[-1], "more": 1}))
-        elif asked.headers.get("authorization") not in [f"Bearer {one}" for one in (*self.tokens, "given-token")]:
+        elif received.headers.get("authorization") not in [f"Bearer {one}" for one in (*self.tokens, "given-token")]:
             connection.sendall(reply(401, {"detail": "token?"}))
         else:
             connection.sendall(reply(200, self.tables[path.rpartition("/")[2]]))
 
     def paths(self):
-        return [asked.path.partition("?")[0].rpartition("/")[2] for asked in self.asked]
+        return [received.path.partition("?")[0].rpartition("/")[2] for received in self.received]
 
 
 @pytest.fixture(autouse=True)
@@ -103,19 +103,19 @@ def vendor():
         yield one
 
 
-# --- what is asked, and what comes back ---
+# --- requests and replies ---
 
 
 @pytest.mark.parametrize("endpoint", METHODS)
 def test_every_table(vendor, endpoint):
-    found = METHODS[endpoint](Client(api_key=KEY, base_url=vendor.url), **ASKED, freq="M")
+    found = METHODS[endpoint](Client(api_key=KEY, base_url=vendor.url), **QUERY, freq="M")
     expected = replies.read(endpoint, json.loads(recorded(endpoint)), freq="M")
     if endpoint == "concentration":
         assert found.to_dict() == expected.to_dict()
     else:
         assert_frame_equal(found, expected)
         assert found.schema == pl.Schema(fields.schema(fields.TABLES[endpoint]))
-    first, second = vendor.asked
+    first, second = vendor.received
     assert first.line == "POST /api/v1/auth/get-token HTTP/1.1"
     assert "authorization" not in first.headers
     assert second.line.split()[0] == "GET"
@@ -127,26 +127,26 @@ def test_every_table(vendor, endpoint):
     assert second.body == b""
 
 
-def test_without_freq_nothing_is_asked_nor_named(vendor):
-    found = Client(token="given-token", base_url=vendor.url).cohorts(**ASKED)
+def test_without_freq_dates_stay_dates(vendor):
+    found = Client(token="given-token", base_url=vendor.url).cohorts(**QUERY)
     assert found["cohort"].unique().sort().to_list() == ["2026-01-01", "2026-03-01"]
-    assert "freq" not in vendor.asked[0].path
+    assert "freq" not in vendor.received[0].path
 
 
 def test_the_address_of_termina():
-    asked = []
+    sent = []
 
     def transport(call):
-        asked.append(call)
+        sent.append(call)
         return Reply(200, {}, b"[]")
 
-    table = Client(token="t", transport=transport).customer_cohorts(**ASKED)
+    table = Client(token="t", transport=transport).customer_cohorts(**QUERY)
     assert table.schema == pl.Schema(fields.schema(fields.CUSTOMER_COHORTS))
-    assert asked[0].url.startswith("https://app.termina.ai/api/v1/group/7/deal/0/data/customer-cohorts?")
+    assert sent[0].url.startswith("https://app.termina.ai/api/v1/group/7/deal/0/data/customer-cohorts?")
     assert calls.BASE_URL == "https://app.termina.ai"
 
 
-def test_all_take_the_same():
+def test_all_methods_take_the_same_arguments():
     taken = {name: inspect.signature(method).parameters for name, method in METHODS.items()}
     assert len({str(parameters) for parameters in taken.values()}) == 1
     assert all(one.kind == one.KEYWORD_ONLY for name, one in taken["cohorts"].items() if name != "self")
@@ -172,62 +172,62 @@ def test_all_take_the_same():
         ({"attempts": 0}, "attempts=0"),
     ],
 )
-def test_wrong_questions_are_not_sent(wrong, message):
+def test_invalid_arguments_are_not_sent(wrong, message):
     def transport(call):
         raise AssertionError("nothing is sent")
 
     with pytest.raises(SettingError) as caught:
-        fetch(ASKED | {"api_key": KEY, "transport": transport} | wrong)
+        fetch(QUERY | {"api_key": KEY, "transport": transport} | wrong)
     assert message in str(caught.value)
 
 
-def test_what_is_wrong_in_a_table_carries_the_reply(vendor):
+def test_the_error_of_an_invalid_table_has_the_reply(vendor):
     vendor.tables["cohorts"] = [{"cohort": "2026-01", "period": "x"}]
     with pytest.raises(ReplyError, match=r"Termina: row 0, field 'period' is 'x'\. Expected an integer") as caught:
-        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**QUERY)
     assert caught.value.status == 200
     assert caught.value.body == '[{"cohort": "2026-01", "period": "x"}]'
     vendor.tables["cohorts"] = recorded("concentration")
     with pytest.raises(ReplyError, match="the reply is an object with 'time_series_metrics'"):
-        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**QUERY)
 
 
-def test_the_vendors_words(vendor):
+def test_the_vendors_reasons(vendor):
     detail = [{"loc": ["query", "metric"], "msg": "unknown metric", "type": "value_error", "input": "gtv"}]
     vendor.answer = sending(reply(422, {"detail": detail}))
     with pytest.raises(RefusedError) as caught:
-        Client(token="given-token", base_url=vendor.url).cohorts(**ASKED)
+        Client(token="given-token", base_url=vendor.url).cohorts(**QUERY)
     assert str(caught.value) == "Termina refused the request (422): query.metric: unknown metric (got gtv)"
 
 
 # --- the token ---
 
 
-def test_a_token_is_kept(vendor):
+def test_a_token_is_reused(vendor):
     client = Client(api_key=KEY, base_url=vendor.url)
     for _ in range(3):
-        client.cohorts(**ASKED)
+        client.cohorts(**QUERY)
     assert vendor.paths() == ["get-token", "cohorts", "cohorts", "cohorts"]
 
 
 def test_a_token_is_renewed_before_its_hour_is_over(vendor):
     client = Client(api_key=KEY, base_url=vendor.url)
-    client.cohorts(**ASKED)
+    client.cohorts(**QUERY)
     assert tokens.TOKEN_SECONDS == 3600 - 300
     cache = client._tokens
     assert 3600 - 301 < cache._expires_at - time.monotonic() <= 3600 - 300
     cache._expires_at = time.monotonic() + 5
-    client.cohorts(**ASKED)
+    client.cohorts(**QUERY)
     assert len(vendor.tokens) == 1
     cache._expires_at = time.monotonic()
-    client.cohorts(**ASKED)
+    client.cohorts(**QUERY)
     assert len(vendor.tokens) == 2
-    assert vendor.asked[-1].headers["authorization"] == f"Bearer {vendor.tokens[1]}"
+    assert vendor.received[-1].headers["authorization"] == f"Bearer {vendor.tokens[1]}"
 
 
-def test_many_callers_ask_for_one_token(vendor):
+def test_many_threads_request_one_token(vendor):
     found, client = [], Client(api_key=KEY, base_url=vendor.url)
-    threads = [threading.Thread(target=lambda: found.append(client.cohorts(**ASKED).height)) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: found.append(client.cohorts(**QUERY).height)) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -236,46 +236,46 @@ def test_many_callers_ask_for_one_token(vendor):
     assert sorted(vendor.paths()) == ["cohorts"] * 20 + ["get-token"]
 
 
-def test_a_kept_token_that_is_refused_is_replaced_once(vendor):
+def test_a_rejected_token_is_renewed_once(vendor):
     client = Client(api_key=KEY, base_url=vendor.url)
-    client.cohorts(**ASKED)
+    client.cohorts(**QUERY)
     vendor.tokens[0] = "revoked"
-    assert client.cohorts(**ASKED).height == 4
+    assert client.cohorts(**QUERY).height == 4
     assert vendor.paths()[2:] == ["cohorts", "get-token", "cohorts"]
     vendor.tokens[:] = []
     accepted = vendor.respond
 
-    def forgetful(connection, asked):
-        accepted(connection, asked)
+    def forgetful(connection, received):
+        accepted(connection, received)
         vendor.tokens[:] = []
 
     vendor.answer = forgetful
-    vendor.asked.clear()
+    vendor.received.clear()
     with pytest.raises(AuthenticationError) as caught:
-        client.cohorts(**ASKED)
+        client.cohorts(**QUERY)
     assert vendor.paths() == ["cohorts", "get-token", "cohorts"]
     assert caught.value.__context__ is None
-    vendor.asked.clear()
+    vendor.received.clear()
     with pytest.raises(AuthenticationError):
-        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**QUERY)
     assert vendor.paths() == ["get-token", "cohorts"]
 
 
-def test_a_given_token_is_not_replaced(vendor):
+def test_a_token_argument_is_not_replaced(vendor):
     with pytest.raises(AuthenticationError, match=r"Termina does not accept the key or token \(401\): token\?"):
-        Client(token="another-token", base_url=vendor.url).cohorts(**ASKED)
+        Client(token="another-token", base_url=vendor.url).cohorts(**QUERY)
     assert vendor.paths() == ["cohorts"]
 
 
 def test_each_client_has_its_own_token(vendor):
-    Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
-    Client(api_key=KEY, base_url=vendor.url + "/").cohorts(**ASKED)
+    Client(api_key=KEY, base_url=vendor.url).cohorts(**QUERY)
+    Client(api_key=KEY, base_url=vendor.url + "/").cohorts(**QUERY)
     assert vendor.paths() == ["get-token", "cohorts"] * 2
     with Vendor() as other:
-        Client(api_key=KEY, base_url=other.url).cohorts(**ASKED)
+        Client(api_key=KEY, base_url=other.url).cohorts(**QUERY)
         assert other.paths() == ["get-token", "cohorts"]
     with pytest.raises(AuthenticationError, match="unknown key"):
-        Client(api_key="tk_another", base_url=vendor.url).cohorts(**ASKED)
+        Client(api_key="tk_another", base_url=vendor.url).cohorts(**QUERY)
 
 
 def test_no_client_shows_its_key(vendor):
@@ -286,17 +286,17 @@ def test_no_client_shows_its_key(vendor):
 
 def test_the_environment(vendor, monkeypatch):
     with pytest.raises(AuthenticationError, match=r"Termina needs a key\. Hint: set TERMINA_API_KEY") as caught:
-        Client(base_url=vendor.url).cohorts(**ASKED)
+        Client(base_url=vendor.url).cohorts(**QUERY)
     assert caught.value.status is None
     monkeypatch.setenv("TERMINA_API_KEY", f" {KEY}\n")
-    Client(base_url=vendor.url).cohorts(**ASKED)
+    Client(base_url=vendor.url).cohorts(**QUERY)
     assert vendor.paths() == ["get-token", "cohorts"]
-    monkeypatch.setenv("TERMINA_API_KEY", vendor.tokens[0])  # a token is one already
-    vendor.asked.clear()
-    Client(base_url=vendor.url).cohorts(**ASKED)
+    monkeypatch.setenv("TERMINA_API_KEY", vendor.tokens[0])  # a token instead of a key
+    vendor.received.clear()
+    Client(base_url=vendor.url).cohorts(**QUERY)
     assert vendor.paths() == ["cohorts"]
-    with pytest.raises(AuthenticationError):  # an argument comes before it
-        Client(api_key="tk_another", base_url=vendor.url).cohorts(**ASKED)
+    with pytest.raises(AuthenticationError):  # the argument takes precedence
+        Client(api_key="tk_another", base_url=vendor.url).cohorts(**QUERY)
 
 
 @pytest.mark.parametrize(
@@ -304,26 +304,26 @@ def test_the_environment(vendor, monkeypatch):
     [b"", b"eyJ.raw.token", b'"eyJ.raw.token"', b"[1]", b"{}", b'{"access_token": 5}', b'{"access_token": ""}',
      b'{"access_token": "a\\nb"}', b'{"access_token": "\\u00e9"}', b'{"token": "eyJ.raw.token"}', b"[" * 100_000],
 )  # fmt: skip
-def test_no_token_came(vendor, body):
+def test_replies_without_a_token(vendor, body):
     vendor.answer = sending(reply(200, body))
     with pytest.raises(ReplyError) as caught:
-        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**QUERY)
     assert "has no token. Expected an object with the text 'access_token'" in str(caught.value)
     assert (caught.value.status, caught.value.body) == (200, "")
     assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AuthenticationError), (403, ForbiddenError), (500, ServerError)])
-def test_no_token_is_given(vendor, status, kind):
+def test_errors_of_the_token_endpoint(vendor, status, kind):
     vendor.answer = sending(reply(status, {"detail": f"not for {KEY}"}))
     with pytest.raises(kind) as caught:
-        Client(api_key=KEY, base_url=vendor.url).cohorts(**ASKED)
+        Client(api_key=KEY, base_url=vendor.url).cohorts(**QUERY)
     assert caught.value.body == '{"detail": "not for ***"}'
     assert vendor.paths() == ["get-token"]
 
 
-def test_waiting_for_another_callers_token_is_bounded(vendor):
-    vendor.answer = lambda connection, asked: vendor.wait(3)
+def test_waiting_for_another_threads_token_is_limited(vendor):
+    vendor.answer = lambda connection, received: vendor.wait(3)
     failed = []
     client = Client(api_key=KEY, base_url=vendor.url, timeout=1.5)
     hasty = Client(api_key=KEY, base_url=vendor.url, timeout=0.2)
@@ -331,12 +331,12 @@ def test_waiting_for_another_callers_token_is_bounded(vendor):
 
     def call(client):
         with pytest.raises(TransportError) as caught:
-            client.cohorts(**ASKED)
+            client.cohorts(**QUERY)
         failed.append(str(caught.value))
 
     first = threading.Thread(target=call, args=(client,))
     first.start()
-    while not vendor.asked:
+    while not vendor.received:
         time.sleep(0.01)
     call(hasty)
     assert failed == ["Termina: timed out while waiting for a token. Hint: timeout="]
@@ -350,7 +350,7 @@ def test_waiting_for_another_callers_token_is_bounded(vendor):
 @pytest.fixture(scope="module")
 def sdk():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the vendor's imports
+        warnings.simplefilter("ignore")  # raised by the SDK's imports
         return pytest.importorskip("termina", reason="the vendor's SDK is not installed (extra ci)")
 
 
@@ -393,11 +393,13 @@ def test_the_sdk_reads_what_is_computed(sdk, endpoint, compute, freq):
         get = getattr(product, f"get_{endpoint.replace('-', '_')}")
         models = get(7, 0, user_type="business", metric="revenue", freq=freq)
         field_by_field(models, table.to_dicts())
-        fetched = METHODS[endpoint](Client(api_key=KEY, base_url=vendor.url), **ASKED, freq=freq)
+        fetched = METHODS[endpoint](Client(api_key=KEY, base_url=vendor.url), **QUERY, freq=freq)
         assert_frame_equal(fetched, table)
-        theirs, ours = (one for one in vendor.asked if one.path.startswith(f"/api/v1/group/7/deal/0/data/{endpoint}?"))
-        assert set(dict(urllib.parse.parse_qsl(ours.path.partition("?")[2]))) == {"user_type", "metric", "freq"}
-        assert theirs.path.partition("?")[0] == ours.path.partition("?")[0]
+        by_sdk, by_client = (
+            one for one in vendor.received if one.path.startswith(f"/api/v1/group/7/deal/0/data/{endpoint}?")
+        )
+        assert set(dict(urllib.parse.parse_qsl(by_client.path.partition("?")[2]))) == {"user_type", "metric", "freq"}
+        assert by_sdk.path.partition("?")[0] == by_client.path.partition("?")[0]
 
 
 @pytest.mark.parametrize("endpoint", ["user-accounting", "growth-accounting"])

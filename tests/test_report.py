@@ -68,7 +68,7 @@ class Outline(HTMLParser):
 
 
 def headlines(source, **settings):
-    found = Findings.of(source, Settings(**settings)).headlines
+    found = Findings.of(source, Settings.of(**settings)).headlines
     return {line.name: (line.value, line.note) for line in found}
 
 
@@ -120,7 +120,7 @@ def test_rows_and_warnings():
     assert told[0].filename == __file__
     assert str(told[0].message) in Outline(text).words
     with pytest.warns(CohortlibWarning):
-        findings = Findings.of(holes, Settings(nulls="drop"))
+        findings = Findings.of(holes, Settings.of(nulls="drop"))
     assert rows_told(findings) == {
         "rows read": "10", "dropped for nulls": "3", "with a null in amount": "3", "with a null in user_id": "1",
         "rows kept": "7", "users in cohorts": "4", "cohorts": "3", "rows of the cohort table": "6",
@@ -134,14 +134,14 @@ def test_all_warnings_stand_in_the_page():
         {"user_id": ["a", "b", "z"], "joined": [date(2026, 1, 1), date(2026, 1, 1), date(2027, 1, 1)]}
     )
     with pytest.warns(CohortlibWarning):
-        findings = Findings.of(ROWS, Settings(joined=joined))
+        findings = Findings.of(ROWS, Settings.of(joined=joined))
     assert len(findings.warnings) == 2
     assert any("not in joined" in message for message in findings.warnings)
     assert "whose joined date" in dict(findings.definitions_block.rows)["cohort"]
 
 
 def test_settings_and_definitions():
-    findings = Findings.of(ROWS, Settings(freq="Q", refunds="signed", end="2026Q1"))
+    findings = Findings.of(ROWS, Settings.of(freq="Q", refunds="signed", end="2026Q1"))
     asked = {row[0]: row[1:3] for row in findings.settings_block.rows}
     assert asked["freq"] == ("Q", "chosen")
     assert asked["refunds"] == ("signed", "chosen")
@@ -149,8 +149,9 @@ def test_settings_and_definitions():
     assert asked["timezone"] == ("UTC", "default")
     assert asked["joined"] == ("none", "default")
     assert asked["complete_only"] == ("no", "default")
-    machinery = {"threads", "progress", "max_memory"}  # of which the numbers do not depend
-    assert set(asked) == set(Settings.__dataclass_fields__) - machinery
+    machinery = {"threads", "progress", "max_memory"}  # without effect on the numbers
+    customers = {"basis", "rows", "top_n", "rank_by"}  # of the customer table alone
+    assert set(asked) == set(Settings.__dataclass_fields__) - machinery - customers
     words = dict(findings.definitions_block.rows)
     assert words["period"].startswith("A calendar quarter")
     assert "signed" in words["amount"]
@@ -180,7 +181,7 @@ def test_every_road_tells_the_same(road, tmp_path, monkeypatch):
         settings = {"joined": rows.group_by("user_id").agg(joined=pl.lit(date(2025, 12, 1))), "start": "2025-12"}
     elif road == "categorical":
         source = rows.with_columns(pl.col("user_id").cast(pl.Categorical))
-    findings = Findings.of(source, Settings(**settings))
+    findings = Findings.of(source, Settings.of(**settings))
     assert (findings.dropped.rows, findings.dropped.count) == (21, 0)
     assert (findings.first_day, findings.last_day) == (date(2026, 1, 5), date(2026, 3, 15))
 
@@ -188,7 +189,7 @@ def test_every_road_tells_the_same(road, tmp_path, monkeypatch):
 def test_a_filter_is_named(tmp_path):
     rows = ROWS.with_columns(country=pl.Series(["DE", "DE", "FR", "FR", "FR", "FR", "FR"]))
     prepared = cl.prepare(rows, tmp_path / "mine", keep=["country"]).filter(pl.col("country") == "DE")
-    findings = Findings.of(prepared, Settings())
+    findings = Findings.of(prepared, Settings.of())
     assert findings.source.startswith("mine, prepared, rows where")
     assert "DE" in findings.source
     assert (findings.first_day, findings.last_day) == (None, date(2026, 2, 10))
@@ -385,7 +386,7 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     file.write_text("old", encoding="utf-8")
     with pytest.raises(CohortlibError, match="nothing"):
         cl.report(ROWS, file, user="nothing")
-    with pytest.raises(SettingError, match="title=5 is no text; expected a string"):
+    with pytest.raises(SettingError, match=r"title=5 is not text\. Expected a string"):
         cl.report(ROWS, file, title=5)
     with pytest.raises(FileNotFoundError) as told:
         cl.report(ROWS, tmp_path / "nowhere" / "report.html")

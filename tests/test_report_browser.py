@@ -18,7 +18,6 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(
         not (DRIVER and BROWSER), reason="no chromedriver, or no chromium: apt-get install chromium chromium-driver"
     ),

@@ -174,7 +174,7 @@ def test_settings_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("new", "error", "words"),
     [
-        (rows((1, date(2026, 5, 1), 1), users=pl.Int64), SchemaError, "is Int64; expected users as in the history"),
+        (rows((1, date(2026, 5, 1), 1), users=pl.Int64), SchemaError, "is Int64. Expected users as in the history"),
         (rows(("ann", None, 1)), DataError, "nulls"),
         (HISTORY.drop("amount"), SchemaError, "column 'amount' is not in the table"),
         (rows(("ann", date(2026, 5, 1), 9_223_372_036_854)), DataError, "range of 64-bit integers with decimals=6"),
@@ -231,7 +231,7 @@ def test_no_state(tmp_path, state):
     with pytest.raises(SourceError, match=r"has no cohortlib\.json"):
         cl.termina.State.open(tmp_path)
     cl.prepare(HISTORY, tmp_path / "prepared")
-    with pytest.raises(SourceError, match="holds no state"):
+    with pytest.raises(SourceError, match="does not hold a state"):
         cl.termina.State.open(tmp_path / "prepared")
     with pytest.raises(SettingError, match="has files that cohortlib did not write"):
         cl.termina.State.build(HISTORY, tmp_path)

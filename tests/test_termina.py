@@ -18,8 +18,7 @@ import cohortlib as cl
 from cohortlib.periods import Calendar
 from cohortlib.transactions import customers
 
-# One worker runs all of this file first, and compiles the kernels of termina for the others.
-pytestmark = [pytest.mark.unit, pytest.mark.xdist_group("termina")]
+pytestmark = pytest.mark.unit
 
 EPOCH = date(1970, 1, 1).toordinal()
 

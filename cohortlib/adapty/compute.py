@@ -17,8 +17,8 @@ from cohortlib.engine.memory import budget
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, SettingError, one_of
+from cohortlib.literals import Nulls
 from cohortlib.periods import check_zone
-from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from cohortlib.adapty.validation import ShortRepr
 from cohortlib.errors import Arg, SettingError, one_of
+from cohortlib.literals import WEEK_START, WEEKDAYS, Weekday
 
 UserUnit = Literal["profile_id", "customer_user_id", "device_id"]
 RefundUpgraded = Literal["zero", "negative"]
@@ -13,9 +14,6 @@ PeriodNumber = Literal["ordinal", "consecutive"]
 RestartPerProduct = Literal["auto", True, False]
 Averages = Literal["cumulative", "per_period"]
 AfterTo = Literal["drop", "payments"]
-Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-# As periods.WEEKDAYS, whose module imports polars.
-_WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -57,7 +55,7 @@ class Conventions(ShortRepr):
     averages: Averages = "cumulative"
     after_to: AfterTo = "drop"
     as_of: date | None = None
-    week_start: Weekday = _WEEKDAYS[0]
+    week_start: Weekday = WEEK_START
 
     def __post_init__(self) -> None:
         for name, values in CHOICES.items():
@@ -75,5 +73,5 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "restart_per_product": get_args(RestartPerProduct),
     "averages": get_args(Averages),
     "after_to": get_args(AfterTo),
-    "week_start": _WEEKDAYS,
+    "week_start": WEEKDAYS,
 }

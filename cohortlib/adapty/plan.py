@@ -10,7 +10,8 @@ from cohortlib.adapty import filters
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import Request
 from cohortlib.engine.progress import Progress
-from cohortlib.periods import Calendar, Freq, epoch_day
+from cohortlib.literals import Freq
+from cohortlib.periods import Calendar, epoch_day
 from cohortlib.read.arrays import Ints
 
 _FREQ: dict[str, Freq] = {"day": "D", "week": "W", "month": "M", "quarter": "Q", "year": "A"}

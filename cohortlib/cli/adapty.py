@@ -16,7 +16,7 @@ from cohortlib.adapty.request import Format, Request
 from cohortlib.adapty.validation import read_day
 from cohortlib.cli.delivery import a_person_looks, computed, ending, put, rows_shown, writing
 from cohortlib.cli.failures import Failure, warnings_told
-from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, source, timezone
+from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, setting, source
 
 if TYPE_CHECKING:
     from cohortlib.adapty import Answer
@@ -71,7 +71,10 @@ OPTIONS = (
         help="A file of profile_id and install_date, or of install_date and installs (counts); from_events counts only "
         "the users seen in EVENTS.",
     ),
-    timezone("are UTC"),
+    setting(
+        "timezone",
+        "IANA time zone whose calendar counts. Dates are not converted, and times without a zone are UTC.",
+    ),
     _convention("user_unit", "Column that identifies a user."),
     _convention("refund_upgraded", "Refunds for a switch to another product: ignored, or as any other refund."),
     _convention("period_number", "Number of a payment: its ordinal in its chain, or the column consecutive_payments."),

@@ -1,13 +1,21 @@
-"""Options that more than one command takes."""
+"""Options of more than one command; those for settings are made from :data:`SETTINGS`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+from cohortlib.transactions.keywords import (
+    SETTINGS,
+    CohortsKeywords,
+    Customer,
+    Edges,
+    PrepareKeywords,
+    StateKeywords,
+    types,
+)
 
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def decorated(command: Decorated, options: Sequence[Callable[[Decorated], Decorated]]) -> Decorated:
@@ -20,7 +28,7 @@ def decorated(command: Decorated, options: Sequence[Callable[[Decorated], Decora
 def choice(
     name: str, values: Sequence[str], default: str, help_text: str, metavar: str | None = None
 ) -> Callable[[Decorated], Decorated]:
-    """Make an option that takes one of some words."""
+    """Return an option with a fixed list of values."""
     return click.option(
         name,
         type=click.Choice(values),
@@ -32,50 +40,53 @@ def choice(
 
 
 def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
-    """Make the argument that is a file or a glob, and say what happened where the shell opened the glob."""
+    """Return the argument for a file or a glob; more than one value means that the shell expanded the glob."""
 
-    def one(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> str:
-        if len(given) > 1:
+    def one(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> str:
+        if len(values) > 1:
             raise click.UsageError(
-                f"one {metavar} expected, {len(given)} given. Hint: put a glob in quotes, 'data/*.csv', "
-                "so that the shell does not open it",
+                f"one {metavar} expected, {len(values)} given. Hint: put a glob in quotes, 'data/*.csv', "
+                "so that the shell does not expand it",
                 ctx,
             )
-        return given[0]
+        return values[0]
 
     return click.argument(name, nargs=-1, required=True, metavar=metavar, callback=one)
 
 
-def timezone(naive: str) -> Callable[[Decorated], Decorated]:
-    """Add --timezone, and say what becomes of times without a zone."""
+def setting(name: str, help_text: str | None = None) -> Callable[[Decorated], Decorated]:
+    """Return the option for a setting."""
+    spec = SETTINGS[name]
+    text = help_text or spec.sentence
+    kind: click.ParamType[Any] | None = None
+    if spec.default_text is not None:
+        text += f"  [default: {spec.default_text}]"
+    flag = isinstance(spec.default, bool)
+    if spec.least is not None:
+        kind = click.IntRange(min=spec.least)
+    elif isinstance(spec.default, int) and not flag:
+        kind = click.IntRange(min(spec.values), max(spec.values))
+    elif spec.values and not flag:
+        kind = click.Choice(spec.values)
     return click.option(
-        "--timezone",
-        default="UTC",
-        show_default=True,
-        metavar="ZONE",
-        help=f"IANA zone whose calendar counts. Dates stand as they are, and times without a zone {naive}.",
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        is_flag=flag,
+        default=spec.default,
+        show_default=spec.default is not None and not flag,
+        metavar=spec.metavar,
+        help=text,
     )
 
 
-COLUMNS = (
-    click.option("--user", default="user_id", show_default=True, metavar="COLUMN", help="Who paid."),
-    click.option("--timestamp", default="timestamp", show_default=True, metavar="COLUMN", help="When."),
-    click.option("--amount", default="amount", show_default=True, metavar="COLUMN", help="How much."),
-)
-NULLS = choice("--nulls", ("error", "drop"), "error", "Rows without a user, a time or an amount.")
-DECIMALS = click.option(
-    "--decimals",
-    type=click.IntRange(0, 9),
-    default=6,
-    show_default=True,
-    metavar="N",
-    help="Places to which amounts are exact.",
-)
-THREADS = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all cores]"
-)
-MAX_MEMORY = click.option(
-    "--max-memory",
-    metavar="SIZE",
-    help="Memory to take, such as 4GB or 512MiB; more rows go to temporary files.  [default: 60 % of what is free]",
-)
+def settings(group: type, *without: str) -> tuple[Callable[[Any], Any], ...]:
+    """Return the options for the settings of a group."""
+    return tuple(setting(name) for name in types(group) if name not in ("progress", *without))
+
+
+COHORTS_OPTIONS = settings(CohortsKeywords, "max_memory")
+STATE_OPTIONS = settings(StateKeywords)
+PREPARE_OPTIONS = settings(PrepareKeywords)
+EDGES_OPTIONS = settings(Edges)
+CUSTOMER_OPTIONS = settings(Customer)
+NULLS, DECIMALS, THREADS, MAX_MEMORY = map(setting, ("nulls", "decimals", "threads", "max_memory"))

@@ -7,18 +7,13 @@ from typing import Any
 import click
 
 from cohortlib.cli.delivery import computed, refuse_own_folder, writing
-from cohortlib.cli.options import COLUMNS, DECIMALS, MAX_MEMORY, NULLS, THREADS, decorated, source, timezone
+from cohortlib.cli.options import PREPARE_OPTIONS, decorated, source
 
 SETTINGS = (
     source("transactions", "TRANSACTIONS"),
     click.argument("folder", metavar="FOLDER"),
-    *COLUMNS,
-    click.option("--keep", multiple=True, metavar="COLUMN", help="Keep this column too, to choose rows by."),
-    timezone("too"),
-    NULLS,
-    DECIMALS,
-    THREADS,
-    MAX_MEMORY,
+    click.option("--keep", multiple=True, metavar="COLUMN", help="Keep this column too, for filters (repeatable)."),
+    *PREPARE_OPTIONS,
 )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cohortlib.cli.delivery import computed, refuse_own_folder, writing
-from cohortlib.cli.options import COLUMNS, DECIMALS, MAX_MEMORY, NULLS, THREADS, decorated, source, timezone
-from cohortlib.cli.termina import EDGES, FREQ, REFUNDS, WEEK_START, deliver, output_options
+from cohortlib.cli.options import EDGES_OPTIONS, MAX_MEMORY, STATE_OPTIONS, THREADS, decorated, source
+from cohortlib.cli.termina import deliver, output_options
 from cohortlib.fields import COHORTS, SHOWN
 
 if TYPE_CHECKING:
@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 
 
 FOLDER = click.argument("folder", metavar="FOLDER")
-BUILDING = (
-    source("transactions", "TRANSACTIONS"),
-    FOLDER,
-    *COLUMNS,
-    FREQ,
-    timezone("too"),
-    WEEK_START,
-    REFUNDS,
-    NULLS,
-    DECIMALS,
-    THREADS,
-    MAX_MEMORY,
-)
 
 
 @click.group(no_args_is_help=True, short_help="A table that is kept up to date.")
@@ -43,7 +30,7 @@ def state() -> None:
 
 
 @state.command(short_help="Begin with the rows of so far.")
-@lambda command: decorated(command, BUILDING)
+@lambda command: decorated(command, (source("transactions", "TRANSACTIONS"), FOLDER, *STATE_OPTIONS))
 def build(
     transactions: str,
     folder: str,
@@ -93,7 +80,7 @@ def update(
 
 @state.command(short_help="The table of all rows so far.")
 @FOLDER
-@lambda command: decorated(command, EDGES)
+@lambda command: decorated(command, EDGES_OPTIONS)
 @output_options(COHORTS, SHOWN)
 def cohorts(
     folder: str,
@@ -118,5 +105,5 @@ def cohorts(
     def compute(_: str, *, progress: object = None, freq: str, joined: None, **edges: Any) -> "pl.DataFrame":  # noqa: ANN401
         return sums.cohorts(**edges)
 
-    asked = settings | {"freq": sums.conventions.freq, "joined": None}
-    deliver(compute, folder, asked, output=output, kind=kind, show=show, shown=SHOWN)
+    settings |= {"freq": sums.settings.freq, "joined": None}
+    deliver(compute, folder, settings, output=output, kind=kind, show=show, shown=SHOWN)

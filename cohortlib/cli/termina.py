@@ -20,19 +20,7 @@ from cohortlib.cli.delivery import (
     rows_shown,
     writing,
 )
-from cohortlib.cli.options import (
-    COLUMNS,
-    DECIMALS,
-    MAX_MEMORY,
-    NULLS,
-    THREADS,
-    WEEKDAYS,
-    Decorated,
-    choice,
-    decorated,
-    source,
-    timezone,
-)
+from cohortlib.cli.options import COHORTS_OPTIONS, CUSTOMER_OPTIONS, MAX_MEMORY, Decorated, decorated, source
 from cohortlib.engine.files import is_folder
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, SHOWN, Fields, by_age
 
@@ -45,44 +33,6 @@ FORMATS = ("csv", "json", "parquet")
 READ_BY = ("user", "timestamp", "amount", "timezone", "decimals")
 CUSTOMERS_SHOWN = ("amount",)
 SLICE = 100_000
-
-FREQ = choice("--freq", ("D", "W", "M", "Q", "A"), "M", "Day, week, month, quarter or calendar year.")
-WEEK_START = choice("--week-start", WEEKDAYS, "monday", "First day of a week, for --freq W.", "WEEKDAY")
-REFUNDS = choice(
-    "--refunds",
-    ("net", "signed", "drop"),
-    "net",
-    "Periods of a user that net to 0 or less: count as 0, keep their sign, or drop rows <= 0 first.",
-)
-EDGES = (
-    click.option("--start", metavar="DATE", help="First cohort to keep: 2026, 2026Q1, 2026-01 or 2026-01-31."),
-    click.option("--end", metavar="DATE", help="Last period to count, in the same forms."),
-    click.option("--complete-only", is_flag=True, help="Leave out the last period if the data end inside it."),
-)
-
-SETTINGS = (
-    source("transactions", "TRANSACTIONS"),
-    *COLUMNS,
-    FREQ,
-    timezone("too"),
-    WEEK_START,
-    REFUNDS,
-    click.option(
-        "--joined",
-        metavar="COLUMN|FILE",
-        help="Date each user joined, which makes the cohort: a column of TRANSACTIONS, or a file of user and date.",
-    ),
-    choice(
-        "--before-joined",
-        ("error", "clip", "drop"),
-        "error",
-        "Activity before that date: an error, counted at age 0, or dropped.",
-    ),
-    *EDGES,
-    NULLS,
-    DECIMALS,
-    THREADS,
-)
 
 OUTPUT = (
     click.option(
@@ -101,8 +51,8 @@ OUTPUT = (
 
 
 def settings_options(command: Decorated) -> Decorated:
-    """Add TRANSACTIONS and every setting that all tables take."""
-    return decorated(command, SETTINGS)
+    """Add TRANSACTIONS and the settings of every table."""
+    return decorated(command, (source("transactions", "TRANSACTIONS"), *COHORTS_OPTIONS))
 
 
 def output_options(fields: Fields, shown: Sequence[str]) -> Callable[[Decorated], Decorated]:
@@ -154,19 +104,7 @@ def cohorts(
 
 @termina.command(short_help="One row per customer and age.")
 @settings_options
-@choice(
-    "--basis",
-    ("single_customer", "cohort_total", "cohort_mean"),
-    "single_customer",
-    "What a customer is set against: itself, its cohort's total, or its cohort's mean.",
-)
-@choice("--rows", ("dense", "active"), "dense", "Every age, or only those in which the customer was active.")
-@click.option("--top-n", type=click.IntRange(min=1), metavar="N", help="Keep the N best customers.")
-@click.option(
-    "--rank-by",
-    metavar="COLUMN",
-    help="What is best: ltv, acv, cohort_size_amount or active_periods.  [default: acv + ltv]",
-)
+@lambda command: decorated(command, CUSTOMER_OPTIONS)
 @MAX_MEMORY
 @output_options(CUSTOMER_COHORTS, CUSTOMERS_SHOWN)
 def customer_cohorts(

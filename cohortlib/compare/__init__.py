@@ -1,4 +1,4 @@
-"""Compare two tables, and explain why they differ.
+"""Compare two tables cell by cell (`reconcile`) and find out why they differ (`explain`).
 
-Imports everything below it except the command line.
+May import everything except the command line.
 """

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import polars as pl
 
 from cohortlib.errors import Arg, ReplyError, listed
-from cohortlib.periods import LABELS, Calendar, Freq, span
+from cohortlib.literals import Freq
+from cohortlib.periods import LABELS, Calendar, span
 
 NameRow = Callable[[int], str]
 """Describes a row, by its number, in a message."""

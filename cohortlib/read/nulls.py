@@ -2,13 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
 
 import polars as pl
 
 from cohortlib.errors import Arg, DataError, warn
-
-Nulls = Literal["error", "drop"]
+from cohortlib.literals import Nulls
 
 
 @dataclass(frozen=True)

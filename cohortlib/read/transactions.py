@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import polars as pl
 from polars.selectors import by_name
 
+from cohortlib.literals import Nulls
 from cohortlib.periods import Calendar
 from cohortlib.read.amounts import Amounts
 from cohortlib.read.instants import Cut, Instants
-from cohortlib.read.nulls import Dropped, Nulls, without_nulls
+from cohortlib.read.nulls import Dropped, without_nulls
 from cohortlib.read.users import Users
 
 

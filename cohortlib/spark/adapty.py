@@ -15,7 +15,7 @@ from cohortlib.adapty.read.counted import check_nulls
 from cohortlib.adapty.read.events import event_columns, instant_columns, known_columns, user_columns
 from cohortlib.adapty.read.readers import NO_DEVICE, are_dates
 from cohortlib.errors import Arg, CohortlibError, SchemaError, one_of
-from cohortlib.read.nulls import Nulls
+from cohortlib.literals import Nulls
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 

@@ -1,54 +1,34 @@
-"""The calls: product cohorts and customer cohorts.
+"""Termina's cohort tables, computed from transactions.
 
-The definitions are those of Termina's published schema and SDK; what these leave open is a setting here. See
+The definitions are those of Termina's published schema and SDK; where these are open, a setting chooses. See
 ``docs/definitions.md`` for the formulas.
 """
 
-from datetime import date, datetime
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Unpack
 
 import polars as pl
 
 from cohortlib.engine.files import atomic_folder, atomic_write, file_errors, is_folder
-from cohortlib.engine.progress import Progress
-from cohortlib.errors import SettingError, one_of
+from cohortlib.errors import Arg, SettingError
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
-from cohortlib.periods import Freq
-from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
-from cohortlib.transactions.customers import Basis, CustomerRows, Customers
+from cohortlib.transactions.customers import Customers
+from cohortlib.transactions.keywords import CohortsKeywords, CustomerKeywords, SinkKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
-from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
+from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.sink import holds_only_parts, part_name, write_parquet
-from cohortlib.transactions.sums import added_up, tabulated
+from cohortlib.transactions.sums import cohort_frame, sums_of
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
 
-_NOBODY = [pl.DataFrame(schema=schema(CUSTOMER_COHORTS))]
+_NO_CUSTOMERS = [pl.DataFrame(schema=schema(CUSTOMER_COHORTS))]
 
 
-def cohorts(
-    transactions: Source,
-    *,
-    user: str = "user_id",
-    timestamp: str = "timestamp",
-    amount: str = "amount",
-    freq: Freq = "M",
-    timezone: str = "UTC",
-    week_start: str = "monday",
-    refunds: Refunds = "net",
-    joined: Source | None = None,
-    before_joined: BeforeJoined = "error",
-    start: str | date | datetime | None = None,
-    end: str | date | datetime | None = None,
-    complete_only: bool = False,
-    nulls: Nulls = "error",
-    decimals: int = 6,
-    threads: int | None = None,
-    progress: Progress | None = None,
-    max_memory: int | str | None = None,
-) -> pl.DataFrame:
+@with_settings
+def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.DataFrame:
     """Compute the cohort table: one row for each cohort and age.
 
     A user's cohort is the first period in which the user's net amount is positive. Every cohort has a row for each
@@ -57,43 +37,43 @@ def cohorts(
     Parameters
     ----------
     transactions
-        One row per money movement: a polars DataFrame or LazyFrame, the path or glob of Parquet or CSV files, an object
-        with the Arrow PyCapsule interface (pandas, pyarrow, a DuckDB relation), or what :func:`cohortlib.prepare` made
-        of these, or the path of its folder.
+        One row per payment or refund: a polars DataFrame or LazyFrame, the path or glob of Parquet or CSV files, an
+        object with the Arrow PyCapsule interface (pandas, pyarrow, a DuckDB relation), or the result of
+        :func:`cohortlib.prepare` or the path of its folder.
     user, timestamp, amount
         Names of the columns: the user (integer, string or categorical), the instant (Date or Datetime), the amount
         (float, integer or Decimal; negative is a refund).
     freq
         Period unit: ``"D"`` day, ``"W"`` week, ``"M"`` month, ``"Q"`` quarter, ``"A"`` calendar year.
     timezone
-        IANA name. Instants with a zone are converted to it before they are cut; naive ones and dates stand as they are.
+        IANA name. Instants with a zone are converted to it; dates and instants without a zone are used as they are.
     week_start
         First day of a week, ``"monday"`` to ``"sunday"``.
     refunds
-        ``"net"``: a period whose net is not positive counts as inactive, with amount 0. ``"signed"``: its negative net
-        stays in ``amount`` and ``ltv``. ``"drop"``: rows that are not positive are removed first.
+        ``"net"``: a user's period whose net is not positive is inactive, with amount 0. ``"signed"``: its negative
+        net stays in ``amount`` and ``ltv``. ``"drop"``: rows that are not positive are removed first.
     joined
-        Dates that set the users' cohorts from outside: a table with the user column and ``joined``, or the name of a
-        column of `transactions`.
+        Join dates, which set the users' cohorts: a table with the user column and ``joined``, or the name of a column
+        of `transactions`.
     before_joined
         What to do with activity before that date: ``"error"``, ``"clip"`` (count it at age 0) or ``"drop"``.
     start, end
         First cohort to show and last period to use, both inclusive: a date, or a label such as ``"2026-01"``. Rows
         after `end` are ignored.
     complete_only
-        Leave out the last period where the table's last row lies before its last day.
+        Leave out the last period if the table's last row is before its last day.
     nulls
         ``"error"``, or ``"drop"`` to leave out rows with a null, with a warning that counts them.
     decimals
-        Places of money that are exact, 0 to 9; amounts are rounded to them, half to even.
+        Decimal places of money that are exact, 0 to 9; amounts are rounded to them, half to even.
     threads
         Number of threads; all cores by default. The result does not depend on it.
     progress
-        Called with the number of rows done and of all rows, now and then, one call at a time, from any thread.
+        Function that is called with the rows done and the number of all rows, at intervals, one call at a time, from
+        any thread.
     max_memory
-        Bytes that may be taken, or a text such as ``"4GB"`` or ``"512MiB"``; 60 % of what is free by default. Rows that
-        would take more go to the folder of temporary files (``TMPDIR``) for the time being, by partition of users. The
-        result does not depend on it.
+        Bytes to use, or a text such as ``"4GB"`` or ``"512MiB"``; 60 % of free memory by default. Rows that need more
+        are spilled to temporary files (in ``TMPDIR``), partitioned by user. The result does not depend on it.
 
     Returns
     -------
@@ -115,13 +95,13 @@ def cohorts(
     Raises
     ------
     SettingError
-        Where an argument is not one of the values it may take.
+        An argument has a value it cannot take.
     SourceError
-        Where a file is missing or cannot be read.
+        A file is missing or cannot be read.
     SchemaError
-        Where a column is missing or of the wrong type.
+        A column is missing or has the wrong type.
     DataError
-        Where there are nulls, NaN, amounts out of range, or activity before `joined`.
+        There are nulls, NaN, amounts out of range, or activity before the join date.
 
     Notes
     -----
@@ -140,70 +120,43 @@ def cohorts(
     >>> cl.termina.cohorts(rows).select("cohort", "period", "active_users", "logo_retention", "ltv").rows()
     [('2026-01', 0, 2, 1.0, 75.0), ('2026-01', 1, 1, 0.5, 115.0)]
     """
-    settings = Settings(
-        user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
-        refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
-        complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
-        max_memory=max_memory,
-    )  # fmt: skip
-    with load(transactions, settings, keep_users=False) as loaded:
+    with load(transactions, Settings.of(**settings), keep_users=False) as loaded:
         return cohort_table(loaded)
 
 
 def cohort_table(loaded: LoadedRows) -> pl.DataFrame:
-    """Compute the cohort table of loaded rows."""
+    """Return the cohort table of loaded rows."""
     settings = loaded.settings
     if not loaded.span:
         return pl.DataFrame(schema=schema(COHORTS))
     if loaded.filter_deferred:
-        return added_up(loaded).cohorts(start=settings.start, end=settings.end, complete_only=settings.complete_only)
-    return tabulated(loaded.sums(), loaded.grid, settings)
+        return sums_of(loaded).cohorts(start=settings.start, end=settings.end, complete_only=settings.complete_only)
+    return cohort_frame(loaded.sums(), loaded.grid, settings)
 
 
-def customer_cohorts(
-    transactions: Source,
-    *,
-    user: str = "user_id",
-    timestamp: str = "timestamp",
-    amount: str = "amount",
-    freq: Freq = "M",
-    basis: Basis = "single_customer",
-    rows: CustomerRows = "dense",
-    top_n: int | None = None,
-    rank_by: str | pl.Expr | None = None,
-    timezone: str = "UTC",
-    week_start: str = "monday",
-    refunds: Refunds = "net",
-    joined: Source | None = None,
-    before_joined: BeforeJoined = "error",
-    start: str | date | datetime | None = None,
-    end: str | date | datetime | None = None,
-    complete_only: bool = False,
-    nulls: Nulls = "error",
-    decimals: int = 6,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> pl.DataFrame:
+@with_settings
+def customer_cohorts(transactions: Source, **settings: Unpack[CustomerKeywords]) -> pl.DataFrame:
     """Compute the customer table: one row for each customer and age.
 
     Parameters
     ----------
-    transactions, user, timestamp, amount, freq
+    transactions, user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, start, end, \
+    complete_only
         As for :func:`cohorts`.
     basis
-        What a customer is measured against. ``"single_customer"``: the customer alone, a cohort of one.
-        ``"cohort_total"``: ``cohort_size_amount`` is the total of the customer's cohort at age 0, ``amount_retention``
-        the own amount / that total, ``ltv`` the cohort's mean. ``"cohort_mean"``: the same, but ``amount_retention``
-        is the own amount / (that total / cohort size).
+        What a customer is compared with. ``"single_customer"``: itself, a cohort of one. ``"cohort_total"``:
+        ``cohort_size_amount`` is the total of the customer's cohort at age 0, ``amount_retention`` the customer's
+        amount / that total, ``ltv`` the cohort's mean. ``"cohort_mean"``: the same, but ``amount_retention`` is the
+        customer's amount / (that total / cohort size).
     rows
-        ``"dense"``: every age from 0 to the last period. ``"active"``: those in which the customer was active.
+        ``"dense"``: every age from 0 to the last period. ``"active"``: only ages in which the customer was active.
     top_n
         Keep the customers that rank highest; all by default.
     rank_by
-        With `top_n`: a column of the summary of customers, or a polars expression on it, greatest first. The summary
+        With `top_n`: a column of the summary of customers, or a polars expression on it, highest first. The summary
         has ``cohort``, ``user_id``, ``cohort_size_amount``, ``ltv`` (total amount), ``acv`` (amount of the trailing 12
         months at the last period) and ``active_periods``. The default is ``acv + ltv``. Ties go by user_id.
-    timezone, week_start, refunds, joined, before_joined, start, end, complete_only, nulls, decimals, threads, progress
+    nulls, decimals, threads, progress
         As for :func:`cohorts`.
 
     Returns
@@ -214,11 +167,11 @@ def customer_cohorts(
         - ``cohort`` (String): label of the customer's cohort
         - ``user_id`` (String): the user, as text
         - ``period`` (Int64): age, 0 first
-        - ``cohort_size_amount`` (Float64): the customer's own active amount at age 0
+        - ``cohort_size_amount`` (Float64): the customer's active amount at age 0
         - ``logo_retention`` (Float64): 1.0 if active at this age, else 0.0
-        - ``amount`` (Float64): own active amount at this age
+        - ``amount`` (Float64): the customer's active amount at this age
         - ``amount_retention`` (Float64): amount / cohort_size_amount, null where that is 0
-        - ``ltv`` (Float64): own cumulative amount over ages 0 to this one, inclusive
+        - ``ltv`` (Float64): the customer's Σ amount over ages 0 to this one, inclusive
 
     Raises
     ------
@@ -227,8 +180,8 @@ def customer_cohorts(
 
     Notes
     -----
-    The fields are those of Termina's ``customer-cohorts`` endpoint. Its texts allow more than one reading: hence
-    `basis`. Termina returns the 25 customers of the highest rank: ``top_n=25``.
+    The fields are those of Termina's ``customer-cohorts`` endpoint. Its documentation can be read in more than one way,
+    which `basis` chooses. Termina returns the 25 customers that rank highest: ``top_n=25``.
 
     Examples
     --------
@@ -243,71 +196,42 @@ def customer_cohorts(
     >>> cl.termina.customer_cohorts(rows).select("user_id", "period", "amount", "amount_retention", "ltv").rows()
     [('a', 0, 100.0, 1.0, 100.0), ('a', 1, 80.0, 0.8, 180.0), ('b', 0, 50.0, 1.0, 50.0), ('b', 1, 0.0, 0.0, 50.0)]
     """
-    settings = Settings(
-        user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
-        refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
-        complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
-    )  # fmt: skip
-    check_customers(basis, rows, top_n, rank_by)
-    with load(transactions, settings, keep_users=True, may_spill=False) as loaded:
+    checked = Settings.of(**settings)
+    with load(transactions, checked, keep_users=True, may_spill=False) as loaded:
         if not loaded.span:
             return pl.DataFrame(schema=schema(CUSTOMER_COHORTS))
-        customers = Customers.of(loaded, basis)
-    return customers.table(customers.select(top_n, rank_by), dense=rows == "dense")
+        customers = Customers.of(loaded, checked.basis)
+    return customers.table(customers.select(checked.top_n, checked.rank_by), dense=checked.rows == "dense")
 
 
-def sink_customer_cohorts(
-    transactions: Source,
-    path: str | Path,
-    *,
-    user: str = "user_id",
-    timestamp: str = "timestamp",
-    amount: str = "amount",
-    freq: Freq = "M",
-    basis: Basis = "single_customer",
-    rows: CustomerRows = "dense",
-    top_n: int | None = None,
-    rank_by: str | pl.Expr | None = None,
-    timezone: str = "UTC",
-    week_start: str = "monday",
-    refunds: Refunds = "net",
-    joined: Source | None = None,
-    before_joined: BeforeJoined = "error",
-    start: str | date | datetime | None = None,
-    end: str | date | datetime | None = None,
-    complete_only: bool = False,
-    nulls: Nulls = "error",
-    decimals: int = 6,
-    threads: int | None = None,
-    progress: Progress | None = None,
-    max_memory: int | str | None = None,
-) -> None:
-    """Write the customer table to a Parquet file, or to a folder of them, without ever holding all of it.
+@with_settings
+def sink_customer_cohorts(transactions: Source, path: str | Path, **settings: Unpack[SinkKeywords]) -> None:
+    """Write the customer table to a Parquet file, or to a folder of them, without holding all of it in memory.
 
-    The rows are those of :func:`customer_cohorts`: in a file in the same order; in a folder part by part, each in that
-    order, and no user is in two parts. Rows and users may then be more than memory holds. The file or the folder is put
-    in its place once it is complete: until then, and where anything fails, what was there before stays.
+    The rows are those of :func:`customer_cohorts`. A file has them in the same order. A folder has one file per
+    partition of users, each in that order; rows and users may then exceed memory. The file or folder replaces an
+    earlier one only once it is complete; if anything fails, the earlier one stays.
 
     Parameters
     ----------
     transactions
         As for :func:`cohorts`.
     path
-        The file to write, in a folder that exists. Or a folder, told by a slash at the end or because it is there: a
-        new one, an empty one, or one that this function wrote, which is replaced. Its files are ``part-00000.parquet``
-        and so on; read them with a glob.
-    user, timestamp, amount, freq, basis, rows, top_n, rank_by, timezone, week_start, refunds, joined, before_joined, \
-    start, end, complete_only, nulls, decimals, threads, progress
-        As for :func:`customer_cohorts`. A folder takes no `top_n`: these few are ranked among all.
+        The file to write, in a folder that exists. Or a folder: a path that ends with a slash, or an existing folder
+        that is empty or that this function wrote, which is replaced. Its files are ``part-00000.parquet`` and so on;
+        read them with a glob.
+    user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, start, end, complete_only, \
+    basis, rows, top_n, rank_by, nulls, decimals, threads, progress
+        As for :func:`customer_cohorts`. A folder does not take `top_n`, which ranks over all customers.
     max_memory
-        As for :func:`cohorts`; what goes to a file is held in memory all the same.
+        As for :func:`cohorts`; rows that go to a single file are held in memory regardless.
 
     Raises
     ------
     SettingError, SourceError, SchemaError, DataError
         As for :func:`cohorts`.
     OSError
-        Where a file cannot be written; the error names it.
+        A file cannot be written; the error has its name.
 
     Examples
     --------
@@ -324,50 +248,46 @@ def sink_customer_cohorts(
     ...     pl.read_parquet(file).select("user_id", "period", "ltv").rows()
     [('a', 0, 100.0), ('a', 1, 180.0)]
     """
-    settings = Settings(
-        user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
-        refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
-        complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
-        max_memory=max_memory,
-    )  # fmt: skip
-    check_customers(basis, rows, top_n, rank_by)
-    dense = rows == "dense"
+    checked = Settings.of(**settings)
     if not is_folder(path):
-        with (
-            atomic_write(Path(path)) as stream,
-            load(transactions, settings, keep_users=True, may_spill=False) as loaded,
-        ):
-            customers = Customers.of(loaded, basis) if loaded.span else None
-            batches = customers.batches(customers.select(top_n, rank_by), dense=dense) if customers else _NOBODY
-            write_parquet(batches, schema(CUSTOMER_COHORTS), stream)
-        return
-    if top_n is not None:
+        _sink_file(transactions, Path(path), checked)
+    elif checked.top_n is None:
+        _sink_folder(transactions, Path(path), checked)
+    else:
         raise SettingError(
-            f"top_n={top_n} goes with a file, not with the folder {str(path)!r}. Hint: path='top.parquet'"
-        )
+            (Arg("top_n", checked.top_n), f" needs a file, but {str(path)!r} is a folder"),
+            value=checked.top_n, hint="write to a file such as 'top.parquet'",
+        )  # fmt: skip
+
+
+def _sink_file(transactions: Source, path: Path, settings: Settings) -> None:
+    with atomic_write(path) as stream, load(transactions, settings, keep_users=True, may_spill=False) as loaded:
+        if loaded.span:
+            customers = Customers.of(loaded, settings.basis)
+            chosen = customers.select(settings.top_n, settings.rank_by)
+            write_parquet(customers.batches(chosen, dense=settings.rows == "dense"), schema(CUSTOMER_COHORTS), stream)
+        else:
+            write_parquet(_NO_CUSTOMERS, schema(CUSTOMER_COHORTS), stream)
+
+
+def _sink_folder(transactions: Source, path: Path, settings: Settings) -> None:
     with (
-        atomic_folder(Path(path), holds_only_parts) as folder,
+        atomic_folder(path, holds_only_parts) as folder,
         load(transactions, settings, keep_users=True) as loaded,
     ):
-        # The totals of cohorts are those of all parts, so they come first.
-        totals = loaded.sums() if loaded.span and basis != "single_customer" else None
-        for part in range(loaded.parts):
-            customers = Customers.of(loaded, basis, totals, part)
-            batches = customers.batches(customers.in_order(), dense=dense)
-            with file_errors(folder / part_name(part)), (folder / part_name(part)).open("wb") as stream:
-                write_parquet(batches, schema(CUSTOMER_COHORTS), stream)
         if not loaded.span:
-            with (folder / part_name(0)).open("wb") as stream:
-                write_parquet(_NOBODY, schema(CUSTOMER_COHORTS), stream)
-        elif totals is None:
+            _write_part(folder, 0, _NO_CUSTOMERS)
+            return
+        # Cohort totals are over all partitions, so they are computed first.
+        totals = loaded.sums() if settings.basis != "single_customer" else None
+        for part in range(loaded.parts):
+            customers = Customers.of(loaded, settings.basis, totals, part)
+            _write_part(folder, part, customers.batches(customers.in_order(), dense=settings.rows == "dense"))
+        if totals is None:
             loaded.finish()
 
 
-def check_customers(basis: Basis, rows: CustomerRows, top_n: int | None, rank_by: str | pl.Expr | None) -> None:
-    """Refuse what the customer table cannot be asked for."""
-    one_of("basis", basis, ("single_customer", "cohort_total", "cohort_mean"))
-    one_of("rows", rows, ("dense", "active"))
-    if top_n is not None and (type(top_n) is not int or top_n < 1):
-        raise SettingError(f"top_n={top_n!r} is not a number of customers; expected 1 or more, or None for all")
-    if rank_by is not None and top_n is None:
-        raise SettingError("rank_by= has no effect without top_n=; expected both, or neither")
+def _write_part(folder: Path, part: int, batches: Iterable[pl.DataFrame]) -> None:
+    path = folder / part_name(part)
+    with file_errors(path), path.open("wb") as stream:
+        write_parquet(batches, schema(CUSTOMER_COHORTS), stream)

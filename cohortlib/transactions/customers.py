@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -18,11 +17,10 @@ from cohortlib.fields import CUSTOMER_COHORTS, schema
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.kernels.customers import customer_sums, write_customers
+from cohortlib.transactions.keywords import Basis
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.string_pool import StringPool
 
-Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
-CustomerRows = Literal["dense", "active"]
 Floats = NDArray[np.float64]
 
 _CHUNK = 1 << 10  # customers that a thread writes at a time; their data fits in the second-level cache

@@ -16,7 +16,8 @@ from cohortlib.read.nulls import without_nulls
 from cohortlib.read.sources import list_files, read
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding, Users
-from cohortlib.transactions.settings import BeforeJoined, Settings
+from cohortlib.transactions.keywords import BeforeJoined
+from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.parts import KEY, KEY2, USER
 
 COHORT = "joined_cohort"

@@ -1,80 +1,92 @@
-"""What the caller of a Termina table asked for, checked."""
+"""The checked settings of a call on transactions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from cohortlib.engine import memory
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.engine.threads import workers_for
-from cohortlib.errors import SettingError, listed, one_of
-from cohortlib.periods import Calendar, Freq, check_zone, span
-from cohortlib.read.nulls import Nulls
+from cohortlib.errors import Arg, SettingError, listed
+from cohortlib.literals import Freq, Nulls
+from cohortlib.periods import Calendar, check_zone, span
 from cohortlib.read.tables import Source
+from cohortlib.transactions.keywords import SETTINGS, Basis, BeforeJoined, CustomerRows, Refunds, SinkKeywords
 
-Refunds = Literal["net", "signed", "drop"]
-BeforeJoined = Literal["error", "clip", "drop"]
+if TYPE_CHECKING:
+    import polars as pl
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the caller asked for, checked.
+    """The settings of a call, checked; :data:`cohortlib.transactions.keywords.SETTINGS` says what each does."""
 
-    The fields are the arguments of :func:`cohortlib.termina.cohorts`, under their names.
-    """
+    user: str
+    timestamp: str
+    amount: str
+    freq: Freq
+    timezone: str
+    week_start: str
+    refunds: Refunds
+    joined: Source | None
+    before_joined: BeforeJoined
+    start: str | date | datetime | None
+    end: str | date | datetime | None
+    complete_only: bool
+    basis: Basis
+    rows: CustomerRows
+    top_n: int | None
+    rank_by: "str | pl.Expr | None"
+    nulls: Nulls
+    decimals: int
+    threads: int | None
+    progress: Progress | None
+    max_memory: int | str | None
 
-    user: str = "user_id"
-    timestamp: str = "timestamp"
-    amount: str = "amount"
-    freq: Freq = "M"
-    timezone: str = "UTC"
-    week_start: str = "monday"
-    refunds: Refunds = "net"
-    joined: Source | None = None
-    before_joined: BeforeJoined = "error"
-    start: str | date | datetime | None = None
-    end: str | date | datetime | None = None
-    complete_only: bool = False
-    nulls: Nulls = "error"
-    decimals: int = 6
-    threads: int | None = None
-    progress: Progress | None = None
-    max_memory: int | str | None = None
+    @classmethod
+    def of(cls, **settings: Unpack[SinkKeywords]) -> "Settings":
+        """Check the settings that a caller passes; the others have their defaults."""
+        values: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
+        values.update(settings)
+        return cls(**values)
 
     def __post_init__(self) -> None:
-        names = {"user": self.user, "timestamp": self.timestamp, "amount": self.amount}
-        for role, name in names.items():
-            if not isinstance(name, str):
-                raise SettingError(f"{role}={name!r} is not a column's name; expected a string")
-        if len(set(names.values())) < 3:
-            raise SettingError(f"user, timestamp and amount name {listed(names.values())}; expected three columns")
-        Calendar(self.freq, self.week_start)
-        one_of("refunds", self.refunds, ("net", "signed", "drop"))
-        one_of("before_joined", self.before_joined, ("error", "clip", "drop"))
-        one_of("nulls", self.nulls, ("error", "drop"))
-        one_of("complete_only", self.complete_only, (True, False))
-        one_of("decimals", self.decimals, range(10))
+        for setting in SETTINGS.values():
+            setting.check(getattr(self, setting.name))
+        columns = {name: getattr(self, name) for name in ("user", "timestamp", "amount")}
+        for name, column in columns.items():
+            if not isinstance(column, str):
+                raise SettingError((Arg(name, column), " is not a column name"), value=column, expected="a string")
+        if len(set(columns.values())) < 3:
+            names = listed(columns.values())
+            raise SettingError(f"user, timestamp and amount are the columns {names}", expected="three columns")
+        check_zone(self.timezone)
         workers_for(self.threads)
         check_progress(self.progress)
-        check_zone(self.timezone)
-        if self.max_memory is not None:  # what is free is looked up when it is asked for
+        if self.max_memory is not None:  # without it, free memory is measured when the budget is needed
             memory.budget(self.max_memory)
+        if self.top_n is not None and (type(self.top_n) is not int or self.top_n < 1):
+            what = (Arg("top_n", self.top_n), " is not a number of customers")
+            raise SettingError(what, value=self.top_n, expected="1 or more, or None for all")
+        if self.rank_by is not None and self.top_n is None:
+            raise SettingError((Arg("rank_by"), " has no effect without ", Arg("top_n")), expected="both, or neither")
         first, last = self.edges()
         if first is not None and last is not None and first > last:
-            raise SettingError(f"start={self.start!r} lies after end={self.end!r}; expected start before end")
+            after = (Arg("start", self.start), " is after ", Arg("end", self.end))
+            raise SettingError(after, expected="start before end")
 
     @property
     def calendar(self) -> Calendar:
-        """How days become periods."""
+        """The calendar that cuts days to periods."""
         return Calendar(self.freq, self.week_start)
 
     @property
     def roles(self) -> list[str]:
-        """The columns of users, instants and amounts."""
+        """The columns of user, timestamp and amount."""
         return [self.user, self.timestamp, self.amount]
 
     @property
@@ -83,16 +95,16 @@ class Settings:
         return {"nulls": self.nulls, "decimals": self.decimals, "zone": self.timezone, "calendar": self.calendar}
 
     def joined_in(self, columns: Sequence[str]) -> bool:
-        """Tell whether `joined` names one of some columns."""
+        """Check whether `joined` is one of a table's columns."""
         return isinstance(self.joined, str) and self.joined in columns
 
     def wanted(self, columns: Sequence[str]) -> list[str]:
-        """Name what is to be read of some columns."""
+        """List the columns to read from a table with `columns`."""
         return [*self.roles, *([str(self.joined)] if self.joined_in(columns) else [])]
 
     @property
     def scale(self) -> int:
-        """Units of money in one."""
+        """Integer units of money per 1.0."""
         return int(10**self.decimals)
 
     @property
@@ -101,25 +113,25 @@ class Settings:
         return workers_for(self.threads)
 
     def ordinal(self, day: int) -> int:
-        """Give the period of a day (since 1970-01-01)."""
+        """Return the period of a day (days since 1970-01-01)."""
         return int(self.calendar.ordinals(np.array([day]))[0])
 
     @cached_property
     def budget(self) -> int:
-        """Bytes that may be taken."""
+        """Bytes of memory that the computation may use."""
         return memory.budget(self.max_memory)
 
     def edges(self) -> tuple[int | None, int | None]:
-        """Give the ordinals that `start` and `end` name."""
+        """Return the ordinals of `start` and `end`."""
         first = None if self.start is None else self.calendar.ordinal(span("start", self.start)[0])
         last = None if self.end is None else self.calendar.ordinal(span("end", self.end)[1])
         return first, last
 
     def bounds(self, last_day: int | None) -> tuple[int | None, int | None]:
-        """Give the ordinals of the first cohort to show and of the right edge, where the last row is of `last_day`."""
+        """Return the ordinals of the first cohort to show and of the last period, for rows that end on `last_day`."""
         first, last = self.edges()
         if last_day is None:
             return first, last
-        told, after = self.calendar.ordinals(last_day + np.arange(2)).tolist()
-        last = told if last is None else last
-        return first, last - 1 if self.complete_only and told == after == last else last
+        final, following = self.calendar.ordinals(last_day + np.arange(2)).tolist()
+        last = final if last is None else last
+        return first, last - 1 if self.complete_only and final == following == last else last

@@ -1,4 +1,4 @@
-"""What a state keeps of each user, and how new rows change it."""
+"""What a state stores for each user, and how new rows change it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +18,16 @@ from cohortlib.transactions.store.history import UserSlice, read_history, users_
 from cohortlib.transactions.store.manifest import Manifest, damaged
 from cohortlib.transactions.store.parts import DAY, SIZE, UNITS, Part, key_slice, keys_of, match_keys
 from cohortlib.transactions.store.prepared import Prepared
-from cohortlib.transactions.sums import TABLE, as_table
+from cohortlib.transactions.sums import TABLE, histogram_table
 
 _COHORT, _LAST, _NET = "cohort", "last_period", "last_net"
 STANDING = [_COHORT, _LAST, _NET]
 _NEVER = -(2**31)
-_CUTS = 8  # that a thread looks through at a time
+_CUTS = 8  # partitions that a thread takes at a time
 
 
 class Standing(NamedTuple):
-    """How users stand, in arrays that are brought up to date: see ``kernels.update``."""
+    """Cohort, last active period and its net of each user; ``kernels.update`` updates the arrays."""
 
     cohort: NDArray[np.int32]
     last: NDArray[np.int32]
@@ -35,12 +35,12 @@ class Standing(NamedTuple):
 
     @classmethod
     def none(cls, users: int) -> "Standing":
-        """Begin without any row."""
+        """Return the standing of users without rows."""
         return cls(np.full(users, -1, np.int32), np.full(users, -1, np.int32), np.zeros(users, np.int64))
 
     @classmethod
     def read(cls, users: pl.DataFrame, origin: int) -> "Standing":
-        """Take the standing from columns; periods count from the ordinal `origin`."""
+        """Read the standing from columns; periods count from the ordinal `origin`."""
 
         def counted(name: str) -> NDArray[np.int32]:
             ordinals = users[name].to_numpy()
@@ -48,19 +48,19 @@ class Standing(NamedTuple):
 
         return cls(counted(_COHORT), counted(_LAST), users[_NET].to_numpy(writable=True))
 
-    def put(self, places: Ints | slice, others: "Standing") -> None:
-        """Write how some users stand."""
-        self.cohort[places], self.last[places] = others.cohort, others.last
-        self.amount[places] = others.amount
+    def put(self, users: Ints | slice, values: "Standing") -> None:
+        """Overwrite the standing of some users."""
+        self.cohort[users], self.last[users] = values.cohort, values.last
+        self.amount[users] = values.amount
 
     def columns(self, origin: int) -> list[pl.Series]:
-        """Write columns."""
+        """Return the standing as columns."""
         cohort, last = (np.where(at < 0, _NEVER, at + np.int32(origin)).astype(np.int32) for at in self[:2])
         return [pl.Series(_COHORT, cohort), pl.Series(_LAST, last), pl.Series(_NET, self.amount)]
 
 
-class Adding:
-    """The periods of all days, and sums over them: each thread adds to its own."""
+class SumsBuilder:
+    """Sums that users are added to, each thread in its own histogram."""
 
     def __init__(self, settings: Settings, manifest: Manifest) -> None:
         self.first_day = manifest.first_day
@@ -75,7 +75,7 @@ class Adding:
         self._free: SimpleQueue[Histogram] = SimpleQueue()
 
     def advance(self, part: Part, standing: Standing) -> NDArray[np.bool_]:
-        """Bring users up to date with the rows of a part, and tell who is late: see ``kernels.update``."""
+        """Update users with the rows of a part; return which users have late rows. See ``kernels.update``."""
         try:
             sums = self._free.get_nowait()
         except Empty:
@@ -94,61 +94,62 @@ class Adding:
         return late
 
     def table(self, sign: int = 1) -> pl.DataFrame:
-        """Give what has been added, or what is to be taken away."""
-        parts = [as_table(sums, self.origin) for sums in self._all]
+        """Return the sums of all threads, with a sign."""
+        parts = [histogram_table(sums, self.origin) for sums in self._all]
         table = pl.concat([pl.DataFrame(schema=TABLE), *parts])
         return table.with_columns(pl.col(*list(TABLE)[2:]) * sign)
 
 
 @dataclass(frozen=True)
 class Update:
-    """How the users of new rows stand."""
+    """Computes the new standing of users with new rows."""
 
     store: Prepared
-    gained: Adding
-    lost: Adding
+    gained: SumsBuilder
+    lost: SumsBuilder
     workers: int
 
     def of(self, part: Part) -> Standing:
-        """Bring the users of a part up to date."""
+        """Return the standing of a part's users after its rows."""
         key, _ = keys_of(part.users)
         shift = 64 - self.store.manifest.bits
         tops = key >> np.uint64(shift) if shift < 64 else np.zeros(key.size, np.uint64)
         first = np.flatnonzero(np.append(True, tops[1:] != tops[:-1]))
-        key_ranges = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
+        cuts = [(int(tops[at]) << shift, (int(tops[at]) + 1 << shift) - 1) for at in first]
         standing = Standing.none(key.size)
 
-        def some(cuts: Sequence[tuple[int, int]]) -> None:
-            seen = users_in_ranges(self.store, cuts, STANDING)
-            places = [key_slice(part.users, *cut) for cut in cuts]
+        def update(batch: Sequence[tuple[int, int]]) -> None:
+            seen = users_in_ranges(self.store, batch, STANDING)
+            ranges = [key_slice(part.users, *cut) for cut in batch]
             late: list[Ints] = []
-            for (begin, end), piece, here in zip(places, part.slices(places), seen, strict=True):
-                stood, behind = self._within(piece, here)
-                standing.put(slice(begin, end), stood)
-                late.append(begin + behind)
-            behind = np.concatenate(late)
-            if behind.size:
-                standing.put(behind, self._anew(part.take(behind), [one for here in seen for one in here]))
+            for (begin, end), piece, earlier in zip(ranges, part.slices(ranges), seen, strict=True):
+                updated, late_users = self._advanced(piece, earlier)
+                standing.put(slice(begin, end), updated)
+                late.append(begin + late_users)
+            late_users = np.concatenate(late)
+            if late_users.size:
+                earlier = [users for cut in seen for users in cut]
+                standing.put(late_users, self._recomputed(part.take(late_users), earlier))
 
-        on_threads(self.workers, some, [key_ranges[at : at + _CUTS] for at in range(0, len(key_ranges), _CUTS)])
+        on_threads(self.workers, update, [cuts[at : at + _CUTS] for at in range(0, len(cuts), _CUTS)])
         return standing
 
-    def _within(self, part: Part, seen: list[UserSlice]) -> tuple[Standing, Ints]:
-        """Bring the users of one cut up to date, but for those who are late; give the places of these."""
+    def _advanced(self, part: Part, seen: list[UserSlice]) -> tuple[Standing, Ints]:
+        """Update the users of one cut from their last standing; return also the positions of users with late rows."""
         standing = Standing.none(part.users.height)
         key, key2 = keys_of(part.users)
         left = np.arange(key.size)
         for part_of, users, _ in seen:
-            places, found = match_keys(key[left], key2[left] if key2.size else key2, *keys_of(users))
-            known = Standing.read(users[found], self.gained.origin)
+            positions, matches = match_keys(key[left], key2[left] if key2.size else key2, *keys_of(users))
+            known = Standing.read(users[matches], self.gained.origin)
             if any(((at < -1) | (at >= self.gained.span)).any() for at in (known.cohort, known.last)):
                 raise damaged(self.store.folder / part_of.name)
-            standing.put(left[places], known)
-            left = np.delete(left, places)
+            standing.put(left[positions], known)
+            left = np.delete(left, positions)
         return standing, np.flatnonzero(self.gained.advance(part, standing))
 
-    def _anew(self, part: Part, seen: list[UserSlice]) -> Standing:
-        """Work users out from all of their rows."""
+    def _recomputed(self, part: Part, seen: list[UserSlice]) -> Standing:
+        """Recompute users from all of their rows: subtract their old sums, add the new ones."""
         users = part.users.select(*self.store.user_columns[:-1], SIZE)
         before = read_history(self.store, users, seen)
         self.lost.advance(before, Standing.none(before.users.height))

@@ -1,50 +1,53 @@
-"""A state: the history in the prepared form, and what keeps a cohort table up to date as rows come in."""
+"""State: transactions on disk with their sums, so that a cohort table is updated as rows arrive."""
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime
 from pathlib import Path
 from threading import Lock
-from typing import cast
+from typing import Any, Unpack
 
 import polars as pl
 
 from cohortlib.engine import files
-from cohortlib.engine.progress import Meter, Progress
+from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads
-from cohortlib.errors import DataError, SchemaError, SourceError
-from cohortlib.periods import Freq
+from cohortlib.errors import Arg, DataError, SchemaError, SourceError
 from cohortlib.read import sources
-from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
-from cohortlib.transactions.settings import Refunds, Settings
-from cohortlib.transactions.standing import STANDING, Adding, Standing, Update
+from cohortlib.transactions.keywords import Edges, Memory, Running, StateKeywords, Threads, with_settings
+from cohortlib.transactions.settings import Settings
+from cohortlib.transactions.standing import STANDING, Standing, SumsBuilder, Update
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run, sweep
 from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.parts import Part
 from cohortlib.transactions.store.prepare import is_ours, write_all
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 from cohortlib.transactions.store.spill import RunPlan, Totals, gather_runs, read_batches
-from cohortlib.transactions.sums import TABLE, Conventions, Sums
+from cohortlib.transactions.sums import TABLE, Sums, SumsSettings
 
-_RUNS = 32  # that an update leaves; each is looked through by the next
-_SHARE = 4  # of the rows, that may stand in other runs than the first
+_RUNS = 32  # at most after an update; the next update searches each
+_SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after the first
+_KEPT = ("freq", "week_start", "refunds")  # settings that the manifest keeps for the state alone
+
+
+class Compacting(Threads, Memory, total=False):
+    """The settings of :meth:`State.compact`."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Transactions on disk with the sums of their cohort table, brought up to date as rows come in.
+    """Transactions on disk with the sums of their cohort table, updated as rows arrive.
 
-    An update costs what its rows and their users cost, not what the history does: of users whose new rows come after
-    all others, or in their last period, only the standing is looked up; the others are worked out from all their rows.
-    Late rows may come at any time. After every update the table is that of all rows together, to the bit.
+    The cost of an update depends on the new rows and their users, not on the history. For users whose new rows are all
+    in or after their last period, only the last known standing is read; other users are recomputed from all of their
+    rows. Late rows are allowed at any time. After every update the table is exactly the table of all rows.
 
-    The folder is in the prepared form too: every function takes it for questions of another frequency or setting.
+    The folder is also in the prepared form: every function reads it, with other periods or settings too.
 
     Attributes
     ----------
     folder
-        Where it is kept. What was asked for when it was built is written there.
+        The folder, which also holds the settings that the state was built with.
     """
 
     folder: Path
@@ -53,25 +56,9 @@ class State:
         return f"State({str(self.folder)!r})"
 
     @classmethod
-    def build(
-        cls,
-        history: Source,
-        folder: str | Path,
-        *,
-        user: str = "user_id",
-        timestamp: str = "timestamp",
-        amount: str = "amount",
-        freq: Freq = "M",
-        timezone: str = "UTC",
-        week_start: str = "monday",
-        refunds: Refunds = "net",
-        nulls: Nulls = "error",
-        decimals: int = 6,
-        threads: int | None = None,
-        progress: Progress | None = None,
-        max_memory: int | str | None = None,
-    ) -> "State":
-        """Begin with the rows of so far.
+    @with_settings
+    def build(cls, history: Source, folder: str | Path, **settings: Unpack[StateKeywords]) -> "State":
+        """Write the first rows, and return their state.
 
         Parameters
         ----------
@@ -79,7 +66,7 @@ class State:
         max_memory
             As for :func:`cohortlib.termina.cohorts`.
         folder
-            Where to keep the state: a new folder, or one of the kind, which is replaced once the new one is complete.
+            Where to write: a new folder, or an earlier state, which is replaced once the new one is complete.
 
         Returns
         -------
@@ -89,9 +76,9 @@ class State:
         Raises
         ------
         SettingError, SourceError, SchemaError, DataError
-            As for :func:`cohortlib.termina.cohorts`; a `folder` that holds something else.
+            As for :func:`cohortlib.termina.cohorts`; also a SettingError if `folder` holds anything else.
         OSError
-            Where the folder cannot be written; the error names the file.
+            The folder cannot be written; the error has the name of the file.
 
         Examples
         --------
@@ -108,42 +95,38 @@ class State:
         ...     state.cohorts().select("cohort", "period", "ltv").rows()
         [('2026-01', 0, 100.0), ('2026-01', 1, 180.0)]
         """
-        settings = Settings(
-            user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
-            refunds=refunds, nulls=nulls, decimals=decimals, threads=threads, progress=progress, max_memory=max_memory,
-        )  # fmt: skip
-        adding: list[Adding] = []
-
-        def began(manifest: Manifest) -> Adding:
-            if not adding:
-                adding.append(Adding(settings, manifest))
-            return adding[0]
-
+        checked = Settings.of(**settings)
+        builders: list[SumsBuilder] = []
         lock = Lock()
 
-        def finish(manifest: Manifest, part: Part) -> Part:
+        def builder_for(manifest: Manifest) -> SumsBuilder:
             with lock:
-                ground = began(manifest)
+                if not builders:
+                    builders.append(SumsBuilder(checked, manifest))
+                return builders[0]
+
+        def add_standing(manifest: Manifest, part: Part) -> Part:
+            builder = builder_for(manifest)
             standing = Standing.none(part.users.height)
-            ground.advance(part, standing)
-            return replace(part, users=part.users.with_columns(standing.columns(ground.origin)))
+            builder.advance(part, standing)
+            return replace(part, users=part.users.with_columns(standing.columns(builder.origin)))
 
         with files.atomic_folder(Path(folder), is_ours) as hidden:
-            manifest = write_all(history, settings, (), hidden, finish)
-            nobody = Sums(Conventions.of(settings), pl.DataFrame(schema=TABLE), None, 0)
-            of_threads = replace(nobody, table=began(manifest).table())
-            sums = replace(nobody + of_threads, last_day=manifest.last_day, magnitude=manifest.magnitude)
+            manifest = write_all(history, checked, (), hidden, add_standing)
+            zero = Sums(SumsSettings.of(checked), pl.DataFrame(schema=TABLE), None, 0)
+            added = replace(zero, table=builder_for(manifest).table())
+            sums = replace(zero + added, last_day=manifest.last_day, magnitude=manifest.magnitude)
             _commit(hidden, manifest, sums)
         return cls(Path(folder))
 
     @classmethod
     def open(cls, folder: str | Path) -> "State":
-        """Open a state that was built.
+        """Open a state.
 
         Raises
         ------
         SourceError
-            Where there is none, or one of another version.
+            The folder does not hold a state, or holds one of another version.
         """
         state = cls(Path(folder))
         state._manifest()
@@ -153,18 +136,19 @@ class State:
         manifest = Manifest.read(self.folder)
         if "sums" not in manifest.state:
             raise SourceError(
-                f"the folder {str(self.folder)!r} holds no state; expected one that State.build has written. Hint: "
-                "cl.prepare makes what can be asked, but not be updated"
+                f"the folder {str(self.folder)!r} does not hold a state",
+                expected="a folder that State.build wrote",
+                hint="a folder of cl.prepare can be read, but not updated",
             )
         return manifest
 
     def sums(self) -> Sums:
-        """Give the sums behind the table.
+        """Return the sums behind the table.
 
         Raises
         ------
         SourceError
-            Where the folder cannot be read.
+            The folder cannot be read.
         """
         while True:
             manifest = self._manifest()
@@ -172,16 +156,11 @@ class State:
                 return Sums.load(self.folder / manifest.state["sums"])
             except SourceError:
                 if self._manifest() == manifest:
-                    raise  # else it was updated just now
+                    raise  # otherwise an update replaced the sums just now
 
-    def cohorts(
-        self,
-        *,
-        start: str | date | datetime | None = None,
-        end: str | date | datetime | None = None,
-        complete_only: bool = False,
-    ) -> pl.DataFrame:
-        """Make the cohort table, as :func:`cohortlib.termina.cohorts` does of all rows.
+    @with_settings
+    def cohorts(self, **edges: Unpack[Edges]) -> pl.DataFrame:
+        """Return the cohort table of all rows, as :func:`cohortlib.termina.cohorts` does.
 
         Parameters
         ----------
@@ -191,50 +170,45 @@ class State:
         Returns
         -------
         polars.DataFrame
-            As of :func:`cohortlib.termina.cohorts`.
+            As for :func:`cohortlib.termina.cohorts`.
         """
-        return self.sums().cohorts(start=start, end=end, complete_only=complete_only)
+        return self.sums().cohorts(**edges)
 
-    def update(
-        self,
-        rows: Source,
-        *,
-        threads: int | None = None,
-        progress: Progress | None = None,
-        max_memory: int | str | None = None,
-    ) -> None:
+    @with_settings
+    def update(self, rows: Source, **running: Unpack[Running]) -> None:
         """Add rows.
 
-        The folder is the old one until the update is complete, and the new one from then on, whatever happens. Readers
-        may go on meanwhile; a second writer is refused.
+        The update is atomic: the folder holds the old state until all rows are added, even after a crash. It can be
+        read meanwhile; a second writer is refused. After 32 updates, or once they hold a quarter of the rows, an
+        update also compacts the runs.
 
         Parameters
         ----------
         rows
-            What is new, with the columns of the history.
+            The new rows, with the columns of the history.
         threads, progress, max_memory
             As for :func:`cohortlib.termina.cohorts`.
 
         Raises
         ------
         SettingError, SourceError, SchemaError, DataError
-            As for :func:`cohortlib.termina.cohorts`; nothing is added then.
+            As for :func:`cohortlib.termina.cohorts`; then nothing is added.
         CohortlibError
-            Where another process is writing.
+            Another process is writing.
         OSError
-            Where the folder cannot be written; the error names the file.
+            The folder cannot be written; the error has the name of the file.
         """
         with files.locked(self.folder):
             manifest = self._manifest()
             sweep(self.folder, manifest)
-            settings = _settings(manifest, threads, progress, max_memory)
+            settings = _settings(manifest, **running)
             try:
                 _commit(self.folder, *self._updated(rows, manifest, settings))
             finally:
                 sweep(self.folder, self._manifest())
             manifest = self._manifest()
-            other = sum(part.rows for run in manifest.runs[1:] for part in run)
-            if len(manifest.runs) > _RUNS or other * _SHARE > manifest.rows:
+            new_rows = sum(part.rows for run in manifest.runs[1:] for part in run)
+            if len(manifest.runs) > _RUNS or new_rows * _SHARE > manifest.rows:
                 self._compact(manifest, settings)
 
     def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
@@ -252,37 +226,39 @@ class State:
         encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
         plan = RunPlan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
         meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
-        told, before = Totals(), manifest
+        totals, before = Totals(), manifest
         if isinstance(rows, Prepared):
-            told.last_day = rows.last_dropped_day()
-        for run in gather_runs(read_batches(stream.batches(), settings, encoding, ()), plan, told, meter):
-            now = replace(_grown(before, told), runs=manifest.runs)
-            gained, lost = Adding(settings, now), Adding(settings, now)
+            totals.last_day = rows.last_dropped_day()
+        for run in gather_runs(read_batches(stream.batches(), settings, encoding, ()), plan, totals, meter):
+            now = replace(_grown(before, totals), runs=manifest.runs)
+            gained, lost = SumsBuilder(settings, now), SumsBuilder(settings, now)
             update = Update(Prepared(self.folder, now), gained, lost, settings.workers)
             name = new_run()
-            filed = []
+            written = []
             for number, partitions in enumerate(run.part_ranges(plan)):
                 part = run.part(partitions)
                 users = part.users.with_columns(update.of(part).columns(gained.origin))
-                filed.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
+                written.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
                 meter.add(part.rows.height)
             changed = pl.concat([gained.table(), lost.table(-1)])
-            sums = replace(sums, magnitude=0) + Sums(sums.conventions, changed, None, 0)
-            manifest = replace(now, runs=(*manifest.runs, tuple(filed)))
-            del run, part  # before the next is gathered
-        manifest = replace(_grown(before, told), runs=manifest.runs)  # rows that were dropped have a day too
-        told.dropped.warn("the table")
+            sums = replace(sums, magnitude=0) + Sums(sums.settings, changed, None, 0)
+            manifest = replace(now, runs=(*manifest.runs, tuple(written)))
+            del run, part  # free memory before the next run
+        manifest = replace(_grown(before, totals), runs=manifest.runs)  # the last day counts dropped rows too
+        totals.dropped.warn("the table")
         meter.done()
         if manifest.magnitude >= 2**63:
+            limit = f"{2**63 / settings.scale:.3g}"
             raise DataError(
-                f"with these rows the sum of all amounts is beyond {2**63 / 10**settings.decimals:.3g}, the range of "
-                f"64-bit integers with decimals={settings.decimals}. Hint: build the state anew with a smaller "
-                "decimals="
-            )
+                (f"with these rows the sum of all amounts exceeds {limit}, the range of 64-bit integers with ",
+                 Arg("decimals", settings.decimals)),
+                hint=("build the state again with a smaller ", Arg("decimals")),
+            )  # fmt: skip
         return manifest, replace(sums, last_day=manifest.last_day, magnitude=manifest.magnitude)
 
-    def compact(self, *, threads: int | None = None, max_memory: int | str | None = None) -> None:
-        """Bring the rows of all updates together with those of the history; updates do so now and then.
+    @with_settings
+    def compact(self, **running: Unpack[Compacting]) -> None:
+        """Merge the rows of all updates with the history. Updates also do this when it is worth it.
 
         Parameters
         ----------
@@ -291,7 +267,7 @@ class State:
         """
         with files.locked(self.folder):
             manifest = self._manifest()
-            self._compact(manifest, _settings(manifest, threads, None, max_memory))
+            self._compact(manifest, _settings(manifest, **running))
 
     def _compact(self, manifest: Manifest, settings: Settings) -> None:
         store = Prepared(self.folder, manifest)
@@ -299,7 +275,7 @@ class State:
 
         def merge(cut: int) -> PartFile | None:
             part = store.load(cut, users=[*store.user_columns, *STANDING]).contiguous()
-            if not part.users.height:  # within a part that reaches over several cuts
+            if not part.users.height:  # a part may cover several cuts
                 return None
             return write_part(self.folder, f"{name}-{cut:04}", part, durable=True)
 
@@ -310,49 +286,44 @@ class State:
             sweep(self.folder, self._manifest())
 
 
-def _settings(
-    manifest: Manifest, threads: int | None, progress: Progress | None, max_memory: int | str | None
-) -> Settings:
-    """Take up what a state was built with."""
-    asked = {name: manifest.state[name] for name in ("freq", "week_start", "refunds")}
-    return Settings(
-        user=manifest.user, timestamp=manifest.timestamp, amount=manifest.amount, timezone=manifest.timezone,
-        decimals=manifest.decimals, nulls=cast("Nulls", manifest.nulls), threads=threads, progress=progress,
-        max_memory=max_memory, **asked,
-    )  # fmt: skip
+def _settings(manifest: Manifest, **running: Unpack[Running]) -> Settings:
+    """Return the settings that a state was built with."""
+    built: dict[str, Any] = {
+        name: getattr(manifest, name) for name in ("user", "timestamp", "amount", "timezone", "decimals", "nulls")
+    }
+    built |= {name: manifest.state[name] for name in _KEPT}
+    return Settings.of(**built, **running)
 
 
 def _encoding(manifest: Manifest, kind: pl.DataType, name: str) -> UserEncoding:
-    """Take users as the state keeps them."""
+    """Return how the state stores users; a table's users must have the same kind."""
     new = UserEncoding.of(kind, name)
     if new.integers != manifest.whole and kind != pl.Null:
-        raise SchemaError(
-            f"column {name!r} is {kind}; expected users as in the history, kept as {manifest.kind}. Hint: cast it"
-        )
+        expected = f"users as in the history, stored as {manifest.kind}"
+        raise SchemaError(f"column {name!r} is {kind}", expected=expected, hint="cast it")
     return UserEncoding(manifest.kind, manifest.key_secret, manifest.whole)
 
 
-def _grown(manifest: Manifest, told: Totals) -> Manifest:
-    """Tell of more rows."""
-    days = [day for pair in told.days for day in pair]
+def _grown(manifest: Manifest, totals: Totals) -> Manifest:
+    """Add new rows to the totals of a manifest."""
+    days = [day for pair in totals.days for day in pair]
     if manifest.rows:
         days += [manifest.first_day, manifest.final_day]
-    last = [day for day in (manifest.last_day, told.last_day) if day is not None]
+    last = [day for day in (manifest.last_day, totals.last_day) if day is not None]
     return replace(
         manifest,
-        rows=manifest.rows + told.rows,
+        rows=manifest.rows + totals.rows,
         first_day=min(days, default=manifest.first_day),
         final_day=max(days, default=manifest.final_day),
         last_day=max(last, default=None),
-        magnitude=manifest.magnitude + told.magnitude,
-        dropped=manifest.dropped + told.dropped.count,
+        magnitude=manifest.magnitude + totals.magnitude,
+        dropped=manifest.dropped + totals.dropped.count,
     )
 
 
 def _commit(folder: Path, manifest: Manifest, sums: Sums) -> None:
-    """Let a folder be what has been written to it."""
+    """Write the sums, then the manifest, which makes the new state visible."""
     name = f"sums-{new_run()}.parquet"
     sums.save(folder / name)
-    conventions = sums.conventions
-    asked = {"freq": conventions.freq, "week_start": conventions.week_start, "refunds": conventions.refunds}
-    files.commit(folder, MANIFEST, replace(manifest, state=asked | {"sums": name}).to_json())
+    state = {name: getattr(sums.settings, name) for name in _KEPT}
+    files.commit(folder, MANIFEST, replace(manifest, state=state | {"sums": name}).to_json())

@@ -1,27 +1,25 @@
-"""The sums behind a cohort table, as a value that adds."""
+"""Sums over (cohort, age): the additive value behind a cohort table."""
 
 import json
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import polars as pl
 
 from cohortlib.engine import ratios
 from cohortlib.engine.files import atomic_write
-from cohortlib.engine.progress import Progress
-from cohortlib.errors import DataError, SettingError, SourceError, warn
+from cohortlib.errors import Arg, DataError, SettingError, SourceError, warn
 from cohortlib.fields import COHORTS, schema
-from cohortlib.periods import Freq
-from cohortlib.read.nulls import Nulls
+from cohortlib.literals import Freq
 from cohortlib.read.tables import Source, first_line
 from cohortlib.transactions.activity import Histogram
 from cohortlib.transactions.grid import Grid
+from cohortlib.transactions.keywords import Edges, Refunds, SumsKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
-from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
+from cohortlib.transactions.settings import Settings
 
 VERSION = 1
 TABLE = dict.fromkeys(("cohort", "age", "size", "first_amount", "active", "amount"), pl.Int64)
@@ -30,11 +28,11 @@ _MARK = "cohortlib.sums"
 
 
 @dataclass(frozen=True)
-class Conventions:
-    """What sums were asked for: those of other conventions do not add.
+class SumsSettings:
+    """The settings that change sums. Only sums with equal settings add.
 
-    The fields are the arguments of :func:`cohortlib.termina.cohorts`, under their names; `joined` only says whether
-    cohorts were given from outside, and by what rule.
+    Each is a setting of :func:`cohortlib.termina.cohorts`. `joined` is `before_joined`, or ``"no"`` without join
+    dates.
     """
 
     freq: Freq
@@ -45,46 +43,44 @@ class Conventions:
     joined: Literal["no", "error", "clip", "drop"]
 
     @classmethod
-    def of(cls, settings: Settings) -> "Conventions":
-        """Take from settings what changes sums."""
+    def of(cls, settings: Settings) -> "SumsSettings":
+        """Select from all settings."""
         return cls(
             settings.freq, settings.timezone, settings.week_start, settings.refunds, settings.decimals,
             "no" if settings.joined is None else settings.before_joined,
         )  # fmt: skip
 
-    def settings(
-        self, start: str | date | datetime | None, end: str | date | datetime | None, *, complete_only: bool
-    ) -> Settings:
-        """Complete the settings of a table."""
-        return Settings(
-            freq=self.freq, timezone=self.timezone, week_start=self.week_start, refunds=self.refunds,
-            decimals=self.decimals, start=start, end=end, complete_only=complete_only,
-        )  # fmt: skip
+    def with_edges(self, **edges: Unpack[Edges]) -> Settings:
+        """Return the settings of a table with some edges."""
+        values: dict[str, Any] = asdict(self)
+        del values["joined"]
+        values.update(edges)
+        return Settings.of(**values)
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """The sums over (cohort, age) of some users: a small table of whole numbers, of which a cohort table is made.
+    """Sums over (cohort, age) for a set of users: a small table of integers, from which a cohort table is made.
 
-    Sums of disjoint users add: ``a + b`` are those of both, to the bit. So each partition of users can be worked on by
-    itself: on another day, on another machine, by another engine. :func:`sums` makes them.
+    Sums of disjoint users add: ``a + b`` is exactly the sums over both. So partitions of users can be computed
+    separately: on another day, machine or engine. :func:`sums` computes them.
 
     Attributes
     ----------
-    conventions
-        What was asked for. Sums add only where it is the same.
+    settings
+        The settings that change sums. Only sums with equal settings add.
     table
-        One row for each cohort and age with anything in it, in this order, all Int64: ``cohort``, the ordinal of its
-        period (months since the year 0, say); ``age``; ``size``, the users of the cohort, and ``first_amount``, Σ
-        active amount at age 0, both at age 0 and 0 elsewhere; ``active`` users; Σ ``amount``, in units of
-        ``10 ** -decimals``.
+        One row for each cohort and age with a value other than 0, sorted by both. All columns are Int64: ``cohort``,
+        the ordinal of its period (for months, the months since the year 0); ``age``; ``size``, the users of the
+        cohort, and ``first_amount``, Σ active amount at age 0, both stored at age 0 and 0 elsewhere; ``active``
+        users; Σ ``amount``, in units of ``10 ** -decimals``.
     last_day
-        Local day of the last row of all, in days since 1970-01-01; None without rows. It sets the right edge.
+        Local day of the last row, in days since 1970-01-01; None without rows. It sets the last period.
     magnitude
-        Σ of all amounts without their signs, which bounds every sum.
+        Σ |amount| over all rows, which bounds every sum.
     """
 
-    conventions: Conventions
+    settings: SumsSettings
     table: pl.DataFrame
     last_day: int | None
     magnitude: int
@@ -95,54 +91,51 @@ class Sums:
         Raises
         ------
         SettingError
-            Where the conventions differ.
+            The settings differ.
         DataError
-            Where all amounts together leave the range of 64-bit integers.
+            Together the amounts exceed 64-bit integers.
         """
         if not isinstance(other, Sums):
             return NotImplemented
-        for field in fields(Conventions):
-            mine, its = (getattr(sums.conventions, field.name) for sums in (self, other))
-            if mine != its:
+        for field in fields(SumsSettings):
+            left, right = (getattr(sums.settings, field.name) for sums in (self, other))
+            if left != right:
                 raise SettingError(
-                    f"sums with {field.name}={mine!r} and with {field.name}={its!r} do not add; expected the same "
-                    "settings in both. Hint: compute one of them anew"
-                )
+                    ("sums with ", Arg(field.name, left), " and ", Arg(field.name, right), " do not add"),
+                    expected="equal settings in both", hint="compute one of them again",
+                )  # fmt: skip
         magnitude = self.magnitude + other.magnitude
         if magnitude >= 2**63:
+            limit = f"{2**63 / 10**self.settings.decimals:.3g}"
             raise DataError(
-                f"the amounts of both sums are beyond {2**63 / 10**self.conventions.decimals:.3g}, the range of 64-bit "
-                f"integers with decimals={self.conventions.decimals}. Hint: compute both with a smaller decimals="
-            )
-        table = something(pl.concat([self.table, other.table]).group_by(_KEYS).sum()).sort(_KEYS)
+                (f"the amounts of both sums exceed {limit}, the range of 64-bit integers with ",
+                 Arg("decimals", self.settings.decimals)),
+                hint=("compute both with a smaller ", Arg("decimals")),
+            )  # fmt: skip
+        table = without_zero_rows(pl.concat([self.table, other.table]).group_by(_KEYS).sum()).sort(_KEYS)
         days = [day for day in (self.last_day, other.last_day) if day is not None]
-        return Sums(self.conventions, table.select(*TABLE), max(days, default=None), magnitude)
+        return Sums(self.settings, table.select(*TABLE), max(days, default=None), magnitude)
 
     def __radd__(self, other: object) -> "Sums":
-        """Begin ``sum(parts)``."""
+        """Start ``sum(parts)``, which begins with 0."""
         return self if other == 0 else NotImplemented
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sums) and self._told() == other._told() and self.table.equals(other.table)
+        return isinstance(other, Sums) and self._metadata() == other._metadata() and self.table.equals(other.table)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        asked = ", ".join(f"{name}={value!r}" for name, value in asdict(self.conventions).items())
+        settings = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
         cohorts = self.table["cohort"].n_unique()
-        return f"Sums({asked}; {self.table['size'].sum():,} users in {cohorts:,} cohorts)"
+        return f"Sums({settings}; {self.table['size'].sum():,} users in {cohorts:,} cohorts)"
 
-    def _told(self) -> dict[str, Any]:
-        return {"conventions": asdict(self.conventions), "last_day": self.last_day, "magnitude": str(self.magnitude)}
+    def _metadata(self) -> dict[str, Any]:
+        return {"conventions": asdict(self.settings), "last_day": self.last_day, "magnitude": str(self.magnitude)}
 
-    def cohorts(
-        self,
-        *,
-        start: str | date | datetime | None = None,
-        end: str | date | datetime | None = None,
-        complete_only: bool = False,
-    ) -> pl.DataFrame:
-        """Make the cohort table, as :func:`cohortlib.termina.cohorts` does.
+    @with_settings
+    def cohorts(self, **edges: Unpack[Edges]) -> pl.DataFrame:
+        """Return the cohort table, as :func:`cohortlib.termina.cohorts` does.
 
         Parameters
         ----------
@@ -152,87 +145,71 @@ class Sums:
         Returns
         -------
         polars.DataFrame
-            As of :func:`cohortlib.termina.cohorts`.
+            As for :func:`cohortlib.termina.cohorts`.
         """
-        settings = self.conventions.settings(start, end, complete_only=complete_only)
+        settings = self.settings.with_edges(**edges)
         first, last = settings.bounds(self.last_day)
         if last is None:
             return pl.DataFrame(schema=schema(COHORTS))
         shown = self.table.filter(pl.col("cohort") + pl.col("age") <= last)
         late = self.table.filter(pl.col("cohort") > last)["size"].sum()
-        if late and self.conventions.joined != "no" and end is None:
+        if late and self.settings.joined != "no" and settings.end is None:
             warn(f"{late:,} users in joined have a date after the last period: they were left out")
         if shown.is_empty():
             return pl.DataFrame(schema=schema(COHORTS))
         origin = int(shown["cohort"].to_numpy().min())
         grid = Grid(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
-        return tabulated(self.placed(grid), grid, settings)
+        return cohort_frame(self.on_grid(grid), grid, settings)
 
-    def placed(self, grid: Grid) -> Histogram:
-        """Lay the sums out on a grid, without what lies beyond it."""
+    def on_grid(self, grid: Grid) -> Histogram:
+        """Return the sums as a dense histogram, without cells outside of the grid."""
         cohort = pl.col("cohort") - grid.origin
         inside = self.table.filter((cohort >= grid.first) & (cohort + pl.col("age") < grid.span))
         cohorts, age, size, first_amount, active, amount = (inside[name].to_numpy() for name in TABLE)
-        places = cohorts - grid.origin
+        positions = cohorts - grid.origin
         kept = np.zeros(grid.span, np.bool_)
-        kept[places] = True
+        kept[positions] = True
         dense = Histogram.zeros(grid.span, kept)
-        cells = dense.offsets[places] + age
+        cells = dense.offsets[positions] + age
         dense.active[cells], dense.amount[cells] = active, amount
-        began = age == 0
-        dense.size[places[began]] = size[began]
-        dense.first_amount[places[began]] = first_amount[began]
+        start = age == 0
+        dense.size[positions[start]] = size[start]
+        dense.first_amount[positions[start]] = first_amount[start]
         return dense
 
     def save(self, path: str | Path) -> None:
-        """Write the sums, with their conventions inside, to a Parquet file that is put in its place at once."""
+        """Write the sums and their settings to a Parquet file, which replaces `path` once it is complete."""
         with atomic_write(Path(path)) as stream:
-            self.table.write_parquet(stream, metadata={_MARK: json.dumps({"version": VERSION} | self._told())})
+            self.table.write_parquet(stream, metadata={_MARK: json.dumps({"version": VERSION} | self._metadata())})
 
     @classmethod
     def load(cls, path: str | Path) -> "Sums":
-        """Read sums that were saved.
+        """Read saved sums.
 
         Raises
         ------
         SourceError
-            Where the file is missing, cannot be read, or holds no sums of this version.
+            The file is missing or unreadable, or does not hold sums of this version.
         """
         try:
-            metadata = pl.read_parquet_metadata(path)
+            file_metadata = pl.read_parquet_metadata(path)
             table = pl.read_parquet(path, glob=False, hive_partitioning=False)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise SourceError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
-        if _MARK not in metadata:
-            raise SourceError(f"{str(path)!r} holds no sums; expected a file that Sums.save wrote")
-        told = json.loads(metadata[_MARK])
-        if told.get("version") != VERSION or table.schema != TABLE:
-            raise SourceError(
-                f"{str(path)!r} has sums of version {told.get('version')!r}; expected {VERSION}. Hint: compute "
-                "them anew"
-            )
-        return cls(Conventions(**told["conventions"]), table, told["last_day"], int(told["magnitude"]))
+        if _MARK not in file_metadata:
+            raise SourceError(f"{str(path)!r} does not hold sums", expected="a file that Sums.save wrote")
+        metadata = json.loads(file_metadata[_MARK])
+        version = metadata.get("version")
+        if version != VERSION or table.schema != TABLE:
+            what = f"{str(path)!r} has sums of version {version!r}"
+            raise SourceError(what, value=version, expected=str(VERSION), hint="compute them again")
+        settings = SumsSettings(**metadata["conventions"])
+        return cls(settings, table, metadata["last_day"], int(metadata["magnitude"]))
 
 
-def sums(
-    transactions: Source,
-    *,
-    user: str = "user_id",
-    timestamp: str = "timestamp",
-    amount: str = "amount",
-    freq: Freq = "M",
-    timezone: str = "UTC",
-    week_start: str = "monday",
-    refunds: Refunds = "net",
-    joined: Source | None = None,
-    before_joined: BeforeJoined = "error",
-    nulls: Nulls = "error",
-    decimals: int = 6,
-    threads: int | None = None,
-    progress: Progress | None = None,
-    max_memory: int | str | None = None,
-) -> Sums:
-    """Compute the sums behind the cohort table of some users, to be added to those of others.
+@with_settings
+def sums(transactions: Source, **settings: Unpack[SumsKeywords]) -> Sums:
+    """Compute the sums behind the cohort table of some users, to add to the sums of others.
 
     All rows of a user must be in one table.
 
@@ -240,13 +217,13 @@ def sums(
     ----------
     transactions, user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, nulls, \
     decimals, threads, progress, max_memory
-        As for :func:`cohortlib.termina.cohorts`, whose `start`, `end` and `complete_only` are asked of the sum: see
+        As for :func:`cohortlib.termina.cohorts`. Its `start`, `end` and `complete_only` are arguments of
         :meth:`Sums.cohorts`.
 
     Returns
     -------
     Sums
-        A value that adds, and can be saved.
+        A value that adds and can be saved.
 
     Raises
     ------
@@ -268,52 +245,49 @@ def sums(
     >>> both.cohorts().select("cohort", "period", "active_users", "ltv").rows()
     [('2026-01', 0, 2, 75.0), ('2026-01', 1, 1, 115.0)]
     """
-    settings = Settings(
-        user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone, week_start=week_start,
-        refunds=refunds, joined=joined, before_joined=before_joined, nulls=nulls, decimals=decimals,
-        threads=threads, progress=progress, max_memory=max_memory,
-    )  # fmt: skip
-    with load(transactions, settings, keep_users=False, full_grid=joined is not None) as loaded:
-        return added_up(loaded)
+    checked = Settings.of(**settings)
+    with load(transactions, checked, keep_users=False, full_grid=checked.joined is not None) as loaded:
+        return sums_of(loaded)
 
 
-def added_up(loaded: LoadedRows) -> Sums:
-    """Add up everybody, and keep what is not zero."""
-    conventions = Conventions.of(loaded.settings)
+def sums_of(loaded: LoadedRows) -> Sums:
+    """Return the sums over all users of loaded rows."""
+    settings = SumsSettings.of(loaded.settings)
     if not loaded.span:
-        return Sums(conventions, pl.DataFrame(schema=TABLE), loaded.last_day, loaded.magnitude)
-    table = as_table(loaded.sums(), loaded.grid.origin)
-    return Sums(conventions, table, loaded.final_day, loaded.magnitude)
+        return Sums(settings, pl.DataFrame(schema=TABLE), loaded.last_day, loaded.magnitude)
+    table = histogram_table(loaded.sums(), loaded.grid.origin)
+    return Sums(settings, table, loaded.final_day, loaded.magnitude)
 
 
-def as_table(sums: Histogram, origin: int) -> pl.DataFrame:
-    """Keep what is not zero of sums whose cohorts count from a period."""
-    cohort, age, at = sums.cells_of(sums.offsets >= 0)
-    began = age == 0
+def histogram_table(histogram: Histogram, origin: int) -> pl.DataFrame:
+    """Return the cells of a histogram that are not 0; its first cohort is period `origin`."""
+    cohort, age, at = histogram.cells_of(histogram.offsets >= 0)
+    start = age == 0
     table = pl.DataFrame(
         {
             "cohort": cohort + origin,
             "age": age,
-            "size": np.where(began, sums.size[cohort], 0),
-            "first_amount": np.where(began, sums.first_amount[cohort], 0),
-            "active": sums.active[at],
-            "amount": sums.amount[at],
+            "size": np.where(start, histogram.size[cohort], 0),
+            "first_amount": np.where(start, histogram.first_amount[cohort], 0),
+            "active": histogram.active[at],
+            "amount": histogram.amount[at],
         },
         schema=TABLE,
     )
-    return something(table)
+    return without_zero_rows(table)
 
 
-def something(table: pl.DataFrame) -> pl.DataFrame:
-    """Leave out rows of zeros."""
+def without_zero_rows(table: pl.DataFrame) -> pl.DataFrame:
+    """Remove rows whose sums are all 0."""
     return table.filter(pl.any_horizontal(pl.col(name) != 0 for name in TABLE if name not in _KEYS))
 
 
-def tabulated(sums: Histogram, grid: Grid, settings: Settings) -> pl.DataFrame:
-    """Lay out the cohort table."""
-    cohort, age, at = sums.shown_cells(grid.first)
-    active, money = sums.active[at], sums.amount[at]
-    size, first, cumulative = sums.size[cohort], sums.first_amount[cohort], sums.cumulative()[at]
+def cohort_frame(histogram: Histogram, grid: Grid, settings: Settings) -> pl.DataFrame:
+    """Return the cohort table of a histogram."""
+    cohort, age, at = histogram.shown_cells(grid.first)
+    active, money = histogram.active[at], histogram.amount[at]
+    size, first = histogram.size[cohort], histogram.first_amount[cohort]
+    cumulative = histogram.cumulative()[at]
     return pl.DataFrame(
         {
             "cohort": grid.labels(settings.calendar).gather(cohort),

@@ -1,4 +1,4 @@
-"""What may make two tables differ, and what can recompute a table under it."""
+"""Causes, and the interface of a table that can be recomputed under causes."""
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
@@ -7,22 +7,23 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Cause:
-    """One thing that may differ: a setting of the computation, or a fault of the data.
+    """A possible reason for a difference: another setting, or a data fault.
 
     Parameters
     ----------
     kind
-        Of the causes of one kind at most one holds at a time: ``"timezone"``, ``"refunds"``, ``"days missing"``.
+        Such as ``"timezone"``, ``"refunds"``, ``"days missing"``. Causes of the same kind exclude each other.
     value
-        Which of its kind this is.
+        Distinguishes the causes of a kind.
     words
-        How a person says it, to stand behind "with": ``"time zone America/New_York"``.
+        The text shown to the user: ``"time zone America/New_York"``, ``"without the 4 rows of 1997-06-10"``.
     note
-        What a sentence adds in brackets: who else has the same clock, when a customer first paid.
+        Text to add in brackets: other zones with the same clock, the date of a first payment.
     settings
-        The arguments of the public call that bring it about, as pairs; none for a fault of the data.
+        The arguments of the public call that reproduce the cause, as pairs; empty for a data fault.
     assumed
-        Whether its table takes values from the other side, which nothing here can prove: the last resort.
+        Whether the recomputed table copies values from the remote table, so that nothing proves the cause. Such causes
+        rank last.
     """
 
     kind: str
@@ -32,22 +33,24 @@ class Cause:
     settings: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     assumed: bool = field(default=False, compare=False)
 
+    @property
+    def phrase(self) -> str:
+        """The words with a preposition: ``"with time zone UTC"``, ``"without the 4 rows of 1997-06-10"``."""
+        return self.words if self.words.startswith("without ") else f"with {self.words}"
 
-class Maker(Protocol):
-    """Makes the local table as it would be under some causes.
 
-    What all its tables share (reading, coding users) is done once.
-    """
+class LocalTable(Protocol):
+    """The local table, which can be recomputed under causes. Its rows are read once."""
 
-    def table(self, causes: tuple[Cause, ...]) -> Any:  # noqa: ANN401 - a frame, or an Answer
-        """Recompute the table under some causes, at most one of each kind, in any order."""
+    def recompute(self, causes: tuple[Cause, ...]) -> Any:  # noqa: ANN401 - a frame, or an Answer
+        """Recompute the table under causes of different kinds; their order does not matter."""
 
-    def causes(self, chosen: tuple[Cause, ...], report: Any) -> Iterable[Cause]:  # noqa: ANN401
-        """Name what is worth a try beside the causes `chosen`, whose table differs as `report` says.
+    def candidates(self, causes: tuple[Cause, ...], report: Any) -> Iterable[Cause]:  # noqa: ANN401
+        """List further causes to try together with `causes`, under which the table differs as `report` says.
 
-        The likeliest come first, for time may run out. Causes that cannot change anything are left out, and of those
-        that must give the same table only the first is named, with the others in its words.
+        Likely ones come first, because the time is limited. Causes that cannot change a cell are left out. Of causes
+        that give the same table only one is listed, and its words or note mention the others.
         """
 
-    def suspects(self, chosen: tuple[Cause, ...], report: Any) -> list[str]:  # noqa: ANN401
-        """Say in sentences what stays unexplained: where it lies, and which customers or days it may be."""
+    def describe_remaining(self, causes: tuple[Cause, ...], report: Any) -> list[str]:  # noqa: ANN401
+        """Describe in sentences what still differs: where, and which customers or days may be behind it."""

@@ -1,9 +1,9 @@
-"""The one call: transactions, the other table, and why ours is not the same."""
+"""The public call `explain`."""
 
 from typing import Any
 
 from cohortlib.adapty.answer import Answer
-from cohortlib.compare.explain.causes import Maker
+from cohortlib.compare.explain.causes import LocalTable
 from cohortlib.compare.explain.explanation import Explanation
 from cohortlib.compare.explain.search import search
 from cohortlib.compare.reconcile.compare import Report, reconcile
@@ -11,7 +11,7 @@ from cohortlib.compare.reconcile.files import SEGMENTS, VALUES
 from cohortlib.compare.reconcile.sides import Side, tables
 from cohortlib.compare.reconcile.tolerances import Tolerances
 from cohortlib.engine.progress import Progress, check_progress
-from cohortlib.errors import SchemaError, SettingError, listed
+from cohortlib.errors import Arg, SchemaError, SettingError, listed
 from cohortlib.read.tables import Source
 
 
@@ -24,40 +24,40 @@ def explain(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> Explanation:
-    """Explain why a vendor's table is not the one that transactions give.
+    """Find out why a vendor's table differs from the one computed from transactions.
 
-    The table is recomputed under other settings and with faults of the data, each alone and then together, until it
-    is the other one or nothing makes more cells agree.
+    The local table is recomputed under other settings and with simulated data faults, first one at a time and then in
+    combination, until it equals the remote table or no further change makes more cells agree.
 
     Parameters
     ----------
     transactions
-        What :func:`cohortlib.termina.cohorts` takes; for a table of Adapty's, the events that
-        :func:`cohortlib.adapty.cohort` takes. Other columns of dates are tried as the dates that make the cohorts.
+        As for :func:`cohortlib.termina.cohorts`; for a table of Adapty's, the events as for
+        :func:`cohortlib.adapty.cohort`. Further date columns are tried as the dates that define cohorts.
     remote
-        The other table: cohorts or customer cohorts of Termina, an answer of Adapty's, or the file of one.
+        The vendor's table: Termina's cohorts or customer cohorts, an answer of Adapty's, or a file of either.
     seconds
-        After this time no further combination is tried.
+        Time limit: after it no further combination is tried.
     tolerances
         As for :func:`cohortlib.reconcile`.
     progress
-        Called with the number of combinations that were tried, and of all as far as is known.
+        Called with the number of combinations tried so far, and the number to try as far as it is known.
     **settings
-        The settings of the call that makes our table: ``user=``, ``timezone=``, ``refunds=`` and so on; for Adapty
-        ``request=`` (where `remote` does not have one), ``installs=``, ``timezone=``, ``conventions=``. The unit of
-        periods is read from the labels of `remote`.
+        The settings of the local table: ``user=``, ``timezone=``, ``refunds=`` and so on; for Adapty ``request=``
+        (unless `remote` has one), ``installs=``, ``timezone=``, ``conventions=``. The period unit is read from the
+        labels of `remote`.
 
     Returns
     -------
     Explanation
-        With ``print``, the findings in sentences; ``ranking``, every combination and how many cells agree under it;
-        ``explained``, each cell that differs and its cause; ``settings``, the arguments of the best; ``report``, what
-        still differs.
+        ``print`` shows the result in sentences. ``ranking`` has every combination and how many cells agree under it,
+        ``explained`` each differing cell and its cause, ``settings`` the arguments that reproduce the best
+        combination, ``report`` what still differs.
 
     Raises
     ------
     SettingError, SourceError, SchemaError, DataError
-        As for the call that makes the table, and for :func:`cohortlib.reconcile`.
+        As for the call that computes the table, and for :func:`cohortlib.reconcile`.
 
     Examples
     --------
@@ -74,43 +74,49 @@ def explain(
     (True, {'timezone': 'Europe/Berlin'})
     """
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
-        raise SettingError(f"seconds={seconds!r} is no time; expected a number above 0")
+        raise SettingError((Arg("seconds", seconds), " is not a duration"), value=seconds, expected="a number above 0")
     check_progress(progress)
-    maker, other = _maker(transactions, remote, settings)
+    local, remote_table = _local_table(transactions, remote, settings)
 
     def compare(table: Any) -> Report:  # noqa: ANN401 - a frame, or an Answer
-        return reconcile(table, other, tolerances=tolerances)
+        return reconcile(table, remote_table, tolerances=tolerances)
 
-    found = search(maker, compare, seconds=seconds, progress=progress)
-    causes = found.best.causes
-    reports = tuple(compare(maker.table(causes[:count])) for count in range(len(causes) + 1))
-    return Explanation(found, reports, tuple(maker.suspects(causes, reports[-1])))
+    result = search(local, compare, seconds=seconds, progress=progress)
+    causes = result.best.causes
+    reports = tuple(compare(local.recompute(causes[:count])) for count in range(len(causes) + 1))
+    return Explanation(result, reports, tuple(local.describe_remaining(causes, reports[-1])))
 
 
-def _maker(transactions: Source, remote: Side, settings: dict[str, Any]) -> tuple[Maker, Side]:
-    """Choose who recomputes the table, by what the other one holds."""
-    held = tables(remote, "remote")
-    if "" in held:
-        from cohortlib.compare.explain.termina.maker import TerminaMaker
+def _local_table(transactions: Source, remote: Side, settings: dict[str, Any]) -> tuple[LocalTable, Side]:
+    """Return the local table of the same vendor as the remote one, and the remote table itself."""
+    remote_tables = tables(remote, "remote")
+    if "" in remote_tables:
+        from cohortlib.compare.explain.termina.table import TerminaTable
 
-        table = held[""]
+        table = remote_tables[""]
         if not {"cohort", "period"} <= set(table.columns):
             raise SchemaError(
-                f"remote has the columns {listed(table.columns)}; expected cohorts or customer cohorts of Termina "
-                "(cohort, period), or an answer of Adapty's with its segments and values"
+                f"remote has the columns {listed(table.columns)}",
+                value=table.columns,
+                expected="Termina's cohorts or customer cohorts (with cohort, period), or Adapty's segments and values",
             )
-        return TerminaMaker.of(transactions, table, settings), table
+        return TerminaTable.read(transactions, table, settings), table
     from cohortlib.adapty.compute import check_installs
-    from cohortlib.compare.explain.adapty.maker import AdaptyMaker
+    from cohortlib.compare.explain.adapty.table import AdaptyTable
 
     known = ("request", "installs", "timezone", "conventions", "nulls", "decimals", "threads")
-    for name in settings:
+    for name, value in settings.items():
         if name not in known:
-            raise SettingError(f"{name}= is no setting of Adapty's table; expected any of {listed(known)}")
-    asked = dict(settings)
-    request = asked.pop("request", None) or (remote.request if isinstance(remote, Answer) else None)
+            raise SettingError(
+                (Arg(name), " is not a setting of Adapty's table"), value=value, expected=f"one of {listed(known)}"
+            )
+    arguments = dict(settings)
+    request = arguments.pop("request", None) or (remote.request if isinstance(remote, Answer) else None)
     if request is None:
-        raise SettingError("request=None: the file of an answer does not tell what was asked; expected the request")
-    asked["installs"] = check_installs(asked.get("installs"))
-    maker = AdaptyMaker(transactions, (held[SEGMENTS], held[VALUES]), request, **asked)
-    return maker, maker.remote
+        raise SettingError(
+            (Arg("request", None), ": the file of an answer does not hold its request"),
+            expected="the request's body, as a dict or Request",
+        )
+    arguments["installs"] = check_installs(arguments.get("installs"))
+    local = AdaptyTable(transactions, (remote_tables[SEGMENTS], remote_tables[VALUES]), request, **arguments)
+    return local, local.remote

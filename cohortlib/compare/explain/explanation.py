@@ -1,4 +1,4 @@
-"""What a search found, in words and frames: which causes make which cells agree, and what stays unexplained."""
+"""The result of `explain`, as sentences, frames, JSON and HTML."""
 
 import json
 from dataclasses import dataclass, replace
@@ -9,34 +9,35 @@ from typing import Any
 import polars as pl
 
 from cohortlib.compare.explain.causes import Cause
-from cohortlib.compare.explain.search import Found, Trial
+from cohortlib.compare.explain.search import SearchResult, Trial
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.compare.reconcile.describe import cells_block
 from cohortlib.compare.reconcile.page import Preface
 from cohortlib.engine.files import atomic_write
 from cohortlib.show.text import Block
 
-_TOLD = 8  # lines of a list that words give
-_WIDE = 96
+_MAX_ROWS = 8  # of the table of combinations
+_MAX_WIDTH = 96  # characters of a combination
+_MAX_TIES = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """Why two tables differ, as far as it was found.
+    """Why two tables differ, as far as the search could find out.
 
     Attributes
     ----------
-    found
-        All combinations of causes that were tried, the best first.
+    search
+        Every combination of causes that was tried, best first.
     reports
-        How the tables compare as they are, then with the first cause of the best, with the first two, and so on.
-    suspects
-        What stays unexplained, in sentences.
+        The comparison without any cause, then with the first cause of the best combination, with the first two, etc.
+    remaining
+        Sentences about what still differs.
     """
 
-    found: Found
+    search: SearchResult
     reports: tuple[Report, ...]
-    suspects: tuple[str, ...]
+    remaining: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"Explanation({self.sentence})"
@@ -44,48 +45,48 @@ class Explanation:
     @property
     def causes(self) -> tuple[Cause, ...]:
         """The causes that make the most cells agree."""
-        return self.found.best.causes
+        return self.search.best.causes
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments that bring these causes about; faults of the data have none."""
+        """The arguments that reproduce these causes. Data faults have none."""
         return {name: value for cause in self.causes for name, value in cause.settings}
 
     @property
     def report(self) -> Report:
-        """How the tables compare under all the causes."""
+        """The comparison under all the causes."""
         return self.reports[-1]
 
     @property
     def ok(self) -> bool:
-        """Tell whether every cell agrees under the causes."""
+        """Whether every cell agrees under the causes."""
         return self.report.ok
 
     @property
     def sentence(self) -> str:
-        """The finding in one sentence."""
+        """The result in one sentence."""
         before, report = self.reports[0], self.report
         if before.ok:
-            return f"all {before.total:,} cells agree as they are"
+            return f"all {before.total:,} cells agree without any change"
         if not self.causes:
-            return f"{_agree(before)} as they are; nothing that was tried makes more agree"
-        return f"with {_words(self.found.best)} {_agree(report)}"
+            return f"{_count(before)} without any change; no change makes more agree"
+        return f"{' and '.join(cause.phrase for cause in self.causes)}, {_count(report)}"
 
     @cached_property
     def ranking(self) -> pl.DataFrame:
-        """Every combination that was tried, the best first: causes, settings, agreeing, cells and more.
+        """Every combination that was tried, best first: causes, settings, agreeing, cells and more.
 
-        `more` is how many cells more agree than as the tables are. Combinations that explain the same come in the
-        order in which they were tried, the simpler first.
+        `more` is how many more cells agree than without any change. Combinations of the same rank are in the order in
+        which they were tried, simpler ones first.
         """
-        trials = self.found.trials
+        trials = self.search.trials
         return pl.DataFrame(
             {
                 "causes": [_words(trial) for trial in trials],
-                "settings": [_written(trial) for trial in trials],
+                "settings": [_settings_text(trial) for trial in trials],
                 "agreeing": [trial.agreeing for trial in trials],
                 "cells": [trial.total for trial in trials],
-                "more": [trial.agreeing - self.found.before.agreeing for trial in trials],
+                "more": [trial.agreeing - self.search.unchanged.agreeing for trial in trials],
             },
             schema={
                 "causes": pl.String,
@@ -98,72 +99,77 @@ class Explanation:
 
     @cached_property
     def explained(self) -> pl.DataFrame:
-        """The cells that differ as the tables are, each with the cause under which it agrees; null where none does.
+        """The cells that differ without any change, each with the cause that makes it agree, or null.
 
-        A cell belongs to the first of the causes from which on it no longer differs.
+        If a cell differs again under a later cause, the last cause that makes it agree counts.
         """
         cells = self.reports[0].differences
         keys = list(cells.columns[: cells.columns.index("field") + 1])
         rest = cells.with_columns(pl.lit(None, pl.String).alias("cause")).with_row_index("_row")
         parts = []
-        # From the last cause back: what differs under it is unexplained, what differs only before it is its own.
+        # From the last cause back: what differs under the last one is unexplained, what differs only before a cause is
+        # explained by that cause.
         words = [cause.words for cause in self.causes]
         later = [report.differences.select(keys) for report in self.reports[1:]]
         for at in range(len(later) - 1, -1, -1):
-            still = rest.join(later[at], on=keys, how="semi", nulls_equal=True)
+            differing = rest.join(later[at], on=keys, how="semi", nulls_equal=True)
             if at == len(later) - 1:
-                parts.append(still)
+                parts.append(differing)
             else:
-                parts.append(still.with_columns(pl.lit(words[at + 1]).alias("cause")))
+                parts.append(differing.with_columns(pl.lit(words[at + 1]).alias("cause")))
             rest = rest.join(later[at], on=keys, how="anti", nulls_equal=True)
         parts.append(rest.with_columns(pl.lit(words[0] if words else None, pl.String).alias("cause")))
         return pl.concat(parts).sort("_row").drop("_row")
 
     @cached_property
     def lines(self) -> list[str]:
-        """The finding in sentences, one after the other."""
+        """The result as a list of sentences."""
         before = self.reports[0]
         if before.ok:
-            return [f"All {before.total:,} cells agree as they are."]
-        told = [f"{_agree(before)} as the tables are."]
+            return [f"All {before.total:,} cells agree without any change."]
+        lines = [f"{_count(before)} without any change."]
         for at, (cause, report) in enumerate(zip(self.causes, self.reports[1:], strict=True)):
+            phrase = f"Also {cause.phrase}" if at else f"{cause.phrase[0].upper()}{cause.phrase[1:]}"
             note = f" ({cause.note})" if cause.note else ""
-            told.append(f"With {cause.words}{note}{' as well' if at else ''} {_agree(report)}.")
+            lines.append(f"{phrase}{note}, {_count(report)}.")
         if not self.causes:
-            told.append("Nothing that was tried makes more cells agree.")
+            lines.append("No change that was tried makes more cells agree.")
         if any(cause.assumed for cause in self.causes):
-            told.append("What is missing here is an assumption: the rows that would prove it are not here.")
-        equals = self.found.equals
-        if equals and self.causes:
-            some = "; ".join(_words(trial) for trial in equals[:3]) + (" ..." if len(equals) > 3 else "")
-            told.append(f"As many cells agree with {some}: these tables cannot tell which it is.")
-        told += self.suspects
-        if not self.found.complete:
-            told.append(
-                f"The time was over after {len(self.found.trials):,} combinations. Hint: seconds= gives it more."
-            )
-        return told
+            lines.append("Rows missing locally are an assumption: the local data cannot prove it.")
+        ties = self.search.ties
+        if ties and self.causes:
+            combinations = "; ".join(_words(trial) for trial in ties[:_MAX_TIES])
+            more = " ..." if len(ties) > _MAX_TIES else ""
+            lines.append(f"These changes make as many cells agree, so the tables cannot decide: {combinations}{more}.")
+        lines += self.remaining
+        if not self.search.complete:
+            count = len(self.search.trials)
+            tried = "1 combination" if count == 1 else f"{count:,} combinations"
+            lines.append(f"The search reached its time limit after {tried}. Hint: allow more seconds.")
+        return lines
 
     @property
     def block(self) -> Block | None:
-        """The combinations under which the most cells agree, as a table; none with a cause that adds nothing."""
+        """The best combinations as a table, without those that add a cause but no agreeing cell."""
         shown: list[Trial] = []
-        for trial in self.found.trials:
-            if trial.share <= self.found.before.share or len(shown) == _TOLD:
+        for trial in self.search.trials:
+            if trial.share <= self.search.unchanged.share or len(shown) == _MAX_ROWS:
                 break
-            if not any(set(other.causes) < set(trial.causes) for other in shown):
+            if not any(set(better.causes) < set(trial.causes) for better in shown):
                 shown.append(trial)
-        cells = tuple((_cut(_words(trial)), f"{trial.agreeing:,}", f"{trial.total:,}") for trial in shown)
-        return Block("what makes the most cells agree", ("with", "agree", "of"), cells, 1) if cells else None
+        cells = tuple((_shortened(_words(trial)), f"{trial.agreeing:,}", f"{trial.total:,}") for trial in shown)
+        return Block("best combinations", ("change", "agree", "of"), cells, 1) if cells else None
 
     def __str__(self) -> str:
-        """Say what was found, and list the combinations that come next."""
+        """Return the sentences and the table of the best combinations."""
         return "\n".join([*self.lines, *(["", str(self.block)] if self.block else [])])
 
     def to_html(self) -> str:
-        """Make a page with the findings and both tables as they are, which needs nothing else; needs Jinja2."""
-        left = cells_block(self.report.differences) if self.causes else None
-        blocks = [block for block in (self.block, left and replace(left, title=f"still {left.title}")) if block]
+        """Return a self-contained HTML page with the result and both tables without any change. Needs Jinja2."""
+        remaining = cells_block(self.report.differences) if self.causes else None
+        blocks = [
+            block for block in (self.block, remaining and replace(remaining, title=f"still {remaining.title}")) if block
+        ]
         return self.reports[0].to_html(Preface("Why the tables differ", self.lines, blocks))
 
     def save_html(self, path: str | Path) -> None:
@@ -173,13 +179,13 @@ class Explanation:
             stream.write(page.encode())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the finding as plain values."""
+        """Return the result as plain Python values."""
         return {
             "ok": self.ok,
-            "complete": self.found.complete,
+            "complete": self.search.complete,
             "sentences": self.lines,
             "causes": [
-                {"kind": cause.kind, "words": cause.words, "settings": _plain(cause), "assumed": cause.assumed}
+                {"kind": cause.kind, "words": cause.words, "settings": _json_settings(cause), "assumed": cause.assumed}
                 for cause in self.causes
             ],
             "ranking": self.ranking.to_dicts(),
@@ -187,36 +193,35 @@ class Explanation:
         }
 
     def to_json(self) -> str:
-        """Give the finding as JSON."""
+        """Return the result as JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
-def _agree(report: Report) -> str:
+def _count(report: Report) -> str:
     if report.ok:
         return f"all {report.total:,} cells agree"
     return f"{report.agreeing:,} of {report.total:,} cells agree"
 
 
 def _words(trial: Trial) -> str:
-    return " and ".join(cause.words for cause in trial.causes) or "nothing changed"
+    return " + ".join(cause.words for cause in trial.causes) or "no change"
 
 
-def _plain(cause: Cause) -> dict[str, object]:
-    """Give the settings of a cause as JSON can hold them."""
+def _json_settings(cause: Cause) -> dict[str, object]:
     return {
-        name: value if isinstance(value, str | int | float | bool | None) else _said(value)
+        name: value if isinstance(value, str | int | float | bool | None) else _value_text(value)
         for name, value in cause.settings
     }
 
 
-def _written(trial: Trial) -> str:
-    return ", ".join(f"{name}={_said(value)}" for cause in trial.causes for name, value in cause.settings)
+def _settings_text(trial: Trial) -> str:
+    return ", ".join(f"{name}={_value_text(value)}" for cause in trial.causes for name, value in cause.settings)
 
 
-def _said(value: object) -> str:
-    """Write a setting: a table by its columns alone."""
+def _value_text(value: object) -> str:
+    """Return a setting's value as text; a frame is described by its columns."""
     return f"a table of {' and '.join(value.columns)}" if isinstance(value, pl.DataFrame) else repr(value)
 
 
-def _cut(words: str) -> str:
-    return words if len(words) <= _WIDE else f"{words[: _WIDE - 3]}..."
+def _shortened(words: str) -> str:
+    return words if len(words) <= _MAX_WIDTH else f"{words[: _MAX_WIDTH - 3]}..."

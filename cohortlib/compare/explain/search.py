@@ -1,7 +1,8 @@
-"""The search for the causes that make the most cells agree.
+"""Search for the causes that make the most cells agree: a beam search.
 
-Each cause is tried alone; then the best few are kept, and every other cause is tried beside each of them, until nothing
-makes more cells agree or the time is over. A cause without which as many cells agree is left out in the end.
+Each cause is tried alone. The best few combinations are kept, and each further candidate is tried together with each of
+them, until no combination makes more cells agree or the time is up. Causes that the result does not need are dropped at
+the end.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from cohortlib.compare.explain.causes import Cause, Maker
+from cohortlib.compare.explain.causes import Cause, LocalTable
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.engine.progress import Progress
 from cohortlib.errors import CohortlibError
 
-_WIDTH = 3  # combinations that are kept from one round to the next
+_BEAM_WIDTH = 3  # combinations kept from one round to the next
 
 
 @dataclass(frozen=True)
@@ -27,120 +28,132 @@ class Trial:
 
     @property
     def share(self) -> float:
-        """The share of the cells that agree."""
+        """The share of cells that agree."""
         return self.agreeing / self.total if self.total else 1.0
 
     @property
     def rank(self) -> tuple[float, int]:
-        """What the best has most of: agreement, then simplicity; what is assumed counts as three causes."""
+        """The sort key, highest first: agreement, then fewer causes. An assumed cause counts as three."""
         return self.share, -sum(1 + 2 * cause.assumed for cause in self.causes)
 
     @property
-    def done(self) -> bool:
-        """Whether nothing is left to explain, and nothing assumed."""
+    def solved(self) -> bool:
+        """Whether all cells agree without an assumption."""
         return self.agreeing == self.total and not any(cause.assumed for cause in self.causes)
 
 
 @dataclass(frozen=True)
-class Found:
-    """All trials, the best first, and whether the time was enough for all that was to be tried."""
+class SearchResult:
+    """The trials of a search.
+
+    Attributes
+    ----------
+    trials
+        All combinations tried, best first.
+    unchanged
+        The trial without any cause.
+    complete
+        Whether the search ended before the time limit.
+    """
 
     trials: list[Trial]
-    before: Trial
+    unchanged: Trial
     complete: bool
 
     @property
     def best(self) -> Trial:
-        """The trial under which the most cells agree, by the fewest causes."""
+        """The trial with the most agreeing cells; among equals, the one with the fewest causes."""
         return self.trials[0]
 
     @property
-    def equals(self) -> list[Trial]:
-        """The other trials that do as well by as many causes: what the tables cannot tell from the best."""
+    def ties(self) -> list[Trial]:
+        """The other trials of the same rank as the best: the tables cannot distinguish them."""
         return [trial for trial in self.trials[1:] if trial.rank == self.best.rank]
 
 
-class _TimeOver(Exception):  # noqa: N818 - no error, but the end of a search
-    """The time is over."""
+class _TimeUp(Exception):  # noqa: N818 - not an error: it ends the search
+    """The time limit is reached."""
 
 
 class _Search:
     def __init__(
         self,
-        maker: Maker,
+        local: LocalTable,
         compare: Callable[[Any], Report],
         deadline: float,
         progress: Progress | None,
     ) -> None:
-        self._maker, self._compare, self._deadline, self._progress = maker, compare, deadline, progress
+        self._local, self._compare, self._deadline, self._progress = local, compare, deadline, progress
         self._trials: dict[frozenset[Cause], Trial | None] = {}
+        self._reports: dict[frozenset[Cause], Report] = {}
         self._done = 0
 
-    def run(self) -> Found:
-        before = self._first()
+    def run(self) -> SearchResult:
+        unchanged = self._try_unchanged()
         complete = True
         try:
-            self._rounds(before)
-            self._drop_idle()
-        except _TimeOver:
+            self._run_rounds(unchanged)
+            self._drop_unneeded()
+        except _TimeUp:
             complete = False
         if self._progress is not None:
             self._progress(self._done, self._done)
         trials = [trial for trial in self._trials.values() if trial is not None]
-        return Found(sorted(trials, key=lambda trial: trial.rank, reverse=True), before, complete)
+        return SearchResult(sorted(trials, key=lambda trial: trial.rank, reverse=True), unchanged, complete)
 
-    def _first(self) -> Trial:
-        """Try no cause at all: what fails here is the caller's to hear."""
-        report = self._compare(self._maker.table(()))
+    def _try_unchanged(self) -> Trial:
+        """Compute the table without any cause. Errors here are the caller's, so they are not caught."""
+        report = self._compare(self._local.recompute(()))
         trial = Trial((), report.agreeing, report.total)
         self._trials[frozenset()] = trial
-        self._reports = {frozenset[Cause](): report}
+        self._reports[frozenset()] = report
         return trial
 
-    def _rounds(self, before: Trial) -> None:
-        kept = [before]
-        while kept and not any(trial.done for trial in kept):
+    def _run_rounds(self, unchanged: Trial) -> None:
+        beam = [unchanged]
+        while beam and not any(trial.solved for trial in beam):
             better: dict[frozenset[Cause], Trial] = {}
-            for trial in kept:
-                better |= self._round(trial)
-                if any(tried.done for tried in better.values()):
+            for trial in beam:
+                better |= self._extend(trial)
+                if any(extended.solved for extended in better.values()):
                     break
-            kept = self._various(better.values())
+            beam = self._select(better.values())
 
-    def _round(self, trial: Trial) -> dict[frozenset[Cause], Trial]:
-        """Try each cause beside those of a trial; give what is better than it."""
+    def _extend(self, trial: Trial) -> dict[frozenset[Cause], Trial]:
+        """Try each candidate together with the causes of a trial. Returns the trials that are better than it."""
         kinds = {cause.kind for cause in trial.causes}
-        beside = [cause for cause in self._maker.causes(trial.causes, self._report(trial)) if cause.kind not in kinds]
+        candidates = self._local.candidates(trial.causes, self._report(trial))
+        candidates = [cause for cause in candidates if cause.kind not in kinds]
         better = {}
-        for left, cause in zip(range(len(beside), 0, -1), beside, strict=True):
-            tried = self._try((*trial.causes, cause), left)
-            if tried is not None and tried.share > trial.share:
-                better[frozenset(tried.causes)] = tried
+        for left, cause in zip(range(len(candidates), 0, -1), candidates, strict=True):
+            extended = self._try((*trial.causes, cause), left)
+            if extended is not None and extended.share > trial.share:
+                better[frozenset(extended.causes)] = extended
         return better
 
-    def _various(self, trials: Iterable[Trial]) -> list[Trial]:
-        """Keep the best of those whose causes are of the same kinds: beside a wrong zone no second zone helps."""
+    def _select(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Keep the best trials, one for each set of kinds: three wrong time zones would crowd out other causes."""
         best: dict[frozenset[str], Trial] = {}
         for trial in sorted(trials, key=lambda trial: trial.rank, reverse=True):
             best.setdefault(frozenset(cause.kind for cause in trial.causes), trial)
-        return list(best.values())[:_WIDTH]
+        return list(best.values())[:_BEAM_WIDTH]
 
-    def _drop_idle(self) -> None:
-        """Try the best without each of its causes."""
+    def _drop_unneeded(self) -> None:
+        """Try the best combination without each of its causes, until that no longer improves its rank."""
         best = None
         while best != (now := max(filter(None, self._trials.values()), key=lambda trial: trial.rank)):
             best = now
-            for rest in _without_one(best.causes):
-                self._try(rest, 1)
+            for fewer in _without_one(best.causes):
+                self._try(fewer, 1)
 
     def _try(self, causes: tuple[Cause, ...], left: int) -> Trial | None:
-        """Recompute the table under some causes; None where there is none, as where they contradict the data."""
+        """Recompute the table under causes. Returns None if that is an error: the causes contradict the data."""
         key = frozenset(causes)
         if key not in self._trials:
             if monotonic() > self._deadline:
-                raise _TimeOver
+                raise _TimeUp
             try:
-                report = self._compare(self._maker.table(causes))
+                report = self._compare(self._local.recompute(causes))
             except CohortlibError:
                 self._trials[key] = None
             else:
@@ -153,7 +166,7 @@ class _Search:
     def _report(self, trial: Trial) -> Report:
         key = frozenset(trial.causes)
         if key not in self._reports:
-            self._reports[key] = self._compare(self._maker.table(trial.causes))
+            self._reports[key] = self._compare(self._local.recompute(trial.causes))
         return self._reports[key]
 
 
@@ -163,19 +176,19 @@ def _without_one(causes: tuple[Cause, ...]) -> Iterator[tuple[Cause, ...]]:
 
 
 def search(
-    maker: Maker, compare: Callable[[Any], Report], *, seconds: float, progress: Progress | None = None
-) -> Found:
+    local: LocalTable, compare: Callable[[Any], Report], *, seconds: float, progress: Progress | None = None
+) -> SearchResult:
     """Search for the causes that make the most cells agree.
 
     Parameters
     ----------
-    maker
-        Recomputes the table.
+    local
+        The table to recompute.
     compare
-        Compares a recomputed table with the other one.
+        Compares a recomputed table with the remote one.
     seconds
-        After this time no further trial is begun.
+        Time limit: after it no further trial starts.
     progress
-        Called with the number of trials done, and of all as far as is known.
+        Called with the number of trials done, and the number to do as far as it is known.
     """
-    return _Search(maker, compare, monotonic() + seconds, progress).run()
+    return _Search(local, compare, monotonic() + seconds, progress).run()

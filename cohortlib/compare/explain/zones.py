@@ -1,4 +1,4 @@
-"""The clocks of the world: zones of the IANA database, those that show the same time as one."""
+"""List the distinct time zones: IANA zones that show the same local time are grouped into one clock."""
 
 import zoneinfo
 from collections import defaultdict
@@ -22,7 +22,7 @@ COMMON = (
     "Asia/Tashkent", "Africa/Cairo", "Africa/Lagos", "Africa/Johannesburg", "Africa/Nairobi", "Australia/Perth",
     "Australia/Brisbane", "Australia/Adelaide", "Pacific/Auckland", "Pacific/Honolulu",
 )  # fmt: skip
-"""The zones that most people live and work by; all there are where the machine has no time zone database."""
+"""The zones of most companies. They come first, and are the only ones if the machine has no time zone database."""
 
 _REGIONS = ("Africa/", "America/", "Antarctica/", "Arctic/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/",
             "Pacific/")  # fmt: skip
@@ -31,10 +31,19 @@ _DAY = 86_400
 
 @dataclass(frozen=True, eq=False)
 class Clock:
-    """What one zone, and all that show the same time between two instants, add to UTC.
+    """The UTC offsets shared by one or more zones between two instants.
 
-    `starts` are sorted instants in seconds since 1970-01-01 UTC, the first that from which on the clock was asked for,
-    and `shifts` the seconds to add from each on; both int64. `others` are the other zones of the same clock.
+    Attributes
+    ----------
+    name
+        The zone that represents the clock.
+    others
+        The other zones with the same offsets.
+    starts
+        Sorted instants at which an offset begins, as int64 seconds since 1970-01-01 UTC; the first is the first instant
+        of the range.
+    shifts
+        The offset from each of them on, as int64 seconds.
     """
 
     name: str
@@ -44,7 +53,7 @@ class Clock:
 
     @property
     def note(self) -> str:
-        """Say one or two of the other zones, or how many they are."""
+        """The other zones as text: their names, or the first and a count."""
         if len(self.others) <= 2:
             return f"or {' or '.join(self.others)}" if self.others else ""
         return f"or {self.others[0]} and {len(self.others) - 1:,} more of the same clock"
@@ -52,65 +61,65 @@ class Clock:
 
 @lru_cache(maxsize=8)
 def clocks(low: int, high: int) -> tuple[Clock, ...]:
-    """List every clock that some zone shows between two instants, the common ones first, then from west to east.
+    """List the distinct clocks between two instants, common zones first, then from west to east.
 
     Parameters
     ----------
     low, high
-        Instants in whole seconds since 1970-01-01 UTC, both ends within.
+        Instants in whole seconds since 1970-01-01 UTC, both inclusive.
 
     Returns
     -------
     tuple of Clock
-        Each zone is in one of them: two zones are in the same where they agree at every second from `low` to `high`.
+        Each zone belongs to one clock. Zones share a clock if they agree at every second from `low` to `high`.
 
     Examples
     --------
-    >>> found = clocks(1_767_225_600, 1_769_904_000)  # January 2026
-    >>> found[0].name, found[1].name, "Europe/Paris" in found[1].others, found[1].shifts.tolist()
+    >>> utc, berlin, *_ = clocks(1_767_225_600, 1_769_904_000)  # January 2026
+    >>> utc.name, berlin.name, "Europe/Paris" in berlin.others, berlin.shifts.tolist()
     ('UTC', 'Europe/Berlin', True, [3600])
     """
     samples = np.append(np.arange(low, high, _DAY, dtype=np.int64), np.int64(high))
-    alike: defaultdict[bytes, list[str]] = defaultdict(list)
-    daily = _shifts(_zones(), samples)
-    for zone, shifts in daily.items():
-        alike[shifts.tobytes()].append(zone)
-    found = []
-    for zones in alike.values():
-        found += _refined(zones, samples, daily[zones[0]])
+    groups: defaultdict[bytes, list[str]] = defaultdict(list)
+    daily = _offsets(_zones(), samples)
+    for zone, offsets in daily.items():
+        groups[offsets.tobytes()].append(zone)
+    unsorted = []
+    for zones in groups.values():
+        unsorted += _split(zones, samples, daily[zones[0]])
     rank = {zone: at for at, zone in enumerate(COMMON)}
-    order = sorted(
-        found, key=lambda clock: (rank.get(clock.name, len(rank)), int(clock.shifts[0]), int(clock.shifts[-1]))
+    return tuple(
+        sorted(
+            unsorted, key=lambda clock: (rank.get(clock.name, len(rank)), int(clock.shifts[0]), int(clock.shifts[-1]))
+        )
     )
-    return tuple(order)
 
 
-def _refined(zones: list[str], samples: Ints, shifts: Ints) -> list[Clock]:
-    """Tell zones that agree once a day by the seconds at which their clocks are changed."""
-    turns = np.flatnonzero(np.diff(shifts))
-    if not turns.size:
+def _split(zones: list[str], samples: Ints, shifts: Ints) -> list[Clock]:
+    """Split zones with equal daily offsets `shifts` by the second at which their offsets change."""
+    changes = np.flatnonzero(np.diff(shifts))
+    if not changes.size:
         return [_clock(zones, samples[:1], shifts[:1])]
-    # Of the day between two samples, every fifth minute; of these minutes every second.
-    alike = {b"": (zones, samples[turns], samples[turns + 1])}
+    # Narrow down each change: within the day between two samples to five minutes, within these to one second.
+    groups = {b"": (zones, samples[changes], samples[changes + 1])}
     for step, width in ((300, _DAY), (1, 300)):
         finer = {}
-        for known, (some, after, before) in alike.items():
-            instants = np.minimum(after[:, None] + np.arange(0, width + step, step), before[:, None])
-            told = _shifts(some, instants.ravel())
+        for key, (members, before, after) in groups.items():
+            instants = np.minimum(before[:, None] + np.arange(0, width + step, step), after[:, None])
             parts: defaultdict[bytes, list[str]] = defaultdict(list)
-            places = {}
-            for zone, values in told.items():
-                # The first instant at which the clock is no longer what it was.
-                place = np.argmax(values.reshape(instants.shape) != shifts[turns][:, None], axis=1)
-                parts[place.tobytes()].append(zone)
-                places[place.tobytes()] = place
-            for key, members in parts.items():
-                at = np.arange(turns.size), places[key]
-                finer[known + key] = (members, instants[at[0], at[1] - 1], instants[at])
-        alike = finer
+            indices = {}
+            for zone, offsets in _offsets(members, instants.ravel()).items():
+                # Index of the first instant with the new offset.
+                index = np.argmax(offsets.reshape(instants.shape) != shifts[changes][:, None], axis=1)
+                parts[index.tobytes()].append(zone)
+                indices[index.tobytes()] = index
+            for part, names in parts.items():
+                at = np.arange(changes.size), indices[part]
+                finer[key + part] = (names, instants[at[0], at[1] - 1], instants[at])
+        groups = finer
     return [
-        _clock(some, np.append(samples[:1], starts), np.append(shifts[:1], shifts[turns + 1]))
-        for some, _, starts in alike.values()
+        _clock(names, np.append(samples[:1], starts), np.append(shifts[:1], shifts[changes + 1]))
+        for names, _, starts in groups.values()
     ]
 
 
@@ -119,15 +128,15 @@ def _clock(zones: list[str], starts: Ints, shifts: Ints) -> Clock:
 
 
 def _zones() -> list[str]:
-    """Name every zone that is known here: common ones first, names of old last."""
-    there = zoneinfo.available_timezones() or set(COMMON)
-    common = [zone for zone in COMMON if zone in there]
-    rest = sorted(there.difference(common), key=lambda zone: (not zone.startswith(_REGIONS), zone))
+    """List the zones of this machine: common ones first, deprecated names last."""
+    available = zoneinfo.available_timezones() or set(COMMON)
+    common = [zone for zone in COMMON if zone in available]
+    rest = sorted(available.difference(common), key=lambda zone: (not zone.startswith(_REGIONS), zone))
     return [*common, *(zone for zone in rest if zone[:1].isupper() and not zone.startswith(("SystemV", "Factory")))]
 
 
-def _shifts(zones: Iterable[str], seconds: Ints) -> dict[str, NDArray[np.int64]]:
-    """Give the offset of each zone from UTC, in seconds, at each instant; zones that polars does not know are left."""
+def _offsets(zones: Iterable[str], seconds: Ints) -> dict[str, NDArray[np.int64]]:
+    """Return the UTC offset of each zone at each instant, in seconds. Zones unknown to polars are left out."""
     frame = pl.DataFrame({"": pl.Series(seconds * 1000).cast(pl.Datetime("ms", "UTC"))})
     zones = list(zones)
 
@@ -135,10 +144,11 @@ def _shifts(zones: Iterable[str], seconds: Ints) -> dict[str, NDArray[np.int64]]
         return pl.col("").dt.convert_time_zone(zone).dt.replace_time_zone(None).cast(pl.Int64).alias(zone)
 
     try:
-        told = frame.select(map(local, zones))
+        local_times = frame.select(map(local, zones))
     except pl.exceptions.PolarsError:
+        # polars does not say which zone it does not know: bisect.
         if len(zones) == 1:
             return {}
         middle = len(zones) // 2
-        return _shifts(zones[:middle], seconds) | _shifts(zones[middle:], seconds)
-    return {zone: told[zone].to_numpy() // 1000 - seconds for zone in zones}
+        return _offsets(zones[:middle], seconds) | _offsets(zones[middle:], seconds)
+    return {zone: local_times[zone].to_numpy() // 1000 - seconds for zone in zones}

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from cohortlib.errors import Arg, DataError, SchemaError, SettingError, listed, one_of
-from cohortlib.periods import LABELS, WEEKDAYS, Calendar, Freq, epoch_day, span
+from cohortlib.literals import WEEKDAYS, Freq
+from cohortlib.periods import LABELS, Calendar, epoch_day, span
 from cohortlib.read.tables import ArrowStream, first_line
 
 Table: TypeAlias = pl.DataFrame | pl.LazyFrame | ArrowStream

@@ -5,7 +5,7 @@ import polars as pl
 
 from cohortlib.errors import one_of
 from cohortlib.fields import COHORTS, SHOWN, kind_of, quotients
-from cohortlib.periods import Freq
+from cohortlib.literals import Freq
 from cohortlib.show.colours import STOPS
 from cohortlib.show.plot.cells import Cells, Day, Table, read
 from cohortlib.show.plot.drawing import (

@@ -9,7 +9,7 @@ import polars as pl
 
 from cohortlib.errors import Arg, SettingError
 from cohortlib.fields import COHORTS, by_age, kind_of
-from cohortlib.periods import Freq
+from cohortlib.literals import Freq
 from cohortlib.show.colours import between
 from cohortlib.show.plot.cells import Cells
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from cohortlib.errors import one_of
 from cohortlib.fields import SHOWN, kind_of
-from cohortlib.periods import Freq
+from cohortlib.literals import Freq
 from cohortlib.show.colours import BLACK, STOPS, WHITE, colour, ink
 from cohortlib.show.plot.cells import Cells, Day, Table, read
 from cohortlib.show.plot.drawing import (

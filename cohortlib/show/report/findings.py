@@ -18,6 +18,7 @@ from cohortlib.show.plot.drawing import PERIODS
 from cohortlib.show.report.sheets import formatted
 from cohortlib.show.text import Block, text
 from cohortlib.termina.compute import cohort_table
+from cohortlib.transactions.keywords import SETTINGS, Customer, Running, types
 from cohortlib.transactions.load import load
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
@@ -34,22 +35,7 @@ _MORE_TERMS = {
     "blank": "Not reached yet, or a ratio whose denominator is 0; never zero.",
 }
 
-MEANINGS = {
-    "user": "Column of the user.",
-    "timestamp": "Column of the instant.",
-    "amount": "Column of the amount.",
-    "freq": "Unit of periods: D day, W week, M month, Q quarter, A year.",
-    "timezone": "Zone whose calendar cuts the instants that have a zone.",
-    "week_start": "First day of a week, for freq W.",
-    "refunds": "A period that nets to 0 or less: net counts as 0, signed keeps its sign, drop removes such rows first.",
-    "joined": "Dates that make the cohorts, from outside.",
-    "before_joined": "Activity before that date: an error, clipped to age 0, or dropped.",
-    "start": "First cohort shown.",
-    "end": "Last period counted; later rows are ignored.",
-    "complete_only": "Leave out the last period where the rows end inside it.",
-    "nulls": "Rows with a null: an error, or dropped and counted.",
-    "decimals": "Places of money that are exact.",
-}
+_NOT_SHOWN = {*types(Running), *types(Customer)}  # settings without effect on the cohort table
 
 
 @dataclass(frozen=True)
@@ -182,12 +168,13 @@ class Findings:
     @property
     def settings_block(self) -> Block:
         """The settings, with a mark on those that differ from the default."""
-        default = Settings()
         lines = []
-        for name, meaning in MEANINGS.items():
+        for name, setting in SETTINGS.items():
+            if name in _NOT_SHOWN:
+                continue
             value = getattr(self.settings, name)
-            same = value is None if name == "joined" else value == getattr(default, name)
-            lines.append((name, _setting_text(name, value), "default" if same else "chosen", meaning))
+            same = value is None if name == "joined" else value == setting.default
+            lines.append((name, _setting_text(name, value), "default" if same else "chosen", setting.sentence))
         return Block("Settings", ("setting", "value", "is", "meaning"), tuple(lines), 4)
 
     @property

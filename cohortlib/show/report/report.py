@@ -1,47 +1,26 @@
-"""The one call: from transactions to a page that can be sent on."""
+"""Write a report on the cohorts of transactions as one HTML page."""
 
-from datetime import date, datetime
 from pathlib import Path
+from typing import Unpack
 
 from cohortlib.engine.files import atomic_write
-from cohortlib.engine.progress import Progress
-from cohortlib.errors import CohortlibError, SettingError
-from cohortlib.periods import Freq
-from cohortlib.read.nulls import Nulls
+from cohortlib.errors import Arg, CohortlibError, SettingError
 from cohortlib.read.tables import Source
-from cohortlib.transactions.settings import BeforeJoined, Refunds, Settings
+from cohortlib.transactions.keywords import CohortsKeywords, with_settings
+from cohortlib.transactions.settings import Settings
 
 TITLE = "Cohort report"
 
 
+@with_settings
 def report(
-    transactions: Source,
-    path: str | Path,
-    *,
-    user: str = "user_id",
-    timestamp: str = "timestamp",
-    amount: str = "amount",
-    freq: Freq = "M",
-    timezone: str = "UTC",
-    week_start: str = "monday",
-    refunds: Refunds = "net",
-    joined: Source | None = None,
-    before_joined: BeforeJoined = "error",
-    start: str | date | datetime | None = None,
-    end: str | date | datetime | None = None,
-    complete_only: bool = False,
-    nulls: Nulls = "error",
-    decimals: int = 6,
-    threads: int | None = None,
-    progress: Progress | None = None,
-    max_memory: int | str | None = None,
-    title: str | None = None,
+    transactions: Source, path: str | Path, *, title: str | None = None, **settings: Unpack[CohortsKeywords]
 ) -> None:
-    """Write a report on the cohorts of transactions: one page of HTML that needs nothing from anywhere.
+    """Write a report on the cohorts of transactions: one HTML page that loads nothing else.
 
-    It has the headline numbers, heat maps, curves, the cohort table and its triangles, to be sorted and saved as CSV,
-    the settings, the definitions, and what became of the rows. The page is put in its place once it is complete: until
-    then, and where anything fails, what was there before stays. The same rows and settings give the same page.
+    It has headline numbers, heat maps, curves, the cohort table and its triangles (sortable, with CSV export), the
+    settings, the definitions, and the count of rows read and dropped. The page replaces an earlier file only once it is
+    complete; if anything fails, the earlier file stays. The same rows and settings produce the same page.
 
     Parameters
     ----------
@@ -49,21 +28,20 @@ def report(
         As for :func:`cohortlib.termina.cohorts`.
     path
         The file to write, in a folder that exists.
+    title
+        The heading; "Cohort report" by default.
     user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, start, end, complete_only, \
     nulls, decimals, threads, progress, max_memory
         As for :func:`cohortlib.termina.cohorts`.
-    title
-        The heading; "Cohort report" by default.
 
     Raises
     ------
     SettingError, SourceError, SchemaError, DataError
-        As for :func:`cohortlib.termina.cohorts`; a DataError too where there are more than 100,000 cells, of which
-        no picture can be made.
+        As for :func:`cohortlib.termina.cohorts`; also a DataError for more than 100,000 cells, too many to draw.
     CohortlibError
-        Where what comes with ``cohortlib[report]`` is not installed.
+        A package of ``cohortlib[report]`` is not installed.
     OSError
-        Where the file cannot be written; the error names it.
+        The file cannot be written; the error has its name.
 
     Examples
     --------
@@ -81,29 +59,24 @@ def report(
     True
     """
     with atomic_write(Path(path)) as stream:
-        text = report_page(
-            transactions, user=user, timestamp=timestamp, amount=amount, freq=freq, timezone=timezone,
-            week_start=week_start, refunds=refunds, joined=joined, before_joined=before_joined, start=start, end=end,
-            complete_only=complete_only, nulls=nulls, decimals=decimals, threads=threads, progress=progress,
-            max_memory=max_memory, title=title,
-        )  # fmt: skip
-        stream.write(text.encode())
+        stream.write(report_page(transactions, title=title, **settings).encode())
 
 
-def report_page(transactions: Source, *, title: str | None = None, **settings: object) -> str:
-    """Give the page that :func:`report` writes, by the same settings."""
+@with_settings
+def report_page(transactions: Source, *, title: str | None = None, **settings: Unpack[CohortsKeywords]) -> str:
+    """Return the page that :func:`report` writes."""
     if title is not None and not isinstance(title, str):
-        raise SettingError(f"title={title!r} is no text; expected a string, or None")
+        raise SettingError((Arg("title", title), " is not text"), value=title, expected="a string, or None")
     check_installed()
     from cohortlib.show.report.findings import Findings
     from cohortlib.show.report.page import page
 
-    findings = Findings.of(transactions, Settings(**settings))  # type: ignore[arg-type]
+    findings = Findings.of(transactions, Settings.of(**settings))
     return page(findings, TITLE if title is None else title)
 
 
 def check_installed() -> None:
-    """Refuse to begin hours of work whose page could not be made."""
+    """Raise CohortlibError if a package that renders the page is missing, before any rows are read."""
     from importlib.util import find_spec
 
     missing = [
@@ -112,4 +85,4 @@ def check_installed() -> None:
         if find_spec(module) is None
     ]
     if missing:
-        raise CohortlibError(f"a report needs {', '.join(missing)}. Hint: pip install 'cohortlib[report]'")
+        raise CohortlibError(f"a report needs {', '.join(missing)}", hint="pip install 'cohortlib[report]'")

@@ -7,8 +7,8 @@ import polars as pl
 
 from cohortlib.errors import ReplyError, listed, one_of
 from cohortlib.fields import CONCENTRATION, TABLES, Endpoint, Fields, required, schema
+from cohortlib.literals import Freq
 from cohortlib.network.json_rows import as_list, frame, labels, preview
-from cohortlib.periods import Freq
 
 __all__ = ["Concentration", "endpoint_of", "read"]
 

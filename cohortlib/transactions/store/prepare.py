@@ -4,18 +4,18 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, Unpack
 
 import numpy as np
 
 from cohortlib.engine import files
-from cohortlib.engine.progress import Meter, Progress
+from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads
 from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.read import sources
-from cohortlib.read.nulls import Nulls
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
+from cohortlib.transactions.keywords import PrepareKeywords, with_settings
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
@@ -28,48 +28,37 @@ _DROPPED_SHARE = 32  # of the memory budget, kept columns of dropped rows may ta
 Finish: TypeAlias = Callable[[Manifest, Part], Part]
 
 
+@with_settings
 def prepare(
-    transactions: Source,
-    folder: str | Path,
-    *,
-    user: str = "user_id",
-    timestamp: str = "timestamp",
-    amount: str = "amount",
-    keep: Sequence[str] = (),
-    timezone: str = "UTC",
-    nulls: Nulls = "error",
-    decimals: int = 6,
-    threads: int | None = None,
-    progress: Progress | None = None,
-    max_memory: int | str | None = None,
+    transactions: Source, folder: str | Path, *, keep: Sequence[str] = (), **settings: Unpack[PrepareKeywords]
 ) -> Prepared:
-    """Write transactions to a folder, user by user and cut to days, so that any question is answered by a scan.
+    """Write transactions to a folder, grouped by user and with instants cut to days, so that later calls scan less.
 
-    Every function that takes transactions takes the result, or the path of the folder, in their place, and gives the
-    same table; it must be asked with the names, the `timezone` and the `decimals` given here.
+    Every function that takes transactions takes the result, or the path of the folder, and returns the same table. Its
+    column names, `timezone` and `decimals` must be those of this call.
 
     Parameters
     ----------
     transactions, user, timestamp, amount, timezone, nulls, decimals, threads, progress, max_memory
         As for :func:`cohortlib.termina.cohorts`.
     folder
-        Where to write: a new folder, or an earlier one of the kind, which is replaced once the new one is complete.
-        The folder it stands in must exist.
+        Where to write: a new folder, or a folder that this function wrote, which is replaced once the new one is
+        complete. The parent folder must exist.
     keep
-        Other columns to keep, by which rows can be left out later: see :meth:`Prepared.filter`. Of rows that `nulls`
-        drops these columns and the latest days are kept, since they hold the right edge.
+        Other columns to keep, for filters: see :meth:`Prepared.filter`. For rows that `nulls` drops, these columns and
+        the latest days are kept too, because those rows count for the last period.
 
     Returns
     -------
     Prepared
-        The folder, to be handed on.
+        The folder, to pass to other functions.
 
     Raises
     ------
     SettingError, SourceError, SchemaError, DataError
-        As for :func:`cohortlib.termina.cohorts`; a `folder` that holds something else.
+        As for :func:`cohortlib.termina.cohorts`; also a SettingError if `folder` holds anything else.
     OSError
-        Where the folder cannot be written; the error names the file.
+        The folder cannot be written; the error has the name of the file.
 
     Examples
     --------
@@ -84,15 +73,12 @@ def prepare(
     >>> with TemporaryDirectory() as folder:
     ...     prepared = cl.prepare(rows, Path(folder) / "prepared", keep=["country"])
     ...     french = prepared.filter(pl.col("country") == "FR")
-    ...     [cl.termina.cohorts(asked)["ltv"].to_list() for asked in (prepared, french)]
+    ...     [cl.termina.cohorts(rows)["ltv"].to_list() for rows in (prepared, french)]
     [[75.0, 115.0], [50.0]]
     """
-    settings = Settings(
-        user=user, timestamp=timestamp, amount=amount, freq="D", timezone=timezone, nulls=nulls, decimals=decimals,
-        threads=threads, progress=progress, max_memory=max_memory,
-    )  # fmt: skip
+    checked = Settings.of(**settings, freq="D")
     with files.atomic_folder(Path(folder), is_ours) as hidden:
-        manifest = write_all(transactions, settings, keep, hidden)
+        manifest = write_all(transactions, checked, keep, hidden)
         files.commit(hidden, MANIFEST, manifest.to_json())
     return Prepared(Path(folder), manifest)
 

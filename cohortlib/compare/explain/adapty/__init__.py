@@ -1,1 +1,1 @@
-"""Adapty's answers under other settings and faults: what makes them so, and what points at it."""
+"""Explain Adapty's answers: recompute them under causes, and propose candidates."""

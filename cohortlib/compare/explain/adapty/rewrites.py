@@ -1,7 +1,6 @@
-"""Rewrites of a computed answer, which need no rows."""
+"""Rewrite a computed answer, or its sums, without the rows."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,126 +20,124 @@ from cohortlib.adapty.kernels.records import (
     SUBSCRIPTIONS,
 )
 from cohortlib.adapty.plan import RequestPlan
-from cohortlib.compare.explain.adapty.plan import Plan
+from cohortlib.compare.explain.adapty.recipe import Recipe
 from cohortlib.fields import AVERAGES, MONEY
 from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
 
 Floats = NDArray[np.float64]
 
-PLANES = [REVENUE, PROCEEDS, NET]
+MONEY_PLANES = [REVENUE, PROCEEDS, NET]
 
 
-def scaled_values(answer: Answer, factors: tuple[float, ...]) -> Answer:
-    """Multiply the moneys of an answer."""
+def multiply_money(answer: Answer, factors: tuple[float, ...]) -> Answer:
+    """Multiply revenue, proceeds and net revenue, and their averages, each by its factor."""
     if all(factor == 1.0 for factor in factors):
         return answer
-    of = {name: at for at, name in enumerate(MONEY)}
-    of |= {name: at for family in AVERAGES.values() for at, name in enumerate(family)}
+    index_of = {name: index for index, name in enumerate(MONEY)}
+    index_of |= {name: index for family in AVERAGES.values() for index, name in enumerate(family)}
 
-    def scaled(frame: pl.DataFrame, before: str) -> pl.DataFrame:
-        return frame.with_columns(pl.col(f"{before}{name}_usd") * factors[at] for name, at in of.items())
+    def multiply(frame: pl.DataFrame, prefix: str) -> pl.DataFrame:
+        return frame.with_columns(pl.col(f"{prefix}{name}_usd") * factors[at] for name, at in index_of.items())
 
-    return replace(answer, values=scaled(answer.values, ""), segments=scaled(answer.segments, "total_"))
+    return replace(answer, values=multiply(answer.values, ""), segments=multiply(answer.segments, "total_"))
 
 
-def names(question: RequestPlan, labels: int | str) -> list[str]:
-    """Name the segments: by their start, or as they are labelled otherwise."""
+def segment_labels(question: RequestPlan, labels: int | str) -> list[str]:
+    """Return the segments' labels in one of the ways of :class:`Recipe`."""
     segments = question.segments
-    days = segments.starts.copy()
+    days = segments.starts
     if labels == "last day":
-        days = segments.ends.copy()
+        days = segments.ends
     elif labels:
-        days = _starts_beside(question, int(labels))
-    return [day_named(int(day)) for day in days]
+        calendar = question.calendar
+        days = calendar.first_days(calendar.ordinals(segments.starts) + int(labels))
+    return [iso_date(int(day)) for day in days]
 
 
-def _starts_beside(question: RequestPlan, by: int) -> Ints:
-    calendar = question.calendar
-    return calendar.first_days(calendar.ordinals(question.segments.starts) + by)
-
-
-def relabelled(answer: Answer, plan: Plan, question: RequestPlan) -> Answer:
-    """Name columns and segments as a plan says."""
-    if plan.columns:
-        answer = replace(answer, values=answer.values.with_columns(pl.col("period") + plan.columns))
-    if plan.labels:
-        old, new = names(question, 0), names(question, plan.labels)
+def relabel(answer: Answer, recipe: Recipe, question: RequestPlan) -> Answer:
+    """Renumber columns and relabel segments."""
+    if recipe.columns:
+        answer = replace(answer, values=answer.values.with_columns(pl.col("period") + recipe.columns))
+    if recipe.labels:
+        old, new = segment_labels(question, 0), segment_labels(question, recipe.labels)
         single = pl.col("type") == "single"
 
-        def named(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
+        def relabelled(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
             return frame.with_columns(
-                pl.when(single).then(pl.col(name).replace(old, new)).otherwise(name).alias(name) for name in names
+                pl.when(single).then(pl.col(name).replace(old, new)).otherwise(name).alias(name) for name in columns
             )
 
         answer = replace(
             answer,
-            values=named(answer.values, "segment_start_date"),
-            segments=named(answer.segments, "segment_start_date", "title"),
+            values=relabelled(answer.values, "segment_start_date"),
+            segments=relabelled(answer.segments, "segment_start_date", "title"),
         )
     return answer
 
 
-def filled_values(total: SegmentSums, remote: Answer, question: RequestPlan) -> SegmentSums:
-    """Take moneys and counts of segments from the other side.
+def copy_remote(total: SegmentSums, remote: Answer, question: RequestPlan) -> SegmentSums:
+    """Replace money and counts of segments by those of the remote answer.
 
-    Payers and activated users are those by which the other side's averages are quotients of its money, as far as they
-    come out whole.
+    An answer has averages, but no counts of paying and activated users: these are money / average, if that is a whole
+    number.
     """
-    days = question.request.period_type == "days"
     single = remote.values.filter(pl.col("type") == "single").sort("segment_start_date", "period")
     values = single.partition_by("segment_start_date", as_dict=True)
     heads = {row["segment_start_date"]: row for row in remote.segments.filter(type="single").iter_rows(named=True)}
     width = max((frame.height for frame in values.values()), default=0)
-    cells, tops = _widest(total.cells, width + 1), total.heads.copy()
-    scale = 10**question.decimals
-    for at, name in enumerate(names(question, 0)):
+    cells, tops = _widened(total.cells, width + 1), total.heads.copy()
+    for at, name in enumerate(segment_labels(question, 0)):
         frame, head = values.get((name,)), heads.get(name)
-        if frame is None or head is None:
-            continue
-        running = {
-            plane: np.rint(frame[f"{money}_usd"].to_numpy() * scale) for plane, money in zip(PLANES, MONEY, strict=True)
-        }
-        running |= {
-            SUBSCRIBERS: frame["subscribers"].to_numpy(),
-            SUBSCRIPTIONS: frame["subscriptions"].to_numpy(),
-        }
-        revenue = frame["revenue_usd"].to_numpy()
-        revenue = revenue if days else np.cumsum(revenue)
-        whole = {plane: head[f"total_{money}_usd"] * scale for plane, money in zip(PLANES, MONEY, strict=True)}
-        whole |= {
-            SUBSCRIBERS: head["total_paid_subscribers"],
-            SUBSCRIPTIONS: head["total_subscriptions"],
-        }
-        for plane, name_ in ((PAYERS, "arppu"), (ACTIVATED, "arpas")):
-            before = np.cumsum(cells[plane, at])
-            running[plane] = _people_by(revenue, frame[f"{name_}_usd"].to_numpy(), before[: frame.height])
-            told = np.array([head["total_revenue_usd"]]), np.array([head[f"total_{name_}_usd"]])
-            whole[plane] = _people_by(*told, before[-1:])[0]
-        cumulative = {PAYERS, ACTIVATED} | (set(running) if days else set())
-        for plane, values_ in running.items():
-            own = np.diff(values_, prepend=0) if plane in cumulative else values_
-            cells[plane, at] = 0
-            cells[plane, at, : own.size] = np.rint(own)
-            if plane in cumulative:  # the last column has what comes after those shown
-                cells[plane, at, -1] += round(float(whole[plane])) - int(cells[plane, at].sum())
-        tops[PAID, at] = head["total_paid_subscribers"]
-        tops[CHAINS, at] = head["total_subscriptions"]
+        if frame is not None and head is not None:
+            _copy_segment(cells[:, at], frame, head, question)
+            tops[PAID, at] = head["total_paid_subscribers"]
+            tops[CHAINS, at] = head["total_subscriptions"]
     return SegmentSums(max(total.columns, width), cells, tops)
 
 
-def _widest(cells: Ints, width: int) -> Ints:
+def _copy_segment(cells: Ints, frame: pl.DataFrame, head: dict[str, float], question: RequestPlan) -> None:
+    """Write one segment's values and totals into its cells (planes × columns)."""
+    days, scale = question.request.period_type == "days", 10**question.decimals
+    by_column = {
+        plane: np.rint(frame[f"{money}_usd"].to_numpy() * scale)
+        for plane, money in zip(MONEY_PLANES, MONEY, strict=True)
+    }
+    totals: dict[int, float] = {
+        plane: head[f"total_{money}_usd"] * scale for plane, money in zip(MONEY_PLANES, MONEY, strict=True)
+    }
+    by_column |= {SUBSCRIBERS: frame["subscribers"].to_numpy(), SUBSCRIPTIONS: frame["subscriptions"].to_numpy()}
+    totals |= {SUBSCRIBERS: head["total_paid_subscribers"], SUBSCRIPTIONS: head["total_subscriptions"]}
+    revenue = frame["revenue_usd"].to_numpy()
+    revenue = revenue if days else np.cumsum(revenue)
+    for plane, average in ((PAYERS, "arppu"), (ACTIVATED, "arpas")):
+        local = np.cumsum(cells[plane])
+        by_column[plane] = _users(revenue, frame[f"{average}_usd"].to_numpy(), local[: frame.height])
+        total = np.array([head["total_revenue_usd"]]), np.array([head[f"total_{average}_usd"]])
+        totals[plane] = _users(*total, local[-1:])[0]
+    cumulative = {PAYERS, ACTIVATED} | (set(by_column) if days else set())
+    for plane, column_values in by_column.items():
+        own = np.diff(column_values, prepend=0) if plane in cumulative else column_values
+        cells[plane] = 0
+        cells[plane, : own.size] = np.rint(own)
+        if plane in cumulative:  # the last column holds what comes after the columns shown
+            cells[plane, -1] += round(float(totals[plane])) - int(cells[plane].sum())
+
+
+def _widened(cells: Ints, width: int) -> Ints:
     return cells.copy() if cells.shape[2] >= width else np.pad(cells, ((0, 0), (0, 0), (0, width - cells.shape[2])))
 
 
-def _people_by(money: Floats, average: Floats, ours: NDArray[Any]) -> Floats:
-    """Find of how many people an average is; ours where that is no whole number."""
-    people = np.divide(money, average, out=np.full(money.shape, 0.5), where=average != 0)
-    near = np.abs(people - np.rint(people)) < 1e-4
-    padded = np.pad(ours.astype(float), (0, money.size - ours.size), mode="edge") if ours.size < money.size else ours
-    return np.where(near, np.rint(np.where(near, people, 0)), padded[: money.size])
+def _users(money: Floats, average: Floats, local: Ints) -> Floats:
+    """Return money / average; the local number of users if that is not a whole number."""
+    users = np.divide(money, average, out=np.full(money.shape, 0.5), where=average != 0)
+    whole = np.abs(users - np.rint(users)) < 1e-4
+    fallback = local.astype(float)
+    if local.size < money.size:
+        fallback = np.pad(fallback, (0, money.size - local.size), mode="edge")
+    return np.where(whole, np.rint(np.where(whole, users, 0)), fallback[: money.size])
 
 
-def day_named(day: int) -> str:
-    """Write a day since 1970-01-01 as a date."""
+def iso_date(day: int) -> str:
+    """Format a day since 1970-01-01 as a date."""
     return date_of(day).isoformat()

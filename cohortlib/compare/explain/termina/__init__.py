@@ -1,1 +1,1 @@
-"""Termina's tables under other settings and faults: what makes them so, and what points at it."""
+"""Explain Termina's tables: recompute them under causes, and propose candidates."""

@@ -1,0 +1,89 @@
+"""The recipe of an answer: its settings, the edits of its rows, and the rewrites of the result."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from cohortlib.adapty.conventions import Conventions
+from cohortlib.adapty.request import Request
+from cohortlib.compare.explain.adapty.edits import EDITS
+from cohortlib.compare.explain.causes import Cause
+
+EXCLUSIONS = ("sandbox", "family_shared", "granted")
+"""Kinds of purchases that do not count, unless a cause includes them."""
+_CONVENTIONS = {field.name for field in fields(Conventions)}
+_REWRITES = {"moneys": "money", "factor": "factors", "columns": "columns", "ages": "ages", "labels": "labels"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to compute an answer under causes.
+
+    Attributes
+    ----------
+    request, conventions, timezone, from_events
+        The settings; `from_events` is ``installs="from_events"``.
+    included
+        The exclusions that count here.
+    edits
+        The causes that edit events and installs, in this order.
+    money
+        For each of revenue, proceeds and net revenue, the index of the one that replaces it.
+    factors
+        What each of the three is multiplied by.
+    columns
+        What is added to the numbers of columns.
+    ages
+        What is added to ages before the answer is computed.
+    labels
+        How segments are labelled: by the start of their period (0), of the next (1) or previous one (-1), or by their
+        ``"last day"``.
+    """
+
+    request: Request
+    conventions: Conventions
+    timezone: str
+    from_events: bool
+    included: frozenset[str] = frozenset()
+    edits: tuple[Cause, ...] = ()
+    money: tuple[int, ...] = (0, 1, 2)
+    factors: tuple[float, ...] = (1.0, 1.0, 1.0)
+    columns: int = 0
+    ages: int = 0
+    labels: int | str = 0
+
+    @property
+    def of_sums(self) -> "Recipe":
+        """The recipe reduced to what the sums depend on, as their cache key."""
+        days = self.request.period_type == "days"
+        conventions = replace(self.conventions, averages="cumulative")
+        return replace(
+            self,
+            conventions=replace(conventions, as_of=None) if days else conventions,
+            money=(0, 1, 2),
+            factors=(1.0, 1.0, 1.0),
+            columns=0,
+            labels=0,
+        )
+
+    def under(self, cause: Cause) -> "Recipe":
+        """Return the recipe with a cause applied."""
+        value: Any = cause.value
+        if cause.settings:
+            recipe = self
+            for name, setting in cause.settings:
+                recipe = recipe._with_setting(name, setting)
+            return recipe
+        if cause.kind in EXCLUSIONS:
+            return replace(self, included=self.included | {cause.kind})
+        if cause.kind in EDITS:
+            return replace(self, edits=(*self.edits, cause))
+        return replace(self, **{_REWRITES[cause.kind]: value})
+
+    def _with_setting(self, name: str, value: Any) -> "Recipe":  # noqa: ANN401
+        if name in _CONVENTIONS:
+            return replace(self, conventions=replace(self.conventions, **{name: value}))
+        if name == "timezone":
+            return replace(self, timezone=value)
+        if name == "installs":
+            return replace(self, from_events=True)
+        return replace(self, request=replace(self.request, date=value))

@@ -1,0 +1,150 @@
+"""Compute answers by recipes.
+
+Work is shared between recipes: events are read once for each user unit and rule of upgrade refunds, installs once for
+each user unit, and sums are kept for recipes that only rewrite the answer.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from cohortlib.adapty import compose, forecast
+from cohortlib.adapty.additive import Sums
+from cohortlib.adapty.aggregate import SegmentSums
+from cohortlib.adapty.answer import Answer
+from cohortlib.adapty.compute import events_for, installs_for
+from cohortlib.adapty.installs import Installs
+from cohortlib.adapty.plan import RequestPlan
+from cohortlib.adapty.read.events import Events, known_columns
+from cohortlib.compare.explain.adapty.edits import EDITS, removed_installs
+from cohortlib.compare.explain.adapty.recipe import Recipe
+from cohortlib.compare.explain.adapty.rewrites import MONEY_PLANES, copy_remote, multiply_money, relabel
+from cohortlib.literals import Nulls
+from cohortlib.read.sources import read
+from cohortlib.read.tables import Source
+
+_MAX_SUMS = 48  # kept in the cache
+
+
+class Recomputer:
+    """Computes answers of the same events and installs by different recipes.
+
+    Parameters
+    ----------
+    events, installs, nulls, decimals, threads
+        As for :func:`cohortlib.adapty.cohort`.
+    remote
+        The remote answer: predictions are computed if it has them, and some causes copy its values.
+    """
+
+    def __init__(
+        self,
+        events: Source,
+        installs: Source,
+        remote: Answer,
+        *,
+        nulls: Nulls = "error",
+        decimals: int = 6,
+        threads: int | None = None,
+    ) -> None:
+        self._event_source = _rereadable(events)
+        self._install_source = installs if isinstance(installs, str) else _rereadable(installs)
+        self._nulls: Nulls = nulls
+        self._decimals, self._threads = decimals, threads
+        self._remote = remote
+        predictions = remote.segments.get_column("predict", default=None)
+        self._predict = predictions is not None and predictions.null_count() < len(predictions)
+        self._events: dict[object, Events] = {}
+        self._installs: dict[object, Installs] = {}
+        self._sums: dict[Recipe, tuple[SegmentSums, dict[str, int]]] = {}
+
+    def question(self, recipe: Recipe) -> RequestPlan:
+        """Return the engine's question for a recipe."""
+        return RequestPlan(recipe.request, recipe.conventions, recipe.timezone, self._decimals, self._threads, None)
+
+    def answer(self, recipe: Recipe) -> Answer:
+        """Compute the answer."""
+        question = self.question(recipe)
+        total, report = self.sums(recipe)
+        if recipe.money != (0, 1, 2):
+            cells = total.cells.copy()
+            cells[MONEY_PLANES] = total.cells[[MONEY_PLANES[index] for index in recipe.money]]
+            total = replace(total, cells=cells)
+        for cause in recipe.edits:
+            if cause.kind == "rows missing locally":
+                total = copy_remote(total, self._remote, question)
+        predictions = None
+        if self._predict:
+            predictions = forecast.predict(self.events(recipe), self.installs(recipe), question)
+        answer = compose.compose(total, question, report, predictions)
+        return relabel(multiply_money(answer, recipe.factors), recipe, question)
+
+    def sums(self, recipe: Recipe) -> tuple[SegmentSums, dict[str, int]]:
+        """Add up the rows. Returns the sums and the counts of rows left out."""
+        recipe = recipe.of_sums
+        if recipe not in self._sums:
+            if len(self._sums) >= _MAX_SUMS:
+                del self._sums[next(iter(self._sums))]
+            self._sums[recipe] = self._add_up(recipe)
+        return self._sums[recipe]
+
+    def _add_up(self, recipe: Recipe) -> tuple[SegmentSums, dict[str, int]]:
+        question = self.question(recipe)
+        if not recipe.ages:
+            whole = Sums.of(self.events(recipe), self.installs(recipe), question)
+            return whole.by_segment, whole.report
+        # Shift the days asked for; the table is empty before the install.
+        days = [day + recipe.ages for day in recipe.request.renewal_days]
+        after_install = tuple(day for day in days if day >= 0)
+        question = replace(question, request=replace(recipe.request, renewal_days=after_install))
+        whole = Sums.of(self.events(recipe), self.installs(recipe), question)
+        empty = len(days) - len(after_install)
+        cells = np.pad(whole.by_segment.cells, ((0, 0), (0, 0), (empty, 0)))
+        return replace(whole.by_segment, columns=whole.by_segment.columns + empty, cells=cells), whole.report
+
+    def events(self, recipe: Recipe) -> Events:
+        """Return the events with the edits of a recipe."""
+        events = self._read_events(recipe)
+        for cause in recipe.edits:
+            events = EDITS[cause.kind](events, cause, recipe.timezone)
+        return events
+
+    def _read_events(self, recipe: Recipe) -> Events:
+        question, conventions = self.question(recipe), recipe.conventions
+        key = (conventions.user_unit, conventions.refund_upgraded, recipe.included, question.consecutive)
+        if key not in self._events:
+            events = events_for(
+                question, self._event_source, nulls=self._nulls, predict=self._predict, keep=recipe.included
+            )
+            if not self._events:  # warn once
+                events.dropped.warn("the events")
+            self._events[key] = events
+        return self._events[key]
+
+    def installs(self, recipe: Recipe) -> Installs:
+        """Return the installs with the edits of a recipe."""
+        if recipe.from_events:
+            return Installs(None)
+        key = recipe.conventions.user_unit
+        if key not in self._installs:
+            installs = installs_for(self.question(recipe), self._install_source, nulls=self._nulls)
+            if not self._installs:  # warn once
+                installs.dropped.warn("the installs")
+            self._installs[key] = installs
+        installs = self._installs[key]
+        for cause in recipe.edits:
+            removed = removed_installs(installs, cause, recipe.timezone)
+            if removed is not None and installs.frame is not None:
+                installs = Installs(installs.frame.filter(~removed))
+        return installs
+
+
+def _rereadable(source: Source) -> Source:
+    """Read a stream or LazyFrame into memory: it may not be readable twice."""
+    if isinstance(source, pl.DataFrame) or (
+        not hasattr(source, "__arrow_c_stream__") and not isinstance(source, pl.LazyFrame)
+    ):
+        return source
+    known = known_columns()
+    return read(source, lambda names: [name for name in names if name in known])

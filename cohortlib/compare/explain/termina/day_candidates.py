@@ -1,0 +1,181 @@
+"""Propose days whose rows are missing or duplicated."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.termina.comparison import CENT, TerminaComparison
+from cohortlib.compare.explain.termina.day_runs import DayCalendar
+from cohortlib.compare.explain.termina.faults import DayAdded, DayFault, View
+from cohortlib.periods import date_of, epoch_day
+from cohortlib.read.arrays import Ints
+
+_BUSY = 10  # rows of a usual day: only then is an empty day suspicious
+_MAX_RUNS = 2
+_MAX_DAYS_NAMED = 5
+
+
+@dataclass(frozen=True)
+class DayCandidates:
+    """Finds the days of one clock whose rows are behind the differences.
+
+    Attributes
+    ----------
+    comparison
+        The tables.
+    view
+        How rows are read; its zone is the clock.
+    suffix
+        Text after a day, to name the clock.
+    """
+
+    comparison: TerminaComparison
+    view: View
+    suffix: str = ""
+
+    # ------------------------------------------------------------------------------ missing or duplicated remotely
+
+    def missing_or_duplicated(self) -> Iterator[Cause]:
+        """Find runs of days whose rows are missing or duplicated in the remote table."""
+        cells = self.comparison.cells
+        if cells.is_empty() or self.comparison.rows.is_empty() or not (cells["_excess"].abs() > CENT).any():
+            return
+        counts = self._row_counts
+        first, last = counts["day"][0], counts["day"][-1]
+        days = DayCalendar(epoch_day(first) + np.arange((last - first).days + 1, dtype=np.int64), self.view.calendar)
+        for fault in ("missing", "duplicated"):
+            for begin, end in self._runs(days, fault):
+                run = date_of(int(days.days[begin])), date_of(int(days.days[end]))
+                number = int(counts.filter(pl.col("day").is_between(*run))["rows"].sum())
+                if number:
+                    yield self._run_cause(run, number, duplicated=fault == "duplicated")
+
+    def _run_cause(self, run: tuple[date, date], number: int, *, duplicated: bool) -> Cause:
+        dates = f"{run[0]}" if run[0] == run[1] else f"{run[0]} to {run[1]}"
+        rows = f"the {number:,} rows of {dates}{self.suffix}"
+        words = f"{rows} counted twice" if duplicated else f"without {rows}"
+        return Cause(f"days {'twice' if duplicated else 'missing'}", DayFault(*run, duplicated, self.view.zone), words)
+
+    def _runs(self, days: DayCalendar, fault: str) -> list[tuple[int, int]]:
+        """Find the runs of days that would cause the differences: first by period, then by period and cohort."""
+        cells = self.comparison.cells
+        cohorts = cells["_cohort"].unique().sort()
+        effects = self._effects.filter(pl.col("_cohort").is_in(cohorts.implode()))
+        by_day = np.zeros((days.days.size, len(cohorts)))
+        np.add.at(
+            by_day,
+            (days.indices(effects["day"]), _indices_in(cohorts, effects["_cohort"])),
+            effects[fault].to_numpy(),
+        )
+        sums = cells.group_by("_ordinal", "_cohort").agg(pl.col("_excess").sum()).sort("_ordinal", "_cohort")
+        periods = sums["_ordinal"].unique().sort()
+        excess = np.zeros((len(periods), len(cohorts)))
+        excess[_indices_in(periods, sums["_ordinal"]), _indices_in(cohorts, sums["_cohort"])] = sums[
+            "_excess"
+        ].to_numpy()
+        runs = days.runs(by_day.sum(axis=1), periods.to_numpy(), excess.sum(axis=1))
+        # Many runs have about the right sum by period, but few have it cohort by cohort.
+        cumulative = np.concatenate([np.zeros((1, len(cohorts))), by_day.cumsum(axis=0)])
+        by_period = {int(ordinal): row for ordinal, row in zip(periods.to_numpy(), excess, strict=True)}
+
+        def change(run: tuple[int, int]) -> float:
+            """Compute by how much the differences grow if the run's effect is subtracted; negative is better."""
+            total = 0.0
+            ordinals = days.periods[run[0] : run[1] + 1]
+            for ordinal in np.unique(ordinals):
+                inside = np.flatnonzero(ordinals == ordinal) + run[0]
+                effect = cumulative[inside[-1] + 1] - cumulative[inside[0]]
+                difference = by_period.get(int(ordinal), np.zeros(len(cohorts)))
+                total += float(np.abs(difference - effect).sum() - np.abs(difference).sum())
+            return total
+
+        return sorted(runs, key=lambda run: (round(change(run), 2), run[1] - run[0], run))[:_MAX_RUNS]
+
+    @cached_property
+    def _row_counts(self) -> pl.DataFrame:
+        """The number of rows of each day."""
+        days = self.view.days(self.comparison.rows).alias("day").drop_nulls()
+        return days.to_frame().group_by("day").agg(pl.len().alias("rows")).sort("day")
+
+    @cached_property
+    def _effects(self) -> pl.DataFrame:
+        """By how much each cohort's amount changes if the rows of a day are missing, or duplicated."""
+        cohorts = self.comparison.activity().select("user_id", "cohort").unique()
+        cohorts = cohorts.select("user_id", self.view.ordinals(cohorts["cohort"]).alias("_cohort"))
+        rows, view = self.comparison.rows, self.view
+        rows = pl.DataFrame(
+            {"user_id": rows[view.user], "day": view.days(rows), "_sum": rows[view.amount].cast(pl.Float64)}
+        ).drop_nulls()
+        days = rows["day"].unique()
+        ordinals = view.calendar.ordinals(days.cast(pl.Int32).to_numpy().astype(np.int64))
+        if view.refunds == "drop":
+            rows = rows.filter(pl.col("_sum") > 0)
+        net, day_sum = pl.col("_sum").sum().over("user_id", "_ordinal"), pl.col("_sum")
+
+        def active(amount: pl.Expr) -> pl.Expr:
+            return amount if view.refunds == "signed" else amount.clip(0)
+
+        return (
+            rows.group_by("user_id", "day")
+            .agg(day_sum.sum())
+            .join(pl.DataFrame({"day": days, "_ordinal": ordinals}), on="day")
+            .with_columns(
+                (active(net - day_sum) - active(net)).alias("missing"),
+                (active(net + day_sum) - active(net)).alias("duplicated"),
+            )
+            .with_columns(pl.col("user_id").cast(pl.String))
+            .join(cohorts, on="user_id")
+            .group_by("_cohort", "day")
+            .agg(pl.col("missing", "duplicated").sum())
+        )
+
+    # ----------------------------------------------------------------------------------------------- missing locally
+
+    def missing_locally(self) -> Iterator[Cause]:
+        """Find days without a local row, if the remote table has more in their period and hardly differs elsewhere."""
+        cells = self.comparison.cells
+        if cells.is_empty() or self.comparison.rows.is_empty():
+            return
+        empty = self._empty_days()
+        if empty.is_empty():
+            return
+        days = empty["day"].cast(pl.Int32).to_numpy().astype(np.int64)
+        ordinals = self.view.calendar.ordinals(days)
+        usual_rows = float(empty["usual"][0])
+        excess = dict(cells.group_by("_ordinal").agg(pl.col("_excess").sum()).rows())
+        for ordinal in np.unique(ordinals).tolist():
+            elsewhere = sum(abs(amount) for other, amount in excess.items() if other != ordinal)
+            if excess.get(ordinal, 0.0) > max(CENT, 4 * elsewhere):
+                yield self._gap_cause(ordinal, days[ordinals == ordinal], usual_rows, excess[ordinal])
+
+    def _empty_days(self) -> pl.DataFrame:
+        """Return the days without a row among busy days, with the usual number of rows around them."""
+        counts = self._row_counts
+        every = pl.DataFrame({"day": pl.date_range(counts["day"][0], counts["day"][-1], eager=True)})
+        every = every.join(counts, on="day", how="left", maintain_order="left").fill_null(0)
+        usual = pl.col("rows").rolling_median(15, center=True, min_samples=1)
+        return every.with_columns(usual=usual).filter((pl.col("rows") == 0) & (pl.col("usual") >= _BUSY))
+
+    def _gap_cause(self, ordinal: int, days: Ints, usual_rows: float, excess: float) -> Cause:
+        cells, keys = self.comparison.cells, self.comparison.keys
+        # Rows of a day can change the cells of their period, and all cells of cohorts that start in it or later.
+        touched = cells.filter((pl.col("_ordinal") == ordinal) | (pl.col("_cohort") >= ordinal)).select(keys)
+        copied = self.comparison.remote.join(touched, on=keys, how="semi", maintain_order="left")
+        before = cells.filter((pl.col("_ordinal") == ordinal) & (pl.col("_cohort") < ordinal))
+        later = before.select(*keys[:-1], "_excess")
+        dates = ", ".join(str(date_of(int(day))) for day in days[:_MAX_DAYS_NAMED])
+        more = " ..." if len(days) > _MAX_DAYS_NAMED else ""
+        words = (
+            f"rows of {dates}{more}{self.suffix} that are missing locally (other days have {usual_rows:,.0f}; the "
+            f"remote table has {excess:,.2f} more in {self.view.calendar.label(ordinal)})"
+        )
+        return Cause("days missing locally", DayAdded(copied, later, ordinal), words, assumed=True)
+
+
+def _indices_in(sorted_values: pl.Series, values: pl.Series) -> Ints:
+    return np.searchsorted(sorted_values.to_numpy(), values.to_numpy())

@@ -1,0 +1,257 @@
+"""The settings of calls on transactions, written once: name, type, default, values and a sentence.
+
+The types are in groups (``Reading``, ``Rules``, ...). A call takes the groups it needs as
+``**settings: Unpack[...]``, so type checkers know every keyword, and :func:`with_settings` lists them in its
+signature, so ``help()`` and Sphinx show them too. :data:`SETTINGS` has the defaults; the command line makes its
+options from it. Nothing heavy is imported here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar, get_args
+
+from cohortlib.errors import one_of
+from cohortlib.literals import FREQS, WEEK_START, WEEKDAYS, Freq, Nulls
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from cohortlib.engine.progress import Progress
+    from cohortlib.read.tables import Source
+
+Refunds = Literal["net", "signed", "drop"]
+BeforeJoined = Literal["error", "clip", "drop"]
+Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
+CustomerRows = Literal["dense", "active"]
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class Reading(TypedDict, total=False):
+    """How the columns of a table are read."""
+
+    user: str
+    timestamp: str
+    amount: str
+    timezone: str
+    nulls: Nulls
+    decimals: int
+
+
+class Rules(TypedDict, total=False):
+    """How rows become activity in periods."""
+
+    freq: Freq
+    week_start: str
+    refunds: Refunds
+
+
+class Joining(TypedDict, total=False):
+    """Cohorts from dates outside of the transactions."""
+
+    joined: "Source | None"
+    before_joined: BeforeJoined
+
+
+class Edges(TypedDict, total=False):
+    """The cohorts and periods of a table."""
+
+    start: str | date | datetime | None
+    end: str | date | datetime | None
+    complete_only: bool
+
+
+class Customer(TypedDict, total=False):
+    """Which rows the customer table has, and what it compares them with."""
+
+    basis: Basis
+    rows: CustomerRows
+    top_n: int | None
+    rank_by: "str | pl.Expr | None"
+
+
+class Threads(TypedDict, total=False):
+    """Threads to run on."""
+
+    threads: int | None
+
+
+class Memory(TypedDict, total=False):
+    """A limit for memory."""
+
+    max_memory: int | str | None
+
+
+class Watching(TypedDict, total=False):
+    """A callback for progress."""
+
+    progress: "Progress | None"
+
+
+class Running(Threads, Watching, Memory, total=False):
+    """How a computation runs, without effect on its result."""
+
+
+class PrepareKeywords(Reading, Running, total=False):
+    """The settings of ``prepare``."""
+
+
+class StateKeywords(Reading, Rules, Running, total=False):
+    """The settings of ``State.build``."""
+
+
+class SumsKeywords(StateKeywords, Joining, total=False):
+    """The settings of ``sums``."""
+
+
+class CohortsKeywords(SumsKeywords, Edges, total=False):
+    """The settings of ``cohorts`` and ``report``."""
+
+
+class CustomerKeywords(Reading, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
+    """The settings of ``customer_cohorts``."""
+
+
+class SinkKeywords(CustomerKeywords, Memory, total=False):
+    """The settings of ``sink_customer_cohorts``: all there are."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of calls on transactions.
+
+    Attributes
+    ----------
+    name
+        The keyword; the command line's option is ``--name``.
+    default
+        The value of calls that do not pass it.
+    sentence
+        What it does, for the command line and the report.
+    values
+        The values it can take, where they can be listed.
+    metavar
+        The placeholder for its value in the command line's help.
+    least
+        The smallest number it can be, for numbers.
+    default_text
+        What the default None means, for the command line's help.
+    """
+
+    name: str
+    default: object
+    sentence: str
+    values: tuple[Any, ...] = ()
+    metavar: str | None = None
+    least: int | None = None
+    default_text: str | None = None
+
+    def check(self, value: object) -> None:
+        """Raise SettingError unless a value is one of :attr:`values`."""
+        if self.values:
+            one_of(self.name, value, self.values)
+
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting("user", "user_id", "Column of the user.", metavar="COLUMN"),
+        Setting("timestamp", "timestamp", "Column of the date or time.", metavar="COLUMN"),
+        Setting("amount", "amount", "Column of the amount; refunds are negative.", metavar="COLUMN"),
+        Setting("freq", "M", "Unit of periods: D day, W week, M month, Q quarter, A calendar year.", FREQS),
+        Setting(
+            "timezone",
+            "UTC",
+            "IANA time zone whose calendar counts. Dates, and times without a zone, are not converted.",
+            metavar="ZONE",
+        ),
+        Setting("week_start", WEEK_START, "First day of a week, for the unit W.", WEEKDAYS, "WEEKDAY"),
+        Setting(
+            "refunds",
+            "net",
+            "Periods of a user that net to 0 or less: count 0, keep the sign, or drop rows <= 0 first.",
+            get_args(Refunds),
+        ),
+        Setting(
+            "joined",
+            None,
+            "Join date of each user, which sets the cohort: a column, or a table of users and dates.",
+            metavar="COLUMN|FILE",
+        ),
+        Setting(
+            "before_joined",
+            "error",
+            "Activity before the join date: an error, clip to age 0, or drop.",
+            get_args(BeforeJoined),
+        ),
+        Setting("start", None, "First cohort to show: 2026, 2026Q1, 2026-01 or 2026-01-31.", metavar="DATE"),
+        Setting("end", None, "Last period to use, in the same forms; later rows are ignored.", metavar="DATE"),
+        Setting("complete_only", False, "Leave out the last period if the rows end inside it.", (True, False)),
+        Setting(
+            "basis",
+            "single_customer",
+            "What a customer is compared with: itself, its cohort's total, or its cohort's mean.",
+            get_args(Basis),
+        ),
+        Setting("rows", "dense", "Every age, or only ages with activity.", get_args(CustomerRows)),
+        Setting("top_n", None, "Keep the N customers that rank highest.", metavar="N", least=1, default_text="all"),
+        Setting(
+            "rank_by",
+            None,
+            "Column to rank by: ltv, acv, cohort_size_amount or active_periods.",
+            metavar="COLUMN",
+            default_text="acv + ltv",
+        ),
+        Setting("nulls", "error", "Rows without a user, a time or an amount: an error, or drop them.", get_args(Nulls)),
+        Setting("decimals", 6, "Decimal places of money that are exact.", tuple(range(10)), "N"),
+        Setting("threads", None, "Threads to use.", metavar="N", least=1, default_text="all cores"),
+        Setting("progress", None, "Function to call with the rows done and all rows."),
+        Setting(
+            "max_memory",
+            None,
+            "Memory to use, such as 4GB or 512MiB; more rows go to temporary files.",
+            metavar="SIZE",
+            default_text="60 % of free memory",
+        ),
+    )
+}
+"""Every setting by its name, in the order of signatures and of the command line's help."""
+
+
+def types(group: type) -> dict[str, object]:
+    """Return the types of a group's settings by name, in the order of :data:`SETTINGS`."""
+    annotations = group.__annotations__
+    return {name: annotations[name] for name in SETTINGS if name in annotations}
+
+
+def with_settings(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """List the settings that a function takes as ``**settings: Unpack[Group]`` in its signature, with defaults.
+
+    An unknown keyword raises TypeError, as Python does.
+    """
+    shown = signature(function)
+    parameters = [each for each in shown.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+    (keywords,) = (each for each in shown.parameters.values() if each.kind is Parameter.VAR_KEYWORD)
+    (group,) = get_args(keywords.annotation)
+    for name, kind in types(group).items():
+        annotation = kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind
+        default = SETTINGS[name].default
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+    known = {each.name for each in parameters if each.kind is not Parameter.POSITIONAL_ONLY}
+
+    @wraps(function)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        for name in kwargs:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                hint = f". Did you mean {close[0]!r}?" if close else ""
+                raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
+        return function(*args, **kwargs)
+
+    call.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
