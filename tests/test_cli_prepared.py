@@ -248,8 +248,8 @@ def test_the_table_of_customers_in_a_folder(folder, output):
         (["-o", "."], "cannot write .: the source orders.csv is in it"),
         (["-o", "not/there/"], "cannot write not/there/: No such file or directory"),
         (["-o", "out/", "--max-memory", "4"], "--max-memory 4 is not an amount of memory"),
-        (["-o", "out.csv", "--max-memory", "4GB"], "--max-memory holds for a table that goes to a folder"),
-        (["--max-memory", "4GB"], "--max-memory holds for a table that goes to a folder"),
+        (["-o", "out.csv", "--max-memory", "4GB"], "--max-memory needs a folder as output"),
+        (["--max-memory", "4GB"], "--max-memory needs a folder as output"),
     ],
 )
 def test_a_folder_of_parts_that_cannot_be(folder, args, expected):

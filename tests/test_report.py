@@ -435,7 +435,7 @@ def test_the_command_writes_the_page(folder):
     ("args", "said"),
     [
         (["orders.csv", "-o", "report.html"], "column 'user_id' is not in the table"),
-        (["orders.csv", "-o", "report.png"], "-o report.png: a report is HTML. Hint: -o FILE.html"),
+        (["orders.csv", "-o", "report.png"], "-o report.png: a report is an HTML file. Hint: -o FILE.html"),
         (["orders.csv"], "Missing option '-o'"),
         (["nowhere.csv", "-o", "report.html"], "there is no file 'nowhere.csv'"),
         (

@@ -10,28 +10,17 @@ import click
 
 from cohortlib.cli.adapty import read_body
 from cohortlib.cli.delivery import computed, put
-from cohortlib.cli.options import decorated
+from cohortlib.cli.options import decorated, settings
 from cohortlib.cli.reconcile import TOLERANCES
+from cohortlib.transactions.keywords import CohortsKeywords
 
 if TYPE_CHECKING:
     from cohortlib.compare.explain.explanation import Explanation
 
 
-# How the caller's own table is made: what is not given is as in the command that makes it.
+# The settings of both vendors' tables; unset options keep the default of the call that computes the table.
 SETTINGS = (
-    click.option("--user", metavar="COLUMN", help="Who paid."),
-    click.option("--timestamp", metavar="COLUMN", help="When."),
-    click.option("--amount", metavar="COLUMN", help="How much."),
-    click.option("--timezone", metavar="ZONE", help="IANA zone whose calendar counts."),
-    click.option("--refunds", metavar="net|signed|drop", help="Periods of a user that net to 0 or less."),
-    click.option("--joined", metavar="COLUMN|FILE", help="Date each user joined, which makes the cohort."),
-    click.option("--before-joined", metavar="error|clip|drop", help="Activity before that date."),
-    click.option("--start", metavar="DATE", help="First cohort."),
-    click.option("--end", metavar="DATE", help="Last period."),
-    click.option("--complete-only", is_flag=True, default=None, help="Without the last period, if it is not over."),
-    click.option("--nulls", metavar="error|drop", help="Rows without a user, a time or an amount."),
-    click.option("--decimals", type=click.IntRange(0, 9), metavar="N", help="Places to which amounts are exact."),
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use."),
+    *settings(CohortsKeywords, "freq", "week_start", "max_memory", unset=True),
     click.option("--request", metavar="FILE", help="Of Adapty's table: the body that the API takes, as JSON."),
     click.option("--installs", metavar="FILE|from_events", help="Of Adapty's table: the installs."),
 )

@@ -54,12 +54,13 @@ def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
     return click.argument(name, nargs=-1, required=True, metavar=metavar, callback=one)
 
 
-def setting(name: str, help_text: str | None = None) -> Callable[[Decorated], Decorated]:
-    """Return the option for a setting."""
+def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> Callable[[Decorated], Decorated]:
+    """Return the option for a setting; with `unset` its default is None instead of the setting's default."""
     spec = SETTINGS[name]
     text = help_text or spec.sentence
     kind: click.ParamType[Any] | None = None
-    if spec.default_text is not None:
+    default = None if unset else spec.default
+    if spec.default_text is not None and not unset:
         text += f"  [default: {spec.default_text}]"
     flag = isinstance(spec.default, bool)
     if spec.least is not None:
@@ -72,16 +73,16 @@ def setting(name: str, help_text: str | None = None) -> Callable[[Decorated], De
         f"--{name.replace('_', '-')}",
         type=kind,
         is_flag=flag,
-        default=spec.default,
-        show_default=spec.default is not None and not flag,
+        default=default,
+        show_default=default is not None and not flag,
         metavar=spec.metavar,
         help=text,
     )
 
 
-def settings(group: type, *without: str) -> tuple[Callable[[Any], Any], ...]:
-    """Return the options for the settings of a group."""
-    return tuple(setting(name) for name in types(group) if name not in ("progress", *without))
+def settings(group: type, *without: str, unset: bool = False) -> tuple[Callable[[Any], Any], ...]:
+    """Return the options for the settings of a group; `progress` has none."""
+    return tuple(setting(name, unset=unset) for name in types(group) if name not in ("progress", *without))
 
 
 COHORTS_OPTIONS = settings(CohortsKeywords, "max_memory")

@@ -1,4 +1,4 @@
-"""The command that writes transactions once, in the form that every table reads fastest."""
+"""The command `cohortlib prepare`: write transactions in the form that every table reads fastest."""
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
@@ -17,7 +17,7 @@ SETTINGS = (
 )
 
 
-@click.command(short_help="Write transactions once, to ask them many times.")
+@click.command(short_help="Write transactions once, for many tables.")
 @lambda command: decorated(command, SETTINGS)
 def prepare(
     transactions: str,
@@ -26,9 +26,9 @@ def prepare(
 ) -> None:
     """Write TRANSACTIONS to FOLDER, in the form that every table reads fastest.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. FOLDER
-    takes its place in all commands, with the same table and much sooner. A folder that was prepared before is replaced
-    once the new one is complete.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
+    All commands accept FOLDER in its place, return the same table, and are much faster. An earlier folder of this
+    command is replaced once the new one is complete.
 
     \b
     Examples:

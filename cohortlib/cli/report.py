@@ -1,4 +1,4 @@
-"""The command that writes a page to send on."""
+"""The command `cohortlib report`: write a report as an HTML page."""
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
@@ -12,7 +12,7 @@ from cohortlib.cli.options import MAX_MEMORY
 from cohortlib.cli.termina import as_prepared, settings_options
 
 
-@click.command(short_help="Write a page of numbers, pictures and tables to send on.")
+@click.command(short_help="Write an HTML page of numbers, charts and tables.")
 @settings_options
 @MAX_MEMORY
 @click.option("--title", metavar="TEXT", help="Heading of the page.  [default: Cohort report]")
@@ -24,12 +24,12 @@ def report(
     output: str,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Write a report on the cohorts of TRANSACTIONS: one page of HTML that needs nothing else.
+    """Write a report on the cohorts of TRANSACTIONS: one self-contained HTML page.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
 
-    The page has headline numbers, heat maps, curves, tables that can be sorted and saved as CSV, the settings, the
-    definitions, and what became of the rows. It opens in any browser, and asks nothing of a network.
+    The page has headline numbers, heat maps, curves, sortable tables with CSV export, the settings, the definitions,
+    and the count of rows read and dropped. It opens in any browser without a network.
 
     \b
     Examples:
@@ -37,7 +37,7 @@ def report(
       cohortlib report 'orders/*.csv' --user customer --amount usd --freq Q --title 'Our shop' -o report.html
     """
     if output != "-" and ending(output) not in ("html", "htm"):
-        raise click.UsageError(f"-o {output}: a report is HTML. Hint: -o FILE.html")
+        raise click.UsageError(f"-o {output}: a report is an HTML file. Hint: -o FILE.html")
     settings = as_prepared(transactions, settings)
 
     def make() -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""The commands that keep a cohort table up to date as rows come in."""
+"""The commands `cohortlib termina state`: a cohort table that is updated as rows arrive."""
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 FOLDER = click.argument("folder", metavar="FOLDER")
 
 
-@click.group(no_args_is_help=True, short_help="A table that is kept up to date.")
+@click.group(no_args_is_help=True, short_help="A table that is updated as rows arrive.")
 def state() -> None:
-    """Keep the rows of a cohort table in a folder, and bring it up to date as rows come in.
+    """Store the rows of a cohort table in a folder, and update it as rows arrive.
 
     \b
     Every night:
@@ -29,17 +29,17 @@ def state() -> None:
     """
 
 
-@state.command(short_help="Begin with the rows of so far.")
+@state.command(short_help="Write the first rows.")
 @lambda command: decorated(command, (source("transactions", "TRANSACTIONS"), FOLDER, *STATE_OPTIONS))
 def build(
     transactions: str,
     folder: str,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Begin a state in FOLDER with TRANSACTIONS.
+    """Write TRANSACTIONS as a new state to FOLDER.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much. What is
-    asked for here holds for all updates. A state that is there is replaced once the new one is complete.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
+    The settings apply to all updates. An existing state is replaced once the new one is complete.
 
     \b
     Examples:
@@ -63,8 +63,8 @@ def update(
 ) -> None:
     """Add the transactions in NEW_ROWS, a file or a glob in quotes, to the state in FOLDER.
 
-    The folder is the old state until all rows are added, and the new one from then on, whatever happens. Rows may come
-    late: a row that makes a user's cohort earlier moves all of that user.
+    The update is atomic: FOLDER holds the old state until all rows are added, even after a crash. Late rows are
+    allowed: if one makes a user's cohort earlier, the whole user moves to that cohort.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def update(
         computed(opened.update, new_rows, **settings)
 
 
-@state.command(short_help="The table of all rows so far.")
+@state.command(short_help="Compute the table of all rows.")
 @FOLDER
 @lambda command: decorated(command, EDGES_OPTIONS)
 @output_options(COHORTS, SHOWN)
@@ -89,9 +89,9 @@ def cohorts(
     show: tuple[str, ...],
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Make one row per cohort and age from all rows that are in the state in FOLDER.
+    """Compute one row per cohort and age from all rows of the state in FOLDER.
 
-    The table goes where that of `cohortlib termina cohorts` goes.
+    The table is written as by `cohortlib termina cohorts`.
 
     \b
     Examples:

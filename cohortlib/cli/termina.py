@@ -1,4 +1,4 @@
-"""The commands of Termina's tables: one option per setting, and triangles for a person."""
+"""The commands `cohortlib termina cohorts` and `customer-cohorts`: write tables, or print triangles."""
 
 # ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 
 FORMATS = ("csv", "json", "parquet")
-# What a prepared form has been read by.
-READ_BY = ("user", "timestamp", "amount", "timezone", "decimals")
+PREPARED_WITH = ("user", "timestamp", "amount", "timezone", "decimals")
 CUSTOMERS_SHOWN = ("amount",)
 SLICE = 100_000
 
@@ -45,7 +44,7 @@ OUTPUT = (
         "--format",
         "kind",
         type=click.Choice(FORMATS),
-        help="Write as this, whatever the ending.  [default for standard output: csv]",
+        help="Format of the table, regardless of the ending.  [default for standard output: csv]",
     ),
 )
 
@@ -69,7 +68,7 @@ def output_options(fields: Fields, shown: Sequence[str]) -> Callable[[Decorated]
 
 @click.group(no_args_is_help=True)
 def termina() -> None:
-    """Tables in the fields, names and order of Termina's API."""
+    """Tables with the fields of Termina's API."""
 
 
 @termina.command(short_help="One row per cohort and age.")
@@ -83,12 +82,12 @@ def cohorts(
     show: tuple[str, ...],
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Make one row per cohort and age from TRANSACTIONS.
+    """Compute one row per cohort and age from TRANSACTIONS.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
 
     The table is written to -o, or as CSV to standard output. In a terminal, without -o, its logo retention
-    and ltv are printed as triangles instead (--show chooses others).
+    and ltv are printed as triangles instead (--show selects other fields).
 
     \b
     Examples:
@@ -115,13 +114,13 @@ def customer_cohorts(
     max_memory: str | None,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Make one row per customer and age from TRANSACTIONS.
+    """Compute one row per customer and age from TRANSACTIONS.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes, with one row per payment: who, when, how much.
+    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
 
     The table is written to -o, or as CSV to standard output. In a terminal, without -o, the amounts of
-    the first customers are printed by age instead (--show chooses other fields). Where -o is a folder (out/), Parquet
-    files are written into it part by part, however large the table is.
+    the first customers are printed by age instead (--show selects other fields). If -o is a folder (out/), the table
+    is written as several Parquet files and may exceed memory.
 
     \b
     Examples:
@@ -133,7 +132,7 @@ def customer_cohorts(
     from cohortlib import termina as tables
 
     if max_memory is not None and (output is None or not is_folder(output)):
-        raise click.UsageError("--max-memory holds for a table that goes to a folder. Hint: -o customers/")
+        raise click.UsageError("--max-memory needs a folder as output. Hint: -o customers/")
     deliver(
         tables.customer_cohorts, transactions, settings,
         output=output, kind=kind, show=show, shown=CUSTOMERS_SHOWN,
@@ -152,13 +151,13 @@ def deliver(
     shown: Sequence[str],
     sink: Callable[..., None] | None = None,
 ) -> None:
-    """Compute a table and write it; print triangles of it where that is asked for or a person is looking.
+    """Compute a table and write it, or print triangles with --show or in a terminal.
 
-    Where there is a `sink` for the table, it writes the Parquet files.
+    If there is a `sink`, it computes and writes Parquet files in place of `compute`.
     """
     settings = as_prepared(transactions, settings)
     if show and (output or kind):
-        raise click.UsageError("--show prints triangles: it goes with neither -o nor --format")
+        raise click.UsageError("--show prints triangles and cannot be combined with -o or --format")
     if show or (a_person_looks() and output is None and kind is None):
         with writing("to standard output"):
             table = computed(compute, transactions, **settings)
@@ -167,7 +166,7 @@ def deliver(
     folder = sink is not None and output is not None and is_folder(output)
     written_as = kind or ("parquet" if folder else kind_of(output))
     if written_as == "parquet" and output in (None, "-") and a_person_looks():
-        raise click.UsageError("Parquet is no text for a terminal. Hint: -o FILE.parquet")
+        raise click.UsageError("Parquet cannot be printed in a terminal. Hint: -o FILE.parquet")
 
     if folder and written_as != "parquet":
         raise click.UsageError(f"-o {output}: a folder takes Parquet, not {written_as}. Hint: -o FILE.{written_as}")
@@ -185,15 +184,15 @@ def deliver(
 
 
 def as_prepared(transactions: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Take what was not given from a prepared TRANSACTIONS: whoever prepared it has said how its rows are read."""
+    """For prepared TRANSACTIONS, read columns, time zone and decimals from its manifest unless the options are set."""
     from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 
-    told = open_if_prepared(transactions)
-    if not isinstance(told, Prepared):
+    rows = open_if_prepared(transactions)
+    if not isinstance(rows, Prepared):
         return settings
     context = click.get_current_context()
-    left = [name for name in READ_BY if context.get_parameter_source(name) == ParameterSource.DEFAULT]
-    return settings | {name: getattr(told.manifest, name) for name in left}
+    unset = [name for name in PREPARED_WITH if context.get_parameter_source(name) == ParameterSource.DEFAULT]
+    return settings | {name: getattr(rows.manifest, name) for name in unset}
 
 
 def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, limit: int | None) -> None:
@@ -208,7 +207,7 @@ def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, lim
 
 
 def kind_of(output: str | None) -> str:
-    """Tell the kind of a file by its ending."""
+    """Return the format of a file by its ending."""
     if output is None or output == "-":
         return "csv"
     if ending(output) not in FORMATS:
@@ -217,7 +216,7 @@ def kind_of(output: str | None) -> str:
 
 
 def encoded(table: "pl.DataFrame", kind: str) -> Iterator[bytes]:
-    """Give a table as bytes, text by slices, so that it is never in memory a second time."""
+    """Encode a table as bytes; text in slices, so that memory does not hold the whole text."""
     if kind == "parquet":
         buffer = io.BytesIO()
         table.write_parquet(buffer)

@@ -206,7 +206,7 @@ class _PartitionSums:
         try:
             table = self.reader.sums(self.reader.tables(frame)).table()
         except CohortlibError as error:
-            table = pl.DataFrame([(_NOTE + Note.of(error).written(), 0, 0, 0)], schema=SCHEMA, orient="row")
+            table = pl.DataFrame([(_NOTE + Note.of(error).to_json(), 0, 0, 0)], schema=SCHEMA, orient="row")
         halves = {"high": pl.col("value") // 2**32, "low": pl.col("value") & (2**32 - 1)}
         yield from frames.batches(table.with_columns(**halves), _PARTIAL_SUMS)
 

@@ -1,7 +1,7 @@
-"""Frames of Spark: their columns, their partitions of users, and what comes back from these.
+"""Spark frames: their columns, batches of a partition, and notes that workers send to the driver.
 
-A worker never raises what a user should read, and never warns: it writes that down in a note, a row beside its sums,
-and the notes of all partitions are read here. So the words are those of the local run, without a trace of Java.
+Workers neither raise nor warn. They write errors and counts to a :class:`Note`, a row next to the sums. The driver adds
+the notes of all partitions and raises or warns, with the messages of a local run and without Java tracebacks.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 
 from cohortlib import errors
-from cohortlib.errors import CohortlibError, SchemaError, SettingError, listed
+from cohortlib.errors import Arg, CohortlibError, SchemaError, SettingError, listed
 from cohortlib.read.nulls import Dropped
 from cohortlib.transactions.joined import JoinedFit
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Batches: TypeAlias = "Iterator[pa.RecordBatch]"
 
-_KINDS: dict[str, pl.DataType] = {
+_DTYPES: dict[str, pl.DataType] = {
     "tinyint": pl.Int8(),
     "smallint": pl.Int16(),
     "int": pl.Int32(),
@@ -45,77 +45,79 @@ _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _TEXT = re.compile(r"(string|varchar|char)\b")
 
 
-# ---------------------------------------------------------------------------------------------------------- columns
-
-
-def check_frame(frame: object, what: str = "the transactions") -> None:
-    """Refuse what is no frame of Spark."""
+def check_frame(frame: object, name: str = "the transactions") -> None:
+    """Raise SchemaError unless a value is a Spark frame."""
     if not (hasattr(frame, "mapInArrow") and hasattr(frame, "selectExpr")):
         raise SchemaError(
-            f"{what}: a {type(frame).__qualname__} is no frame of Spark; expected a pyspark.sql.DataFrame, classic or "
-            "of Spark Connect. Hint: cohortlib.termina and cohortlib.adapty take files and frames in memory"
+            f"{name}: {type(frame).__qualname__} is not a Spark frame",
+            expected="a pyspark.sql.DataFrame, classic or of Spark Connect",
+            hint="cohortlib.termina and cohortlib.adapty take files and frames in memory",
         )
 
 
 def check_partitions(partitions: int | None) -> None:
-    """Refuse what is no number of partitions."""
+    """Raise SettingError unless a value is a number of partitions."""
     if partitions is not None and (type(partitions) is not int or partitions < 1):
-        raise SettingError(f"partitions={partitions!r} is not a number of partitions; expected 1 or more, or None")
+        what = (Arg("partitions", partitions), " is not a number of partitions")
+        raise SettingError(what, value=partitions, expected="1 or more, or None")
 
 
 def check_columns(frame: "SparkFrame", names: dict[str, str]) -> None:
-    """Refuse names of columns, by role, that a frame lacks."""
-    there = frame.columns
-    for role, name in names.items():
-        if name not in there:
-            near = get_close_matches(name, there, 1)
-            hint = f"{role}={near[0]!r}" if near else f"name the columns with {'=, '.join(names)}="
-            raise SchemaError(f"column {name!r} is not in the table; columns are {listed(there)}. Hint: {hint}")
+    """Raise SchemaError unless a frame has all columns; `names` are by setting."""
+    columns = frame.columns
+    for setting, name in names.items():
+        if name not in columns:
+            close = get_close_matches(name, columns, 1)
+            every = [part for each in names for part in (Arg(each), ", ")][:-1]
+            raise SchemaError(
+                f"column {name!r} is not in the table; its columns are {listed(columns)}",
+                value=name,
+                hint=Arg(setting, close[0]) if close else ("set the columns with ", *every),
+            )
 
 
 def kinds(frame: "SparkFrame") -> dict[str, str]:
-    """Give the type of each column as Spark's SQL writes it."""
+    """Return the type of each column in Spark SQL."""
     return {field.name: field.dataType.simpleString() for field in frame.schema.fields}
 
 
 def empty(kinds: dict[str, str], *, strict: bool = True) -> pl.DataFrame:
-    """Make the frame without rows that a worker would see; `strict` refuses types that no column may have."""
-    return pl.DataFrame(schema={name: _kind(name, kind, strict=strict) for name, kind in kinds.items()})
+    """Return a frame without rows with the dtypes that a worker sees.
+
+    With `strict`, types that no column can have raise SchemaError; otherwise they become Null.
+    """
+    return pl.DataFrame(schema={name: _dtype(name, kind, strict=strict) for name, kind in kinds.items()})
 
 
-def _kind(name: str, kind: str, *, strict: bool) -> pl.DataType:
+def _dtype(name: str, kind: str, *, strict: bool) -> pl.DataType:
     decimal = _DECIMAL.fullmatch(kind)
     if decimal:
         return pl.Decimal(int(decimal[1]), int(decimal[2]))
     if _TEXT.match(kind):
         return pl.String()
-    if kind not in _KINDS and not strict:
+    if kind not in _DTYPES and not strict:
         return pl.Null()
-    if kind not in _KINDS:
-        raise SchemaError(f"column {name!r} is {kind}; expected text, numbers, dates or instants. Hint: cast it")
-    return _KINDS[kind]
+    if kind not in _DTYPES:
+        raise SchemaError(f"column {name!r} is {kind}", expected="text, numbers, dates or instants", hint="cast it")
+    return _DTYPES[kind]
 
 
 def quoted(name: str) -> str:
-    """Write a column's name as Spark's SQL takes it, whatever is in it."""
+    """Quote a column name for Spark SQL."""
     return f"`{name.replace('`', '``')}`"
 
 
-# ----------------------------------------------------------------------------------------------------- in a worker
-
-
 def read(batches: Batches) -> pl.DataFrame | None:
-    """Put the batches of a partition together; None where there is no row.
+    """Concatenate the batches of a partition; return None without rows.
 
-    Instants come in the time zone of the session. The integers behind them do not depend on it, and UTC is put in its
-    place at once, without a look at any calendar.
+    Instants arrive in the session's time zone. Their integers do not depend on it, so the zone is replaced by UTC.
     """
     import pyarrow as pa
 
-    kept = [batch for batch in batches if batch.num_rows]
-    if not kept:
+    filled = [batch for batch in batches if batch.num_rows]
+    if not filled:
         return None
-    table = pa.Table.from_batches(kept)
+    table = pa.Table.from_batches(filled)
     for at, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True)):
         if pa.types.is_timestamp(kind) and kind.tz is not None:
             utc = pa.timestamp(kind.unit, "UTC")
@@ -125,7 +127,7 @@ def read(batches: Batches) -> pl.DataFrame | None:
 
 
 def batches(frame: pl.DataFrame, schema: dict[str, Any]) -> Batches:
-    """Give a frame as batches of the types that Spark knows: text in offsets of 32 bits."""
+    """Split a frame into batches of types that Spark supports: strings have 32-bit offsets."""
     import pyarrow as pa
 
     types = {pl.Int64: pa.int64(), pl.Float64: pa.float64(), pl.String: pa.string()}
@@ -134,25 +136,22 @@ def batches(frame: pl.DataFrame, schema: dict[str, Any]) -> Batches:
 
 
 def ddl(schema: dict[str, Any]) -> str:
-    """Write the types of a frame as Spark's SQL does."""
+    """Return a schema in Spark SQL."""
     types = {pl.Int64: "bigint", pl.Float64: "double", pl.String: "string"}
     return ", ".join(f"{quoted(name)} {types[kind]}" for name, kind in schema.items())
 
 
-# ------------------------------------------------------------------------------------------------------------ notes
-
-
 def in_order(dropped: Dropped, names: Iterable[str]) -> Dropped:
-    """Put the columns with nulls in an order, whichever partition told of them first."""
-    told = Counter({name: dropped.nulls[name] for name in names if dropped.nulls[name]})
-    return replace(dropped, nulls=told | dropped.nulls)
+    """Sort the columns with nulls by `names`, because partitions report them in any order."""
+    nulls = Counter({name: dropped.nulls[name] for name in names if dropped.nulls[name]})
+    return replace(dropped, nulls=nulls | dropped.nulls)
 
 
 @dataclass(frozen=True)
 class Note:
-    """What a partition has to say beside its sums; the notes of disjoint users add.
+    """What a partition reports apart from its sums; notes of disjoint users add.
 
-    `error` is the name and the message of one.
+    `error` is an error that the partition raised: its class, and its problem, expectation and hint.
     """
 
     last_day: int | None = None
@@ -160,12 +159,13 @@ class Note:
     dropped: Dropped = field(default_factory=Dropped)
     dropped_joined: Dropped = field(default_factory=Dropped)
     fit: JoinedFit = field(default_factory=JoinedFit)
-    error: tuple[str, str] | None = None
+    error: tuple[str, str, str, str] | None = None
 
     @classmethod
     def of(cls, error: CohortlibError) -> "Note":
-        """Write an error down."""
-        return cls(error=(type(error).__name__, str(error)))
+        """Return a note of an error."""
+        what, expected, hint = (CohortlibError(text).text() for text in (error.what, error.expected, error.hint))
+        return cls(error=(type(error).__name__, what, expected, hint))
 
     def __add__(self, other: "Note") -> "Note":
         days = [note.last_day for note in (self, other) if note.last_day is not None]
@@ -178,26 +178,26 @@ class Note:
             min((note.error for note in (self, other) if note.error), default=None),
         )
 
-    def written(self) -> str:
-        """Write the note as text, no two the same, so that no engine takes them for one."""
+    def to_json(self) -> str:
+        """Serialize the note. A random key makes every text unique, so that grouping keeps all notes."""
         drops = {name: vars(getattr(self, name)) for name in ("dropped", "dropped_joined")}
         return json.dumps(vars(self) | drops | {"fit": asdict(self.fit), "key": token_hex(8)})
 
     @classmethod
-    def read(cls, text: str) -> "Note":
-        """Read what :meth:`written` wrote."""
-        told = json.loads(text)
+    def from_json(cls, text: str) -> "Note":
+        """Parse a note."""
+        values = json.loads(text)
         for name in ("dropped", "dropped_joined"):
-            told[name] = Dropped(told[name]["rows"], told[name]["count"], Counter(told[name]["nulls"]))
-        error = told["error"] and tuple(told["error"])
-        return cls(told["last_day"], told["magnitude"], told["dropped"], told["dropped_joined"],
-                   JoinedFit(**told["fit"]), error)  # fmt: skip
+            values[name] = Dropped(values[name]["rows"], values[name]["count"], Counter(values[name]["nulls"]))
+        error = values["error"] and tuple(values["error"])
+        return cls(values["last_day"], values["magnitude"], values["dropped"], values["dropped_joined"],
+                   JoinedFit(**values["fit"]), error)  # fmt: skip
 
     @classmethod
     def all(cls, texts: Iterable[str]) -> "Note":
-        """Add up the notes of all partitions, and raise the error that one of them tells."""
-        note = sum(map(cls.read, texts), cls())
+        """Add the notes of all partitions, and raise the error of any."""
+        note = sum(map(cls.from_json, texts), cls())
         if note.error is not None:
-            name, message = note.error
-            raise getattr(errors, name, CohortlibError)(message)
+            name, what, expected, hint = note.error
+            raise getattr(errors, name, CohortlibError)(what, expected=expected, hint=hint)
         return note

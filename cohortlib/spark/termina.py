@@ -191,7 +191,7 @@ class _PartitionSums:
             halves |= {f"{name}_low": pl.col(name) & (2**32 - 1) for name in _HALVES}
             yield from frames.batches(sums.with_columns(**halves, note=pl.lit(None, pl.String)), _PARTIAL)
         if note != Note():
-            yield from frames.batches(pl.DataFrame([{"note": note.written()}], schema=_PARTIAL), _PARTIAL)
+            yield from frames.batches(pl.DataFrame([{"note": note.to_json()}], schema=_PARTIAL), _PARTIAL)
 
 
 def _last_day(rows: PartitionedRows) -> int | None:
@@ -213,7 +213,7 @@ class _LastDay:
                 note = Note(last_day_of(frame.to_series(0), self.settings))
             except CohortlibError as error:
                 note = Note.of(error)
-            yield from frames.batches(pl.DataFrame({"note": [note.written()]}), {"note": pl.String})
+            yield from frames.batches(pl.DataFrame({"note": [note.to_json()]}), {"note": pl.String})
 
 
 @dataclass(frozen=True)
