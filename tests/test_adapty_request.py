@@ -129,7 +129,7 @@ def test_filters_are_kept_as_they_stand_but_once():
 @pytest.mark.parametrize("empty", [[], (), None])
 def test_an_empty_list_is_no_filter(empty):
     assert Request.of(body(dict.fromkeys(FILTERS, empty))) == Request.of(body())
-    assert Request.of(body({"store": empty})).filters.given == ()
+    assert Request.of(body({"store": empty})).filters.active == ()
 
 
 def test_durations_in_any_case():

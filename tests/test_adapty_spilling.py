@@ -266,7 +266,7 @@ def test_nulls_are_told_once():
 
 
 def test_a_sum_beyond_64_bits_is_refused_over_parts():
-    with pytest.raises(DataError, match="the sum of all rows exceeds 9"):
+    with pytest.raises(DataError, match="the sum of all, is beyond 9"):
         cohort(rows("a", "b", revenue_usd=6e12))
 
 

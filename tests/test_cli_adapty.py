@@ -406,7 +406,7 @@ def test_warnings_are_lines(folder):
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
     assert lines[0] == "warning: filters.compare_date is ignored: cohorts of two ranges are not compared"
-    assert lines[1].startswith("warning: users of the events who are not in installs: 1;")
+    assert lines[1].startswith("warning: users of the events that are not in installs: 1;")
     assert lines[2:] == [LEFT_OUT.strip()]
 
 
@@ -431,7 +431,7 @@ def table(body, *args, width=80, told=LEFT_OUT):
 
 def test_a_terminal_gets_a_table(looked_at):
     assert table(REQUEST) == [
-        "revenue_usd: USD, refunds taken off, by number of the payment",
+        "revenue_usd: revenue in US dollars, by number of the payment",
         "segment    installs     1     2     3",
         "Total             4 75.00  0.00 10.00",
         "2026-02-01        3 10.00  0.00 10.00",
@@ -445,13 +445,14 @@ def test_a_terminal_gets_a_table(looked_at):
 @pytest.mark.parametrize(
     ("asked", "title", "total"),
     [
-        ({"value_field": "subscribers"}, "subscribers: users who paid, by number of the payment", ["3", "1", "1"]),
+        ({"value_field": "subscribers"}, "subscribers: distinct users with a payment, by number of the payment",
+         ["3", "1", "1"]),
         ({"value_field": "subscriptions", "value_type": "relative"},
          "subscriptions_relative: % of the first column, by number of the payment", ["100", "25", "25"]),
-        ({"accounting_type": "proceeds"}, "proceeds_usd: USD, refunds taken off, by number of the payment",
+        ({"accounting_type": "proceeds"}, "proceeds_usd: proceeds in US dollars, by number of the payment",
          ["52.50", "0.00", "7.00"]),
         ({"value_field": "arpu", "accounting_type": "net_revenue", "period_type": "days", "renewal_days": [31, 0]},
-         "anrpu_usd: USD per install, by day since the install", ["1.75", "14.88"]),
+         "anrpu_usd: net revenue per user, by day since the install", ["1.75", "14.88"]),
         ({"value_field": "arpas", "value_type": "relative"},
          "arpas_usd: % of the first column, by number of the payment", ["100", "100", "113"]),
     ],
@@ -511,7 +512,7 @@ def test_a_terminal_gets_text_where_asked(looked_at):
 def test_a_real_terminal(folder):
     shown = in_terminal(["adapty", "cohort", *GIVEN])
     lines = without_bar(shown)
-    assert lines[-8] == "revenue_usd: USD, refunds taken off, by number of the payment"
+    assert lines[-8] == "revenue_usd: revenue in US dollars, by number of the payment"
     assert lines[-6].split() == ["Total", "4", "75.00", "0.00", "10.00"]
     assert lines[-9] == LEFT_OUT.strip()
     total, february = shown.splitlines()[-6:-4]

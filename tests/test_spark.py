@@ -569,7 +569,7 @@ def test_what_is_wrong_with_events_is_told(sail):
     with pytest.raises(SettingError, match="installs=None: the event export has no rows of installs"):
         cl.spark.adapty_cohort(frame, RENEWALS)
     with pytest.raises(
-        SchemaError, match=r"installs='installs\.csv' is no frame of Spark; expected one, or 'from_events'"
+        SchemaError, match=r"installs='installs\.csv' is not a Spark frame. Expected a Spark frame, or 'from_events'"
     ):
         cl.spark.adapty_cohort(frame, RENEWALS, installs="installs.csv")
     with pytest.raises(cl.adapty.RequestError, match=r"filters\.date: missing"):
@@ -584,7 +584,7 @@ def test_what_is_wrong_with_events_is_told(sail):
     with pytest.raises(DataError, match=r"column 'revenue_usd'.* beyond 9\.22e\+12, the range of 64-bit integers"):
         cl.spark.adapty_cohort(huge, RENEWALS, installs="from_events", partitions=20)
     wild = EVENTS.with_columns(pl.col("revenue_usd") / 0)
-    with pytest.raises(DataError, match="column 'revenue_usd' holds NaN or infinity"):
+    with pytest.raises(DataError, match="column 'revenue_usd' is NaN or infinite"):
         cl.spark.adapty_cohort(sparkling(sail, wild), RENEWALS, installs="from_events", partitions=1)
 
 

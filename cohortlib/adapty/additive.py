@@ -24,6 +24,7 @@ from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.read.specs import MONEY
 from cohortlib.errors import Arg, DataError, SettingError, listed, warn
+from cohortlib.read.amounts import beyond_range
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.users import SECRET
@@ -130,18 +131,9 @@ class Sums:
 
     def _check(self, magnitudes: tuple[int, ...]) -> None:
         """Raise if the money of all rows could need more than 64 bits."""
-        decimals = self.plan.decimals
         for name, magnitude in zip(MONEY, magnitudes, strict=True):
             if magnitude >= 2**63:
-                raise DataError(
-                    (
-                        f"column {name!r}: the sum of all rows exceeds {2**63 / 10**decimals:.3g}, the range of 64-bit "
-                        "integers with ",
-                        Arg("decimals", decimals),
-                    ),
-                    value=magnitude,
-                    hint=("set a smaller ", Arg("decimals")) if decimals else "divide the amounts, by 1000 say",
-                )
+                raise beyond_range(f"column {name!r}", self.plan.decimals)
 
     @property
     def report(self) -> dict[str, int]:
@@ -242,9 +234,9 @@ class Sums:
 
 _WARNINGS = {
     "refunds_without_payment": "refunds without a payment in the events: {}; they count in period 1",
-    "shared_chains": "chains (original_transaction_id) of several users: {}; each user's part counts as a chain",
-    "not_in_installs": "users of the events who are not in installs: {}; their money counts, they do not",
-    "without_install": "users without an install date and without money: {}; they are in no cohort",
+    "shared_chains": "chains (original_transaction_id) of several users: {}; each counts once per user",
+    "not_in_installs": "users of the events that are not in installs: {}; their money counts, but not the users",
+    "without_install": "users without an install date and without money: {}; they belong to no cohort",
 }
 
 

@@ -36,7 +36,7 @@ def compose(
     segments = plan.segments
     total_first = sums.with_total()
     days = plan.request.period_type == "days"
-    table = (_days if days else _renewals)(total_first, plan)
+    table = (_day_table if days else _renewal_table)(total_first, plan)
     return Answer(
         segments=_segments(table, segments, plan).hstack(_predictions(predictions, len(segments) + 1, plan)),
         values=_values(table, segments, plan),
@@ -69,8 +69,8 @@ class _Table:
     total_activated: Ints
 
 
-def _renewals(sums: SegmentSums, plan: RequestPlan) -> _Table:
-    """Columns are ordinals of payments: money and counts at the ordinal, payers and activated users up to it."""
+def _renewal_table(sums: SegmentSums, plan: RequestPlan) -> _Table:
+    """Fill the table by renewals: money and counts at each ordinal, payers and activated users up to it."""
     n, running = sums.columns, np.cumsum(sums.cells, axis=2)
     money = {name: sums.cells[plane, :, :n] for name, plane in _PLANES.items()}
     cumulative = {name: running[plane, :, :n] for name, plane in _PLANES.items()}
@@ -93,8 +93,8 @@ def _renewals(sums: SegmentSums, plan: RequestPlan) -> _Table:
     )
 
 
-def _days(sums: SegmentSums, plan: RequestPlan) -> _Table:
-    """Columns are days since the install: everything up to the day; the last column is open-ended."""
+def _day_table(sums: SegmentSums, plan: RequestPlan) -> _Table:
+    """Fill the table by days since the install: a column includes all earlier days; the last one is open-ended."""
     n, running = sums.columns, np.cumsum(sums.cells, axis=2)
     days = np.array(plan.request.renewal_days, np.int64)
     last = np.append(plan.segments.last, plan.segments.ends)
@@ -124,10 +124,10 @@ def _predictions(predictions: list[Prediction] | None, count: int, plan: Request
         return [pl.Series("predict", [None] * count, dtype=dtype)]
     months = plan.request.prediction_months
     values = [
-        None if one.reason else {"revenue_usd": one.revenue, "ltv_usd": one.revenue / one.payers, "months": months}
-        for one in predictions
+        None if each.reason else {"revenue_usd": each.revenue, "ltv_usd": each.revenue / each.payers, "months": months}
+        for each in predictions
     ]
-    reasons = [one.reason for one in predictions]
+    reasons = [each.reason for each in predictions]
     return [pl.Series("predict", values, dtype=dtype), pl.Series("predict_reason", reasons, dtype=pl.String)]
 
 

@@ -26,7 +26,7 @@ _TRANSACTION_FILTERS = ("store_product_id", "duration", "offer_category", "offer
 
 def columns(filters: Filters) -> set[str]:
     """List the columns of events that filters need."""
-    names = {column for name in filters.given for column in _columns(name)}
+    names = {column for name in filters.active for column in _columns(name)}
     for store, _, plan in filters.store_product_id:
         names |= {"store"} if store else set()
         names |= {"base_plan_id"} if plan else set()
@@ -35,7 +35,7 @@ def columns(filters: Filters) -> set[str]:
 
 def transactions(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
     """Return which events pass all filters; None if none is set."""
-    return _passing(frame, filters, filters.given)
+    return _passing(frame, filters, filters.active)
 
 
 def audience(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
@@ -50,7 +50,7 @@ def installs(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
 
 
 def _user_filters(filters: Filters) -> list[str]:
-    return [name for name in filters.given if name not in _TRANSACTION_FILTERS]
+    return [name for name in filters.active if name not in _TRANSACTION_FILTERS]
 
 
 def _columns(name: str, *, installs: bool = False) -> tuple[str, ...]:

@@ -149,7 +149,7 @@ def earliest(events: Events, installs: Installs, first: date) -> date:
 
 
 def _predicted(own: Ladder, history: Ladder, segment: int, plan: RequestPlan) -> Prediction:
-    """Predict one segment, or give the reason why not."""
+    """Predict one segment, or explain why not."""
     horizon = HORIZONS[plan.request.prediction_months]
     edge = min(plan.as_of, plan.segments.last)
     age = edge - int(own.last_days[segment])
@@ -157,7 +157,7 @@ def _predicted(own: Ladder, history: Ladder, segment: int, plan: RequestPlan) ->
     reached = sum(day <= age for day in AGES) - 1
     if reached < 0 or AGES[reached] < wait:
         wait = next(day for day in AGES if day >= wait)
-        return Prediction(reason=f"{age:,} days since the last install; a prediction needs {wait}, trials being over")
+        return Prediction(reason=f"{age:,} days since the last install; a prediction needs {wait}, after all trials")
     if age >= horizon:
         return Prediction(reason=f"{age:,} days since the last install: the horizon of {horizon} days is reached")
     payers = int(own.paid[segment, reached])

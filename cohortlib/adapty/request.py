@@ -87,13 +87,13 @@ attribution_adgroup, attribution_adset, attribution_creative
         errors.result(self)
 
     @property
-    def given(self) -> tuple[str, ...]:
+    def active(self) -> tuple[str, ...]:
         """The names of the filters that are set."""
         return tuple(name for name in FILTERS if getattr(self, name))
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return the filters that are set, as in the API's body."""
-        body: dict[str, list[Any]] = {name: list(getattr(self, name)) for name in self.given}
+        body: dict[str, list[Any]] = {name: list(getattr(self, name)) for name in self.active}
         if self.store_product_id:
             body["store_product_id"] = [_product_body(product) for product in self.store_product_id]
         return body
@@ -178,15 +178,15 @@ class Request(ShortRepr):
         errors = ErrorCollector()
         body = _mapping(body, WHOLE, "the API's body, an object such as {'filters': {'date': [...]}}")
         errors.check_names(body, _FIELDS, nested=(*DATES, *FILTERS))
-        given: dict[str, Any] = {name: body[name] for name in _FIELDS if name in body}
+        values: dict[str, Any] = {name: body[name] for name in _FIELDS if name in body}
         filters = errors.read("filters", _filter_body, body.get("filters"))
         if filters is None:  # already an error, so the range needs none of its own
-            given |= {"date": (date.min, date.max), "filters": {}}
+            values |= {"date": (date.min, date.max), "filters": {}}
         else:
             errors.check_names(filters, (*DATES, *FILTERS), "filters.")
-            given |= {name: filters.get(name) for name in DATES}
-            given["filters"] = {name: filters[name] for name in FILTERS if name in filters}
-        return errors.result(errors.read("", lambda fields: cls(**fields), given))
+            values |= {name: filters.get(name) for name in DATES}
+            values["filters"] = {name: filters[name] for name in FILTERS if name in filters}
+        return errors.result(errors.read("", lambda fields: cls(**fields), values))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the body of a call to the API, with all defaults; filters that are not set are omitted."""
@@ -215,8 +215,8 @@ def _filters(value: object) -> Filters:
     errors = ErrorCollector()
     body = _filter_body(value)
     errors.check_names(body, FILTERS, "filters.")
-    given = {name: body[name] for name in FILTERS if name in body}
-    return errors.result(errors.read("", lambda fields: Filters(**fields), given))
+    values = {name: body[name] for name in FILTERS if name in body}
+    return errors.result(errors.read("", lambda fields: Filters(**fields), values))
 
 
 _READERS: dict[str, Callable[[object], object]] = {

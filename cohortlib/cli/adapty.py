@@ -17,6 +17,7 @@ from cohortlib.adapty.validation import read_day
 from cohortlib.cli.delivery import a_person_looks, computed, ending, put, rows_shown, writing
 from cohortlib.cli.failures import Failure, warnings_told
 from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, setting, source
+from cohortlib.fields import VALUES
 
 if TYPE_CHECKING:
     from cohortlib.adapty import Answer
@@ -37,14 +38,6 @@ LEFT_OUT = {
     "duplicates": "repeated",
 }
 
-WHAT = {
-    "revenue": "USD, refunds taken off",
-    "arpu": "USD per install",
-    "arppu": "USD per paying user",
-    "arpas": "USD per user with a trial or a subscription",
-    "subscribers": "users who paid",
-    "subscriptions": "subscriptions and one-time purchases",
-}
 COLUMNS = {"renewals": "number of the payment", "days": "day since the install"}
 
 
@@ -56,7 +49,7 @@ def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date |
 
 
 def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:  # noqa: ANN401
-    values = ["yes" if one is True else "no" if one is False else str(one) for one in CHOICES[name]]
+    values = ["yes" if value is True else "no" if value is False else str(value) for value in CHOICES[name]]
     return choice(f"--{name.replace('_', '-')}", values, values[0], help_text, metavar)
 
 
@@ -227,13 +220,14 @@ def print_answer(answer: "Answer", limit: int | None) -> None:
 
     request, console = answer.request, console_for_output()
     relative = request.value_type == "relative"
-    what = "% of the first column" if relative else WHAT[request.value_field]
-    print_title(console, f"{shown_field(request)}: {what}, by {COLUMNS[request.period_type]}")
+    name = shown_field(request)
+    meaning = "% of the first column" if relative else VALUES[name].meaning
+    print_title(console, f"{name}: {meaning}, by {COLUMNS[request.period_type]}")
     segments = answer.segments if limit is None else answer.segments.head(limit + 1)
     periods = answer.values["period"].unique().sort().to_list()
     cells = shown_values(answer.values, request).to_list()
     width = len(periods)
-    grid = pl.DataFrame({str(one): cells[at::width][: len(segments)] for at, one in enumerate(periods)})
+    grid = pl.DataFrame({str(period): cells[at::width][: len(segments)] for at, period in enumerate(periods)})
     names = [
         Column(["segment"], segments["title"].to_list(), left=True),
         Column(["installs"], [f"{count:,}" for count in segments["total_installs"]]),

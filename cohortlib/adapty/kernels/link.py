@@ -116,34 +116,34 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
             duplicate = False
             if row.marks & HAS_TRANSACTION:
                 key = row.transaction + KIND_SALT * U(kind + 1)
-                found = _look_up(key, mask, entries)
-                duplicate = found >= 0
+                hit = _look_up(key, mask, entries)
+                duplicate = hit >= 0
                 if not duplicate:
-                    _insert(entries, found, key, k - begin)
+                    _insert(entries, hit, key, k - begin)
             if row.marks & HAS_EVENT:
                 key = extras[U(position[U(k)])].event + EVENT_SALT
-                found = _look_up(key, mask, entries)
-                duplicate |= found >= 0
-                if found < 0:
-                    _insert(entries, found, key, k - begin)
+                hit = _look_up(key, mask, entries)
+                duplicate |= hit >= 0
+                if hit < 0:
+                    _insert(entries, hit, key, k - begin)
             place.use = not duplicate
             if duplicate:
                 counters[DUPLICATES] += 1
                 continue
             refunds |= kind >= REFUND
-            found = np.int64(chain_count)
+            chain = np.int64(chain_count)
             if row.marks & HAS_CHAIN:
                 key = row.chain + CHAIN_SALT
-                found = _look_up(key, mask, entries)
-                if found < 0:
-                    _insert(entries, found, key, chain_count)
+                chain = _look_up(key, mask, entries)
+                if chain < 0:
+                    _insert(entries, chain, key, chain_count)
                     seen_chains[seen] = row.chain
                     seen += U1
-                    found = np.int64(chain_count)
-            if found == chain_count:
+                    chain = np.int64(chain_count)
+            if chain == chain_count:
                 head[U(chain_count)] = -1
                 chain_count += 1
-            place.chain = np.int32(found)
+            place.chain = np.int32(chain)
 
         if not user.listed:
             user.install = first_money if first_seen == NONE else first_seen
@@ -163,9 +163,9 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
             if places[U(k)].use and row.marks & KIND >= REFUND and row.marks & HAS_TRANSACTION:
                 first = end
                 for kind in range(STARTED, REFUND):
-                    found = _look_up(row.transaction + KIND_SALT * U(kind + 1), mask, entries)
-                    if found >= 0 and places[U(begin + found)].use:
-                        first = min(first, begin + found)
+                    hit = _look_up(row.transaction + KIND_SALT * U(kind + 1), mask, entries)
+                    if hit >= 0 and places[U(begin + hit)].use:
+                        first = min(first, begin + hit)
                 if first < end:
                     places[U(k)].target = np.int32(first)
                     places[U(first)].previous = -2
@@ -242,10 +242,10 @@ def number(count, rows, extras, restarts, consecutive, as_of, counters, scratch)
             last_at[U(at)] = np.int32(k)
             if (restarts or consecutive) and rows[i].marks & PASSES and kind > TRIAL:
                 key = mix_word((U(c) << U32) + U(ordinal) + ORDINAL_SALT)
-                found = _look_up(key, mask, entries)
-                if found < 0:
-                    _insert(entries, found, key, 0)
-                place.fresh = found < 0
+                hit = _look_up(key, mask, entries)
+                if hit < 0:
+                    _insert(entries, hit, key, 0)
+                place.fresh = hit < 0
         for c in range(numberings):
             k = np.int64(last_at[U(c)])
             if k >= 0 and places[U(k)].previous != -2:
