@@ -136,11 +136,17 @@ CUSTOMER_COHORTS = _table(
     _COHORT,
     _USER,
     _AGE,
-    Field("cohort_size_amount", "money", "own active amount at age 0", required=True, constant=True),
+    Field("cohort_size_amount", "money", "the customer's active amount at age 0", required=True, constant=True),
     Field("logo_retention", "share", "whether the customer is active", "1.0 if active at this age, else 0.0"),
     Field("amount", "money", "the customer's amount at the age"),
     Field("amount_retention", "share", "share of cohort_size_amount", "amount / cohort_size_amount"),
-    Field("ltv", "money", "amount up to the age", "sum of own amount over ages 0 to this one", title="Lifetime value"),
+    Field(
+        "ltv",
+        "money",
+        "amount up to the age",
+        "sum of the customer's amount over ages 0 to this one",
+        title="Lifetime value",
+    ),
 )
 
 

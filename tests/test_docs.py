@@ -74,6 +74,82 @@ def missing(page, names):
     return [name for name in names if f"`{name}`" not in text]
 
 
+def tables(page, heading):
+    """Return the rows of the first table after a text, without its header, as lists of cells."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(heading)[2]
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0].splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def plain(cell):
+    return cell.replace("\\|", "|").replace("\u2212", "-").replace("`", "").replace("*", "")
+
+
+def check_fields(rows, table):
+    """Check that the rows (fields, type, definition) are those of the registry, with its types and formulas."""
+    names = [re.findall(r"`(\w+)`", cell) for cell, _, _ in rows]
+    assert sorted(name for group in names for name in group) == sorted(table)
+    for group, (_, dtype, definition) in zip(names, rows, strict=True):
+        assert {table[name].dtype for name in group} == {dtype}, group
+        if len(group) == 1:
+            assert table[group[0]].formula in plain(definition), group
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("## `cohorts`: one row", registry.COHORTS),
+        ("## `customer_cohorts`: one row", registry.CUSTOMER_COHORTS),
+        ("`Client.user_accounting`, one row", registry.USER_ACCOUNTING),
+        ("`Client.growth_accounting`, one row", registry.GROWTH_ACCOUNTING),
+    ],
+)
+def test_definitions_have_the_fields_types_and_formulas_of_the_registry(heading, table):
+    check_fields(tables("definitions.md", heading), table)
+
+
+def test_definitions_have_the_fields_of_concentration():
+    rows, frame = {}, None
+    for name, *row in tables("definitions.md", "`Client.concentration`, three frames"):
+        frame = name.strip("`") or frame
+        rows.setdefault(frame, []).append(row)
+    assert list(rows) == list(registry.CONCENTRATION)
+    for frame, table in registry.CONCENTRATION.items():
+        check_fields(rows[frame], table)
+
+
+@pytest.mark.parametrize(
+    ("call", "table"),
+    [(cl.termina.cohorts, registry.COHORTS), (cl.termina.customer_cohorts, registry.CUSTOMER_COHORTS)],
+)
+def test_docstrings_have_the_fields_types_and_formulas_of_the_registry(call, table):
+    listed = re.findall(r"- ``(\w+)`` \((\w+)\): (.*)", call.__doc__)
+    assert [(name, dtype) for name, dtype, _ in listed] == [(name, field.dtype) for name, field in table.items()]
+    assert all(table[name].formula in text for name, _, text in listed)
+
+
+def test_adapty_page_has_the_types_of_the_registry():
+    table = registry.SEGMENTS | registry.VALUES
+    rows = dict(tables("adapty.md", "### Fields of both types"))
+    for dtype in ("String", "Int64", "Boolean"):
+        assert {name for name, field in table.items() if field.dtype == dtype} == set(
+            re.findall(r"`(\w+)`", rows[dtype])
+        )
+    parts = {part.name: part.dtype for part in table["predict"].parts}
+    assert parts == {"revenue_usd": "Float64", "ltv_usd": "Float64", "months": "Int64"}
+    assert re.findall(r"`(\w+)`", rows["Struct"]) == ["predict", *parts]
+    assert all(name.endswith(("_usd", "_relative")) for name, field in table.items() if field.dtype == "Float64")
+
+
+def test_plots_page_has_the_fields_and_quotients_of_the_registry():
+    calls = {row[0]: re.findall(r'`"(\w+)"`', row[1]) for row in tables("plots.md", "when it is the last expression")}
+    quotients = registry.quotients(registry.COHORTS)
+    assert calls["`heatmap(table, value)`"] == list(registry.by_age(registry.COHORTS))
+    assert calls["`retention_curves(table, value)`"] == list(quotients)
+    means = {plain(field): plain(mean) for field, mean in tables("plots.md", "## The weighted mean")}
+    assert {name: f"Σ {above} / Σ {below}" for name, (above, below) in quotients.items()}.items() <= means.items()
+
+
 def test_termina_page_defines_every_field_and_setting():
     tables = [*registry.TABLES.values(), *registry.CONCENTRATION.values()]
     calls = [cl.termina.cohorts, cl.termina.customer_cohorts]

@@ -83,12 +83,12 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
         - ``cohort`` (String): label of the cohort's period
         - ``period`` (Int64): age, 0 first
         - ``cohort_size`` (Int64): users in the cohort
-        - ``cohort_size_amount`` (Float64): Σ active amount at age 0
+        - ``cohort_size_amount`` (Float64): active amount at age 0
         - ``active_users`` (Int64): distinct users active at this age
         - ``logo_retention`` (Float64): active_users / cohort_size
-        - ``amount`` (Float64): Σ active amount at this age
+        - ``amount`` (Float64): sum of the active users' net amounts at this age
         - ``amount_retention`` (Float64): amount / cohort_size_amount
-        - ``ltv`` (Float64): Σ amount over ages 0 to this one, inclusive / cohort_size
+        - ``ltv`` (Float64): sum of amount over ages 0 to this one / cohort_size
 
         A ratio is null where its denominator is 0.
 
@@ -171,7 +171,7 @@ def customer_cohorts(transactions: Source, **settings: Unpack[CustomerKeywords])
         - ``logo_retention`` (Float64): 1.0 if active at this age, else 0.0
         - ``amount`` (Float64): the customer's active amount at this age
         - ``amount_retention`` (Float64): amount / cohort_size_amount, null where that is 0
-        - ``ltv`` (Float64): the customer's Σ amount over ages 0 to this one, inclusive
+        - ``ltv`` (Float64): sum of the customer's amount over ages 0 to this one
 
     Raises
     ------
