@@ -67,7 +67,7 @@ def test_settings_reach_the_search(folder):
         (["rows.parquet", "remote.json"], "column 'user_id' is not in the table"),
         (["rows.parquet", "remote.json", "--user", "who", "--refunds", "all"], "--refunds all is unknown"),
         (["rows.parquet", "remote.json", "--user", "who", "--seconds", "0"], "--seconds"),
-        (["rows.parquet", "remote.json", "--user", "who", "--request", "remote.json"], "holds no JSON object"),
+        (["rows.parquet", "remote.json", "--user", "who", "--request", "remote.json"], "does not contain a JSON object"),
         (["rows.parquet", "remote.json", "--user", "who", "--installs", "from_events"], "installs"),
         (["rows.parquet", "remote.json", "--user", "who", "--tolerance", "amount"], "--tolerance"),
         (["rows.parquet", "remote.json", "--user", "who", "-o", "nowhere/why.json"], "cannot write nowhere/why.json"),

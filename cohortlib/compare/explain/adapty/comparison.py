@@ -27,7 +27,7 @@ class AdaptyComparison:
 
     def __init__(self, recomputer: Recomputer, remote: Answer, recipe: Recipe) -> None:
         self.recomputer, self.remote, self.recipe = recomputer, remote, recipe
-        self.question = recomputer.question(recipe)
+        self.plan = recomputer.plan(recipe)
         self.answer = recomputer.answer(recipe)
         self.events = recomputer.events(recipe)
         self.installs = recomputer.installs(recipe)
@@ -53,7 +53,7 @@ class AdaptyComparison:
     @property
     def last_day(self) -> int:
         """The last day of the events that count."""
-        return min(self.question.segments.last, int(self.days[self.counts].max(initial=0)))
+        return min(self.plan.segments.last, int(self.days[self.counts].max(initial=0)))
 
     @property
     def products_change(self) -> bool:
@@ -123,7 +123,7 @@ class AdaptyComparison:
 
     def cell_excess(self, segment: int) -> Floats | None:
         """Return the differences of a segment's cells: money, subscribers and subscriptions by column."""
-        label = segment_labels(self.question, self.recipe.labels)[segment]
+        label = segment_labels(self.plan, self.recipe.labels)[segment]
         remote, local = _cells_of(self.remote.values, label), _cells_of(self.answer.values, label)
         if remote.shape[1] == 0:
             return None
@@ -140,11 +140,11 @@ class AdaptyComparison:
         installs = self.installs
         if installs.frame is not None and installs.users is not None:
             installs = Installs(installs.frame.filter(installs.users.is_in(list(users))))
-        sums = Sums.of(events, installs, self.question).by_segment
-        days = self.question.request.period_type == "days"
+        sums = Sums.of(events, installs, self.plan).by_segment
+        days = self.plan.request.period_type == "days"
         cells = sums.cells.cumsum(axis=2) if days else sums.cells
         shown: Floats = cells[[*MONEY_PLANES, SUBSCRIBERS, SUBSCRIPTIONS], :, : sums.columns].astype(np.float64)
-        shown[:3] /= 10**self.question.decimals
+        shown[:3] /= 10**self.plan.decimals
         return shown
 
     # --------------------------------------------------------------------------------------------------------- money
@@ -152,7 +152,7 @@ class AdaptyComparison:
     @cached_property
     def user_money(self) -> UserMoney:
         """The money of each user and day."""
-        recipe, segments = self.recipe, self.question.segments
+        recipe, segments = self.recipe, self.plan.segments
         rows = self._movements()
         rows = rows.join(self._install_days(), on="user", how="left")
         first_days = rows.select(pl.col("day").min().over("user")).to_series()
@@ -167,7 +167,7 @@ class AdaptyComparison:
     def _movements(self) -> pl.DataFrame:
         """Return the payments and refunds that count, each transaction once, with refunds negative."""
         recipe, frame, kind = self.recipe, self.events.frame, self.events.kind.to_numpy()
-        in_time = self.days <= self.question.segments.last
+        in_time = self.days <= self.plan.segments.last
         if recipe.conventions.after_to == "payments":
             in_time |= kind < FIRST_REFUND
         kept = (kind > 0) & in_time

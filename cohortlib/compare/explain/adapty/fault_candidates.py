@@ -104,7 +104,7 @@ def _end_by_installs(comparison: AdaptyComparison) -> int | None:
         return None
     days = pl.Series("day", local_days(installs["install_date"], comparison.recipe.timezone))
     first_days = pl.DataFrame([installs["user"], days]).group_by("user").agg(pl.col("day").min())["day"]
-    bounds = comparison.question.segments
+    bounds = comparison.plan.segments
     sorted_days = first_days.sort().to_numpy()
     sorted_days = sorted_days[(sorted_days >= bounds.first) & (sorted_days <= bounds.last)]
     count = int(lacking.sum())
@@ -120,7 +120,7 @@ def _end_by_installs(comparison: AdaptyComparison) -> int | None:
 def _missing_locally(comparison: AdaptyComparison, excess: Floats) -> Iterator[Cause]:
     """List days with hardly a local row, if the remote answer has about the usual revenue of these days more."""
     for first, last, usual in _gaps(comparison):
-        before = comparison.question.segments.starts <= last
+        before = comparison.plan.segments.starts <= last
         more, less = (excess[:, 0] > CLOSE), (excess[:, 0] < -CLOSE)
         total = float(excess[:, 0].sum())
         # Later segments can only have payments before the install there.
@@ -133,7 +133,7 @@ def _missing_locally(comparison: AdaptyComparison, excess: Floats) -> Iterator[C
 
 def _gaps(comparison: AdaptyComparison) -> list[tuple[int, int, float]]:
     """Find runs of days with hardly a row among busy days: first day, last day, usual revenue of as many days."""
-    days = comparison.days[comparison.counts & (comparison.days <= comparison.question.segments.last)]
+    days = comparison.days[comparison.counts & (comparison.days <= comparison.plan.segments.last)]
     if not days.size:
         return []
     first = int(days.min())
@@ -161,7 +161,7 @@ def describe_suspects(comparison: AdaptyComparison) -> Iterator[str]:
     excess = comparison.excess
     if excess is None:
         return
-    labels = segment_labels(comparison.question, comparison.recipe.labels)
+    labels = segment_labels(comparison.plan, comparison.recipe.labels)
     differing = np.asarray((np.abs(excess) > CLOSE).any(axis=1))
     for first, second in _opposite_neighbours(excess):
         # One segment has too much and the next too little: a customer may have installed around midnight.

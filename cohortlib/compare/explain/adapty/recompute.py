@@ -59,13 +59,13 @@ class Recomputer:
         self._installs: dict[object, Installs] = {}
         self._sums: dict[Recipe, tuple[SegmentSums, dict[str, int]]] = {}
 
-    def question(self, recipe: Recipe) -> RequestPlan:
-        """Return the engine's question for a recipe."""
+    def plan(self, recipe: Recipe) -> RequestPlan:
+        """Return the plan of a recipe's request."""
         return RequestPlan(recipe.request, recipe.conventions, recipe.timezone, self._decimals, self._threads, None)
 
     def answer(self, recipe: Recipe) -> Answer:
         """Compute the answer."""
-        question = self.question(recipe)
+        plan = self.plan(recipe)
         total, report = self.sums(recipe)
         if recipe.money != (0, 1, 2):
             cells = total.cells.copy()
@@ -73,12 +73,12 @@ class Recomputer:
             total = replace(total, cells=cells)
         for cause in recipe.edits:
             if cause.kind == "rows missing locally":
-                total = copy_remote(total, self._remote, question)
+                total = copy_remote(total, self._remote, plan)
         predictions = None
         if self._predict:
-            predictions = forecast.predict(self.events(recipe), self.installs(recipe), question)
-        answer = compose.compose(total, question, report, predictions)
-        return relabel(multiply_money(answer, recipe.factors), recipe, question)
+            predictions = forecast.predict(self.events(recipe), self.installs(recipe), plan)
+        answer = compose.compose(total, plan, report, predictions)
+        return relabel(multiply_money(answer, recipe.factors), recipe, plan)
 
     def sums(self, recipe: Recipe) -> tuple[SegmentSums, dict[str, int]]:
         """Add up the rows. Returns the sums and the counts of rows left out."""
@@ -90,18 +90,18 @@ class Recomputer:
         return self._sums[recipe]
 
     def _add_up(self, recipe: Recipe) -> tuple[SegmentSums, dict[str, int]]:
-        question = self.question(recipe)
+        plan = self.plan(recipe)
         if not recipe.ages:
-            whole = Sums.of(self.events(recipe), self.installs(recipe), question)
-            return whole.by_segment, whole.report
+            total = Sums.of(self.events(recipe), self.installs(recipe), plan)
+            return total.by_segment, total.report
         # Shift the days asked for; the table is empty before the install.
         days = [day + recipe.ages for day in recipe.request.renewal_days]
         after_install = tuple(day for day in days if day >= 0)
-        question = replace(question, request=replace(recipe.request, renewal_days=after_install))
-        whole = Sums.of(self.events(recipe), self.installs(recipe), question)
+        plan = replace(plan, request=replace(recipe.request, renewal_days=after_install))
+        total = Sums.of(self.events(recipe), self.installs(recipe), plan)
         empty = len(days) - len(after_install)
-        cells = np.pad(whole.by_segment.cells, ((0, 0), (0, 0), (empty, 0)))
-        return replace(whole.by_segment, columns=whole.by_segment.columns + empty, cells=cells), whole.report
+        cells = np.pad(total.by_segment.cells, ((0, 0), (0, 0), (empty, 0)))
+        return replace(total.by_segment, columns=total.by_segment.columns + empty, cells=cells), total.report
 
     def events(self, recipe: Recipe) -> Events:
         """Return the events with the edits of a recipe."""
@@ -111,11 +111,11 @@ class Recomputer:
         return events
 
     def _read_events(self, recipe: Recipe) -> Events:
-        question, conventions = self.question(recipe), recipe.conventions
-        key = (conventions.user_unit, conventions.refund_upgraded, recipe.included, question.consecutive)
+        plan, conventions = self.plan(recipe), recipe.conventions
+        key = (conventions.user_unit, conventions.refund_upgraded, recipe.included, plan.consecutive)
         if key not in self._events:
             events = events_for(
-                question, self._event_source, nulls=self._nulls, predict=self._predict, keep=recipe.included
+                plan, self._event_source, nulls=self._nulls, predict=self._predict, keep=recipe.included
             )
             if not self._events:  # warn once
                 events.dropped.warn("the events")
@@ -128,7 +128,7 @@ class Recomputer:
             return Installs(None)
         key = recipe.conventions.user_unit
         if key not in self._installs:
-            installs = installs_for(self.question(recipe), self._install_source, nulls=self._nulls)
+            installs = installs_for(self.plan(recipe), self._install_source, nulls=self._nulls)
             if not self._installs:  # warn once
                 installs.dropped.warn("the installs")
             self._installs[key] = installs

@@ -43,24 +43,24 @@ def multiply_money(answer: Answer, factors: tuple[float, ...]) -> Answer:
     return replace(answer, values=multiply(answer.values, ""), segments=multiply(answer.segments, "total_"))
 
 
-def segment_labels(question: RequestPlan, labels: int | str) -> list[str]:
+def segment_labels(plan: RequestPlan, labels: int | str) -> list[str]:
     """Return the segments' labels in one of the ways of :class:`Recipe`."""
-    segments = question.segments
+    segments = plan.segments
     days = segments.starts
     if labels == "last day":
         days = segments.ends
     elif labels:
-        calendar = question.calendar
+        calendar = plan.calendar
         days = calendar.first_days(calendar.ordinals(segments.starts) + int(labels))
     return [iso_date(int(day)) for day in days]
 
 
-def relabel(answer: Answer, recipe: Recipe, question: RequestPlan) -> Answer:
+def relabel(answer: Answer, recipe: Recipe, plan: RequestPlan) -> Answer:
     """Renumber columns and relabel segments."""
     if recipe.columns:
         answer = replace(answer, values=answer.values.with_columns(pl.col("period") + recipe.columns))
     if recipe.labels:
-        old, new = segment_labels(question, 0), segment_labels(question, recipe.labels)
+        old, new = segment_labels(plan, 0), segment_labels(plan, recipe.labels)
         single = pl.col("type") == "single"
 
         def relabelled(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
@@ -76,7 +76,7 @@ def relabel(answer: Answer, recipe: Recipe, question: RequestPlan) -> Answer:
     return answer
 
 
-def copy_remote(total: SegmentSums, remote: Answer, question: RequestPlan) -> SegmentSums:
+def copy_remote(total: SegmentSums, remote: Answer, plan: RequestPlan) -> SegmentSums:
     """Replace money and counts of segments by those of the remote answer.
 
     An answer has averages, but no counts of paying and activated users: these are money / average, if that is a whole
@@ -87,18 +87,18 @@ def copy_remote(total: SegmentSums, remote: Answer, question: RequestPlan) -> Se
     heads = {row["segment_start_date"]: row for row in remote.segments.filter(type="single").iter_rows(named=True)}
     width = max((frame.height for frame in values.values()), default=0)
     cells, tops = _widened(total.cells, width + 1), total.heads.copy()
-    for at, name in enumerate(segment_labels(question, 0)):
+    for at, name in enumerate(segment_labels(plan, 0)):
         frame, head = values.get((name,)), heads.get(name)
         if frame is not None and head is not None:
-            _copy_segment(cells[:, at], frame, head, question)
+            _copy_segment(cells[:, at], frame, head, plan)
             tops[PAID, at] = head["total_paid_subscribers"]
             tops[CHAINS, at] = head["total_subscriptions"]
     return SegmentSums(max(total.columns, width), cells, tops)
 
 
-def _copy_segment(cells: Ints, frame: pl.DataFrame, head: dict[str, float], question: RequestPlan) -> None:
+def _copy_segment(cells: Ints, frame: pl.DataFrame, head: dict[str, float], plan: RequestPlan) -> None:
     """Write one segment's values and totals into its cells (planes × columns)."""
-    days, scale = question.request.period_type == "days", 10**question.decimals
+    days, scale = plan.request.period_type == "days", 10**plan.decimals
     by_column = {
         plane: np.rint(frame[f"{money}_usd"].to_numpy() * scale)
         for plane, money in zip(MONEY_PLANES, MONEY, strict=True)

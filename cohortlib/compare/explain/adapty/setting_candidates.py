@@ -60,9 +60,9 @@ def setting_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
         for day in dict.fromkeys(("sunday", "saturday", *WEEKDAYS)):
             if day != conventions.week_start:
                 yield Cause("week start", day, f"weeks that start on {day.title()}", (("week_start", day),))
-    if renewals and not comparison.question.consecutive:
+    if renewals and not comparison.plan.consecutive:
         for restarts in (True, False):
-            if restarts != comparison.question.restarts and comparison.products_change:
+            if restarts != comparison.plan.restarts and comparison.products_change:
                 words = "payments numbered from 1 for each " + ("product of a chain" if restarts else "chain")
                 yield Cause("numbering of products", restarts, words, (("restart_per_product", restarts),))
     if (comparison.events.kind >= FIRST_REFUND).any():
@@ -115,7 +115,7 @@ def presentation_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
             (-1, "segments labelled by the start of the previous one"),
             ("last day", "segments labelled by their last day"),
         ):
-            labels = set(segment_labels(comparison.question, value))
+            labels = set(segment_labels(comparison.plan, value))
             if len(remote_labels & labels) > len(local_labels & remote_labels):
                 yield Cause("labels", value, words)
 
@@ -142,7 +142,7 @@ def as_of_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
     if span is None:
         return
     low, high = span
-    day = min(max(comparison.question.as_of, low), high)
+    day = min(max(comparison.plan.as_of, low), high)
     words = f"active periods as of {iso_date(day)}"
     if low != high:
         words += f" (or any day from {iso_date(low)} to {iso_date(high)})"
@@ -177,7 +177,7 @@ def _as_of_range(comparison: AdaptyComparison) -> tuple[int, int] | None:
         answer = comparison.recomputer.answer(replace(comparison.recipe, conventions=conventions))
         return int(flags(answer)["local"].sum())
 
-    segments = comparison.question.segments
+    segments = comparison.plan.segments
     low, high = segments.first + _AS_OF_DAYS[0], segments.last + _AS_OF_DAYS[1]
     begin = _bisect(lambda day: active_cells(day) <= target, low, high)
     if active_cells(begin) != target:

@@ -71,7 +71,7 @@ def _instants(comparison: AdaptyComparison) -> list[pl.Series]:
 
 def _install_distances(comparison: AdaptyComparison, candidates: list[Clock]) -> Ints | None:
     """Return by how many installs the segments differ under each clock; None if installs have no times."""
-    segments, bounds = comparison.segments, comparison.question.segments
+    segments, bounds = comparison.segments, comparison.plan.segments
     installs = _first_installs(comparison)
     if segments is None or installs is None:
         return None
