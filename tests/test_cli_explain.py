@@ -1,4 +1,4 @@
-"""The command that explains, as a user runs it."""
+"""The command explain."""
 
 import json
 import warnings
@@ -24,73 +24,79 @@ def run(*args):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ROWS.rename({"user_id": "who"}).write_parquet("rows.parquet")
+    ROWS.rename({"user_id": "customer"}).write_parquet("rows.parquet")
     remote = cl.termina.cohorts(ROWS, refunds="drop")
     remote.with_columns(pl.col(planted_termina.MONEY) * 100).write_json("remote.json")
     return tmp_path
 
 
 def test_text(folder):
-    result = run("rows.parquet", "remote.json", "--user", "who")
+    result = run("rows.parquet", "remote.json", "--user", "customer")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[0].endswith("cells agree without any change.")
-    said = [line for line in lines if line.startswith(("With ", "Also with "))]
-    assert any("refunds='drop'" in line for line in said)
-    assert any("all amounts times 100 (cents)" in line for line in said)
-    assert "all " in said[-1]
+    changes = [line for line in lines if line.startswith(("With ", "Also with "))]
+    assert any("refunds='drop'" in line for line in changes)
+    assert any("all amounts times 100 (cents)" in line for line in changes)
+    assert "all " in changes[-1]
     assert "best combinations" in lines
 
 
 def test_page_and_json(folder):
-    result = run("rows.parquet", "remote.json", "--user", "who", "--html", "why.html", "-o", "why.json")
+    result = run("rows.parquet", "remote.json", "--user", "customer", "--html", "why.html", "-o", "why.json")
     assert result.exit_code == 0
     why = json.loads((folder / "why.json").read_text(encoding="utf-8"))
     assert why["ok"] is True
     assert why["sentences"][0] in result.stdout
     assert (folder / "why.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    result = run("rows.parquet", "remote.json", "--user", "who", "-o", "-")
+    result = run("rows.parquet", "remote.json", "--user", "customer", "-o", "-")
     assert json.loads(result.stdout) == why
 
 
 def test_settings_reach_the_search(folder):
-    result = run("rows.parquet", "remote.json", "--user", "who", "--refunds", "drop", "--tolerance", "amount=0.01")
+    result = run("rows.parquet", "remote.json", "--user", "customer", "--refunds", "drop", "--tolerance", "amount=0.01")
     assert "refunds=" not in result.stdout
     assert "With all amounts times 100 (cents), all " in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
-        (["rows.parquet", "missing.json", "--user", "who"], "missing.json"),
+        (["rows.parquet", "missing.json", "--user", "customer"], "missing.json"),
         (["missing.parquet", "remote.json"], "missing.parquet"),
         (["rows.parquet", "remote.json"], "column 'user_id' is not in the table"),
-        (["rows.parquet", "remote.json", "--user", "who", "--refunds", "all"], "--refunds all is unknown"),
-        (["rows.parquet", "remote.json", "--user", "who", "--seconds", "0"], "--seconds"),
-        (["rows.parquet", "remote.json", "--user", "who", "--request", "remote.json"], "does not contain a JSON object"),
-        (["rows.parquet", "remote.json", "--user", "who", "--installs", "from_events"], "installs"),
-        (["rows.parquet", "remote.json", "--user", "who", "--tolerance", "amount"], "--tolerance"),
-        (["rows.parquet", "remote.json", "--user", "who", "-o", "nowhere/why.json"], "cannot write nowhere/why.json"),
-        (["rows.parquet", "remote.json", "--user", "who", "--html", "rows.parquet"], "it is a file of the source"),
+        (["rows.parquet", "remote.json", "--user", "customer", "--refunds", "all"], "--refunds all is unknown"),
+        (["rows.parquet", "remote.json", "--user", "customer", "--seconds", "0"], "--seconds"),
+        (
+            ["rows.parquet", "remote.json", "--user", "customer", "--request", "remote.json"],
+            "does not contain a JSON object",
+        ),
+        (["rows.parquet", "remote.json", "--user", "customer", "--installs", "from_events"], "installs"),
+        (["rows.parquet", "remote.json", "--user", "customer", "--tolerance", "amount"], "--tolerance"),
+        (
+            ["rows.parquet", "remote.json", "--user", "customer", "-o", "nowhere/why.json"],
+            "cannot write nowhere/why.json",
+        ),
+        (["rows.parquet", "remote.json", "--user", "customer", "--html", "rows.parquet"], "it is a file of the source"),
         (["rows.parquet"], "REMOTE"),
     ],
 )
-def test_refused(folder, args, said):
+def test_refused(folder, args, message):
     result = run(*args)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 @pytest.fixture(scope="module")
 def answered():
     events, installs = planted_adapty.world(6_000, seed=1)
     request = planted_adapty.RENEWALS
-    theirs = cl.adapty.Conventions(averages="per_period")
+    conventions = cl.adapty.Conventions(averages="per_period")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return events, installs, request, cl.adapty.cohort(events, request, installs=installs, conventions=theirs)
+        return events, installs, request, cl.adapty.cohort(events, request, installs=installs, conventions=conventions)
 
 
 def test_an_answer_of_adaptys(answered, tmp_path, monkeypatch):
@@ -103,17 +109,17 @@ def test_an_answer_of_adaptys(answered, tmp_path, monkeypatch):
     result = run("events.parquet", "answer.json", "--request", "request.json", "--installs", "installs.parquet")
     assert result.exit_code == 0
     assert "With averages of each column's own money, all " in result.stdout
-    for left_out in ("--request", "--installs"):
+    for missing in ("--request", "--installs"):
         args = {"--request": "request.json", "--installs": "installs.parquet"}
-        del args[left_out]
+        del args[missing]
         result = run("events.parquet", "answer.json", *[word for pair in args.items() for word in pair])
         assert result.exit_code == 2
-        assert result.stderr.startswith(f"error: {left_out}")
+        assert result.stderr.startswith(f"error: {missing}")
 
 
 def test_every_setting_of_both_vendors_is_an_option():
-    given = {param.name for param in cli.explain.params}
-    assert given >= {"user", "timestamp", "amount", "timezone", "refunds", "joined", "end", "request", "installs"}
+    options = {param.name for param in cli.explain.params}
+    assert options >= {"user", "timestamp", "amount", "timezone", "refunds", "joined", "end", "request", "installs"}
 
 
 def test_help():

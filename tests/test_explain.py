@@ -1,4 +1,4 @@
-"""Why two tables of Termina's differ: what is planted is named, and what is said can be used."""
+"""Explain Termina's tables: planted differences are named, and the result can be used."""
 
 import json
 from datetime import date
@@ -17,7 +17,7 @@ from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingEr
 pytestmark = pytest.mark.search
 
 ROWS = planted_termina.transactions(15_000)
-DAYS = ROWS.with_columns(pl.col("timestamp").dt.date())  # without a clock no zone is tried, which is most of the work
+DAYS = ROWS.with_columns(pl.col("timestamp").dt.date())  # without times no zone is tried, which saves most of the time
 MONTHS = planted_termina.cases(ROWS, "M", customers=False)
 ZONES = {name for name, planted in MONTHS.items() if planted.kind == "timezone"}
 PAIRS = (
@@ -30,68 +30,68 @@ PAIRS = (
 )
 
 
-def why_of(names, freq="M", *, customers=False, **more):
+def explain_planted(names, freq="M", *, customers=False, **more):
     rows = ROWS if ZONES.intersection(names) else DAYS
     known = planted_termina.cases(rows, freq, customers=customers)
     planted = [known[name] for name in names]
     assert planted_termina.is_case(rows, freq, planted, customers=customers)
-    here, there = planted_termina.sides(rows, freq, planted, customers=customers)
-    return cl.explain(here, there, **more), planted, here, there
+    rows, remote = planted_termina.sides(rows, freq, planted, customers=customers)
+    return cl.explain(rows, remote, **more), planted, rows, remote
 
 
-# --- what is planted is named ---
+# --- planted differences are named ---
 
 
 @pytest.mark.parametrize("name", [name for name in MONTHS if name not in ZONES or name == "New York"])
 def test_a_planted_difference_is_named(name):
-    why, planted, here, there = why_of([name])
+    why, planted, rows, remote = explain_planted([name])
     assert planted_termina.named(why, planted), str(why)
     assert not why.reports[0].ok
     if not planted[0].kind.endswith("locally"):
         assert why.ok
         assert [report.ok for report in why.reports] == [False, True]
     if planted[0].settings:
-        assert cl.reconcile(cl.termina.cohorts(here, **why.settings), there).ok
+        assert cl.reconcile(cl.termina.cohorts(rows, **why.settings), remote).ok
 
 
 @pytest.mark.parametrize("names", PAIRS, ids=" + ".join)
 def test_two_planted_differences_are_named(names):
-    why, planted, _, _ = why_of(names)
+    why, planted, _, _ = explain_planted(names)
     assert planted_termina.named(why, planted), str(why)
     assert why.ok
 
 
-def test_weeks_that_begin_on_another_day():
-    why, planted, _, _ = why_of(["weeks from Sunday"], "W", week_start="monday")
+def test_weeks_that_start_on_another_day():
+    why, planted, _, _ = explain_planted(["weeks from Sunday"], "W", week_start="monday")
     assert planted_termina.named(why, planted)
     assert why.settings == {"week_start": "sunday"}
-    # Unless it is said otherwise, the labels tell.
-    assert why_of(["weeks from Sunday"], "W")[0].reports[0].ok
+    # Without week_start= the labels show it.
+    assert explain_planted(["weeks from Sunday"], "W")[0].reports[0].ok
 
 
 @pytest.mark.parametrize(
     "name", ["cohort's total", "cohort's mean", "25 best", "active ages", "customer twice remotely"]
 )
 def test_customers(name):
-    why, planted, here, there = why_of([name], customers=True)
+    why, planted, rows, remote = explain_planted([name], customers=True)
     assert planted_termina.named(why, planted), str(why)
     assert why.ok
     if planted[0].settings:
-        assert cl.reconcile(cl.termina.customer_cohorts(here, **why.settings), there).ok
+        assert cl.reconcile(cl.termina.customer_cohorts(rows, **why.settings), remote).ok
 
 
 def test_customers_missing_on_either_side():
     for name in ("customers missing remotely", "customer missing locally"):
-        why, planted, _, _ = why_of([name], customers=True)
+        why, planted, _, _ = explain_planted([name], customers=True)
         assert planted_termina.named(why, planted), str(why)
         assert why.ok
 
 
-# --- what is said ---
+# --- the result ---
 
 
-def test_the_sentence_of_the_issue():
-    """One customer is otherwise there, beside another time zone: the zone explains all but one cohort."""
+def test_sentences_name_the_zone_and_then_the_customer():
+    """The remote table lacks a customer and has another zone: the zone explains all but one cohort."""
     rows = ROWS.filter(pl.col("user_id") != "user_812")
     first = ROWS.filter((pl.col("user_id") == "user_812") & (pl.col("amount") > 0))["timestamp"].min()
     assert first is not None
@@ -100,24 +100,24 @@ def test_the_sentence_of_the_issue():
     assert before == f"{why.reports[0].agreeing:,} of {why.reports[0].total:,} cells agree without any change."
     assert zone.startswith("With time zone America/New_York (or America/Toronto and ")
     assert f"{why.reports[1].agreeing:,} of {why.reports[1].total:,} cells agree." in zone
-    told = first.astimezone(ZoneInfo("America/New_York")).strftime("%Y-%m-%d at %H:%M")
+    paid_at = first.astimezone(ZoneInfo("America/New_York")).strftime("%Y-%m-%d at %H:%M")
     assert customer == (
-        f"Also without customer user_812 (first payment on {told}), all {why.report.total:,} cells agree."
+        f"Also without customer user_812 (first payment on {paid_at}), all {why.report.total:,} cells agree."
     )
 
 
 def test_every_cell_that_differs_has_its_cause():
-    why, _, _, _ = why_of(["Tokyo", "refunds dropped"])
+    why, _, _, _ = explain_planted(["Tokyo", "refunds dropped"])
     cells = why.explained
     assert_frame_equal(cells.drop("cause"), why.reports[0].differences)
     assert set(cells["cause"]) == {cause.words for cause in why.causes}
     keys = ["cohort", "period", "field"]
-    # What agrees from the first cause on is the first's.
-    still = cells.join(why.reports[1].differences, on=keys, how="semi")
-    assert set(still["cause"]) == {why.causes[1].words}
+    # Cells that still differ under the first cause belong to the second.
+    differing = cells.join(why.reports[1].differences, on=keys, how="semi")
+    assert set(differing["cause"]) == {why.causes[1].words}
 
 
-def test_what_stays_unexplained():
+def test_remaining_differences():
     remote = cl.termina.cohorts(ROWS, timezone="Europe/Berlin")
     odd = (pl.col("cohort") == "2023-05") & (pl.col("period") == 2)
     remote = remote.with_columns(pl.when(odd).then(pl.col("amount") + 1000).otherwise(pl.col("amount")).alias("amount"))
@@ -142,7 +142,7 @@ def test_nothing_differs():
     assert why.ranking.height == 1
 
 
-def test_sides_without_a_row():
+def test_empty_sides():
     remote = cl.termina.cohorts(DAYS)
     why = cl.explain(DAYS, remote.clear())
     assert why.report.agreeing == 0
@@ -161,7 +161,7 @@ def test_nothing_explains():
 
 
 def test_ranking():
-    why, _, _, _ = why_of(["London"])
+    why, _, _, _ = explain_planted(["London"])
     ranking = why.ranking
     assert ranking.columns == ["causes", "settings", "agreeing", "cells", "more"]
     shares = (ranking["agreeing"] / ranking["cells"]).to_list()
@@ -172,31 +172,31 @@ def test_ranking():
     assert ranking["more"][0] > 0
 
 
-def test_causes_that_cannot_be_told_apart():
-    """December's rows end before its last day: leaving it out is the same by either setting."""
-    why, _, _, _ = why_of(["complete periods"])
+def test_ties_are_named():
+    """The rows of December end before its last day, so complete_only=True and end= leave out the same period."""
+    why, _, _, _ = explain_planted(["complete periods"])
     assert [len(trial.causes) for trial in why.search.ties] == [1]
     assert any("the tables cannot decide" in line for line in why.lines)
 
 
 def test_json_and_page():
-    why, _, _, _ = why_of(["cents", "refunds dropped"])
-    told = json.loads(why.to_json())
-    assert told["ok"] is True
-    assert told["sentences"] == why.lines
-    assert {cause["kind"] for cause in told["causes"]} == {"factor", "refunds"}
-    assert len(told["ranking"]) == len(why.search.trials)
+    why, _, _, _ = explain_planted(["cents", "refunds dropped"])
+    result = json.loads(why.to_json())
+    assert result["ok"] is True
+    assert result["sentences"] == why.lines
+    assert {cause["kind"] for cause in result["causes"]} == {"factor", "refunds"}
+    assert len(result["ranking"]) == len(why.search.trials)
     page = why.to_html()
     assert "<h1>Why the tables differ</h1>" in page
     assert 'http-equiv="Content-Security-Policy"' in page
 
 
 def test_names_from_the_data_cannot_break_the_page():
-    nasty = "<script>alert(1)</script>"
-    rows = pl.concat([DAYS, DAYS.filter(user_id="user_12").with_columns(user_id=pl.lit(nasty))])
+    markup = "<script>alert(1)</script>"
+    rows = pl.concat([DAYS, DAYS.filter(user_id="user_12").with_columns(user_id=pl.lit(markup))])
     why = cl.explain(rows, cl.termina.cohorts(DAYS))
-    assert nasty in why.sentence
-    assert nasty not in why.to_html()
+    assert markup in why.sentence
+    assert markup not in why.to_html()
 
 
 def test_the_page_is_saved(tmp_path):
@@ -205,7 +205,7 @@ def test_the_page_is_saved(tmp_path):
     assert (tmp_path / "why.html").read_text(encoding="utf-8") == why.to_html()
 
 
-# --- what goes in ---
+# --- inputs ---
 
 
 def test_sources_and_names_of_columns(tmp_path):
@@ -220,7 +220,7 @@ def test_sources_and_names_of_columns(tmp_path):
         assert why.settings == {"refunds": "drop"}
 
 
-def test_settings_of_ones_own_are_where_it_begins():
+def test_the_search_starts_from_the_settings_passed():
     remote = cl.termina.cohorts(ROWS, timezone="Asia/Tokyo", refunds="signed")
     why = cl.explain(ROWS, remote, timezone="Asia/Tokyo")
     assert why.settings == {"refunds": "signed"}
@@ -242,14 +242,14 @@ def test_days_have_no_zone(days):
     assert "timezone" not in kinds_tried(why)
 
 
-@pytest.mark.parametrize(("clock", "told"), [("Asia/Tokyo", "2023-09-13"), ("UTC", "2023-09-13 UTC")])
-def test_days_may_be_missing_by_either_clock(clock, told):
+@pytest.mark.parametrize(("clock", "label"), [("Asia/Tokyo", "2023-09-13"), ("UTC", "2023-09-13 UTC")])
+def test_days_may_be_missing_by_local_or_utc_days(clock, label):
     day = pl.col("timestamp").dt.convert_time_zone(clock).dt.date()
     remote = cl.termina.cohorts(ROWS.filter(day != planted_termina.DAY), timezone="Asia/Tokyo")
     why = cl.explain(ROWS, remote, timezone="Asia/Tokyo")
     assert why.ok
     assert len(why.causes) == 1
-    assert why.causes[0].words.endswith(f" rows of {told}")
+    assert why.causes[0].words.endswith(f" rows of {label}")
     assert why.causes[0].words.startswith("without the ")
 
 
@@ -272,7 +272,7 @@ def test_a_file_of_dates_that_make_cohorts(tmp_path):
     assert why.settings == {"refunds": "drop"}
 
 
-def test_a_column_that_nobody_asked_for_may_be_anything(tmp_path):
+def test_a_column_that_is_not_needed_may_have_any_type(tmp_path):
     odd = DAYS.with_columns(odd=pl.lit("01/02/2026"), void=pl.lit(None, pl.Null))
     odd.write_csv(tmp_path / "rows.csv")
     why = cl.explain(tmp_path / "rows.csv", cl.termina.cohorts(DAYS, refunds="drop"))
@@ -283,7 +283,7 @@ def test_a_column_that_nobody_asked_for_may_be_anything(tmp_path):
     "fields", [["active_users"], ["amount"], ["active_users", "ltv"], ["amount", "logo_retention"]]
 )
 def test_a_table_of_few_fields(fields):
-    """What others publish has rarely every field, nor our types."""
+    """Published tables rarely have all fields, or the same types."""
     remote = cl.termina.cohorts(DAYS, refunds="drop").select("cohort", "period", *fields)
     remote = remote.cast({"cohort": pl.Categorical, "period": pl.Int16})
     why = cl.explain(DAYS, remote)
@@ -295,7 +295,7 @@ def test_a_table_of_few_fields(fields):
 
 
 def test_the_published_tables_of_online_retail(shared):
-    """Others counted without cancellations: of all settings, that is the one found."""
+    """The authors ignored cancellations: that is the only cause named."""
     rows = pl.read_parquet(shared / "online_retail.parquet").filter(pl.col("user_id").is_not_null())
     remote = pl.read_csv(shared / "published" / "or_A_counts_urbonas.csv").unpivot(index="cohort").drop_nulls()
     remote = remote.select(
@@ -323,8 +323,8 @@ def test_the_unit_of_periods_is_read_from_the_labels(freq, week_start):
     assert why.ok
 
 
-def test_a_date_that_contradicts_the_data_is_no_cause():
-    """A column of dates with nulls cannot make cohorts; it is passed over."""
+def test_a_date_column_that_is_an_error_is_skipped():
+    """A date column with nulls cannot define cohorts, so it is skipped."""
     rows = DAYS.with_columns(odd=pl.when(pl.int_range(pl.len()) > 5).then(date(2023, 1, 1)))
     why = cl.explain(rows, cl.termina.cohorts(rows, refunds="drop"))
     assert why.settings == {"refunds": "drop"}
@@ -344,15 +344,15 @@ def test_progress_and_time():
     assert short.lines[-1] == "The search reached its time limit after 1 combination. Hint: allow more seconds."
 
 
-def test_warnings_are_told_once():
+def test_warnings_are_raised_once():
     rows = pl.concat([DAYS, DAYS.head(3).with_columns(amount=None)], how="vertical_relaxed")
-    with pytest.warns(CohortlibWarning, match="3 of") as told:
+    with pytest.warns(CohortlibWarning, match="3 of") as raised:
         cl.explain(rows, cl.termina.cohorts(DAYS, refunds="drop"), nulls="drop")
-    assert len(told) == 1
+    assert len(raised) == 1
 
 
 @pytest.mark.parametrize(
-    ("change", "settings", "error", "said"),
+    ("change", "settings", "error", "message"),
     [
         ({}, {"refund": "drop"}, SettingError, "refund= is not a setting of cohorts"),
         ({}, {"refunds": "all"}, SettingError, "refunds='all'"),
@@ -364,9 +364,9 @@ def test_warnings_are_told_once():
         ({}, {"tolerances": {"height": 1.0}}, SettingError, "height"),
     ],
 )
-def test_refused(change, settings, error, said):
+def test_refused(change, settings, error, message):
     remote = cl.termina.cohorts(ROWS.head(100)).with_columns(**change)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         cl.explain(ROWS.head(100), remote, **settings)
 
 
@@ -388,8 +388,8 @@ def test_an_answer_needs_its_request_and_installs():
 
 
 def test_cohorts_from_the_first_row_of_any_sign():
-    begun = DAYS.select("user_id", joined="timestamp").group_by("user_id").min()
-    remote = cl.termina.cohorts(DAYS, joined=begun, before_joined="clip")
+    first_rows = DAYS.select("user_id", joined="timestamp").group_by("user_id").min()
+    remote = cl.termina.cohorts(DAYS, joined=first_rows, before_joined="clip")
     why = cl.explain(DAYS.drop("signup_date"), remote)
     assert [cause.words for cause in why.causes] == ["cohorts by the date of each user's first row, including refunds"]
     assert cl.reconcile(cl.termina.cohorts(DAYS, **why.settings), remote).ok
@@ -401,16 +401,16 @@ def test_cohorts_from_the_first_row_of_any_sign():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "found"),
+    ("low", "high", "expected"),
     [(0.9199, 0.92003, 0.92), (99.999, 100.001, 100.0), (2.0, 1.0, 1.5), (1.23456, 1.234567, 1.234565)],
 )
-def test_simplest(low, high, found):
-    assert simplest(low, high, 1.5) == pytest.approx(found, rel=1e-5)
+def test_simplest(low, high, expected):
+    assert simplest(low, high, 1.5) == pytest.approx(expected, rel=1e-5)
     if low < high:
         assert low <= simplest(low, high, 1.5) <= high
 
 
-def test_a_payment_is_moved_to_the_period_beside_its_own():
+def test_a_payment_is_moved_to_the_next_or_previous_period():
     from cohortlib.periods import Calendar
 
     rows = pl.DataFrame(

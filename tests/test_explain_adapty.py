@@ -1,4 +1,4 @@
-"""What is planted into one side of Adapty's table is named, and each cause's table is the engine's own."""
+"""Explain Adapty's answers: planted differences are named, and the answer of each cause is the engine's own."""
 
 import warnings
 from datetime import UTC, date, datetime, timedelta
@@ -45,8 +45,7 @@ ALONE = [
     pytest.param(kind, one, id=f"{kind}: {one[0].name}", marks=[pytest.mark.ci] if at % 3 else [])
     for kind in planted.REQUESTS
     for at, one in enumerate(planted.cases(kind, pairs=False))
-    # Of what both requests know, each takes half.
-    # Among so few rows a day without any is nothing that stands out.
+    # Differences for both requests are planted into one of them. With so few rows an empty day does not stand out.
     if one[0].name != "a day missing locally" and (one[0].only or at % 2 == (kind == "days"))
 ]
 NAMES = {one.name: one for one in planted.PLANTED}
@@ -61,29 +60,29 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("kind", "differences"), ALONE)
-def test_what_is_planted_is_named(world, kind, differences):
-    said = planted.outcome(differences, *world, planted.REQUESTS[kind])
-    assert said is not None, "it changes nothing"
-    assert said.right, said
+def test_planted_differences_are_named(world, kind, differences):
+    outcome = planted.outcome(differences, *world, planted.REQUESTS[kind])
+    assert outcome is not None, "it changes nothing"
+    assert outcome.right, outcome
 
 
 @pytest.mark.parametrize(("kind", "one", "other"), PAIRS)
 def test_two_at_once_are_named(world, kind, one, other):
-    said = planted.outcome((NAMES[one], NAMES[other]), *world, planted.REQUESTS[kind])
-    assert said is not None
-    assert said.right, said
+    outcome = planted.outcome((NAMES[one], NAMES[other]), *world, planted.REQUESTS[kind])
+    assert outcome is not None
+    assert outcome.right, outcome
 
 
 @pytest.mark.parametrize("kind", planted.REQUESTS)
-def test_nothing_is_named_where_nothing_differs(world, kind):
+def test_no_cause_without_a_difference(world, kind):
     side = planted.Side(*world, planted.REQUESTS[kind])
     local = AdaptyTable(side.events, side.answer(), side.request, installs=side.installs)
-    found = search(local, lambda table: reconcile(table, side.answer()), seconds=60)
-    assert found.best.causes == ()
-    assert found.best.agreeing == found.best.total
+    result = search(local, lambda table: reconcile(table, side.answer()), seconds=60)
+    assert result.best.causes == ()
+    assert result.best.agreeing == result.best.total
 
 
-# --- each table is the engine's ------------------------------------------------------------------------------------
+# --- each answer is the engine's ------------------------------------------------------------------------------------
 
 
 def local_of(world, kind="renewals", remote=None, **options):
@@ -93,9 +92,9 @@ def local_of(world, kind="renewals", remote=None, **options):
     )
 
 
-def same(found, expected):
-    assert_frame_equal(found.segments, expected.segments, check_exact=True)
-    assert_frame_equal(found.values, expected.values, check_exact=True)
+def same(actual, expected):
+    assert_frame_equal(actual.segments, expected.segments, check_exact=True)
+    assert_frame_equal(actual.values, expected.values, check_exact=True)
 
 
 SETTINGS = [
@@ -111,17 +110,17 @@ SETTINGS = [
 
 @pytest.mark.parametrize("kind", planted.REQUESTS)
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_settings_are_those_of_the_call(world, kind, settings):
+def test_settings_equal_those_of_the_call(world, kind, settings):
     side, local = local_of(world, kind)
     causes = tuple(Cause(name, value, "", ((name, value),)) for name, value in settings)
-    given = dict(settings)
-    zone, installs = given.pop("timezone", "UTC"), given.pop("installs", side.installs)
+    arguments = dict(settings)
+    zone, installs = arguments.pop("timezone", "UTC"), arguments.pop("installs", side.installs)
     request = side.request
-    if "date" in given:
-        dates = [day.isoformat() for day in given.pop("date")]
+    if "date" in arguments:
+        dates = [day.isoformat() for day in arguments.pop("date")]
         request = request | {"filters": request["filters"] | {"date": dates}}
     expected = cl.adapty.cohort(
-        side.events, request, installs=installs, timezone=zone, conventions=Conventions(**given)
+        side.events, request, installs=installs, timezone=zone, conventions=Conventions(**arguments)
     )
     same(local.recompute(causes), expected)
     same(local.recompute(causes[::-1]), expected)
@@ -142,7 +141,7 @@ def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
     user = side.events.filter(pl.col("event_type") == "subscription_renewed")["profile_id"][50]
     first, last = date(2024, 11, 3), date(2024, 11, 8)
     zone = Cause("timezone", "Asia/Tokyo", "", (("timezone", "Asia/Tokyo"),))
-    his, then = pl.col("profile_id") == user, on(first, last)
+    of_user, of_days = pl.col("profile_id") == user, on(first, last)
     paid = ~pl.col("event_type").str.ends_with("refunded")
     twice = pl.col("transaction_id") + "-again"
 
@@ -154,15 +153,15 @@ def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
 
     days = number(first), number(last)
     events, installs = side.events, side.installs
-    same(table("rows missing", ("users", (user,), False)), answer(events.filter(~his)))
-    same(table("rows missing", ("users", (user,), True)), answer(events.filter(~his), installs.filter(~his)))
-    same(table("rows missing", ("days", *days)), answer(events.filter(~then)))
+    same(table("rows missing", ("users", (user,), False)), answer(events.filter(~of_user)))
+    same(table("rows missing", ("users", (user,), True)), answer(events.filter(~of_user), installs.filter(~of_user)))
+    same(table("rows missing", ("days", *days)), answer(events.filter(~of_days)))
     same(table("rows missing", ("days", *days), zone), answer(events.filter(~on(first, last, "Asia/Tokyo")),
                                                               timezone="Asia/Tokyo"))  # fmt: skip
-    same(table("rows missing", ("UTC days", *days), zone), answer(events.filter(~then), timezone="Asia/Tokyo"))
-    same(table("rows twice", ("days", *days)), answer(pl.concat([events, events.filter(then).with_columns(twice)])))
+    same(table("rows missing", ("UTC days", *days), zone), answer(events.filter(~of_days), timezone="Asia/Tokyo"))
+    same(table("rows twice", ("days", *days)), answer(pl.concat([events, events.filter(of_days).with_columns(twice)])))
     same(table("rows twice", ("users", (user,), False)),
-         answer(pl.concat([events, events.filter(his).with_columns(twice)])))  # fmt: skip
+         answer(pl.concat([events, events.filter(of_user).with_columns(twice)])))  # fmt: skip
     same(table("right edge", days[1]), answer(events.filter(pl.col("event_datetime").dt.date() <= last),
                                               installs.filter(pl.col("install_date").dt.date() <= last)))  # fmt: skip
     same(table("refunds", "ignored"), answer(events.filter(paid)))
@@ -173,18 +172,20 @@ def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
 def test_moneys_exchanged_and_multiplied_are_those_of_every_field(world):
     side, local = local_of(world)
     answer = side.answer()
-    found = local.recompute((Cause("moneys", (1, 0, 2), ""), Cause("factor", (10.0, 100.0, 1.0), "")))
+    actual = local.recompute((Cause("moneys", (1, 0, 2), ""), Cause("factor", (10.0, 100.0, 1.0), "")))
     pairs = [("revenue", "proceeds", 10), ("proceeds", "revenue", 100), ("arppu", "apppu", 10), ("appu", "arpu", 100),
              ("net_revenue", "net_revenue", 1), ("anrpas", "anrpas", 1)]  # fmt: skip
     for name, source, factor in pairs:
-        np.testing.assert_allclose(found.values[f"{name}_usd"], answer.values[f"{source}_usd"] * factor)
-        np.testing.assert_allclose(found.segments[f"total_{name}_usd"], answer.segments[f"total_{source}_usd"] * factor)
-    assert found.values["revenue_relative"].equals(answer.values["proceeds_relative"].alias("revenue_relative"))
+        np.testing.assert_allclose(actual.values[f"{name}_usd"], answer.values[f"{source}_usd"] * factor)
+        np.testing.assert_allclose(
+            actual.segments[f"total_{name}_usd"], answer.segments[f"total_{source}_usd"] * factor
+        )
+    assert actual.values["revenue_relative"].equals(answer.values["proceeds_relative"].alias("revenue_relative"))
     counts = ["subscribers", "subscriptions", "installs"]
-    assert found.values.select(counts).equals(answer.values.select(counts))
+    assert actual.values.select(counts).equals(answer.values.select(counts))
 
 
-def test_columns_and_segments_may_be_labelled_otherwise(world):
+def test_other_labels_of_columns_and_segments(world):
     side, local = local_of(world, "days")
     answer = side.answer()
     later = local.recompute((Cause("labels", 1, ""),)).segments["segment_start_date"].to_list()
@@ -201,7 +202,7 @@ def test_columns_and_segments_may_be_labelled_otherwise(world):
     ]
 
 
-def test_days_counted_from_one_begin_with_nothing(world):
+def test_days_counted_from_one_start_empty(world):
     side, local = local_of(world, "days")
     total = local.recompute((Cause("ages", -1, ""),)).values.filter(type="total")
     days = total["period"].to_list()
@@ -213,14 +214,14 @@ def test_days_counted_from_one_begin_with_nothing(world):
 
 
 @pytest.mark.parametrize("kind", planted.REQUESTS)
-def test_what_the_other_side_has_fills_a_gap_of_ours(world, kind):
-    """Where no row is missing, what is taken from a side is the side."""
+def test_copying_the_remote_answer(world, kind):
+    """If no row is missing, the copy equals the answer."""
     side, local = local_of(world, kind)
-    found = local.recompute((Cause("rows missing locally", ("days", 20000, 20000), ""),))
-    same(found, side.answer())
+    actual = local.recompute((Cause("rows missing locally", ("days", 20000, 20000), ""),))
+    same(actual, side.answer())
 
 
-# --- what comes in ----------------------------------------------------------------------------------------------------
+# --- inputs ----------------------------------------------------------------------------------------------------
 
 
 def test_events_come_as_files_frames_and_streams(world, tmp_path):
@@ -237,12 +238,12 @@ def test_events_come_as_files_frames_and_streams(world, tmp_path):
         assert list(local.candidates((), None))
 
 
-def test_predictions_are_made_where_the_other_side_has_them(large):
+def test_predictions_are_computed_if_the_remote_answer_has_them(large):
     side = planted.Side(*large, planted.REQUESTS["renewals"])
     remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, predict=True)
     assert remote.segments["predict"].null_count() < remote.segments.height
-    found = AdaptyTable(side.events, remote, side.request, installs=side.installs).recompute(())
-    assert found.segments["predict"].equals(remote.segments["predict"])
+    actual = AdaptyTable(side.events, remote, side.request, installs=side.installs).recompute(())
+    assert actual.segments["predict"].equals(remote.segments["predict"])
     plain = AdaptyTable(side.events, side.answer(), side.request, installs=side.installs).recompute(())
     assert plain.segments["predict"].null_count() == plain.segments.height
 
@@ -255,28 +256,28 @@ def test_dates_have_no_time_zone(world):
     assert "timezone" not in {cause.kind for cause in local.candidates((), None)}
 
 
-def test_a_warning_is_told_once(world):
+def test_warnings_are_raised_once(world):
     events, installs = world
-    holed = events.with_columns(
+    with_nulls = events.with_columns(
         pl.when(pl.int_range(pl.len()) % 977 == 0).then(None).otherwise("profile_id").alias("profile_id")
     )
     side, _ = local_of(world)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        local = AdaptyTable(holed, side.answer(), side.request, installs=installs, nulls="drop")
+        local = AdaptyTable(with_nulls, side.answer(), side.request, installs=installs, nulls="drop")
         local.recompute(())
         list(local.candidates((), None))
-    assert sum("dropped" in str(one.message) for one in told if one.category is CohortlibWarning) <= 1
+    assert sum("dropped" in str(one.message) for one in raised if one.category is CohortlibWarning) <= 1
 
 
-# --- what is worth a try ----------------------------------------------------------------------------------------------
+# --- candidates ----------------------------------------------------------------------------------------------
 
 
 def named(local, causes=()):
     return {(cause.kind, cause.value) for cause in local.candidates(causes, None)}
 
 
-def test_causes_that_can_change_nothing_are_not_named(world):
+def test_causes_without_effect_are_not_candidates(world):
     side, local = local_of(world, "days")
     kinds = {kind for kind, _ in named(local)}
     assert not kinds & {"averages", "period number", "numbering of products", "rows missing", "rows twice", "factor"}
@@ -295,13 +296,13 @@ def test_causes_that_can_change_nothing_are_not_named(world):
     assert "installs" not in {kind for kind, _ in named(local)}
 
 
-def test_what_is_chosen_is_not_named_again(world):
+def test_kinds_already_applied_are_not_candidates(world):
     _, local = local_of(world)
     first = [cause for cause in local.candidates((), None) if cause.kind == "averages"]
     assert not [cause for cause in local.candidates(tuple(first), None) if cause.kind == "averages"]
 
 
-def test_zones_of_one_cut_are_named_once(world):
+def test_zones_with_the_same_days_are_one_candidate(world):
     side, _ = local_of(world)
     remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, timezone="Europe/Paris")
     local = AdaptyTable(side.events, remote, side.request, installs=side.installs)
@@ -311,7 +312,7 @@ def test_zones_of_one_cut_are_named_once(world):
     assert len(zones) < 15
 
 
-def test_as_of_is_read_off_the_cells(world):
+def test_as_of_is_derived_from_the_active_cells(world):
     side, _ = local_of(world, "days")
     for day in (date(2025, 3, 1), date(2025, 9, 1)):
         remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, conventions=Conventions(as_of=day))
@@ -320,7 +321,7 @@ def test_as_of_is_read_off_the_cells(world):
         assert reconcile(local.recompute((cause,)), remote).ok
 
 
-# --- whose money ---------------------------------------------------------------------------------------------------
+# --- users and days by their money ---------------------------------------------------------------------------------------------------
 
 
 def money_of(rows, segments=2):
@@ -329,17 +330,17 @@ def money_of(rows, segments=2):
     return UserMoney(pl.DataFrame(full, schema=names, orient="row", schema_overrides={"revenue": pl.Float64}), segments)
 
 
-def test_users_are_found_by_their_money_alone_or_by_two():
+def test_users_and_pairs_by_their_money():
     money = money_of([("a", 0, 0, 10.0), ("a", 1, 0, 5.0), ("b", 0, 0, 7.0), ("c", 0, 0, 3.0), ("d", 0, 1, 15.0)])
-    wanted = np.array([1, 0.7, 0.5])
-    assert money.users_with(0, 15.0 * wanted) == [("a",)]
-    assert money.users_with(1, 15.0 * wanted) == [("d",)]
-    assert money.users_with(0, 10.0 * wanted) == [("b", "c")]
-    assert money.users_with(0, 99.0 * wanted) == []
+    per_unit = np.array([1, 0.7, 0.5])
+    assert money.users_with(0, 15.0 * per_unit) == [("a",)]
+    assert money.users_with(1, 15.0 * per_unit) == [("d",)]
+    assert money.users_with(0, 10.0 * per_unit) == [("b", "c")]
+    assert money.users_with(0, 99.0 * per_unit) == []
     assert money.users_with(0, np.array([15.0, 1.0, 1.0])) == []
 
 
-def test_runs_of_days_are_found_by_their_money():
+def test_runs_of_days_by_their_money():
     rng = np.random.default_rng(0)
     rows = [(f"u{at}", int(rng.integers(0, 200)), int(rng.integers(0, 4)), float(rng.integers(1, 5000)) / 100)
             for at in range(3000)]  # fmt: skip
@@ -347,24 +348,24 @@ def test_runs_of_days_are_found_by_their_money():
     frame = money.rows
     for first, last in ((20, 20), (50, 54), (150, 199), (3, 120)):
         inside = frame.filter(pl.col("day").is_between(first, last))
-        wanted = np.array([inside.filter(segment=at)["revenue"].sum() for at in range(4)])
-        assert (first, last) in money.runs_with(wanted, 3)
-        # One segment that differs for another reason does not matter.
+        target = np.array([inside.filter(segment=at)["revenue"].sum() for at in range(4)])
+        assert (first, last) in money.runs_with(target, 3)
+        # Another difference in one segment does not matter.
         if last - first < 40:
-            assert (first, last) in money.runs_with(wanted + np.array([0, 0, 500.0, 0]), 3)
+            assert (first, last) in money.runs_with(target + np.array([0, 0, 500.0, 0]), 3)
     assert money.runs_with(np.zeros(4), 3) == []
     assert money_of([], 4).runs_with(np.ones(4), 3) == []
 
 
-# --- what stays unexplained -------------------------------------------------------------------------------------------
+# --- remaining differences -------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_said_of_what_is_explained(world):
+def test_no_sentence_without_a_difference(world):
     side, local = local_of(world)
     assert local.describe_remaining((), reconcile(local.recompute(()), side.answer())) == []
 
 
-def test_a_customer_who_came_about_midnight_is_named():
+def test_a_customer_who_installed_around_midnight_is_named():
     days = pl.datetime_range(
         datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 3, 31, 12, tzinfo=UTC), "1d", eager=True
     )
@@ -386,28 +387,28 @@ def test_a_customer_who_came_about_midnight_is_named():
     )
     remote = cl.adapty.cohort(events, request, installs=moved)
     local = AdaptyTable(events, remote, request, installs=installs, timezone="Europe/Berlin")
-    said = local.describe_remaining((), reconcile(local.recompute(()), remote))
-    assert said[2] == (
+    lines = local.describe_remaining((), reconcile(local.recompute(()), remote))
+    assert lines[2] == (
         "Customer u58, first payment on 2026-02-28 at 23:40, is in segment 2026-02-01. "
         "In 2026-03-01 the money of both would agree."
     )
-    assert said[0].startswith(
+    assert lines[0].startswith(
         f"{reconcile(local.recompute(()), remote).differences.height} cells still differ, in 2 segments"
     )
 
 
-def test_a_customer_whom_we_lack_is_counted_in_words(world):
+def test_a_customer_missing_locally_is_described(world):
     side, _ = local_of(world)
     gone = planted._members(side, 1)
     remote = side.answer()
     kept = side.events.filter(~pl.col("profile_id").is_in(gone))
     local = AdaptyTable(kept, remote, side.request, installs=side.installs)
-    said = local.describe_remaining((), reconcile(local.recompute(()), remote))
-    assert "all in segment" in said[0]
-    assert "revenue_usd" in " ".join(said)
+    lines = local.describe_remaining((), reconcile(local.recompute(()), remote))
+    assert "all in segment" in lines[0]
+    assert "revenue_usd" in " ".join(lines)
 
 
-def test_days_of_which_we_have_nothing_are_named(large):
+def test_days_without_local_rows_are_named(large):
     events, installs = large
     side = planted.Side(events, installs, planted.REQUESTS["days"])
     day = planted._busy(side, 8)

@@ -1,6 +1,6 @@
-"""The command that says why a vendor's table is not ours."""
+"""The command `explain`."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
+# ruff: noqa: D301 - \b tells click not to rewrap a paragraph
 
 from collections.abc import Iterable
 from functools import cache
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 # The settings of both vendors' tables; unset options keep the default of the call that computes the table.
 SETTINGS = (
     *settings(CohortsKeywords, "freq", "week_start", "max_memory", unset=True),
-    click.option("--request", metavar="FILE", help="Of Adapty's table: the body that the API takes, as JSON."),
-    click.option("--installs", metavar="FILE|from_events", help="Of Adapty's table: the installs."),
+    click.option("--request", metavar="FILE", help="For Adapty: the API's request body, as JSON."),
+    click.option("--installs", metavar="FILE|from_events", help="For Adapty: the installs."),
 )
 
 
-@click.command(short_help="Say why a vendor's table is not the one that transactions give.")
+@click.command(short_help="Find out why a vendor's table differs from the local one.")
 @click.argument("transactions")
 @click.argument("remote")
 @lambda command: decorated(command, SETTINGS)
@@ -37,10 +37,10 @@ SETTINGS = (
     default=120.0,
     show_default=True,
     metavar="N",
-    help="Time after which nothing more is tried.",
+    help="Time limit of the search.",
 )
-@click.option("--html", metavar="FILE", help="Write a page with the findings and both tables to FILE.")
-@click.option("-o", "--output", metavar="FILE", help="Write the findings to FILE as JSON; - is standard output.")
+@click.option("--html", metavar="FILE", help="Write an HTML page with the result and both tables to FILE.")
+@click.option("-o", "--output", metavar="FILE", help="Write the result to FILE as JSON; - is standard output.")
 def explain(
     transactions: str,
     remote: str,
@@ -49,13 +49,14 @@ def explain(
     output: str | None,
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    """Say why the table in REMOTE is not the one that the rows in TRANSACTIONS give.
+    """Find out why the table in REMOTE differs from the one computed from TRANSACTIONS.
 
-    The table is recomputed under other settings (time zone, refunds, edges, where cohorts come from, ...) and with
-    faults of the data (rows missing or there twice, a factor, shifted periods), each alone and then together. It is
-    told what makes the most cells agree, and what stays unexplained. The options say how your own table is made.
+    The local table is recomputed with other settings (time zone, refunds, first and last period, source of the
+    cohorts, ...) and with simulated data faults (missing or duplicate rows, a factor, shifted periods), first one at a
+    time, then in combination. The output shows which changes make the most cells agree, and what still differs. Use the
+    options to pass the settings of your own table.
 
-    The exit code is 0 whatever is found, and 2 where the tables cannot be compared.
+    The exit code is 0, whether or not the differences are explained, and 2 if the tables cannot be compared.
 
     \b
     Examples:
@@ -63,16 +64,16 @@ def explain(
       cohortlib explain orders.csv remote.json --user customer --amount usd --html why.html
       cohortlib explain events.csv answer.json --request request.json --installs installs.csv
     """
-    given = {name: value for name, value in settings.items() if value is not None}
+    passed = {name: value for name, value in settings.items() if value is not None}
     if request is not None:
-        given["request"] = read_body(request)
+        passed["request"] = read_body(request)
     sources = [transactions, remote]
 
-    @cache  # made once it is known that the first file can be written
+    @cache  # shared by all outputs, and called only once the first one is known to be writable
     def why() -> "Explanation":
         from cohortlib.compare.explain.explain import explain as compute
 
-        return computed(compute, transactions, remote, what="combinations", **given)
+        return computed(compute, transactions, remote, what="combinations", **passed)
 
     if html is not None:
         put(lambda: [why().to_html().encode()], html, sources)
@@ -83,7 +84,7 @@ def explain(
 
 
 def _lines(why: "Explanation") -> Iterable[bytes]:
-    """Write the findings; names come from the data, and may hold what a terminal could act on."""
+    """Encode the result as text. Names come from the data, so control characters are replaced."""
     from cohortlib.cli.terminal import printable
 
     return (printable(line).encode() + b"\n" for line in str(why).split("\n"))
