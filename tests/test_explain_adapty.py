@@ -38,7 +38,7 @@ def large():
     return planted.world(60_000, seed=3)
 
 
-# --- planted differences -------------------------------------------------------------------------------------------
+# --- planted differences ---
 
 ALONE = [
     # By default every third is enough.
@@ -82,7 +82,7 @@ def test_no_cause_without_a_difference(world, kind):
     assert result.best.agreeing == result.best.total
 
 
-# --- each answer is the engine's ------------------------------------------------------------------------------------
+# --- each answer is the engine's ---
 
 
 def local_of(world, kind="renewals", remote=None, **options):
@@ -221,7 +221,7 @@ def test_copying_the_remote_answer(world, kind):
     same(actual, side.answer())
 
 
-# --- inputs ----------------------------------------------------------------------------------------------------
+# --- inputs ---
 
 
 def test_events_come_as_files_frames_and_streams(world, tmp_path):
@@ -270,7 +270,7 @@ def test_warnings_are_raised_once(world):
     assert sum("dropped" in str(one.message) for one in raised if one.category is CohortlibWarning) <= 1
 
 
-# --- candidates ----------------------------------------------------------------------------------------------
+# --- candidates ---
 
 
 def named(local, causes=()):
@@ -321,7 +321,7 @@ def test_as_of_is_derived_from_the_active_cells(world):
         assert reconcile(local.recompute((cause,)), remote).ok
 
 
-# --- users and days by their money ---------------------------------------------------------------------------------------------------
+# --- users and days by their money ---
 
 
 def money_of(rows, segments=2):
@@ -357,7 +357,7 @@ def test_runs_of_days_by_their_money():
     assert money_of([], 4).runs_with(np.ones(4), 3) == []
 
 
-# --- remaining differences -------------------------------------------------------------------------------------------
+# --- remaining differences ---
 
 
 def test_no_sentence_without_a_difference(world):
