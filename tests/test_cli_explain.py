@@ -65,7 +65,10 @@ def test_settings_reach_the_search(folder):
         (["rows.parquet", "missing.json", "--user", "customer"], "missing.json"),
         (["missing.parquet", "remote.json"], "missing.parquet"),
         (["rows.parquet", "remote.json"], "column 'user_id' is not in the table"),
-        (["rows.parquet", "remote.json", "--user", "customer", "--refunds", "all"], "--refunds all is unknown"),
+        (
+            ["rows.parquet", "remote.json", "--user", "customer", "--refunds", "all"],
+            "Invalid value for '--refunds': 'all'",
+        ),
         (["rows.parquet", "remote.json", "--user", "customer", "--seconds", "0"], "--seconds"),
         (
             ["rows.parquet", "remote.json", "--user", "customer", "--request", "remote.json"],
