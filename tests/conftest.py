@@ -18,7 +18,9 @@ settings.register_profile(
 )
 settings.register_profile("quick", settings.get_profile("default"), max_examples=5)
 settings.register_profile("ci", settings.get_profile("default"), max_examples=50)
-settings.register_profile("hunt", settings.get_profile("default"), max_examples=1000, derandomize=False)
+settings.register_profile(
+    "hunt", settings.get_profile("default"), max_examples=2000, derandomize=False, print_blob=True
+)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 settings.load_profile(PROFILE)
 
