@@ -77,7 +77,7 @@ class Sums:
     last_day
         Local day of the last row, in days since 1970-01-01; None without rows. It sets the last period.
     magnitude
-        Σ |amount| over all rows, which bounds every sum.
+        Sum of all absolute amounts, which bounds every sum.
     """
 
     settings: SumsSettings

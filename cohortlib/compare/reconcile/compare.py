@@ -30,7 +30,7 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
     """Compare two tables of the same kind, cell by cell.
 
     A cell is one field of one row that either side has. Rows are joined on their keys; their order does not matter.
-    Numbers agree if they are at most max(absolute tolerance, relative tolerance × |remote|) apart; counts and text
+    Numbers agree if they are at most ``max(absolute tolerance, relative tolerance * |remote|)`` apart; counts and text
     agree if they are equal. Two nulls agree.
 
     Parameters
