@@ -357,7 +357,7 @@ def outcome(
     for one in planted:
         remote, local = one.remote(remote), one.local(local)
     remote_answer = remote.answer()
-    if len(planted) > 1 and any(_idle(one, planted, whole) for one in planted):
+    if len(planted) > 1 and any(_has_no_effect(one, planted, whole) for one in planted):
         return None
     start = time.perf_counter()
     with warnings.catch_warnings():
@@ -376,8 +376,8 @@ def outcome(
     return Outcome(names, right, seconds, len(result.trials), f"{summary}: {best.agreeing:,} of {best.total:,}")
 
 
-def _idle(one: Planted, planted: tuple[Planted, ...], whole: Side) -> bool:
-    """Return whether a difference changes nothing arguments the others, so that it cannot be named."""
+def _has_no_effect(one: Planted, planted: tuple[Planted, ...], whole: Side) -> bool:
+    """Return whether a difference changes nothing together with the others, so that it cannot be named."""
     sides = []
     for group in (planted, [other for other in planted if other is not one]):
         remote, local = whole, whole

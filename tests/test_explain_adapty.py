@@ -389,8 +389,8 @@ def test_a_customer_who_installed_around_midnight_is_named():
     local = AdaptyTable(events, remote, request, installs=installs, timezone="Europe/Berlin")
     lines = local.describe_remaining((), reconcile(local.recompute(()), remote))
     assert lines[2] == (
-        "Customer u58, first payment on 2026-02-28 at 23:40, is in segment 2026-02-01. "
-        "In 2026-03-01 the money of both would agree."
+        "The money of both segments agrees if customer u58 (first payment on 2026-02-28 at 23:40) is moved from "
+        "2026-02-01 to 2026-03-01."
     )
     assert lines[0].startswith(
         f"{reconcile(local.recompute(()), remote).differences.height} cells still differ, in 2 segments"

@@ -8,9 +8,10 @@ import polars as pl
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison, widened
 from cohortlib.compare.explain.adapty.edits import FIRST_REFUND, local_days, repeated
 from cohortlib.compare.explain.adapty.money import CLOSE, Floats
-from cohortlib.compare.explain.adapty.rewrites import iso_date, segment_labels
-from cohortlib.compare.explain.adapty.wording import capitalised, customers, date_range
+from cohortlib.compare.explain.adapty.rewrites import segment_labels
 from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.wording import customers, date_range, fault_phrase, first_payment
+from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
 
 _MAX_SEGMENTS = 8  # differing segments in which customers are searched
@@ -42,12 +43,12 @@ def fault_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
             yield from _customers(comparison, kind, sign, excess, differing)
 
 
-def _rows_words(kind: str, rows: str) -> str:
-    return f"without {rows}" if kind == "rows missing" else f"{rows} counted twice"
+def _dates(first: int, last: int) -> str:
+    return date_range(date_of(first), date_of(last))
 
 
 def _right_edge(day: int) -> Cause:
-    return Cause("right edge", day, f"without anything after {iso_date(day)}")
+    return Cause("right edge", day, f"without anything after {date_of(day)}")
 
 
 def _days(comparison: AdaptyComparison, kind: str, target: Floats) -> Iterator[Cause]:
@@ -56,8 +57,8 @@ def _days(comparison: AdaptyComparison, kind: str, target: Floats) -> Iterator[C
         if clock == "UTC days" and not comparison.utc_days_differ:
             continue
         for first, last in comparison.user_money.runs_with(target, _MAX_RUNS, column):
-            rows = f"the rows of {date_range(first, last)}{' UTC' if clock == 'UTC days' else ''}"
-            yield Cause(kind, (clock, first, last), _rows_words(kind, rows))
+            rows = f"the rows of {_dates(first, last)}{' UTC' if clock == 'UTC days' else ''}"
+            yield Cause(kind, (clock, first, last), fault_phrase(rows, duplicated=kind == "rows twice"))
             ends_data = clock == "days" and kind == "rows missing" and last >= comparison.last_day
             if ends_data and comparison.fewer_installs:
                 yield _right_edge(first - 1)
@@ -71,7 +72,11 @@ def _customers(comparison: AdaptyComparison, kind: str, sign: int, excess: Float
         names += group or ()
     if names:
         listed = customers(tuple(names))
-        yield Cause(kind, ("users", tuple(names), False), _rows_words(kind, f"the rows of {listed}"))
+        yield Cause(
+            kind,
+            ("users", tuple(names), False),
+            fault_phrase(f"the rows of {listed}", duplicated=kind == "rows twice"),
+        )
         if kind == "rows missing" and comparison.fewer_installs and not comparison.recipe.from_events:
             yield Cause(kind, ("users", tuple(names), True), f"without the rows and installs of {listed}")
 
@@ -127,7 +132,7 @@ def _missing_locally(comparison: AdaptyComparison, excess: Floats) -> Iterator[C
         later = float(excess[more & ~before, 0].sum())
         few_less = less.sum() <= max(1, 0.2 * more.sum())
         if more.any() and later <= 0.1 * total and few_less and total <= 4 * usual:
-            words = f"rows of {date_range(first, last)} that are missing locally, about {total:,.2f} of revenue"
+            words = f"rows of {_dates(first, last)} that are missing locally, about {total:,.2f} of revenue"
             yield Cause("rows missing locally", ("days", first, last), words, assumed=True)
 
 
@@ -168,9 +173,10 @@ def describe_suspects(comparison: AdaptyComparison) -> Iterator[str]:
         for own, other in ((first, second), (second, first)):
             if groups := comparison.user_money.users_with(own, -excess[own]):
                 differing[[first, second]] = False
-                customer = capitalised(_with_first_payment(comparison, groups[0]))
-                customer += "," if "," in customer else ""
-                yield f"{customer} is in segment {labels[own]}. In {labels[other]} the money of both would agree."
+                customer = _with_first_payment(comparison, groups[0])
+                yield (
+                    f"The money of both segments agrees if {customer} is moved from {labels[own]} to {labels[other]}."
+                )
                 break
     for segment in np.flatnonzero(differing)[:_MAX_SEGMENTS].tolist():
         for sign, change in ((-1, "without"), (1, "with duplicate rows of")):
@@ -179,7 +185,7 @@ def describe_suspects(comparison: AdaptyComparison) -> Iterator[str]:
                 yield f"The money of segment {labels[segment]} agrees {change} {customer}."
                 break
     for first, last, _ in _gaps(comparison):
-        yield f"The local data have hardly a row of {date_range(first, last)}, unlike the days around."
+        yield f"The local data have hardly a row of {_dates(first, last)}, unlike the days around."
 
 
 def _opposite_neighbours(excess: Floats) -> Iterator[tuple[int, int]]:
@@ -194,13 +200,9 @@ def _with_first_payment(comparison: AdaptyComparison, users: tuple[object, ...])
     described = []
     for user in users:
         paid = (comparison.events.frame["user"] == user).fill_null(value=False) & (comparison.events.kind > 0)
-        first = comparison.events.frame["event_datetime"].filter(paid).sort().head(1)
-        payment = ""
-        if len(first):
-            if first.dtype == pl.Date:
-                payment = f", first payment on {first[0]}"
-            else:
-                local = first.dt.convert_time_zone(comparison.recipe.timezone)
-                payment = f", first payment on {local.dt.strftime('%Y-%m-%d at %H:%M')[0]}"
-        described.append(f"customer {user}{payment}")
+        times = comparison.events.frame["event_datetime"].filter(paid)
+        if times.dtype != pl.Date:
+            times = times.dt.convert_time_zone(comparison.recipe.timezone)
+        payment = first_payment(times)
+        described.append(f"customer {user} ({payment})" if payment else f"customer {user}")
     return " and ".join(described)

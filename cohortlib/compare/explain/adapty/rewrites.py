@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from cohortlib.adapty.aggregate import SegmentSums
 from cohortlib.adapty.answer import Answer
@@ -20,12 +19,11 @@ from cohortlib.adapty.kernels.records import (
     SUBSCRIPTIONS,
 )
 from cohortlib.adapty.plan import RequestPlan
+from cohortlib.compare.explain.adapty.money import Floats
 from cohortlib.compare.explain.adapty.recipe import Recipe
 from cohortlib.fields import AVERAGES, MONEY
 from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
-
-Floats = NDArray[np.float64]
 
 MONEY_PLANES = [REVENUE, PROCEEDS, NET]
 
@@ -52,7 +50,7 @@ def segment_labels(plan: RequestPlan, labels: int | str) -> list[str]:
     elif labels:
         calendar = plan.calendar
         days = calendar.first_days(calendar.ordinals(segments.starts) + int(labels))
-    return [iso_date(int(day)) for day in days]
+    return [date_of(int(day)).isoformat() for day in days]
 
 
 def relabel(answer: Answer, recipe: Recipe, plan: RequestPlan) -> Answer:
@@ -136,8 +134,3 @@ def _users(money: Floats, average: Floats, local: Ints) -> Floats:
     if local.size < money.size:
         fallback = np.pad(fallback, (0, money.size - local.size), mode="edge")
     return np.where(whole, np.rint(np.where(whole, users, 0)), fallback[: money.size])
-
-
-def iso_date(day: int) -> str:
-    """Format a day since 1970-01-01 as a date."""
-    return date_of(day).isoformat()

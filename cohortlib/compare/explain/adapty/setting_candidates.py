@@ -10,7 +10,7 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import CHOICES
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison
 from cohortlib.compare.explain.adapty.edits import FIRST_REFUND
-from cohortlib.compare.explain.adapty.rewrites import iso_date, segment_labels
+from cohortlib.compare.explain.adapty.rewrites import segment_labels
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.errors import CohortlibError
 from cohortlib.literals import WEEKDAYS
@@ -143,9 +143,9 @@ def as_of_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
         return
     low, high = span
     day = min(max(comparison.plan.as_of, low), high)
-    words = f"active periods as of {iso_date(day)}"
+    words = f"active periods as of {date_of(day)}"
     if low != high:
-        words += f" (or any day from {iso_date(low)} to {iso_date(high)})"
+        words += f" (or any day from {date_of(low)} to {date_of(high)})"
     yield Cause("as of", date_of(day), words, (("as_of", date_of(day)),))
 
 

@@ -10,6 +10,7 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import Request
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison
+from cohortlib.compare.explain.adapty.describe import describe_differences
 from cohortlib.compare.explain.adapty.fault_candidates import describe_suspects, fault_candidates
 from cohortlib.compare.explain.adapty.money_candidates import money_candidates
 from cohortlib.compare.explain.adapty.recipe import Recipe
@@ -20,7 +21,6 @@ from cohortlib.compare.explain.adapty.setting_candidates import (
     presentation_candidates,
     setting_candidates,
 )
-from cohortlib.compare.explain.adapty.wording import describe_differences
 from cohortlib.compare.explain.adapty.zone_candidates import ZoneCandidates
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.literals import Nulls

@@ -7,8 +7,8 @@ import polars as pl
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.termina.comparison import CENT, TerminaComparison
 from cohortlib.compare.explain.termina.faults import CustomerAdded, CustomerFault, FirstPaymentMoved, RemoteRows
+from cohortlib.compare.explain.wording import customers, first_payment, listed
 
-_MAX_NAMED = 5
 _MAX_CLOSE = 3
 
 
@@ -16,23 +16,15 @@ def missing_or_duplicated(comparison: TerminaComparison) -> Iterator[Cause]:
     """Find customers who are missing or duplicated in the remote table."""
     missing, duplicated = _by_name(comparison) if comparison.has_customers else _by_amounts(comparison)
     if missing:
-        label, note = _label(missing), _first_payment_note(comparison, missing)
+        label, note = customers(missing), _first_payment_note(comparison, missing)
         yield Cause("customers missing", CustomerFault(tuple(missing), False), f"without {label}", note=note)
         if len(missing) == 1:
             for by in (1, -1):
                 words = f"the first payment of {label} one period {'later' if by > 0 else 'earlier'}"
                 yield Cause("customers missing", FirstPaymentMoved(missing[0], by), words, note=note)
     if duplicated:
-        label, note = _label(duplicated), _first_payment_note(comparison, duplicated)
+        label, note = customers(duplicated), _first_payment_note(comparison, duplicated)
         yield Cause("customers twice", CustomerFault(tuple(duplicated), True), f"{label} counted twice", note=note)
-
-
-def _label(names: list[str]) -> str:
-    return f"customer {names[0]}" if len(names) == 1 else f"the {len(names):,} customers {_listed(names)}"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else "")
 
 
 def _first_payment_note(comparison: TerminaComparison, names: list[str]) -> str:
@@ -41,11 +33,7 @@ def _first_payment_note(comparison: TerminaComparison, names: list[str]) -> str:
         return ""
     view = comparison.view
     rows = comparison.rows.filter(view.users(comparison.rows) == names[0])
-    times = view.local_times(rows.filter(rows[view.amount] > 0)).drop_nulls()
-    if not len(times):
-        return ""
-    form = "%Y-%m-%d" if times.dtype == pl.Date else "%Y-%m-%d at %H:%M"
-    return f"first payment on {times.sort().dt.strftime(form)[0]}"
+    return first_payment(view.local_times(rows.filter(rows[view.amount] > 0)))
 
 
 def _by_name(comparison: TerminaComparison) -> tuple[list[str], list[str]]:
@@ -116,7 +104,7 @@ def missing_locally(comparison: TerminaComparison) -> Iterator[Cause]:
         extra = comparison.remote.join(comparison.local, on="user_id", how="anti", maintain_order="left")
         names = extra["user_id"].unique(maintain_order=True).to_list()
         if names and len(names) <= comparison.remote["user_id"].n_unique() // 2:
-            words = f"customers without a local row: {_listed(names)}"
+            words = f"{customers(names)} without a local row"
             yield Cause("customers missing locally", RemoteRows(extra), words, assumed=True)
         return
     cells = comparison.differing_cohorts
@@ -131,9 +119,7 @@ def missing_locally(comparison: TerminaComparison) -> Iterator[Cause]:
     if len(cohorts):
         added = cells.filter(pl.col("cohort").is_in(cohorts.implode())).sort("cohort", "period")
         fault = CustomerAdded(tuple(added.select("cohort", "period", "_excess").rows()))
-        listed = ", ".join(sorted(cohorts)[:_MAX_NAMED]) + (" ..." if len(cohorts) > _MAX_NAMED else "")
-        where = f"in cohort {listed}" if len(cohorts) == 1 else f"in each of the cohorts {listed}"
-        words = f"one more customer {where}, without a local row, who paid {added['_excess'].sum():,.2f}"
-        if len(cohorts) > 1:
-            words += " in total"
+        where = f"in {'cohort' if len(cohorts) == 1 else 'each of the cohorts'} {listed(sorted(cohorts))}"
+        paid = f"{added['_excess'].sum():,.2f}{' in total' if len(cohorts) > 1 else ''}"
+        words = f"one more customer {where} (no local row, paid {paid})"
         yield Cause("customers missing locally", fault, words, assumed=True)

@@ -12,12 +12,12 @@ from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.termina.comparison import CENT, TerminaComparison
 from cohortlib.compare.explain.termina.day_runs import DayCalendar
 from cohortlib.compare.explain.termina.faults import DayAdded, DayFault, View
+from cohortlib.compare.explain.wording import date_range, fault_phrase, listed
 from cohortlib.periods import date_of, epoch_day
 from cohortlib.read.arrays import Ints
 
 _BUSY = 10  # rows of a usual day: only then is an empty day suspicious
 _MAX_RUNS = 2
-_MAX_DAYS_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ class DayCandidates:
                     yield self._run_cause(run, number, duplicated=fault == "duplicated")
 
     def _run_cause(self, run: tuple[date, date], number: int, *, duplicated: bool) -> Cause:
-        dates = f"{run[0]}" if run[0] == run[1] else f"{run[0]} to {run[1]}"
-        rows = f"the {number:,} rows of {dates}{self.suffix}"
-        words = f"{rows} counted twice" if duplicated else f"without {rows}"
+        words = fault_phrase(f"the {number:,} rows of {date_range(*run)}{self.suffix}", duplicated=duplicated)
         return Cause(f"days {'twice' if duplicated else 'missing'}", DayFault(*run, duplicated, self.view.zone), words)
 
     def _runs(self, days: DayCalendar, fault: str) -> list[tuple[int, int]]:
@@ -168,10 +166,9 @@ class DayCandidates:
         copied = self.comparison.remote.join(touched, on=keys, how="semi", maintain_order="left")
         before = cells.filter((pl.col("_ordinal") == ordinal) & (pl.col("_cohort") < ordinal))
         later = before.select(*keys[:-1], "_excess")
-        dates = ", ".join(str(date_of(int(day))) for day in days[:_MAX_DAYS_NAMED])
-        more = " ..." if len(days) > _MAX_DAYS_NAMED else ""
+        dates = listed([date_of(int(day)) for day in days])
         words = (
-            f"rows of {dates}{more}{self.suffix} that are missing locally (other days have {usual_rows:,.0f}; the "
+            f"rows of {dates}{self.suffix} that are missing locally (other days have {usual_rows:,.0f}; the "
             f"remote table has {excess:,.2f} more in {self.view.calendar.label(ordinal)})"
         )
         return Cause("days missing locally", DayAdded(copied, later, ordinal), words, assumed=True)

@@ -223,11 +223,11 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
     transactions = open_if_prepared(transactions)
     types = {"text_column": settings["user"], "number_column": settings["amount"]}
     required = [settings["user"], settings["timestamp"], settings["amount"]]
-    wanted = [*required, settings["joined"]] if isinstance(settings["joined"], str) else required
+    known = [*required, settings["joined"]] if isinstance(settings["joined"], str) else required
 
     def columns(names: list[str]) -> list[str]:
         # joined= may be a file instead of a column
-        return [name for name in wanted if name in names or name in required]
+        return [name for name in known if name in names or name in required]
 
     try:
         stream = sources.stream(transactions, lambda names: [*required, *names], **types)

@@ -1,36 +1,15 @@
-"""Texts about the differences of Adapty's answers."""
+"""Describe the differences of Adapty's answers."""
 
 from collections.abc import Iterator
 
 import polars as pl
 
-from cohortlib.compare.explain.adapty.rewrites import iso_date
-
-_MAX_CUSTOMERS = 3
 _MAX_SEGMENTS = 3
 _MAX_FIELDS = 3
 # The fields that all others are computed from.
 _BASE_FIELDS = [
     "installs", "revenue_usd", "proceeds_usd", "net_revenue_usd", "subscribers", "subscriptions", "paid_subscribers",
 ]  # fmt: skip
-
-
-def capitalised(text: str) -> str:
-    """Return text with a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
-def date_range(first: int, last: int) -> str:
-    """Format a range of days."""
-    return iso_date(first) if first == last else f"{iso_date(first)} to {iso_date(last)}"
-
-
-def customers(names: tuple[object, ...]) -> str:
-    """List customers, at most three by name."""
-    if len(names) == 1:
-        return f"customer {names[0]}"
-    listed = ", ".join(str(name) for name in names[:_MAX_CUSTOMERS])
-    return f"customers {listed}" + (f" and {len(names) - _MAX_CUSTOMERS:,} more" if len(names) > _MAX_CUSTOMERS else "")
 
 
 def describe_differences(differences: pl.DataFrame) -> Iterator[str]:
