@@ -85,8 +85,8 @@ class Field:
     def definition(self) -> str:
         """Its meaning, formula and note as one phrase.
 
-        >>> COHORTS["ltv"].definition
-        'amount per user up to the age: sum of amount over ages 0 to this one / cohort_size'
+        >>> COHORTS["amount_retention"].definition
+        'share of the amount at age 0: amount / cohort_size_amount; may exceed 1'
         """
         text = f"{self.meaning}: {self.formula}" if self.formula else self.meaning
         return f"{text}; {self.note}" if self.note else text
@@ -128,7 +128,7 @@ COHORTS = _table(
     ),
     Field(
         "ltv", "money", "amount per user up to the age", "sum of amount over ages 0 to this one / cohort_size",
-        title="Lifetime value",
+        title="Lifetime value", note="per user who started, whether still active or not",
     ),
 )  # fmt: skip
 

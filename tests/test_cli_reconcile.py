@@ -1,4 +1,4 @@
-"""`cohortlib reconcile`: exit codes, what is printed and written, and how failures are told."""
+"""`cohortlib reconcile`: exit codes, what is printed and written, and how failures are reported."""
 
 import json
 import subprocess
@@ -39,8 +39,8 @@ def folder(tmp_path, monkeypatch):
 
 def changed(by):
     """The local table with one ltv changed."""
-    there = (pl.col("cohort") == "2026-01") & (pl.col("period") == 2)
-    return pl.read_parquet("local.parquet").with_columns(ltv=pl.col("ltv") + pl.when(there).then(by).otherwise(0))
+    changed = (pl.col("cohort") == "2026-01") & (pl.col("period") == 2)
+    return pl.read_parquet("local.parquet").with_columns(ltv=pl.col("ltv") + pl.when(changed).then(by).otherwise(0))
 
 
 def run(*args, **env):
@@ -110,7 +110,7 @@ def test_exit_codes_of_a_process(folder):
     assert process("reconcile", "--help").returncode == 0
 
 
-def test_a_reader_that_goes_away(folder):
+def test_closed_pipe(folder):
     line = f"{sys.executable} -m cohortlib reconcile local.csv remote.json | head -1"
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=120, check=False)
     assert done.stderr == b""
@@ -120,9 +120,9 @@ def test_a_reader_that_goes_away(folder):
 def test_json(folder):
     result = run("reconcile", "local.csv", "remote.json", "--format", "json")
     assert result.exit_code == 1
-    found = json.loads(result.stdout)
-    assert found == json.loads(cl.reconcile("local.csv", "remote.json").to_json())
-    assert [found["differences"][0][name] for name in ("cohort", "period", "field")] == ["2026-01", 2, "ltv"]
+    report = json.loads(result.stdout)
+    assert report == json.loads(cl.reconcile("local.csv", "remote.json").to_json())
+    assert [report["differences"][0][name] for name in ("cohort", "period", "field")] == ["2026-01", 2, "ltv"]
 
 
 def test_tolerances(folder):
@@ -132,7 +132,7 @@ def test_tolerances(folder):
 
 
 @pytest.mark.parametrize("wrong", ["ltv", "ltv=", "ltv=a", "=1", "ltv=1,2,3", ""])
-def test_what_is_no_tolerance(folder, wrong):
+def test_invalid_tolerances(folder, wrong):
     assert "is not a tolerance. Expected FIELD=ABS or FIELD=ABS,REL" in failing(
         "local.csv", "local.csv", "--tolerance", wrong
     )
@@ -151,8 +151,8 @@ def test_cells(folder, kind):
     assert result.exit_code == 1
     assert result.stdout.startswith("34 of 35")
     expected = cl.reconcile("local.csv", "remote.json").cells
-    found = getattr(pl, f"read_{kind}")(f"cells.{kind}")
-    assert_frame_equal(found.cast(dict(expected.schema)), expected)
+    cells = getattr(pl, f"read_{kind}")(f"cells.{kind}")
+    assert_frame_equal(cells.cast(dict(expected.schema)), expected)
 
 
 def test_cells_on_standard_output(folder):
@@ -215,8 +215,8 @@ def test_a_cent_among_a_million_cells(folder):
         }
     )
     table.write_parquet("big.parquet")
-    there = pl.int_range(rows) == 77_777
-    table.with_columns(amount=pl.col("amount") + pl.when(there).then(0.01).otherwise(0)).write_csv("other.csv")
+    changed = pl.int_range(rows) == 77_777
+    table.with_columns(amount=pl.col("amount") + pl.when(changed).then(0.01).otherwise(0)).write_csv("other.csv")
     table.write_csv("same.csv")
     assert run("reconcile", "big.parquet", "same.csv").exit_code == 0
     result = run("reconcile", "big.parquet", "other.csv")

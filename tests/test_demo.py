@@ -33,7 +33,7 @@ def run(*args, **env):
 
 
 def table(columns=3, cohorts=3):
-    """Make a cohort table of regular numbers."""
+    """Return a cohort table of regular numbers."""
     return pl.DataFrame(
         [
             {
@@ -144,15 +144,15 @@ def test_no_colours(env):
 
 
 def test_darker_is_more():
-    levels = [terminal.SHADES.index(int(found)) for found in BACKGROUND.findall(shaded("ltv").splitlines()[2])]
+    levels = [terminal.SHADES.index(int(shade)) for shade in BACKGROUND.findall(shaded("ltv").splitlines()[2])]
     assert levels == sorted(levels)
     assert levels[0] == 0
     assert levels[-1] == len(terminal.SHADES) - 1
 
 
-def test_age_0_does_not_pale_the_rest():
+def test_age_0_does_not_make_the_rest_pale():
     line = shaded("logo_retention").splitlines()[2]
-    levels = [terminal.SHADES.index(int(found)) for found in BACKGROUND.findall(line)]
+    levels = [terminal.SHADES.index(int(shade)) for shade in BACKGROUND.findall(line)]
     assert levels[:2] == [len(terminal.SHADES) - 1] * 2
     assert levels[-1] == 0
 
@@ -181,7 +181,7 @@ def test_triangle():
     ]
 
 
-def test_nothing_observed_is_blank_and_nothing_divided_is_a_dash():
+def test_unobserved_is_blank_and_no_value_is_a_dash():
     assert drawn(table(), "amount_retention", freq="Q") == [
         "amount_retention: % of the amount at age 0, by age in quarters",
         "cohort  users   0   1   2",
@@ -191,7 +191,7 @@ def test_nothing_observed_is_blank_and_nothing_divided_is_a_dash():
     ]
 
 
-def test_nothing_divided_at_all():
+def test_no_values_at_all():
     frame = table().filter(pl.col("cohort") == "2026-02")
     assert drawn(frame, "amount_retention")[2] == "2026-02 1,001 - -"
 
@@ -220,7 +220,7 @@ def test_narrow(width, shown, note):
     assert ("not shown" in text) == (note is not None)
 
 
-def test_one_age_left_out_is_named():
+def test_one_age_left_out_is_listed():
     assert "(age 1 not shown: 31 columns needed)" in " ".join(" ".join(drawn(table(3), "ltv", width=30)).split())
 
 
@@ -267,31 +267,31 @@ def test_customers_in_the_order_of_the_table():
 
 
 def in_terminal(args, columns=80, start=("-m", "cohortlib")):
-    """Run the command line in a terminal of its own and give what it shows."""
+    """Run the command line in a pseudo-terminal and return its output."""
     pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    test_end, terminal_end = pty.openpty()
+    fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in COLOURS and name != "COLUMNS"}
     env["TERM"] = "xterm-256color"
     command = [sys.executable, *start, *args]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as running:
-        os.close(theirs)
+    with subprocess.Popen(command, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end, env=env) as running:
+        os.close(terminal_end)
         shown = b""
         while True:
             try:
-                piece = os.read(ours, 65536)
+                piece = os.read(test_end, 65536)
             except OSError:  # Linux's word for the end
                 break
             if not piece:
                 break
             shown += piece
         assert running.wait(timeout=120) == 0
-    os.close(ours)
+    os.close(test_end)
     return shown.decode().replace("\r\n", "\n")
 
 
 def without_bar(text):
-    """Give the lines that stay: a slow machine compiles for long enough to see a bar, which then goes away."""
+    """Return the lines without a progress bar, which a slow machine shows for a while."""
     return CONTROL.sub("", text.rpartition("\x1b[2K")[2]).splitlines()
 
 
@@ -324,7 +324,7 @@ def test_a_terminal_gets_data_where_asked(sample):
     assert "logo_retention:" not in text
 
 
-def test_parquet_is_kept_from_a_terminal(monkeypatch, capsys):
+def test_parquet_is_not_printed_in_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(click.UsageError, match=r"-o FILE\.parquet"):
         deliver(None, "x", {"joined": None}, output="-", kind="parquet", show=(), shown=())
@@ -361,7 +361,7 @@ def test_long_work_has_a_bar_that_goes_away():
     assert text.endswith("\x1b[2K")
 
 
-def test_a_bar_tells_rows_bytes_rate_and_time_left():
+def test_a_bar_shows_rows_bytes_rate_and_time_left():
     million = 10**6
     steps = [(done * million, 200 * million) for done in range(10, 190, 20)]
     text = CONTROL.sub("", bar(steps, delay=0, wait=0.05, size=12_345_678_901))

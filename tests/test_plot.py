@@ -21,7 +21,7 @@ from cohortlib.show.plot.drawing import thinned, ticks
 
 pytestmark = pytest.mark.unit
 
-# Three months: by hand, so that every mean can be told.
+# Three months, small enough to check every mean by hand.
 TABLE = pl.DataFrame(
     {
         "cohort": ["2026-01", "2026-01", "2026-01", "2026-02", "2026-02", "2026-03"],
@@ -47,7 +47,7 @@ each_plot = pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS)
 
 
 def table(freq, cohorts, first=date(2021, 2, 3), ages=None, week_start="monday"):
-    """Make a triangle of some cohorts whose rows all end with the last one."""
+    """Return a table of cohorts whose last ages all fall into the same period."""
     calendar = Calendar(freq, week_start)
     start = calendar.ordinal(first)
     rows = [
@@ -69,18 +69,18 @@ def table(freq, cohorts, first=date(2021, 2, 3), ages=None, week_start="monday")
 
 
 def datasets(chart):
-    """Give the rows that a chart draws, one list for each of its tables, the largest first."""
+    """Return the rows that a chart draws, one list per dataset, the largest first."""
     return sorted(chart.to_dict(validate=False)["datasets"].values(), key=len, reverse=True)
 
 
 def means(chart):
-    (found,) = [rows for rows in datasets(chart) if rows and "mean" in rows[0]]
-    return found
+    (rows_of_mean,) = [rows for rows in datasets(chart) if rows and "mean" in rows[0]]
+    return rows_of_mean
 
 
 def cells(chart):
-    (found,) = [rows for rows in datasets(chart) if rows and "cohort" in rows[0]]
-    return found
+    (rows_of_cells,) = [rows for rows in datasets(chart) if rows and "cohort" in rows[0]]
+    return rows_of_cells
 
 
 def marks(chart):
@@ -102,10 +102,10 @@ def png_size(path):
 
 
 @pytest.mark.parametrize("value", ["logo_retention", "amount_retention", "active_users", "amount", "ltv"])
-def test_heatmap_has_the_cells_that_are_there(value):
+def test_heatmap_has_the_cells_of_the_table(value):
     known = TABLE.filter(pl.col(value).is_not_null())
-    found = cells(cl.plot.heatmap(TABLE, value))
-    assert [(row["cohort"], row["age"], row[value]) for row in found] == known.select("cohort", "period", value).rows()
+    drawn = cells(cl.plot.heatmap(TABLE, value))
+    assert [(row["cohort"], row["age"], row[value]) for row in drawn] == known.select("cohort", "period", value).rows()
 
 
 def test_heatmap_draws_a_rect_and_a_label_for_each_cell(tmp_path):
@@ -118,7 +118,7 @@ def test_heatmap_draws_a_rect_and_a_label_for_each_cell(tmp_path):
         assert f">{text}</text>" in drawn
 
 
-def test_heatmap_is_scaled_to_what_follows_age_0():
+def test_heatmap_is_scaled_to_ages_after_0():
     rect = cl.plot.heatmap(TABLE).to_dict()["layer"][0]
     scale = rect["encoding"]["color"]["scale"]
     assert scale["domain"][0] == 0.2
@@ -159,7 +159,7 @@ def test_heatmap_labels_are_short(field, values, labels):
     assert [row["label"] for row in cells(cl.plot.heatmap(frame, field))] == labels
 
 
-def test_values_that_do_not_differ_or_are_not_there(tmp_path):
+def test_constant_and_missing_values(tmp_path):
     same = TABLE.with_columns(amount=1e17)
     assert svg(cl.plot.heatmap(same, "amount"), tmp_path).count(">100,000,000.0bn<") == 6
     none = TABLE.with_columns(amount_retention=pl.lit(None, pl.Float64))
@@ -205,7 +205,7 @@ def test_unfinished_cells_are_drawn_in_another_way(tmp_path):
     assert curves.count('stroke-dasharray="3,3"') == 2  # the third cohort has one cell, so no line
 
 
-def test_a_cohort_that_still_grows_is_faded():
+def test_unfinished_cohorts_are_faded():
     sizes = cells(cl.plot.cohort_sizes(TABLE, unfinished="2026-03-15"))
     assert [(row["cohort"], row["cohort_size"], row["unfinished"]) for row in sizes] == [
         ("2026-01", 100, False),
@@ -232,19 +232,19 @@ def test_the_mean_is_a_sum_over_a_sum():
     assert ltv == [(10 * 100 + 5 * 60) / 200, (14 * 100 + 7.5 * 60) / 160, 16.5]
 
 
-def test_the_mean_leaves_out_what_is_not_over():
-    found = means(cl.plot.retention_curves(TABLE, unfinished="2026-03-30"))
-    assert [(row["age"], row["mean"], row["cohorts"]) for row in found] == [(0, 1.0, 2), (1, 0.3, 1)]
+def test_the_mean_excludes_unfinished_cells():
+    mean = means(cl.plot.retention_curves(TABLE, unfinished="2026-03-30"))
+    assert [(row["age"], row["mean"], row["cohorts"]) for row in mean] == [(0, 1.0, 2), (1, 0.3, 1)]
     assert datasets(cl.plot.retention_curves(TABLE, unfinished="2025-01-01"))[-1] == []
 
 
 def test_the_mean_is_that_of_the_rows():
     sample = pl.read_parquet(cl.__path__[0] + "/samples/cdnow_sample.parquet")
     months = cl.termina.cohorts(sample, freq="M")
-    found = {row["age"]: row["mean"] for row in means(cl.plot.retention_curves(months))}
+    mean_by_age = {row["age"]: row["mean"] for row in means(cl.plot.retention_curves(months))}
     for age in (1, 15, 17):
         reached = months.filter(pl.col("period") == age)
-        assert found[age] == reached["active_users"].sum() / reached["cohort_size"].sum()
+        assert mean_by_age[age] == reached["active_users"].sum() / reached["cohort_size"].sum()
 
 
 def test_curves_break_where_an_age_is_missing():
@@ -254,7 +254,7 @@ def test_curves_break_where_an_age_is_missing():
     assert runs["2026-02", 0] == runs["2026-02", 1]
 
 
-def test_age_0_is_left_out_where_it_would_press_the_rest_to_the_ground(tmp_path):
+def test_age_0_is_left_out_if_it_is_far_above_the_rest(tmp_path):
     chart = cl.plot.retention_curves(TABLE)  # 0.45 is the largest after 1
     assert "Age 0 is left out" in svg(chart, tmp_path)
     assert min(row["age"] for row in cells(chart)) == 0  # in the data it stays
@@ -295,7 +295,7 @@ def test_calendar_axes_have_the_periods_without_rows():
 @pytest.mark.parametrize(
     ("freq", "plot"), [*zip(FREQS, PLOTS.values(), strict=True), *((freq, cl.plot.layers) for freq in FREQS)]
 )
-def test_every_frequency_is_told_by_its_labels(plot, freq):
+def test_freq_is_inferred_from_the_labels(plot, freq):
     unit = {"D": "day", "W": "week", "M": "month", "Q": "quarter", "A": "year"}[freq]
     spec = json.dumps(plot(table(freq, 4, week_start="sunday")).to_dict(validate=False))
     assert unit in spec.lower()
@@ -311,7 +311,7 @@ def test_weeks_begin_on_the_day_of_their_labels(week_start):
     assert all(row["calendar"] == row["cohort"] for row in rows if row["age"] == 0)
 
 
-def test_labels_as_a_file_reads_them():
+def test_labels_read_from_a_file():
     years, days = table("A", 3), table("D", 3)
     for text, read in [(years, pl.col("cohort").cast(pl.Int64)), (days, pl.col("cohort").str.to_date())]:
         assert cells(cl.plot.heatmap(text.with_columns(read))) == cells(cl.plot.heatmap(text))
@@ -356,13 +356,13 @@ def test_titles(plot, tmp_path):
 
 
 @each_plot
-def test_a_chart_stands_beside_another(plot):
+def test_charts_can_be_concatenated(plot):
     spec = (plot(TABLE) | plot(TABLE, title="other")).to_dict()
     assert len(spec["hconcat"]) == 2
 
 
 @pytest.mark.parametrize("plot", [cl.plot.heatmap, cl.plot.cohort_sizes])
-def test_other_tables_than_those_of_polars(plot):
+def test_tables_of_other_libraries(plot):
     frames = [TABLE.lazy(), TABLE.to_arrow(), pd.DataFrame(TABLE.to_dict(as_series=False))]
     frames.append(TABLE.with_columns(pl.col("cohort").cast(pl.Categorical), pl.col("period").cast(pl.UInt8)))
     for frame in [*frames, TABLE.reverse()]:
@@ -399,14 +399,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_no_cohort_table_is_refused(wrong):
-    frame, error, told = WRONG[wrong]
-    with pytest.raises(error, match=told):
+def test_other_tables_are_refused(wrong):
+    frame, error, message = WRONG[wrong]
+    with pytest.raises(error, match=message):
         cl.plot.heatmap(frame)
 
 
 @each_plot
-def test_every_picture_refuses_what_is_no_cohort_table(plot):
+def test_every_chart_refuses_a_triangle(plot):
     with pytest.raises(SchemaError, match="not a triangle"):
         plot(cl.triangle(TABLE, "ltv"))
 
@@ -452,7 +452,7 @@ def test_public_names():
         _ = cl.plot.nothing
 
 
-def test_without_altair_it_is_told_how_to_get_it():
+def test_without_altair_the_error_names_the_extra():
     code = """
 import sys
 sys.modules["altair"] = None
@@ -474,20 +474,20 @@ DEFECTS = {  # what a colour-blind eye makes of linear red, green and blue (Vié
 }
 
 
-def test_colours_fall_in_lightness_for_every_eye():
+def test_lightness_falls_for_colour_blind_readers_too():
     colours = [shading.colour(step / 100) for step in range(101)]
-    lights = [shading.luminance(found) for found in colours]
+    lights = [shading.luminance(colour) for colour in colours]
     assert lights == sorted(lights, reverse=True)
     assert lights[0] > 0.8
     assert 0.01 < lights[-1] < 0.05
-    linear = [[((c / 255 + 0.055) / 1.055) ** 2.4 for c in bytes.fromhex(found[1:])] for found in colours]
+    linear = [[((c / 255 + 0.055) / 1.055) ** 2.4 for c in bytes.fromhex(colour[1:])] for colour in colours]
     for matrix in DEFECTS.values():
         seen = [[sum(a * b for a, b in zip(row, rgb, strict=True)) for row in matrix] for rgb in linear]
         lights = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in seen]
         assert lights == sorted(lights, reverse=True)
 
 
-def test_ink_is_read_on_every_colour():
+def test_ink_has_contrast_on_every_colour():
     for step in range(101):
         background = shading.colour(step / 100)
         assert shading.contrast(shading.ink(background), background) >= 4.5
@@ -587,14 +587,14 @@ def test_a_notebook_shows_customers_escaped():
     assert "<b>" not in cl.triangle(words, "<i>")._repr_html_()
 
 
-def test_a_notebook_is_not_flooded():
+def test_a_notebook_shows_a_limited_excerpt():
     page = cl.triangle(table("D", 210), "ltv")._repr_html_()
     assert "the first 200 of 210 rows and the first 200 of 210 ages" in page
     assert page.count("<tr>") == 201
     assert len(page) < 1_000_000
 
 
-def test_what_is_no_triangle_any_more_is_a_frame_of_polars():
+def test_operations_return_plain_frames():
     triangle = cl.triangle(TABLE, "ltv")
     assert type(triangle.select("cohort", "0")) is pl.DataFrame
     renamed = triangle.clone()

@@ -56,21 +56,21 @@ FIELDS = {"active_users": Fraction(0), "amount": Fraction(5, 1000), "logo_retent
 
 
 def judge(local, remote, tolerances=FIELDS):
-    """Give the outcome of every cell of two tables, each {key: {field: value}}."""
-    found = {}
+    """Return the outcome of every cell of two tables, each {key: {field: value}}."""
+    outcomes = {}
     for key in {**local, **remote}:
         for field, tolerance in tolerances.items():
             if key not in remote or key not in local:
-                found[key, field] = "only_local" if key in local else "only_remote"
+                outcomes[key, field] = "only_local" if key in local else "only_remote"
                 continue
             a, b = local[key][field], remote[key][field]
             if a is None or b is None:
-                found[key, field] = "match" if a is b else "null_local" if a is None else "null_remote"
+                outcomes[key, field] = "match" if a is b else "null_local" if a is None else "null_remote"
                 continue
             # what a float cannot write is allowed for, generously to neither side: no drawn value is nearer to the edge
             slack = (abs(Fraction(a)) + abs(Fraction(b))) / 2**52 if tolerance else 0
-            found[key, field] = "match" if abs(Fraction(a) - Fraction(b)) <= tolerance + slack else "differ"
-    return found
+            outcomes[key, field] = "match" if abs(Fraction(a) - Fraction(b)) <= tolerance + slack else "differ"
+    return outcomes
 
 
 COUNTS = st.sampled_from((0, 1, 2, 3, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), None))
@@ -84,7 +84,7 @@ KEYS = st.tuples(st.sampled_from(("2026-01", "2026-02", "")), st.sampled_from(("
 def sides(draw):
     """Draw two tables that share most of their rows, and most of their values."""
     pool = draw(st.lists(KEYS, unique=True, max_size=8))
-    found = ({}, {})
+    sides = ({}, {})
     for key in pool:
         values = {"active_users": draw(COUNTS), "amount": draw(AMOUNTS), "logo_retention": draw(RATIOS)}
         others = dict(values)
@@ -97,10 +97,10 @@ def sides(draw):
             others["active_users"] = draw(COUNTS)
         which = draw(st.sampled_from(("both", "both", "both", "local", "remote")))
         if which != "remote":
-            found[0][key] = values
+            sides[0][key] = values
         if which != "local":
-            found[1][key] = others
-    return found
+            sides[1][key] = others
+    return sides
 
 
 TYPES = {
@@ -119,7 +119,7 @@ def framed(side, order=None):
 
 
 def found_in(report):
-    """The cells of a report as the judge gives them."""
+    """Return the cells of a report in the form of the reference."""
     keys = report.tables[0].keys
     return {
         (tuple(row[key] for key in keys), row["field"]): row["outcome"] for row in report.cells.iter_rows(named=True)
@@ -127,7 +127,7 @@ def found_in(report):
 
 
 @given(sides(), st.randoms(use_true_random=False))
-def test_every_cell_is_as_judged(both, chance):
+def test_cells_match_the_reference(both, chance):
     local, remote = both
     orders = [chance.sample(range(len(side)), len(side)) for side in both]
     report = cl.reconcile(framed(local, orders[0]), framed(remote, orders[1]))
@@ -151,7 +151,7 @@ def test_every_cell_is_as_judged(both, chance):
 
 @few
 @given(sides())
-def test_a_page_for_everything(both):
+def test_every_comparison_has_a_page(both):
     assert cl.reconcile(*map(framed, both)).to_html()
 
 
@@ -175,7 +175,7 @@ def test_differences_and_the_largest_of_them(both):
 
 
 @given(sides())
-def test_sides_swapped(both):
+def test_swapping_the_sides(both):
     forth, back = cl.reconcile(*map(framed, both)), cl.reconcile(*map(framed, both[::-1]))
     other = {name: name for name in OUTCOMES} | {
         "only_local": "only_remote", "only_remote": "only_local",
@@ -199,24 +199,24 @@ def test_the_order_of_rows_does_not_matter(both, chance):
 @given(strategies.cases(joined=("none", "table"), poison=False))
 def test_computed_cohorts_agree_with_themselves(case):
     try:
-        found = case.ask("cohorts")
+        table = case.ask("cohorts")
     except DataError:
         assume(False)
-    report = cl.reconcile(found, found.reverse())
+    report = cl.reconcile(table, table.reverse())
     assert report.ok
-    assert report.total == found.height * 7
+    assert report.total == table.height * 7
 
 
 @few
 @given(strategies.cases(poison=False), st.sampled_from(("single_customer", "cohort_total", "cohort_mean")))
 def test_computed_customers_agree_with_themselves(case, basis):
     try:
-        found = case.ask("customer_cohorts", basis=basis)
+        customers = case.ask("customer_cohorts", basis=basis)
     except DataError:
         assume(False)
-    report = cl.reconcile(found, found.reverse())
+    report = cl.reconcile(customers, customers.reverse())
     assert report.ok
-    assert report.total == found.height * 5
+    assert report.total == customers.height * 5
 
 
 @settings(max_examples=settings().max_examples // 5)
@@ -226,7 +226,7 @@ def test_computed_answers_agree_with_themselves(case):
     report = cl.reconcile(answer, answer)
     assert report.ok
     assert set(report.cells["outcome"]) <= {"match"}
-    assert [found.name for found in report.tables] == ["segments", "values"]
+    assert [table.name for table in report.tables] == ["segments", "values"]
 
 
 # --- tolerances ---------------------------------------------------------------------------------------------
@@ -293,12 +293,12 @@ def test_tolerances_of_a_caller():
 
 
 @pytest.mark.parametrize("wrong", [-1, math.nan, math.inf, "0.1", None, True, (1,), (1, 2, 3), (0, -1)])
-def test_what_is_no_tolerance(wrong):
+def test_invalid_tolerances(wrong):
     with pytest.raises(SettingError, match=r"tolerances= has .* for 'amount'. Expected a number >= 0 such as 0.01"):
         cl.reconcile(cohorts(1.0), cohorts(1.0), tolerances={"amount": wrong})
 
 
-def test_tolerances_for_nothing():
+def test_tolerances_of_unknown_fields():
     with pytest.raises(SettingError, match=r"'amont', which is not a compared field. Expected fields among 'amount'"):
         cl.reconcile(cohorts(1.0), cohorts(1.0), tolerances={"amont": 1})
     with pytest.raises(SettingError, match="has 'title', whose values are not numbers"):
@@ -311,7 +311,7 @@ def test_tolerances_of_an_answer(answer):
         cl.reconcile(answer, answer, tolerances={"revenue": 1})
 
 
-def test_usual_tolerances_know_every_field_of_the_vendors():
+def test_default_tolerances_of_the_vendors_fields():
     counts = [name for name, field in COHORTS.items() if field.dtype == "Int64"]
     assert all(tolerance_of(name) == 0 for name in counts)
     assert tolerance_of("cmgr3") == tolerance_of("net_churn") == 1e-6
@@ -361,12 +361,12 @@ def test_periods_of_any_width(dtype):
     assert cl.reconcile(local, local.with_columns(pl.col("period").cast(dtype))).ok
 
 
-def test_dates_beside_their_text():
+def test_dates_and_their_text():
     local = table((date(2026, 1, 1), 3.0), keys=("date",))
     assert cl.reconcile(local, local.with_columns(pl.col("date").cast(pl.String))).ok
 
 
-def test_frames_of_others():
+def test_frames_of_other_libraries():
     local = cohorts(1.0, 2.0)
     for other in (local.lazy(), local.to_arrow(), local.to_pandas()):
         assert cl.reconcile(local, other).ok
@@ -374,7 +374,7 @@ def test_frames_of_others():
 
 
 @pytest.mark.parametrize("remote", [None, [1], {"cohort": []}, 3])
-def test_what_is_no_table(remote):
+def test_other_objects_are_refused(remote):
     with pytest.raises(
         SchemaError, match=f"remote has type {type(remote).__name__}. Expected a polars frame".replace(".", r"\.")
     ):
@@ -409,7 +409,7 @@ def test_null_keys(key, count):
         cl.reconcile(cohorts(1.0, 2.0), holed)
 
 
-def test_keys_that_stand_twice():
+def test_repeated_keys():
     twice = table(("a", 0, 1.0), ("b", 0, 1.0), ("b", 0, 2.0), ("b", 1, 0.0), ("c", 0, 2.0), ("c", 0, 2.0))
     with pytest.raises(DataError, match=r"remote has 2 rows of cohort 'b', period 0, and 1 more keys are repeated"):
         cl.reconcile(twice.unique(["cohort", "period"]), twice)
@@ -417,14 +417,14 @@ def test_keys_that_stand_twice():
         cl.reconcile(twice, twice)
 
 
-def test_equal_numbers_of_other_keys(monkeypatch):
+def test_hash_collisions(monkeypatch):
     monkeypatch.setattr(pairing, "hashes", lambda frame, keys: pl.Series([1] * frame.height, dtype=pl.UInt64))
     local, remote = cohorts(1.0, 2.0, 3.0), cohorts(5.0, 2.0)[::-1]
     assert cl.reconcile(local, remote).cells["outcome"].to_list() == ["differ", "match", "only_local"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number(value):
+def test_nan_and_infinity_are_refused(value):
     with pytest.raises(
         DataError, match=rf"field 'amount' of remote is {value} at cohort '2026-01', period 1\. Expected"
     ):
@@ -440,17 +440,17 @@ def test_fields_that_cannot_be_compared():
         cl.reconcile(cohorts([1.0]), cohorts([1.0]))
 
 
-def test_fields_of_one_side_are_told():
+def test_fields_of_one_side_are_listed():
     report = cl.reconcile(cohorts(1.0).with_columns(mine=1), cohorts(1.0).with_columns(yours=1, theirs=2))
     assert (report.only_local_fields, report.only_remote_fields) == (("mine",), ("theirs", "yours"))
     assert report.ok
     assert report.total == 1
-    for told in (str(report), report.to_html()):
-        assert "Not compared (only in local): mine" in told
-        assert "Not compared (only in remote): theirs, yours" in told
+    for text in (str(report), report.to_html()):
+        assert "Not compared (only in local): mine" in text
+        assert "Not compared (only in remote): theirs, yours" in text
 
 
-def test_text_and_truth():
+def test_text_and_booleans():
     assert outcome("a", "a", "title") == outcome(True, True, "currently_active_period") == "match"
     assert outcome("a", "b", "title") == outcome(True, False, "currently_active_period") == "differ"
     assert outcome(None, "b", "title") == "null_local"
@@ -468,8 +468,8 @@ def test_predictions_are_compared_by_their_parts():
         )
         for predict in ({"revenue_usd": 10.0, "ltv_usd": ltv, "months": 3} for ltv in (5.0, 6.0))
     ]
-    found = cl.reconcile(*both).cells
-    assert found.select("field", "outcome").rows() == [
+    cells = cl.reconcile(*both).cells
+    assert cells.select("field", "outcome").rows() == [
         ("predict_revenue_usd", "match"), ("predict_ltv_usd", "differ"), ("predict_months", "match"),
     ]  # fmt: skip
     nothing = both[0].with_columns(predict=None)
@@ -512,14 +512,14 @@ def test_files(tmp_path, name, freq):
         {"user_id": [7, 7, 8, 9], "timestamp": [date(2025, 1, 2), date(2026, 1, 2), date(2026, 1, 2), date(2026, 1, 5)],
          "amount": [10.0, 10.0, 5.5, 0.1]}
     )  # fmt: skip
-    for found in (cl.termina.cohorts(orders, freq=freq), cl.termina.customer_cohorts(orders, freq=freq)):
+    for computed in (cl.termina.cohorts(orders, freq=freq), cl.termina.customer_cohorts(orders, freq=freq)):
         if name == "A.JSON":
-            (tmp_path / name).write_text(json.dumps({"data": found.to_dicts()}))
+            (tmp_path / name).write_text(json.dumps({"data": computed.to_dicts()}))
         else:
-            saved(found, tmp_path / name)
-        for report in (cl.reconcile(found, tmp_path / name), cl.reconcile(str(tmp_path / name), found)):
+            saved(computed, tmp_path / name)
+        for report in (cl.reconcile(computed, tmp_path / name), cl.reconcile(str(tmp_path / name), computed)):
             assert report.ok
-            assert report.total == found.height * (found.width - (3 if "user_id" in found.columns else 2))
+            assert report.total == computed.height * (computed.width - (3 if "user_id" in computed.columns else 2))
             assert not report.only_local_fields + report.only_remote_fields
 
 
@@ -575,7 +575,7 @@ def test_files_that_are_refused(tmp_path, name, text, expected):
         cl.reconcile(cohorts(1.0), tmp_path / name)
 
 
-def test_a_file_that_is_not_there():
+def test_missing_file():
     with pytest.raises(SourceError, match=r"there is no file 'nowhere.csv'. Expected .* Parquet, CSV or JSON files"):
         cl.reconcile("nowhere.csv", cohorts(1.0))
 
@@ -592,17 +592,17 @@ def test_tables_without_rows(tmp_path):
         assert report.to_html()
 
 
-# --- what is said -------------------------------------------------------------------------------------------
+# --- sentence and text -------------------------------------------------------------------------------------------
 
 
 def test_the_sentence():
     local = cohorts(1.0, 2.0, 3.0)
     assert cl.reconcile(local, local).sentence == "All 3 cells agree."
     assert cl.reconcile(local[:1], local[:1]).sentence == "The only cell agrees."
-    said = cl.reconcile(local, cohorts(1.0, 2.5, 3.0)).sentence
-    assert said == "2 of 3 cells agree; 1 differs, in cohort 2026-01 at period 1 of field amount."
-    said = cl.reconcile(local, cohorts(None, 2.5)).sentence
-    assert said == (
+    sentence = cl.reconcile(local, cohorts(1.0, 2.5, 3.0)).sentence
+    assert sentence == "2 of 3 cells agree; 1 differs, in cohort 2026-01 at period 1 of field amount."
+    sentence = cl.reconcile(local, cohorts(None, 2.5)).sentence
+    assert sentence == (
         "0 of 3 cells agree; 1 differs, 1 is null in remote only, 1 is in rows of local only, "
         "all in cohort 2026-01 of field amount."
     )
@@ -642,7 +642,7 @@ def test_the_text():
     )
 
 
-def test_lines_are_narrow_and_nothing_in_them_acts():
+def test_lines_are_narrow_and_without_control_characters():
     user = "\x1b[31m\u202e" + "x" * 300
     local = table(("2026-01", user, 0, 1.0), keys=("cohort", "user_id", "period"), fields=("cohort_size_amount",))
     report = cl.reconcile(local, local.with_columns(pl.col("cohort_size_amount") + 1e6))
@@ -678,7 +678,7 @@ def test_to_dict_keeps_the_worst():
     assert json.loads(cl.reconcile(days, days[:0]).to_json())["differences"][0]["date"] == "2026-01-01"
 
 
-def test_numbers_of_any_size_are_written():
+def test_numbers_of_any_size():
     report = cl.reconcile(cohorts(1.7e308, 5e-324), cohorts(-1.7e308, 0.0), tolerances={"amount": 0})
     assert math.isfinite(report.summary["largest"].item())
     assert json.loads(report.to_json())["agreeing"] == 0
@@ -722,7 +722,7 @@ def test_a_report_is_cheap():
 
 
 class Outline(HTMLParser):
-    """What a page holds: its tags with their attributes, and its text."""
+    """The tags of a page with their attributes, and its text."""
 
     def __init__(self, text):
         super().__init__()
@@ -739,7 +739,7 @@ class Outline(HTMLParser):
 HOSTILE = "</title><script>alert('\"&1')</script>"
 
 
-def test_the_page_escapes_what_the_data_hold():
+def test_the_page_escapes_data():
     local = pl.DataFrame(
         {
             "cohort": [HOSTILE, "2026-01"], "user_id": ["<img src=x onerror=alert(1)>", "'\" onmouseover=x"],
@@ -762,7 +762,7 @@ def test_the_page_escapes_what_the_data_hold():
     assert "<img src=x onerror=alert(1)>"[:16] in shown
 
 
-def test_the_page_needs_nothing_else(answer):
+def test_the_page_is_self_contained(answer):
     text = cl.reconcile(answer, answer).to_html()
     policy = next(attrs["content"] for _, attrs in Outline(text).tags if attrs.get("http-equiv"))
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

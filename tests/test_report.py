@@ -1,4 +1,4 @@
-"""`cl.report` and `cohortlib report`: what the page tells, that it is whole, and that nothing in it can do harm."""
+"""`cl.report` and `cohortlib report`: contents, a self-contained page, and data that cannot inject code."""
 
 import inspect
 import json
@@ -41,7 +41,7 @@ HOSTILE = "</script><script>alert('\"&1')</script>"
 
 
 class Outline(HTMLParser):
-    """What a page holds: its tags with their attributes, and the text in each tag."""
+    """The tags of a page with their attributes, and the text in each tag."""
 
     def __init__(self, text):
         super().__init__()
@@ -68,38 +68,38 @@ class Outline(HTMLParser):
 
 
 def headlines(source, **settings):
-    found = Findings.of(source, Settings.of(**settings)).headlines
-    return {line.name: (line.value, line.note) for line in found}
+    lines = Findings.of(source, Settings.of(**settings)).headlines
+    return {line.name: (line.value, line.note) for line in lines}
 
 
-def rows_told(findings):
+def row_counts(findings):
     return dict(findings.rows_block.rows)
 
 
-# --- what it tells ---
+# --- contents ---
 
 
 def test_headline_numbers():
-    told = headlines(ROWS)
-    assert told["Users"] == ("4", "in 3 cohorts")
-    assert told["Rows"] == ("7", "")
-    assert told["Amount"][0] == "410.50"
-    assert told["First day"][0] == "2026-01-05"
-    assert told["Last day"] == ("2026-03-15", "its month is not over")
-    assert told["LTV to date"][0] == "102.63"  # 410.5 / 4, the tie away from 0 as in the tables
-    assert told["LTV of the oldest cohort"] == ("150.00", "cohort 2026-01 at age 2")
+    numbers = headlines(ROWS)
+    assert numbers["Users"] == ("4", "in 3 cohorts")
+    assert numbers["Rows"] == ("7", "")
+    assert numbers["Amount"][0] == "410.50"
+    assert numbers["First day"][0] == "2026-01-05"
+    assert numbers["Last day"] == ("2026-03-15", "its month is not over")
+    assert numbers["LTV to date"][0] == "102.63"  # 410.5 / 4, the tie away from 0 as in the tables
+    assert numbers["LTV of the oldest cohort"] == ("150.00", "cohort 2026-01 at age 2")
     # age 1: one of two users of January in February; February's month 1 is March, which is not over
-    assert told["Logo retention at 1 month"] == ("50.0%", "at age 1, weighted over 1 cohort")
-    assert told["Amount retention at 1 month"][0] == f"{100 * 80 / 150:.1f}%"
+    assert numbers["Logo retention at 1 month"] == ("50.0%", "at age 1, weighted over 1 cohort")
+    assert numbers["Amount retention at 1 month"][0] == f"{100 * 80 / 150:.1f}%"
 
 
 def test_a_finished_period_counts():
-    told = headlines(pl.concat([ROWS, ROWS.tail(1).with_columns(timestamp=date(2026, 3, 31))]))
-    assert told["Last day"] == ("2026-03-31", "")
-    assert told["Logo retention at 1 month"] == ("66.7%", "at age 1, weighted over 2 cohorts")  # 2 of 3 users
+    numbers = headlines(pl.concat([ROWS, ROWS.tail(1).with_columns(timestamp=date(2026, 3, 31))]))
+    assert numbers["Last day"] == ("2026-03-31", "")
+    assert numbers["Logo retention at 1 month"] == ("66.7%", "at age 1, weighted over 2 cohorts")  # 2 of 3 users
 
 
-def test_the_numbers_are_the_tables():
+def test_the_numbers_are_those_of_the_table():
     text = report_page(ROWS, freq="M")
     table = cl.termina.cohorts(ROWS)
     assert text.partition('id="rows">')[2].partition("</script>")[0] == table.write_csv()
@@ -115,13 +115,13 @@ def test_the_numbers_are_the_tables():
 def test_rows_and_warnings():
     holes = pl.concat([ROWS, ROWS.head(2).with_columns(amount=pl.lit(None, pl.Float64)), ROWS.head(1).with_columns(
         user_id=pl.lit(None, pl.String), amount=pl.lit(None, pl.Float64))])  # fmt: skip
-    with pytest.warns(CohortlibWarning, match="3 of 10 rows of the table dropped") as told:
+    with pytest.warns(CohortlibWarning, match="3 of 10 rows of the table dropped") as caught:
         text = report_page(holes, nulls="drop")
-    assert told[0].filename == __file__
-    assert str(told[0].message) in Outline(text).words
+    assert caught[0].filename == __file__
+    assert str(caught[0].message) in Outline(text).words
     with pytest.warns(CohortlibWarning):
         findings = Findings.of(holes, Settings.of(nulls="drop"))
-    assert rows_told(findings) == {
+    assert row_counts(findings) == {
         "rows read": "10", "dropped for nulls": "3", "with a null in amount": "3", "with a null in user_id": "1",
         "rows kept": "7", "users in cohorts": "4", "cohorts": "3", "rows of the cohort table": "6",
     }  # fmt: skip
@@ -129,7 +129,7 @@ def test_rows_and_warnings():
         report_page(holes)
 
 
-def test_all_warnings_stand_in_the_page():
+def test_the_page_has_all_warnings():
     joined = pl.DataFrame(
         {"user_id": ["a", "b", "z"], "joined": [date(2026, 1, 1), date(2026, 1, 1), date(2027, 1, 1)]}
     )
@@ -142,44 +142,44 @@ def test_all_warnings_stand_in_the_page():
 
 def test_settings_and_definitions():
     findings = Findings.of(ROWS, Settings.of(freq="Q", refunds="signed", end="2026Q1"))
-    asked = {row[0]: row[1:3] for row in findings.settings_block.rows}
-    assert asked["freq"] == ("Q", "chosen")
-    assert asked["refunds"] == ("signed", "chosen")
-    assert asked["end"] == ("2026Q1", "chosen")
-    assert asked["timezone"] == ("UTC", "default")
-    assert asked["joined"] == ("none", "default")
-    assert asked["complete_only"] == ("no", "default")
+    shown = {row[0]: row[1:3] for row in findings.settings_block.rows}
+    assert shown["freq"] == ("Q", "chosen")
+    assert shown["refunds"] == ("signed", "chosen")
+    assert shown["end"] == ("2026Q1", "chosen")
+    assert shown["timezone"] == ("UTC", "default")
+    assert shown["joined"] == ("none", "default")
+    assert shown["complete_only"] == ("no", "default")
     machinery = {"threads", "progress", "max_memory"}  # without effect on the numbers
     customers = {"basis", "rows", "top_n", "rank_by"}  # of the customer table alone
-    assert set(asked) == set(Settings.__dataclass_fields__) - machinery - customers
+    assert set(shown) == set(Settings.__dataclass_fields__) - machinery - customers
     words = dict(findings.definitions_block.rows)
     assert words["period"].startswith("A calendar quarter")
     assert "signed" in words["amount"]
-    assert not any("{" in told for told in words.values())
+    assert not any("{" in text for text in words.values())
 
 
-@pytest.mark.parametrize("road", ["frame", "lazy", "files", "arrow", "prepared", "spilled", "joined", "categorical"])
-def test_every_road_tells_the_same(road, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["frame", "lazy", "files", "arrow", "prepared", "spilled", "joined", "categorical"])
+def test_every_kind_of_source_has_the_same_rows_and_days(kind, tmp_path, monkeypatch):
     rows = pl.concat([ROWS] * 3)
     settings, source = {}, rows
-    if road == "lazy":
+    if kind == "lazy":
         source = rows.lazy()
-    elif road == "files":
+    elif kind == "files":
         for part, days in enumerate((pl.col("timestamp").dt.month() > 1, pl.col("timestamp").dt.month() == 1)):
             rows.filter(days).write_parquet(tmp_path / f"{part}.parquet")
         source = str(tmp_path / "*.parquet")
-    elif road == "spilled":
+    elif kind == "spilled":
         monkeypatch.setattr(memory, "MINIMUM", 1)
         monkeypatch.setattr(spill, "_MIN_ROWS", 3)
         monkeypatch.setattr(tables, "_BATCH", 3)
         settings = {"max_memory": 200}
-    elif road == "arrow":
+    elif kind == "arrow":
         source = rows.to_arrow()
-    elif road == "prepared":
+    elif kind == "prepared":
         source = cl.prepare(rows, tmp_path / "prepared")
-    elif road == "joined":
+    elif kind == "joined":
         settings = {"joined": rows.group_by("user_id").agg(joined=pl.lit(date(2025, 12, 1))), "start": "2025-12"}
-    elif road == "categorical":
+    elif kind == "categorical":
         source = rows.with_columns(pl.col("user_id").cast(pl.Categorical))
     findings = Findings.of(source, Settings.of(**settings))
     assert (findings.dropped.rows, findings.dropped.count) == (21, 0)
@@ -195,7 +195,7 @@ def test_a_filter_is_named(tmp_path):
     assert (findings.first_day, findings.last_day) == (None, date(2026, 2, 10))
     assert findings.table.equals(cl.termina.cohorts(prepared))
     assert findings.headlines[1].note == "prepared, before the filter"
-    assert rows_told(findings)["rows kept, before the filter"] == "7"
+    assert row_counts(findings)["rows kept, before the filter"] == "7"
     assert "2026-02-10" in report_page(prepared)
 
 
@@ -231,7 +231,7 @@ def page():
     return report_page(ROWS, title="Our <b>cohorts</b>")
 
 
-def test_needs_nothing_else(page):
+def test_is_self_contained(page):
     policy = next(attrs["content"] for attrs in Outline(page).named("meta") if attrs.get("http-equiv"))
     assert re.fullmatch(
         r"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-[\w+/=]+'; "
@@ -242,7 +242,7 @@ def test_needs_nothing_else(page):
     assert all(attrs["src"].startswith("data:") for attrs in Outline(page).named("img"))
 
 
-def test_is_for_everybody(page):
+def test_is_accessible(page):
     seen = Outline(page)
     assert seen.named("html") == [{"lang": "en"}]
     levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
@@ -301,7 +301,7 @@ def test_hostile_names_do_no_harm(tmp_path):
     assert all(re.fullmatch(r"\d{4}-\d\d(,-?[\d.e+-]*)+", line) for line in data[1:])
 
 
-def test_what_stands_in_a_script_cannot_end_it():
+def test_script_data_cannot_close_the_script():
     from cohortlib.show.report.page import _plain
 
     with pytest.raises(CohortlibError, match="contain '<'"):
@@ -309,7 +309,7 @@ def test_what_stands_in_a_script_cannot_end_it():
 
 
 def test_large_pictures_are_images():
-    """Two images, for light and for dark, and ever so many pixels in few bytes."""
+    """Two images, for light and for dark mode."""
     from cohortlib.show import plot as plotting
     from cohortlib.show.report import pictures
 
@@ -342,28 +342,28 @@ def test_images_are_packed_and_whole():
 
 
 def chunks(image):
-    """Give the parts of a PNG, each of which has the right sum."""
-    found, at = {}, 8
+    """Return the chunks of a PNG after checking their checksums."""
+    parts, at = {}, 8
     while at < len(image):
         (size,) = struct.unpack_from(">I", image, at)
         kind, whole = image[at + 4 : at + 8], image[at + 4 : at + 8 + size]
         assert struct.unpack_from(">I", image, at + 8 + size) == (zlib.crc32(whole),)
-        found[kind] = found.get(kind, b"") + whole[4:]
+        parts[kind] = parts.get(kind, b"") + whole[4:]
         at += 12 + size
-    return found
+    return parts
 
 
-def test_lines_are_seen_on_a_dark_page():
+def test_lines_have_contrast_on_a_dark_page():
     from cohortlib.show.colours import contrast
     from cohortlib.show.report.pictures import _lightened
 
-    told = dict(_lightened('<path stroke="#d5d8de"/><path fill="#101020"/><path stroke="#ffffff"/>'))
-    assert set(told) == {"#101020"}
-    assert contrast(told["#101020"], "#16181d") >= 6
+    lightened = dict(_lightened('<path stroke="#d5d8de"/><path fill="#101020"/><path stroke="#ffffff"/>'))
+    assert set(lightened) == {"#101020"}
+    assert contrast(lightened["#101020"], "#16181d") >= 6
 
 
 def test_numbers_are_written_as_the_script_does():
-    assert [sheets.formatted(found, "money") for found in (0.125, 9999.995, 10_000.5, -0.5, None)] == [
+    assert [sheets.formatted(value, "money") for value in (0.125, 9999.995, 10_000.5, -0.5, None)] == [
         "0.13", "10,000.00", "10,001", "-0.50", "",
     ]  # fmt: skip
     assert sheets.formatted(1234567, "count") == "1,234,567"
@@ -373,7 +373,7 @@ def test_numbers_are_written_as_the_script_does():
 # --- the file ---
 
 
-def test_is_the_same_every_time(tmp_path):
+def test_is_reproducible(tmp_path):
     for name, threads in (("one.html", 1), ("two.html", 2)):
         assert cl.report(ROWS, tmp_path / name, threads=threads) is None
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
@@ -381,31 +381,31 @@ def test_is_the_same_every_time(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.html", "two.html"]
 
 
-def test_a_failure_leaves_what_was_there(tmp_path):
+def test_a_failure_keeps_the_old_file(tmp_path):
     file = tmp_path / "report.html"
     file.write_text("old", encoding="utf-8")
     with pytest.raises(CohortlibError, match="nothing"):
         cl.report(ROWS, file, user="nothing")
     with pytest.raises(SettingError, match=r"title=5 is not text\. Expected a string"):
         cl.report(ROWS, file, title=5)
-    with pytest.raises(FileNotFoundError) as told:
+    with pytest.raises(FileNotFoundError) as error:
         cl.report(ROWS, tmp_path / "nowhere" / "report.html")
-    assert told.value.filename == str(tmp_path / "nowhere" / "report.html")
+    assert error.value.filename == str(tmp_path / "nowhere" / "report.html")
     assert file.read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 @pytest.mark.parametrize(("module", "name"), [("altair", "Altair"), ("jinja2", "Jinja2"), ("vl_convert", "vl-convert")])
-def test_what_is_not_installed_is_told_first(module, name, monkeypatch):
+def test_missing_extras_fail_first(module, name, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(CohortlibError, match=rf"a report needs {name}. Hint: pip install 'cohortlib\[report\]'"):
         report_page("nowhere.parquet")
 
 
 def test_takes_the_settings_of_cohorts():
-    mine, theirs = (inspect.signature(call).parameters for call in (cl.report, cl.termina.cohorts))
-    assert [name for name in mine if name not in ("path", "title")] == list(theirs)
-    assert all(mine[name].default == theirs[name].default for name in theirs)
+    of_report, of_cohorts = (inspect.signature(call).parameters for call in (cl.report, cl.termina.cohorts))
+    assert [name for name in of_report if name not in ("path", "title")] == list(of_cohorts)
+    assert all(of_report[name].default == of_cohorts[name].default for name in of_cohorts)
 
 
 # --- the command ---
@@ -414,7 +414,7 @@ def test_takes_the_settings_of_cohorts():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ROWS.rename({"user_id": "who"}).write_csv("orders.csv")
+    ROWS.rename({"user_id": "customer"}).write_csv("orders.csv")
     return tmp_path
 
 
@@ -423,39 +423,39 @@ def run(*args):
 
 
 def test_the_command_writes_the_page(folder):
-    result = run("orders.csv", "--user", "who", "--freq", "Q", "--title", "Ours", "-o", "report.html")
+    result = run("orders.csv", "--user", "customer", "--freq", "Q", "--title", "Ours", "-o", "report.html")
     assert (result.exit_code, result.output) == (0, "")
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert text == report_page("orders.csv", user="who", freq="Q", title="Ours")
-    result = run("orders.csv", "--user", "who", "--freq", "Q", "--title", "Ours", "-o", "-")
+    assert text == report_page("orders.csv", user="customer", freq="Q", title="Ours")
+    result = run("orders.csv", "--user", "customer", "--freq", "Q", "--title", "Ours", "-o", "-")
     assert result.stdout == text
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["orders.csv", "-o", "report.html"], "column 'user_id' is not in the table"),
         (["orders.csv", "-o", "report.png"], "-o report.png: a report is an HTML file. Hint: -o FILE.html"),
         (["orders.csv"], "Missing option '-o'"),
         (["nowhere.csv", "-o", "report.html"], "there is no file 'nowhere.csv'"),
         (
-            ["orders.csv", "--user", "who", "-o", "nowhere/report.html"],
+            ["orders.csv", "--user", "customer", "-o", "nowhere/report.html"],
             "cannot write nowhere/report.html: No such file",
         ),
-        (["orders.csv", "--user", "who", "--end", "never", "-o", "report.html"], "--end never is not a date"),
+        (["orders.csv", "--user", "customer", "--end", "never", "-o", "report.html"], "--end never is not a date"),
     ],
 )
-def test_failures_are_told_in_a_line(folder, args, said):
+def test_failures_are_reported_in_one_line(folder, args, message):
     result = run(*args)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
-    assert said in result.stderr
+    assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in folder.iterdir()] == ["orders.csv"]
 
 
-def test_the_command_takes_what_was_prepared(folder):
-    cl.prepare("orders.csv", "prepared", user="who", decimals=2)
+def test_the_command_takes_prepared_data(folder):
+    cl.prepare("orders.csv", "prepared", user="customer", decimals=2)
     result = run("prepared", "-o", "report.html")
     assert (result.exit_code, result.output) == (0, "")
     assert "From prepared, prepared, by month." in (folder / "report.html").read_text(encoding="utf-8")
@@ -476,8 +476,8 @@ print(*({"polars", "numba", "altair", "jinja2", "vl_convert"} & set(sys.modules)
 # --- warnings, recorded_warnings ---
 
 
-def test_warnings_are_recorded_warnings_and_still_told():
-    with warnings.catch_warnings(record=True) as told:
+def test_recorded_warnings_are_still_raised():
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with recorded_warnings() as outer:
             warn("one")
@@ -486,8 +486,8 @@ def test_warnings_are_recorded_warnings_and_still_told():
             warn("three")
         warn("four")
     assert (outer, inner) == (["one", "three"], ["two"])
-    assert [str(warning.message) for warning in told] == ["one", "two", "three", "four"]
-    assert {warning.category for warning in told} == {CohortlibWarning}
+    assert [str(warning.message) for warning in caught] == ["one", "two", "three", "four"]
+    assert {warning.category for warning in caught} == {CohortlibWarning}
 
 
 def test_without_altair_the_extra_is_named():
@@ -495,8 +495,8 @@ def test_without_altair_the_extra_is_named():
 import sys
 sys.modules["altair"] = None
 import importlib.util, cohortlib as cl
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if name == "altair" else found(name)
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "altair" else find_spec(name)
 try:
     cl.report("orders.csv", "report.html")
 except cl.errors.CohortlibError as error:

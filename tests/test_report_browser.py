@@ -58,11 +58,11 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """200 weekly cohorts, in the last of which the rows end."""
+    """200 weekly cohorts; the rows end within the last one."""
     ages = {user: [0, *((user * step) % 97 for step in (3, 7, 31))] for user in range(400)}
     rows = [
         (user, date(2022, 1, 3) + timedelta(weeks=user % 200 + age), 1.0 + user % 7)
-        for user, found in ages.items() for age in found if user % 200 + age < 200
+        for user, active in ages.items() for age in active if user % 200 + age < 200
     ]  # fmt: skip
     frame = pl.DataFrame(rows, schema=["user_id", "timestamp", "amount"], orient="row")
     file = tmp_path_factory.mktemp("large") / "report.html"
@@ -71,7 +71,7 @@ def large(tmp_path_factory):
 
 
 def opened(browser, file, scheme="light"):
-    """Open a page; what was logged before is forgotten."""
+    """Open a page and discard earlier logs."""
     wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
     browser.get("about:blank")
@@ -81,16 +81,16 @@ def opened(browser, file, scheme="light"):
     return browser
 
 
-def asked(browser):
-    """List what the browser asked for since the page was opened."""
+def requests(browser):
+    """Return the URLs requested since the page was opened."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
 
 def quiet(browser, file):
-    """Check that nothing was complained of, and nothing but the page itself asked for."""
+    """Check that nothing was logged, and only the page itself was requested."""
     assert browser.get_log("browser") == []
-    assert {url for url in asked(browser) if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
+    assert {url for url in requests(browser) if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
 
 
 def run(browser, code, *given):
@@ -98,7 +98,7 @@ def run(browser, code, *given):
 
 
 def column(browser, table, at):
-    """Give the texts of a column."""
+    """Return the texts of a column."""
     cells = """
 const rows = [...document.getElementById(arguments[0]).tBodies[0].rows];
 return rows.map(row => (row.cells[arguments[1]] || {}).textContent || "");
@@ -111,22 +111,22 @@ def head(browser, table, at):
 
 
 def saved(browser, folder, button):
-    """Press a button that saves a file, and give the file."""
+    """Press a button that saves a file, and return the file."""
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     browser.find_element("id", button).click()
     end = time.monotonic() + PATIENCE
-    while not (found := [file for file in folder.iterdir() if file.suffix == ".csv"]):
+    while not (files := [file for file in folder.iterdir() if file.suffix == ".csv"]):
         assert time.monotonic() < end, list(folder.iterdir())
         time.sleep(0.05)
-    return found[0]
+    return files[0]
 
 
 def test_the_network_is_watched(browser, tmp_path):
-    """Else the tests below would see nothing."""
+    """Otherwise the tests below would prove nothing."""
     page = tmp_path / "page.html"
     page.write_text("<!doctype html><title>x</title><img src='http://127.0.0.1:9/x.png'>", encoding="utf-8")
     opened(browser, page)
-    assert "http://127.0.0.1:9/x.png" in asked(browser)
+    assert "http://127.0.0.1:9/x.png" in requests(browser)
     assert browser.get_log("browser") != []
 
 
@@ -144,7 +144,7 @@ return [...document.querySelectorAll(".picture svg, .picture img")].map(picture 
 """
     sizes = run(browser, look)
     assert len(sizes) == 6
-    assert all(width > 100 and height > 50 and there for width, height, there in sizes)
+    assert all(width > 100 and height > 50 and visible for width, height, visible in sizes)
     wide = run(browser, "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert wide[0] <= wide[1]  # what is wide scrolls by itself
     kinds = run(
@@ -154,7 +154,7 @@ return [...document.querySelectorAll(".picture svg, .picture img")].map(picture 
     quiet(browser, file)
 
 
-def test_the_script_writes_what_stood_there(browser, small):
+def test_the_script_writes_the_same_text(browser, small):
     opened(browser, small[0])
     for table in ("triangle", "cohorts"):
         before = run(browser, "return document.getElementById(arguments[0]).tBodies[0].innerText", table)
@@ -171,7 +171,7 @@ def test_sorting_by_click(browser, request, size):
     file, table = request.getfixturevalue(size)
     opened(browser, file)
     at = table.columns.index("ltv")
-    ltv = [sheets.formatted(found, "money") for found in table["ltv"].sort()]
+    ltv = [sheets.formatted(value, "money") for value in table["ltv"].sort()]
     count = min(len(ltv), sheets.FIRST_ROWS)
     head(browser, "cohorts", at).click()
     assert column(browser, "cohorts", at) == ltv[:count]
@@ -192,7 +192,7 @@ def test_sorting_by_click(browser, request, size):
     quiet(browser, file)
 
 
-def test_sorting_a_triangle_leaves_what_is_not_reached_last(browser, small):
+def test_sorting_a_triangle_puts_blanks_last(browser, small):
     file, table = small
     opened(browser, file)
     choice = browser.find_element("id", "field")
@@ -201,9 +201,9 @@ def test_sorting_a_triangle_leaves_what_is_not_reached_last(browser, small):
     wide = cl.triangle(table, "ltv")
     for descending in (False, True):
         head(browser, "triangle", 3).click()  # cohort, size, age 0, age 1
-        found = wide.sort("1", descending=descending, nulls_last=True, maintain_order=True)
-        assert column(browser, "triangle", 0) == found["cohort"].to_list()
-        assert column(browser, "triangle", 3) == [sheets.formatted(cell, "money") for cell in found["1"]]
+        ordered = wide.sort("1", descending=descending, nulls_last=True, maintain_order=True)
+        assert column(browser, "triangle", 0) == ordered["cohort"].to_list()
+        assert column(browser, "triangle", 3) == [sheets.formatted(cell, "money") for cell in ordered["1"]]
     assert head(browser, "triangle", 3).get_attribute("aria-label") == "sort by age 1"
 
 
@@ -246,14 +246,14 @@ def test_saving(browser, request, tmp_path, size):
     opened(browser, file)
     head(browser, "cohorts", 2).click()  # the file is the table, however it is shown
     (tmp_path / "one").mkdir()
-    found = saved(browser, tmp_path / "one", "save-cohorts")
-    assert found.name == "cohorts.csv"
-    assert found.read_bytes() == table.write_csv().encode()
+    file_saved = saved(browser, tmp_path / "one", "save-cohorts")
+    assert file_saved.name == "cohorts.csv"
+    assert file_saved.read_bytes() == table.write_csv().encode()
     browser.find_element("css selector", "#field option[value=amount_retention]").click()
     (tmp_path / "two").mkdir()
-    found = saved(browser, tmp_path / "two", "save-triangle")
-    assert found.name == "triangle_amount_retention.csv"
-    assert found.read_bytes() == cl.triangle(table, "amount_retention").write_csv().encode()
+    file_saved = saved(browser, tmp_path / "two", "save-triangle")
+    assert file_saved.name == "triangle_amount_retention.csv"
+    assert file_saved.read_bytes() == cl.triangle(table, "amount_retention").write_csv().encode()
     quiet(browser, file)
 
 
@@ -262,8 +262,8 @@ def test_light_and_dark(browser, request, size):
     file, _ = request.getfixturevalue(size)
     looks = """
 const style = (query, name) => {
-  const found = document.querySelector(query);
-  return found && getComputedStyle(found)[name];
+  const element = document.querySelector(query);
+  return element && getComputedStyle(element)[name];
 };
 return [style("body", "backgroundColor"), style("body", "color"), style(".picture .role-axis-label text", "fill"),
   style(".picture .role-axis-grid line", "stroke"), style("#triangle .v6", "backgroundColor"),
@@ -292,7 +292,7 @@ def test_hostile_names_do_no_harm(browser, tmp_path):
 
 
 def test_no_other_script_runs(browser, small, tmp_path):
-    """Were something to slip through all the same, the page's policy would stop it."""
+    """The page's policy stops any script that is injected after all."""
     text = small[0].read_text(encoding="utf-8")
     file = tmp_path / "report.html"
     file.write_text(text.replace("<main", f"{HOSTILE}<main"), encoding="utf-8")
