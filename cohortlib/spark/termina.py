@@ -153,7 +153,7 @@ def _sums(rows: PartitionedRows) -> Sums:
         _, last = settings.bounds(_last_day(rows))
         rows = rows.ending(last)
     values = [name for name in _PARTIAL if name not in _KEYS]
-    partial = rows.by_user().mapInArrow(_PartitionSums(rows.reader), frames.ddl(_PARTIAL))
+    partial = rows.by_user().mapInArrow(_TransactionSums(rows.reader), frames.ddl(_PARTIAL))
     table = pl.DataFrame(partial.groupBy(*_KEYS).sum(*values).toDF(*_KEYS, *values).toArrow())
     note = Note.all(table["note"].drop_nulls())
     for what, nulls in zip(TABLES, (note.dropped, note.dropped_joined), strict=True):
@@ -171,7 +171,7 @@ def _sums(rows: PartitionedRows) -> Sums:
 
 
 @dataclass(frozen=True)
-class _PartitionSums:
+class _TransactionSums:
     """Sums the users of a partition."""
 
     reader: PartitionReader

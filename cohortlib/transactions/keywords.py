@@ -134,7 +134,7 @@ class Setting:
     sentence
         What it does, for the command line and the report.
     values
-        The values it can take, where they can be listed.
+        The values it can take, if they can be listed.
     metavar
         The placeholder for its value in the command line's help.
     least
