@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 Endpoint = Literal["cohorts", "customer-cohorts", "user-accounting", "growth-accounting", "concentration"]
+# A share is a fraction that is shown as a percentage, a ratio any other quotient; a percent is a fraction times 100.
 Kind = Literal["text", "count", "money", "share", "ratio", "percent", "flag", "struct"]
 
 _DTYPES: dict[Kind, str] = {"text": "String", "count": "Int64", "flag": "Boolean", "struct": "Struct"}
@@ -19,44 +20,19 @@ _TOLERANCES: dict[Kind, float] = {"money": 0.005, "share": 1e-6, "ratio": 1e-6, 
 
 @dataclass(frozen=True)
 class Field:
-    """A published field.
-
-    Attributes
-    ----------
-    name
-        The column's name.
-    kind
-        What its values are. ``"text"``; ``"count"``, a whole number; ``"money"``; ``"share"``, a fraction shown as a
-        percentage; ``"ratio"``, any other quotient; ``"percent"``, a fraction times 100; ``"flag"``, a boolean;
-        ``"struct"``, an object with `parts`.
-    meaning
-        What it is, as a phrase.
-    formula
-        How it is computed from other fields, if it is.
-    title
-        Its heading in plots and pages; by default its name in words.
-    note
-        A remark for its definition.
-    parts
-        The fields of a struct.
-    key
-        Whether it identifies the row.
-    required
-        Whether a reply must have it. Termina's SDK lets all other fields be null or absent.
-    constant
-        Whether it is the same at every age of a cohort.
-    """
+    """A published field: its name, what its values are, and what they mean."""
 
     name: str
     kind: Kind
-    meaning: str
-    formula: str = ""
-    title: str = ""
-    note: str = ""
-    parts: tuple["Field", ...] = ()
-    key: bool = False
-    required: bool = False
-    constant: bool = False
+    meaning: str  # as a phrase
+    formula: str = ""  # how it is computed from other fields
+    title: str = ""  # its heading in plots and pages; by default its name in words
+    note: str = ""  # a remark for its definition
+    parts: tuple["Field", ...] = ()  # the fields of a struct
+    key: bool = False  # whether it identifies the row
+    required: bool = False  # whether a reply must have it; Termina's SDK lets all others be null or absent
+    # Over the ages of a cohort. Colour scales leave out age 0, often far above the rest, unless a field is cumulative.
+    ages: Literal["varying", "constant", "cumulative"] = "varying"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or _words(self.name))
@@ -118,8 +94,8 @@ _USER = _text("user_id", "the user, as text", key=True)
 COHORTS = _table(
     _COHORT,
     _AGE,
-    Field("cohort_size", "count", "users in the cohort", title="Users", required=True, constant=True),
-    Field("cohort_size_amount", "money", "active amount at age 0", required=True, constant=True),
+    Field("cohort_size", "count", "users in the cohort", title="Users", required=True, ages="constant"),
+    Field("cohort_size_amount", "money", "active amount at age 0", required=True, ages="constant"),
     Field("active_users", "count", "users who are active", required=True),
     Field("logo_retention", "share", "share of the cohort's users who are active", "active_users / cohort_size"),
     Field("amount", "money", "amount at the age", "sum of the active users' net amounts"),
@@ -128,7 +104,7 @@ COHORTS = _table(
     ),
     Field(
         "ltv", "money", "amount per user up to the age", "sum of amount over ages 0 to this one / cohort_size",
-        title="Lifetime value", note="per user who started, whether still active or not",
+        title="Lifetime value", note="per user who started, whether still active or not", ages="cumulative",
     ),
 )  # fmt: skip
 
@@ -136,18 +112,15 @@ CUSTOMER_COHORTS = _table(
     _COHORT,
     _USER,
     _AGE,
-    Field("cohort_size_amount", "money", "the customer's active amount at age 0", required=True, constant=True),
+    Field("cohort_size_amount", "money", "the customer's active amount at age 0", required=True, ages="constant"),
     Field("logo_retention", "share", "whether the customer is active", "1.0 if active at this age, else 0.0"),
     Field("amount", "money", "the customer's amount at the age"),
     Field("amount_retention", "share", "share of cohort_size_amount", "amount / cohort_size_amount"),
     Field(
-        "ltv",
-        "money",
-        "amount up to the age",
-        "sum of the customer's amount over ages 0 to this one",
-        title="Lifetime value",
+        "ltv", "money", "amount up to the age", "sum of the customer's amount over ages 0 to this one",
+        title="Lifetime value", ages="cumulative",
     ),
-)
+)  # fmt: skip
 
 
 def _growth(what: str) -> list[Field]:
@@ -225,7 +198,7 @@ ENDPOINT_CDF = _table(
     Field("cdf_amount", "share", "share of the amount of these users"),
 )
 
-# Endpoints that return one table, and the three of concentration.
+# The endpoints that return one table, and the three tables of concentration.
 TABLES: dict[str, dict[str, Field]] = {
     "cohorts": COHORTS,
     "customer-cohorts": CUSTOMER_COHORTS,
@@ -349,7 +322,7 @@ def by_age(fields: Fields) -> dict[str, Field]:
     >>> list(by_age(COHORTS))
     ['logo_retention', 'amount_retention', 'active_users', 'amount', 'ltv']
     """
-    varying = [field for field in fields.values() if not field.key and not field.constant]
+    varying = [field for field in fields.values() if not field.key and field.ages != "constant"]
     return _table(*sorted(varying, key=lambda field: field.kind != "share"))
 
 
@@ -372,6 +345,7 @@ def _flattened(table: Fields) -> Iterable[Field]:
 
 # A name may be a count in one table and money in another. Counts are integers, which are compared exactly anyway.
 _FIELDS = [field for table in ALL_TABLES for field in _flattened(table)]
+CUMULATIVE = {field.name for field in _FIELDS if field.ages == "cumulative"}
 _KINDS = {field.name: field.kind for field in sorted(_FIELDS, key=lambda field: field.tolerance)}
 
 

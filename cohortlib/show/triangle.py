@@ -7,7 +7,7 @@ from html import escape
 import polars as pl
 
 from cohortlib.errors import Arg, DataError, SchemaError, listed
-from cohortlib.fields import kind_of
+from cohortlib.fields import CUMULATIVE, kind_of
 from cohortlib.show.colours import STOPS, ink
 
 MOST_ROWS, MOST_AGES = 200, 200  # shown in a notebook
@@ -146,8 +146,8 @@ def _writer(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[objec
 
 
 def _shader(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[object], str]:
-    """Return how to choose the CSS class of a value. Age 0 would make all others pale, so it counts for ltv only."""
-    values = _numbers(frame, ages if field == "ltv" else ages[1:]) or _numbers(frame, ages)
+    """Return a function from a value to its CSS class."""
+    values = _numbers(frame, ages if field in CUMULATIVE else ages[1:]) or _numbers(frame, ages)
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     last = len(STOPS) - 1
 

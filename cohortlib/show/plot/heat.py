@@ -7,7 +7,7 @@ import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
-from cohortlib.fields import SHOWN, kind_of
+from cohortlib.fields import CUMULATIVE, SHOWN, kind_of
 from cohortlib.literals import Freq
 from cohortlib.show.colours import BLACK, STOPS, WHITE, colour, ink
 from cohortlib.show.plot.cells import Cells, Day, Table, read
@@ -164,7 +164,7 @@ def _colour(value: str, low: float, high: float, height: int) -> alt.Color:
 
 def _range(frame: pl.DataFrame, value: str) -> tuple[float, float]:
     """Return the values of the lightest and the darkest colour."""
-    later = frame if value == "ltv" else frame.filter(pl.col("age") > 0)
+    later = frame if value in CUMULATIVE else frame.filter(pl.col("age") > 0)
     values = (later if later.height else frame)[value]
     if not values.len():
         return 0.0, 1.0

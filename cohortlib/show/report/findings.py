@@ -188,7 +188,8 @@ class Findings:
         }
         fields = {name: _sentence(field.definition) for name, field in COHORTS.items() if not field.key}
         if self.settings.refunds == "signed":
-            fields["amount"] = fields["amount"].replace(".", ", and the nets of other users, as refunds are signed.")
+            amount = COHORTS["amount"].definition
+            fields["amount"] = _sentence(f"{amount}, and the nets of other users, as refunds are signed")
         terms = {term: text.format_map(words) for term, text in (_TERMS | fields | _MORE_TERMS).items()}
         return Block("Definitions", ("term", "meaning"), tuple(terms.items()), 2)
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 from cohortlib import __version__
 from cohortlib.errors import CohortlibError
+from cohortlib.fields import CUMULATIVE
 from cohortlib.show.page.rendering import render
 from cohortlib.show.report import sheets
 from cohortlib.show.report.findings import Findings
@@ -17,7 +18,13 @@ def page(findings: Findings, title: str) -> str:
     """Render the page."""
     table, unfinished = findings.table, findings.unfinished
     script = _script()  # byte for byte: the page's policy allows this script by its digest
-    about = {"kinds": sheets.KINDS, "unfinished": unfinished, "first": sheets.FIRST_ROWS, "steps": sheets.STEPS}
+    about = {
+        "kinds": sheets.KINDS,
+        "cumulative": [name for name in table.columns if name in CUMULATIVE],
+        "unfinished": unfinished,
+        "first": sheets.FIRST_ROWS,
+        "steps": sheets.STEPS,
+    }
     return render(
         "cohortlib.show.report",
         "report.html.j2",

@@ -117,7 +117,7 @@
   };
   const edges = (field) => {
     const numbers = (later) => long.state.lines
-      .filter(({ values }) => (!later || field === "ltv" || values[column.get("period")] !== "0") && values[column.get(field)] !== "")
+      .filter(({ values }) => (!later || about.cumulative.includes(field) || values[column.get("period")] !== "0") && values[column.get(field)] !== "")
       .map(({ values }) => Number(values[column.get(field)]));
     const all = numbers(true).length ? numbers(true) : numbers(false);
     return [all.reduce((a, b) => Math.min(a, b), Infinity), all.reduce((a, b) => Math.max(a, b), -Infinity)];

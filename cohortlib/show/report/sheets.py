@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import polars as pl
 
-from cohortlib.fields import COHORTS, SHOWN, Kind, by_age
+from cohortlib.fields import COHORTS, CUMULATIVE, SHOWN, Kind, by_age
 
 STEPS = 6  # of shading
 FIRST_ROWS = 100  # of a long table, until the reader asks for more
@@ -60,8 +60,8 @@ def triangle(table: pl.DataFrame, field: str, unfinished: dict[str, int]) -> Ite
 
 
 def limits(table: pl.DataFrame, field: str) -> tuple[float, float]:
-    """Return the values of the lightest and the darkest shade. Age 0 would make all others pale; it counts for ltv."""
-    later = table.filter((pl.col("period") > 0) | (field == "ltv"))[field].drop_nulls()
+    """Return the values of the lightest and the darkest shade. Age 0 often exceeds the rest, so it is left out."""
+    later = table.filter((pl.col("period") > 0) | (field in CUMULATIVE))[field].drop_nulls()
     values = later if later.len() else table[field].drop_nulls()
     return (float(values.min()), float(values.max())) if values.len() else (0.0, 0.0)  # type: ignore[arg-type]
 
