@@ -19,7 +19,7 @@ from cohortlib.cli import adapty as commands
 from cohortlib.cli import delivery, main
 from cohortlib.errors import CohortlibWarning, DataError
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.process
 
 # The worked example of the specification, with a sandbox row, a row without money, and two repeats.
 MONEY = """\

@@ -143,7 +143,7 @@ def test_a_warning_is_printed_once(server, folder):
     (folder / "request.json").write_text(json.dumps(body))
     result = run("adapty", "cohort", "--request", "request.json", "--base-url", server.url, "-o", "out.json")
     assert result.exit_code == 0
-    assert result.stderr == "warning: filters.compare_date is ignored: cohorts have no comparison of periods\n"
+    assert result.stderr == "warning: filters.compare_date is ignored: cohorts of two ranges are not compared\n"
 
 
 @pytest.mark.parametrize(

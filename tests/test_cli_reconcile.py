@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from cohortlib.cli import main
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.process
 
 ROWS = """\
 user_id,timestamp,amount

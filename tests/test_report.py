@@ -27,7 +27,7 @@ from cohortlib.show.report.report import report_page
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store import spill
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.disk
 
 DAYS = [(1, 5), (2, 10), (1, 20), (3, 1), (2, 20), (3, 15), (3, 9)]
 ROWS = pl.DataFrame(
