@@ -1,4 +1,4 @@
-"""The command line: what goes in and out, how failures are told, and that nothing else is said."""
+"""The command line: input, output and errors, and nothing else on either stream."""
 
 import inspect
 import io
@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 import cohortlib
 from cohortlib import __main__, termina
-from cohortlib.cli import delivery, failures, main
+from cohortlib.cli import main, messages, output
 from cohortlib.cli import termina as commands
 from cohortlib.errors import Arg, CohortlibError, CohortlibWarning, DataError
 
@@ -154,7 +154,7 @@ def test_bytes_that_are_written_in_parts():
             return super().write(bytes(data)[:3])
 
     stream = Reluctant()
-    delivery.pour([b"0123456789", b"", b"ab"], stream)
+    output.write_all([b"0123456789", b"", b"ab"], stream)
     assert stream.getvalue() == b"0123456789ab"
 
 
@@ -255,7 +255,7 @@ def test_joined_as_a_file_and_as_a_column(folder):
     assert "2025-12,0,1,0.0,0,0.0,0.0,,0.0" in rows.splitlines()
 
 
-# --- failures ---
+# --- errors ---
 
 
 @pytest.mark.parametrize(("given", "hint"), [("cohorts", "termina cohorts"), ("cohort", "adapty cohort")])
@@ -370,26 +370,6 @@ def test_a_failure_leaves_the_old_file(folder, monkeypatch, error):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("rank_by= needs top_n=", "--rank-by needs --top-n"),
-        ("Hint: nulls='drop', timezone='Mars Base'", "Hint: --nulls drop, --timezone 'Mars Base'"),
-        ("column 'x=1' and other='a'", "column 'x=1' and other='a'"),
-        ("decimals=7 or threads=2: too many", "--decimals 7 or --threads 2: too many"),
-        ("complete_only=True, joined=None", "--complete-only, --joined"),
-        ("source='x' is no option", "source='x' is no option"),
-        ("installs=None: Hint: installs='from_events'", "--installs: Hint: --installs from_events"),
-        ("Hint: restart_per_product=False or predict=True", "Hint: --restart-per-product no or --predict"),
-        ("conventions=Conventions(averages='per_period', as_of=None)", "--averages per_period, --as-of"),
-        ("cl.adapty.Conventions(user_unit='device_id').", "--user-unit device_id."),
-    ],
-)
-def test_messages_in_the_words_of_the_command_line(said, told):
-    with main.cli.make_context("cohortlib", ["demo"]):
-        assert failures.in_options(said) == told
-
-
-@pytest.mark.parametrize(
     ("hint", "printed"),
     [
         ((Arg("rank_by"), " needs ", Arg("top_n")), "--rank-by needs --top-n"),
@@ -405,7 +385,7 @@ def test_messages_in_the_words_of_the_command_line(said, told):
 def test_settings_in_messages_become_options(hint, printed):
     error = DataError("column 'x=1' is wrong", expected="1", hint=hint)
     with main.cli.make_context("cohortlib", ["demo"]):
-        assert failures.error_text(error) == f"column 'x=1' is wrong. Expected 1. Hint: {printed}"
+        assert messages.error_text(error) == f"column 'x=1' is wrong. Expected 1. Hint: {printed}"
 
 
 # --- warnings ---
@@ -422,13 +402,13 @@ def test_warnings_are_lines(folder):
 
 def test_other_warnings_are_left_to_python(recwarn):
     warnings.simplefilter("always")
-    with failures.warnings_told():
+    with messages.printed_warnings():
         warnings.warn("of another kind", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in recwarn] == ["of another kind"]
 
 
 def test_the_same_warning_twice_is_told_twice(capsys):
-    with failures.warnings_told():
+    with messages.printed_warnings():
         for _ in range(2):
             warnings.warn(CohortlibWarning("3 rows dropped"), stacklevel=1)
     assert capsys.readouterr().err == "warning: 3 rows dropped\n" * 2

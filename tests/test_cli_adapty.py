@@ -16,8 +16,8 @@ from cohortlib import adapty
 from cohortlib.adapty import compute
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.cli import adapty as commands
-from cohortlib.cli import delivery, main
-from cohortlib.errors import CohortlibWarning, DataError
+from cohortlib.cli import main, output
+from cohortlib.errors import Arg, CohortlibWarning, DataError
 
 pytestmark = pytest.mark.process
 
@@ -290,7 +290,7 @@ def test_predict(folder):
     assert json.loads(good(*GIVEN, "--predict")) == answer(predict=True).to_dict()
 
 
-# --- failures ---
+# --- errors ---
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_a_failure_leaves_the_old_file(folder, monkeypatch):
     (folder / "answer.json").write_text("old")
 
     def compute_nothing(*inputs, **settings):
-        raise DataError("nulls='drop' or conventions=Conventions(averages='per_period')")
+        raise DataError((Arg("nulls", "drop"), " or ", Arg("averages", "per_period")))
 
     monkeypatch.setattr(adapty, "cohort", compute_nothing)
     assert failing(*GIVEN, "-o", "answer.json") == "--nulls drop or --averages per_period"
@@ -416,8 +416,8 @@ def test_warnings_are_lines(folder):
 @pytest.fixture
 def looked_at(folder, monkeypatch):
     """Let standard output be a terminal without colours."""
-    for module in (commands, delivery):
-        monkeypatch.setattr(module, "a_person_looks", lambda: True)
+    for module in (commands, output):
+        monkeypatch.setattr(module, "is_terminal", lambda: True)
     return folder
 
 

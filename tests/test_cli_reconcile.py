@@ -185,7 +185,7 @@ def test_failures(folder, args, expected):
 
 
 def test_a_terminal(folder, monkeypatch):
-    monkeypatch.setattr("cohortlib.cli.delivery.a_person_looks", lambda: True)
+    monkeypatch.setattr("cohortlib.cli.output.is_terminal", lambda: True)
     result = run("reconcile", "local.csv", "remote.json", FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="60")
     assert result.exit_code == 1
     assert "48;5;18m" in result.stdout  # the only difference has the darkest shade

@@ -1,4 +1,4 @@
-"""What the command line is made of: a module per vendor, what their options share, and where tables go.
+"""The command line: `main`, one module per command, `options` they share, `output`, `messages` and the terminal.
 
-None of these modules imports anything heavy (polars, numba, rich) before a command runs, so that help is instant.
+No module here imports polars, numba or rich before a command runs, so help is instant. Imports everything below it.
 """

@@ -14,9 +14,9 @@ import click
 from cohortlib.adapty.conventions import CHOICES, Conventions
 from cohortlib.adapty.request import Format, Request
 from cohortlib.adapty.validation import read_day
-from cohortlib.cli.delivery import a_person_looks, computed, ending, put, rows_shown, writing
-from cohortlib.cli.failures import Failure, warnings_told
+from cohortlib.cli.messages import Failure, printed_warnings
 from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, setting, source
+from cohortlib.cli.output import compute_with_progress, ending, is_terminal, row_limit, write_output, writing
 from cohortlib.fields import VALUES
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def cohort(
       echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
         cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
     """
-    with warnings_told():
+    with printed_warnings():
         body = Request.of(read_body(request))
     settings["conventions"] = _conventions(settings)
     settings["installs"] = installs
@@ -141,14 +141,14 @@ def cohort(
     def answer() -> "Answer":
         from cohortlib.adapty import cohort as compute
 
-        computed_answer = computed(compute, events, body, **settings)
+        computed_answer = compute_with_progress(compute, events, body, **settings)
         for line in report_lines(computed_answer.report):
             click.echo(line, err=True)
         return computed_answer
 
-    if a_person_looks() and output is None and kind is None:
+    if is_terminal() and output is None and kind is None:
         with writing("to standard output"):
-            print_answer(answer(), rows_shown())
+            print_answer(answer(), row_limit())
         return
     written_as = kind or kind_of(output, body)
 
@@ -156,7 +156,7 @@ def cohort(
         text = answer().to_csv() if written_as == "csv" else answer().to_json()
         return [text.rstrip("\n").encode(), b"\n"]
 
-    put(make, output, sources)
+    write_output(make, output, sources)
 
 
 def read_body(path: str) -> dict[str, object]:

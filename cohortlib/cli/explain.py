@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cohortlib.cli.adapty import read_body
-from cohortlib.cli.delivery import computed, put
 from cohortlib.cli.options import decorated, settings
+from cohortlib.cli.output import compute_with_progress, write_output
 from cohortlib.cli.reconcile import TOLERANCES
 from cohortlib.transactions.keywords import CohortsKeywords
 
@@ -73,14 +73,14 @@ def explain(
     def why() -> "Explanation":
         from cohortlib.compare.explain.explain import explain as compute
 
-        return computed(compute, transactions, remote, what="combinations", **passed)
+        return compute_with_progress(compute, transactions, remote, what="combinations", **passed)
 
     if html is not None:
-        put(lambda: [why().to_html().encode()], html, sources)
+        write_output(lambda: [why().to_html().encode()], html, sources)
     if output is not None:
-        put(lambda: [why().to_json().encode(), b"\n"], output, sources)
+        write_output(lambda: [why().to_json().encode(), b"\n"], output, sources)
     if "-" not in (html, output):
-        put(lambda: _lines(why()), None, [])
+        write_output(lambda: _lines(why()), None, [])
 
 
 def _lines(why: "Explanation") -> Iterable[bytes]:

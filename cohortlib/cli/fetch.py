@@ -13,9 +13,9 @@ import click
 
 from cohortlib.adapty.request import Format, Request
 from cohortlib.cli.adapty import read_body
-from cohortlib.cli.delivery import ending, put
-from cohortlib.cli.failures import warnings_told
+from cohortlib.cli.messages import printed_warnings
 from cohortlib.cli.options import Decorated, decorated
+from cohortlib.cli.output import ending, write_output
 from cohortlib.cli.termina import encoded
 from cohortlib.errors import CohortlibWarning
 from cohortlib.network.retry import ATTEMPTS, TIMEOUT
@@ -107,7 +107,7 @@ def _add_table(name: str, what: str) -> None:
                 table: pl.DataFrame | Concentration = getattr(client, name.replace("-", "_"))(**query)
             return table
 
-        put(lambda: _encode(download(), chosen), output, [])
+        write_output(lambda: _encode(download(), chosen), output, [])
 
     command.__doc__ = f"""Download {what}, in the fields of Termina's API.
 
@@ -143,7 +143,7 @@ def cohort(request: str, output: str | None, timezone: str | None, **settings: A
       cohortlib fetch adapty cohort --request request.json --timezone Europe/Berlin -o remote.json
       cohortlib fetch adapty cohort --request request.json -o remote.csv
     """
-    with warnings_told():
+    with printed_warnings():
         checked = Request.of(read_body(request))
     chosen = _format_of(output, ("json", "csv"), checked.format)
     with warnings.catch_warnings():
@@ -157,7 +157,7 @@ def cohort(request: str, output: str | None, timezone: str | None, **settings: A
         with _no_retry_logs():
             return Client(**connection).cohort(checked, timezone=timezone)
 
-    put(lambda: _encode(download(), chosen), output, [request if request != "-" else None])
+    write_output(lambda: _encode(download(), chosen), output, [request if request != "-" else None])
 
 
 @contextmanager

@@ -15,10 +15,10 @@ import click
 
 from cohortlib import __version__
 from cohortlib.cli.adapty import adapty
-from cohortlib.cli.delivery import writing
 from cohortlib.cli.explain import explain
-from cohortlib.cli.failures import Failure, error_text, one_line
 from cohortlib.cli.fetch import fetch
+from cohortlib.cli.messages import Failure, error_text, one_line
+from cohortlib.cli.output import writing
 from cohortlib.cli.prepare import prepare
 from cohortlib.cli.reconcile import reconcile
 from cohortlib.cli.report import report

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from cohortlib.cli.delivery import computed, refuse_own_folder, writing
 from cohortlib.cli.options import PREPARE_OPTIONS, decorated, source
+from cohortlib.cli.output import check_not_inside, compute_with_progress, writing
 
 SETTINGS = (
     source("transactions", "TRANSACTIONS"),
@@ -36,7 +36,7 @@ def prepare(
       cohortlib termina cohorts prepared/ --freq W
     """
     with writing(folder):
-        refuse_own_folder(folder, [transactions])
+        check_not_inside(folder, [transactions])
         from cohortlib import prepare as write
 
-        computed(write, transactions, folder, **settings)
+        compute_with_progress(write, transactions, folder, **settings)

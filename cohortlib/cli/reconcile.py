@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cohortlib.cli.delivery import put, rows_shown, writing
-from cohortlib.cli.failures import warnings_told
+from cohortlib.cli.messages import printed_warnings
+from cohortlib.cli.output import row_limit, write_output, writing
 from cohortlib.cli.termina import encoded, kind_of
 
 if TYPE_CHECKING:
@@ -96,15 +96,15 @@ def reconcile(
       cohortlib reconcile local.json remote.json --format json | jq .sentence
     """
     written_as = kind_of(output) if output is not None else None
-    with warnings_told():
+    with printed_warnings():
         from cohortlib.compare.reconcile.compare import reconcile as compare
 
         report = compare(local, remote, tolerances=tolerances)
     sources = [local, remote]
     if html is not None:
-        put(lambda: [report.to_html().encode()], html, sources)
+        write_output(lambda: [report.to_html().encode()], html, sources)
     if output is not None and written_as is not None:
-        put(lambda: encoded(report.cells, written_as), output, sources)
+        write_output(lambda: encoded(report.cells, written_as), output, sources)
     if "-" not in (html, output):
         _print(report, kind)
     if not report.ok:
@@ -118,12 +118,12 @@ def _print(report: "Report", kind: str) -> None:
         def make() -> Iterable[bytes]:
             return [report.to_json().encode(), b"\n"]
 
-        put(make, None, [])
+        write_output(make, None, [])
         return
     from cohortlib.cli.terminal import console_for_output
 
     with writing("to standard output"):
-        print_report(console_for_output(), report, rows_shown())
+        print_report(console_for_output(), report, row_limit())
         sys.stdout.flush()  # so that a closed pipe is noticed before the exit code is set
 
 

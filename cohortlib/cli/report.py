@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from cohortlib.cli.delivery import computed, ending, put
 from cohortlib.cli.options import MAX_MEMORY
+from cohortlib.cli.output import compute_with_progress, ending, write_output
 from cohortlib.cli.termina import as_prepared, settings_options
 
 
@@ -43,6 +43,6 @@ def report(
     def make() -> Iterable[bytes]:
         from cohortlib.show.report.report import report_page
 
-        return [computed(report_page, transactions, **settings).encode()]
+        return [compute_with_progress(report_page, transactions, **settings).encode()]
 
-    put(make, output, [transactions, settings["joined"]])
+    write_output(make, output, [transactions, settings["joined"]])

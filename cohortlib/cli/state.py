@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cohortlib.cli.delivery import computed, refuse_own_folder, writing
 from cohortlib.cli.options import EDGES_OPTIONS, MAX_MEMORY, STATE_OPTIONS, THREADS, decorated, source
+from cohortlib.cli.output import check_not_inside, compute_with_progress, writing
 from cohortlib.cli.termina import deliver, output_options
 from cohortlib.fields import COHORTS, SHOWN
 
@@ -48,8 +48,8 @@ def build(
     from cohortlib.termina import State
 
     with writing(folder):
-        refuse_own_folder(folder, [transactions])
-        computed(State.build, transactions, folder, **settings)
+        check_not_inside(folder, [transactions])
+        compute_with_progress(State.build, transactions, folder, **settings)
 
 
 @state.command(short_help="Add rows.")
@@ -74,8 +74,8 @@ def update(
 
     opened = State.open(folder)
     with writing(folder):
-        refuse_own_folder(folder, [new_rows])
-        computed(opened.update, new_rows, **settings)
+        check_not_inside(folder, [new_rows])
+        compute_with_progress(opened.update, new_rows, **settings)
 
 
 @state.command(short_help="Compute the table of all rows.")

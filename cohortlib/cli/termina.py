@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from cohortlib.cli.delivery import (
-    a_person_looks,
-    computed,
+from cohortlib.cli.options import COHORTS_OPTIONS, CUSTOMER_OPTIONS, MAX_MEMORY, Decorated, decorated, source
+from cohortlib.cli.output import (
+    check_not_input,
+    check_not_inside,
+    compute_with_progress,
     ending,
-    put,
-    refuse_own_folder,
-    refuse_own_source,
-    rows_shown,
+    is_terminal,
+    row_limit,
+    write_output,
     writing,
 )
-from cohortlib.cli.options import COHORTS_OPTIONS, CUSTOMER_OPTIONS, MAX_MEMORY, Decorated, decorated, source
 from cohortlib.engine.files import is_folder
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, SHOWN, Fields, by_age
 
@@ -158,14 +158,14 @@ def deliver(
     settings = as_prepared(transactions, settings)
     if show and (output or kind):
         raise click.UsageError("--show prints triangles and cannot be combined with -o or --format")
-    if show or (a_person_looks() and output is None and kind is None):
+    if show or (is_terminal() and output is None and kind is None):
         with writing("to standard output"):
-            table = computed(compute, transactions, **settings)
-            print_fields(table, show or shown, freq=settings["freq"], limit=rows_shown())
+            table = compute_with_progress(compute, transactions, **settings)
+            print_fields(table, show or shown, freq=settings["freq"], limit=row_limit())
         return
     folder = sink is not None and output is not None and is_folder(output)
     written_as = kind or ("parquet" if folder else kind_of(output))
-    if written_as == "parquet" and output in (None, "-") and a_person_looks():
+    if written_as == "parquet" and output in (None, "-") and is_terminal():
         raise click.UsageError("Parquet cannot be printed in a terminal. Hint: -o FILE.parquet")
 
     if folder and written_as != "parquet":
@@ -173,14 +173,14 @@ def deliver(
     sources = [transactions, settings["joined"]]
     if sink is not None and written_as == "parquet" and output is not None and output != "-":
         with writing(output):
-            (refuse_own_folder if folder else refuse_own_source)(output, sources)
-            computed(sink, transactions, output, **settings)
+            (check_not_inside if folder else check_not_input)(output, sources)
+            compute_with_progress(sink, transactions, output, **settings)
         return
 
     def make() -> Iterable[bytes]:
-        return encoded(computed(compute, transactions, **settings), written_as)
+        return encoded(compute_with_progress(compute, transactions, **settings), written_as)
 
-    put(make, output, sources)
+    write_output(make, output, sources)
 
 
 def as_prepared(transactions: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -87,13 +87,13 @@ def adapty_cohort(
     install_frame = _checked(events, installs, partitions)
     one_of("nulls", nulls, ("error", "drop"))
     plan = make_plan(request, timezone=timezone, conventions=conventions, decimals=decimals, threads=1)
-    reader = _PartitionReader.of(events, install_frame, plan)
+    reader = _SparkEvents.of(events, install_frame, plan)
     # Sums without rows: errors in columns and types are raised here, before Spark reads any row.
     empty = reader.sums((_empty(events), None if install_frame is None else _empty(install_frame))).table()
     reader = replace(reader, dates=(_dates(events, reader.events), _dates(install_frame, reader.installs)))
     rows = reader.rows(events, install_frame)
     by_user = rows.repartition(_USER) if partitions is None else rows.repartition(partitions, _USER)
-    sums = by_user.drop(_USER).mapInArrow(_PartitionSums(reader), frames.ddl(_PARTIAL_SUMS))
+    sums = by_user.drop(_USER).mapInArrow(_EventSums(reader), frames.ddl(_PARTIAL_SUMS))
     sums = sums.groupBy(*_KEYS).sum("high", "low").toDF(*_PARTIAL_SUMS)
     sums = sums.selectExpr(*_COUNT_CHAINS).groupBy(*_KEYS).sum("high", "low").toDF(*_PARTIAL_SUMS)
     table = pl.DataFrame(sums.toArrow())
@@ -130,7 +130,7 @@ def _checked(events: "SparkFrame", installs: "SparkFrame | str | None", partitio
 
 
 @dataclass(frozen=True)
-class _PartitionReader:
+class _SparkEvents:
     """Reads events and installs of a partition and aggregates them; columns are passed by position."""
 
     plan: RequestPlan
@@ -142,7 +142,7 @@ class _PartitionReader:
     secret: bytes
 
     @classmethod
-    def of(cls, events: "SparkFrame", installs: "SparkFrame | None", plan: RequestPlan) -> "_PartitionReader":
+    def of(cls, events: "SparkFrame", installs: "SparkFrame | None", plan: RequestPlan) -> "_SparkEvents":
         """Select the columns to read."""
         types, conventions = frames.kinds(events), plan.conventions
         names = event_columns(
@@ -194,10 +194,10 @@ class _PartitionReader:
 
 
 @dataclass(frozen=True)
-class _PartitionSums:
+class _EventSums:
     """Aggregate a partition; the function passed to Spark."""
 
-    reader: _PartitionReader
+    reader: _SparkEvents
 
     def __call__(self, batches: Batches) -> Batches:
         frame = frames.read(batches)

@@ -81,7 +81,7 @@ class Threads(TypedDict, total=False):
     threads: int | None
 
 
-class Memory(TypedDict, total=False):
+class MemoryLimit(TypedDict, total=False):
     """A limit for memory."""
 
     max_memory: int | str | None
@@ -93,7 +93,7 @@ class Watching(TypedDict, total=False):
     progress: "Progress | None"
 
 
-class Running(Threads, Watching, Memory, total=False):
+class Running(Threads, Watching, MemoryLimit, total=False):
     """How a computation runs, without effect on its result."""
 
 
@@ -117,7 +117,7 @@ class CustomerKeywords(Reading, Rules, Joining, Edges, Customer, Threads, Watchi
     """The settings of ``customer_cohorts``."""
 
 
-class SinkKeywords(CustomerKeywords, Memory, total=False):
+class SinkKeywords(CustomerKeywords, MemoryLimit, total=False):
     """The settings of ``sink_customer_cohorts``: all there are."""
 
 

@@ -14,7 +14,7 @@ from cohortlib.errors import Arg, DataError, SchemaError, SourceError
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
-from cohortlib.transactions.keywords import Edges, Memory, Running, StateKeywords, Threads, with_settings
+from cohortlib.transactions.keywords import Edges, MemoryLimit, Running, StateKeywords, Threads, with_settings
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import STANDING, Standing, SumsBuilder, Update
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run, sweep
@@ -30,7 +30,7 @@ _SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after th
 _KEPT = ("freq", "week_start", "refunds")  # settings that the manifest keeps for the state alone
 
 
-class Compacting(Threads, Memory, total=False):
+class Compacting(Threads, MemoryLimit, total=False):
     """The settings of :meth:`State.compact`."""
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
-from cohortlib.cli.failures import Failure, in_options, warnings_told
+from cohortlib.cli.messages import Failure, printed_warnings
 from cohortlib.errors import CohortlibError
 
 Result = TypeVar("Result")
@@ -15,9 +15,11 @@ Result = TypeVar("Result")
 ROWS_SHOWN = 40
 
 
-def computed(compute: Callable[..., Result], *inputs: object, what: str = "rows", **settings: object) -> Result:
+def compute_with_progress(
+    compute: Callable[..., Result], *inputs: object, what: str = "rows", **settings: object
+) -> Result:
     """Compute a result; show a progress bar if standard error is a terminal and it takes long."""
-    with warnings_told():
+    with printed_warnings():
         if not sys.stderr.isatty():
             return compute(*inputs, **settings)
         from rich.console import Console
@@ -39,14 +41,14 @@ def size_of(source: object) -> int | None:
     return None
 
 
-def a_person_looks() -> bool:
+def is_terminal() -> bool:
     """Check whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
-def rows_shown() -> int | None:
+def row_limit() -> int | None:
     """Return the number of rows to print: 40 in a terminal, all (None) in a pipe."""
-    return ROWS_SHOWN if a_person_looks() else None
+    return ROWS_SHOWN if is_terminal() else None
 
 
 def ending(output: str | None) -> str:
@@ -54,21 +56,21 @@ def ending(output: str | None) -> str:
     return "" if output is None or output == "-" else Path(output).suffix.lower().removeprefix(".")
 
 
-def put(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequence[str | None]) -> None:
+def write_output(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequence[str | None]) -> None:
     """Write the bytes that `make` returns. It is called only once the file is known to be writable."""
     if output is None or output == "-":
         with writing("to standard output"):
-            pour(make(), sys.stdout.buffer)
+            write_all(make(), sys.stdout.buffer)
     else:
         from cohortlib.engine.files import atomic_write
 
         with writing(output):
-            refuse_own_source(output, sources)
+            check_not_input(output, sources)
             with atomic_write(Path(output)) as stream:
-                pour(make(), stream)
+                write_all(make(), stream)
 
 
-def pour(pieces: Iterable[bytes], stream: IO[bytes]) -> None:
+def write_all(pieces: Iterable[bytes], stream: IO[bytes]) -> None:
     """Write all bytes: unbuffered, one call of `write` may write only some of them."""
     for piece in pieces:
         rest = memoryview(piece)
@@ -87,11 +89,11 @@ def writing(where: str) -> Iterator[None]:
     except OSError as error:
         # The error may be about a temporary file, or one file of a folder.
         other = error.filename is not None and Path(error.filename).resolve() != Path(where).resolve()
-        why = in_options(str(error.strerror or error))
+        why = str(error.strerror or error)
         raise Failure(f"cannot write {error.filename if other else where}: {why}") from error
 
 
-def refuse_own_source(output: str, sources: Sequence[str | None]) -> None:
+def check_not_input(output: str, sources: Sequence[str | None]) -> None:
     """Raise if the output is one of the input files."""
     path = Path(output)
     if not path.is_file():
@@ -101,7 +103,7 @@ def refuse_own_source(output: str, sources: Sequence[str | None]) -> None:
             raise Failure(f"cannot write {path}: it is a file of the source {source}")
 
 
-def refuse_own_folder(output: str, sources: Sequence[str | None]) -> None:
+def check_not_inside(output: str, sources: Sequence[str | None]) -> None:
     """Raise if the output folder holds an input file."""
     folder = Path(output).resolve()
     for source, file in _existing(sources):

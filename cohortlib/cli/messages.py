@@ -1,6 +1,5 @@
 """Print errors and warnings in one line, with settings written as options."""
 
-import re
 import shlex
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from cohortlib.errors import Arg, CohortlibError, CohortlibWarning
 
 # Values of options that are spelled differently in Python.
 _SPELLING = {True: "yes", False: "no"}
-_SPELLED = {"True": "yes", "False": "no", "None": ""}
 
 
 class Failure(click.ClickException):
@@ -29,7 +27,7 @@ def one_line(text: str) -> str:
 
 def error_text(error: CohortlibError | CohortlibWarning) -> str:
     """Format an error or warning with settings as options: `nulls='drop'` becomes `--nulls drop`."""
-    return in_options(error.text(_option_writer()))
+    return error.text(_option_writer())
 
 
 def _option_writer() -> Callable[[Arg], str]:
@@ -49,22 +47,6 @@ def _option_writer() -> Callable[[Arg], str]:
     return write
 
 
-def in_options(message: str) -> str:
-    """Replace settings in a message by options."""
-    options = _options(_root())
-
-    def option(found: re.Match[str]) -> str:
-        name, text, word = found.groups()
-        known = options.get(name)
-        if known is None:
-            return found.group()
-        value = text or _SPELLED.get(word, word)
-        return f"--{name.replace('_', '-')}" + (f" {shlex.quote(value)}" if value and not known.is_flag else "")
-
-    message = re.sub(r"\b(?:conventions=)?(?:\w+\.)*Conventions\(([^()]*)\)", r"\1", message)
-    return re.sub(r"\b([a-z_]+)=(?:'([^']*)'|(True|False|None|\d+)\b)?", option, message)
-
-
 def _root() -> click.Command:
     """Return the command `cohortlib`."""
     context = click.get_current_context(silent=True)
@@ -81,7 +63,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 
 
 @contextmanager
-def warnings_told() -> Iterator[None]:
+def printed_warnings() -> Iterator[None]:
     """Print cohortlib's warnings as lines on standard error; leave all others to Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", CohortlibWarning)
