@@ -163,6 +163,78 @@ def test_a_filter_on_a_kept_column(data, case, condition, tmp_path_factory):
     same(computed(case, form), everything)  # the form itself is unchanged
 
 
+def with_nulls(data, frame, columns):
+    """Set some cells of these columns to null."""
+    masks = st.lists(st.sampled_from((False, False, False, True)), min_size=frame.height, max_size=frame.height)
+    return frame.with_columns(
+        pl.when(~pl.Series(data.draw(masks), dtype=pl.Boolean)).then(pl.col(name)).alias(name) for name in columns
+    )
+
+
+def outcome(table, source, **settings):
+    """Return a table, for sums with their last day, or the type of the error."""
+    try:
+        result = quietly(getattr(cl.termina, table), source, **settings)
+        return (quietly(result.cohorts), result.last_day) if table == "sums" else (result, None)
+    except CohortlibError as error:
+        return type(error), None
+
+
+@given(
+    data=st.data(),
+    case=cases(joined=("column",)),
+    condition=st.one_of(st.none(), st.sampled_from(CONDITIONS)),
+    more=customer_settings(),
+    again=st.booleans(),
+)
+def test_joined_by_a_kept_column(data, case, condition, more, again, tmp_path_factory):
+    """The dates of dropped rows count, too."""
+    folder = tmp_path_factory.mktemp("form")
+    early = data.draw(st.sampled_from(("clip", "drop", "clip", "error")))
+    case.settings.update(nulls="drop", before_joined=early)
+    keep = ("country", "price", "store", "since")
+    frame = case.frame.hstack(data.draw(kept_columns(case.frame.height)))
+    frame = with_nulls(data, frame, frame.columns[:3])
+    try:
+        form = prepared(case, folder, frame=frame, keep=keep)
+    except cl.errors.DataError:
+        assume(False)
+    if again:
+        (folder / "again").mkdir()
+        form = prepared(case, folder / "again", frame=form, keep=keep)
+    if condition is not None:
+        frame, form = frame.filter(condition), form.filter(condition)
+    settings = {**case.names, **case.settings, "joined": "since", "threads": case.threads}
+    whole = {name: value for name, value in settings.items() if name not in ("start", "end", "complete_only")}
+    for table, options in (("cohorts", settings), ("customer_cohorts", settings | more), ("sums", whole)):
+        expected, last_day = outcome(table, frame, **options)
+        result, its_last_day = outcome(table, form, **options)
+        assert its_last_day == last_day
+        if isinstance(expected, type):
+            assert result is expected
+        else:
+            same(result, expected)
+
+
+@pytest.mark.parametrize("dtype", [pl.Int128, pl.Decimal(20, 0)], ids=str)
+def test_wide_integers_joined_by_a_kept_column(dtype, tmp_path):
+    days = [date(2026, 1, 5), date(2026, 2, 5)]
+    rows = pl.DataFrame({"user_id": [1, 2], "timestamp": days, "amount": [1.0, 2.0], "since": date(2026, 1, 1)})
+    rows = rows.cast({"user_id": dtype})
+    form = cl.prepare(rows, tmp_path / "form", keep=["since"])
+    same(cl.termina.cohorts(form, joined="since"), cl.termina.cohorts(rows, joined="since"))
+    table = rows.select("user_id", "since")
+    same(cl.termina.cohorts(form, joined=table), cl.termina.cohorts(rows, joined=table))
+
+
+@pytest.mark.parametrize("name", ["key", "key2", "rows", "user"])
+def test_kept_columns_may_be_called_as_those_of_the_format(name, tmp_path):
+    frame = ROWS.with_columns(pl.Series(name, ["a", None, "b", "b"]))
+    form = cl.prepare(frame, tmp_path / "form", keep=[name])
+    only = pl.col(name) == "b"
+    same(cl.termina.cohorts(form.filter(only)), cl.termina.cohorts(frame.filter(only)))
+
+
 ROWS = pl.DataFrame(
     {
         "user_id": [1, 1, 2, 3],
@@ -492,3 +564,52 @@ def test_a_damaged_file_of_dropped_rows_is_refused(tmp_path):
     with pytest.raises(cl.errors.SourceError, match="cannot be read"):
         cl.termina.cohorts(form.filter(DE))
     assert cl.termina.cohorts(form).height == 2  # without a filter it is not read
+
+
+@pytest.mark.parametrize("column", ["dropped_user", "local_day"])
+def test_a_damaged_user_or_day_of_a_dropped_row_is_refused(column, tmp_path):
+    """A null day is valid: the row has a user and a joined date, but no instant."""
+    rows = pl.DataFrame({"user_id": [0, 1], "timestamp": [FAR[0], None], "amount": 1.0, "since": [FAR[0]] * 2})
+    form = dropped_like(rows, ["since"], tmp_path)
+    assert dropping(form, "cohorts", joined="since")["cohort_size"].to_list() == [2]
+    (file,) = form.folder.glob("*.dropped.parquet")
+    pl.read_parquet(file).cast({column: pl.UInt16}).write_parquet(file)
+    with pytest.raises(cl.errors.SourceError, match="does not match cohortlib"):
+        dropping(form, "cohorts", joined="since")
+
+
+@pytest.mark.parametrize("table", ALL_TABLES)
+@pytest.mark.parametrize("hole", ["amount", "timestamp"])
+def test_users_of_dropped_rows_have_joined(table, hole, tmp_path):
+    rows = pl.DataFrame(
+        {
+            "user_id": ["a", "b", "c"],
+            "timestamp": [FAR[0], FAR[1], FAR[1]],
+            "amount": 1.0,
+            "country": ["DE", "DE", "FR"],
+            "since": FAR[0],
+        }
+    ).with_columns(pl.when(pl.col("user_id") == "a").then(pl.col(hole)))
+    form = dropped_like(rows, ["country", "since"], tmp_path)
+    for only, users in ((pl.lit(value=True), 3), (DE, 2), (~DE, 1)):
+        expected = dropping(rows.filter(only), table, joined="since")
+        same(dropping(form.filter(only), table, joined="since"), expected)
+        if table != "customer_cohorts":
+            assert expected["cohort_size"].unique().to_list() == ([users] if expected.height else [])
+
+
+def test_users_of_dropped_rows_are_stored_if_a_kept_column_has_dates(tmp_path):
+    rows = pl.DataFrame(
+        {
+            "user_id": [0, 1, 2, 2, None],
+            "timestamp": [FAR[0], FAR[1], None, None, None],
+            "amount": [1.0, None, 1.0, 1.0, 1.0],
+            "country": "DE",
+            "since": FAR[0],
+        }
+    )
+    for keep, users in ((["country"], [None]), (["country", "since"], [1, 2])):
+        folder = tmp_path / str(len(keep))
+        folder.mkdir()
+        (file,) = dropped_like(rows, keep, folder).folder.glob("*.dropped.parquet")
+        assert pl.read_parquet(file)["dropped_user"].to_list() == users

@@ -139,7 +139,9 @@ def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, fu
     """Scan a prepared form part by part during netting."""
     _check_prepared_with(source, settings)
     manifest = source.manifest
-    encoding = UserEncoding(manifest.kind, manifest.key_secret, integers=manifest.whole)
+    # A kept column that is joined comes with user ids as they are stored: wide integers are text.
+    integers = not manifest.text if settings.joined_in(source.columns) else manifest.whole
+    encoding = UserEncoding(manifest.kind, manifest.key_secret, integers=integers)
     joined = joined_table(settings, source.columns, lambda: source.unique_pairs(str(settings.joined)))
     meter = Meter(settings.progress, manifest.rows)
     # Finding the last day that passes a filter takes a third of the time. It can wait for netting, unless it decides

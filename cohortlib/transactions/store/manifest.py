@@ -68,7 +68,7 @@ class Manifest:
     """Σ |units|."""
     dropped: int = 0
     dropped_files: tuple[DroppedFile, ...] = ()
-    """Kept columns and latest days of the dropped rows that have an instant; empty if no column is kept."""
+    """Kept columns, users and latest days of dropped rows; empty if no column is kept."""
     runs: tuple[tuple[PartFile, ...], ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
     """Settings and sums of a state; empty for a prepared form."""

@@ -30,7 +30,7 @@ def write_part(folder: Path, name: str, part: Part, *, durable: bool = False) ->
 
 
 def write_dropped(folder: Path, name: str, rows: pl.DataFrame) -> DroppedFile:
-    """Write the kept columns and the days of dropped rows."""
+    """Write the kept columns, the users and the days of dropped rows."""
     file = folder / f"{name}.dropped.parquet"
     with files.file_errors(file):
         rows.write_parquet(file, compression="uncompressed", statistics=False)

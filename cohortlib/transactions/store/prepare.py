@@ -19,7 +19,7 @@ from cohortlib.transactions.keywords import PrepareKeywords, with_settings
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
-from cohortlib.transactions.store.parts import DAY, UNITS, Part
+from cohortlib.transactions.store.parts import DAY, DROPPED_USER, UNITS, Part
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 from cohortlib.transactions.store.spill import DroppedRows, RunPlan, Totals, gather_runs, read_batches, write_run
 
@@ -45,8 +45,9 @@ def prepare(
         Where to write: a new folder, or a folder that this function wrote, which is replaced once the new one is
         complete. The parent folder must exist.
     keep
-        Other columns to keep, for filters: see :meth:`Prepared.filter`. For rows that `nulls` drops, these columns and
-        the latest days are kept too, because those rows count for the last period.
+        Other columns to keep, for filters (see :meth:`Prepared.filter`) and for `joined`. For rows that `nulls` drops,
+        these columns, the users and the latest days are kept too, because those rows count for the last period and for
+        `joined`.
 
     Returns
     -------
@@ -102,15 +103,18 @@ def write_all(
         text_column=settings.user, number_column=settings.amount, max_bytes=settings.budget,
     )  # fmt: skip
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
-    encoding = UserEncoding.of(stream.schema[settings.user], settings.user, secret)
+    if isinstance(source, Prepared):  # its users are encoded already; without rows their type is not in the schema
+        encoding = UserEncoding(source.manifest.kind, secret, source.manifest.whole)
+    else:
+        encoding = UserEncoding.of(stream.schema[settings.user], settings.user, secret)
     plan = RunPlan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
     # The meter counts rows twice: as they are gathered, and as they are written.
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     dropped = DroppedRows(folder, settings.budget // _DROPPED_SHARE)
     totals = Totals(dropped_rows=dropped)
-    if isinstance(source, Prepared):  # rows dropped in the source still count for the right edge
+    if isinstance(source, Prepared):  # rows dropped in the source still count for the right edge and for joined
         totals.last_day = source.last_dropped_day()
-        for rows in source.dropped_rows(keep) if keep else ():
+        for rows in source.dropped_rows([*keep, DROPPED_USER]) if keep else ():
             dropped.add(rows)
     manifest = Manifest(
         user=settings.user, timestamp=settings.timestamp, amount=settings.amount, keep=tuple(keep),
@@ -162,7 +166,7 @@ def _checked_keep(keep: Sequence[str], settings: Settings) -> list[str]:
         raise SettingError(
             (Arg("keep", keep), " is not a list of columns"), value=keep, expected="a list such as ['country']"
         )
-    taken = [*settings.roles, DAY, UNITS]
+    taken = [*settings.roles, DAY, UNITS, DROPPED_USER]
     for name in keep:
         if name in taken:
             raise SettingError(

@@ -3,9 +3,10 @@
 A folder holds runs; a run holds parts by ascending key, and each of its users once. A part is two Parquet files,
 ``<run>-<part>.users.parquet`` and ``<run>-<part>.rows.parquet``, with the columns that
 :mod:`cohortlib.transactions.store.parts` names. A user may be in several runs: the rows of all of them count.
-``<run>-<number>.dropped.parquet`` has kept columns and latest days of rows dropped for nulls, because these rows count
-for the right edge. The manifest, ``cohortlib.json``, lists all files and the settings that rows were read with. It is
-replaced atomically, so a folder is consistent even after a writer was killed. ``docs/scale.md`` describes the format.
+``<run>-<number>.dropped.parquet`` has kept columns, users and latest days of rows dropped for nulls, because these rows
+count for the right edge and for `joined`. The manifest, ``cohortlib.json``, lists all files and the settings that rows
+were read with. It is replaced atomically, so a folder is consistent even after a writer was killed. ``docs/scale.md``
+describes the format.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from cohortlib.errors import Arg, CohortlibError, SettingError, SourceError, lis
 from cohortlib.read.tables import Source, first_line
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, damaged
 from cohortlib.transactions.store.part_files import has_valid_types, parts_in_range
-from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
+from cohortlib.transactions.store.parts import DAY, DROPPED_USER, KEY, KEY2, SIZE, UNITS, USER, Part
 
 _Read = TypeVar("_Read")
 
@@ -109,9 +110,19 @@ class Prepared:
         return self.frame().__arrow_c_stream__(requested_schema)
 
     def unique_pairs(self, column: str) -> pl.DataFrame:
-        """Return the distinct pairs of user and kept column in the filtered rows."""
+        """Return the distinct pairs of user and kept column in the filtered rows.
+
+        Dropped rows count too if some kept column has dates; else their users are not stored.
+        """
+        user = self.manifest.user
         pieces = [rows.unique(maintain_order=True) for rows in self._with_users([column], pl.col(column))]
-        return pl.concat(pieces) if pieces else pl.DataFrame(schema={self.manifest.user: pl.Null, column: pl.Null})
+        dropped = [
+            rows.drop_nulls(DROPPED_USER).select(pl.col(DROPPED_USER).alias(user), column)
+            for rows in self.dropped_rows([column, DROPPED_USER])
+        ]
+        if any(rows.height for rows in dropped):
+            return pl.concat([*pieces, *filter(len, dropped)]).unique(maintain_order=True)
+        return pl.concat(pieces) if pieces else pl.DataFrame(schema={user: pl.Null, column: pl.Null})
 
     def _with_users(self, needed: Sequence[str], *columns: pl.Expr) -> Iterator[pl.DataFrame]:
         """Yield the user and some columns of the filtered rows, part by part; `needed` are the columns to read."""
@@ -229,7 +240,7 @@ class Prepared:
 
     def has_valid_rows(self, rows: pl.DataFrame) -> bool:
         """Return whether rows have the right types, and days within the bounds of the manifest."""
-        if not has_valid_types(rows):
+        if not has_valid_types(rows.select(DAY, UNITS)):  # kept columns may have any name
             return False
         days = rows[DAY].to_numpy()
         return not days.size or bool(self.manifest.first_day <= days.min() and days.max() <= self.manifest.final_day)
@@ -289,20 +300,21 @@ class Prepared:
         if not self.filter_columns:
             passes = self.predicate is None or self.filter_mask(pl.DataFrame({DAY: [0]})).all()
             return self.manifest.last_day if passes else None
-        days = [rows[DAY].to_numpy().max() for rows in self.dropped_rows(self.filter_columns) if rows.height]
-        return int(max(days)) if days else None
+        files = (rows[DAY].drop_nulls().to_numpy() for rows in self.dropped_rows([]))
+        return max((int(days.max()) for days in files if days.size), default=None)
 
     def dropped_rows(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Read kept columns and latest days of the dropped rows that pass the filter, file by file."""
+        """Read columns and latest days of the dropped rows that pass the filter, file by file."""
         last_day = self.manifest.last_day
         for dropped in self.manifest.dropped_files:
             file = self.folder / f"{dropped.name}.dropped.parquet"
             rows = self.read_columns(file, [*dict.fromkeys([*columns, *self.filter_columns]), DAY])
+            days = rows[DAY].drop_nulls()
             if (
-                not has_valid_types(rows)
+                rows[DAY].dtype != pl.Int32
                 or rows.height != dropped.rows
-                or last_day is None
-                or (rows[DAY] > last_day).any()
+                or (days.len() and (last_day is None or (days > last_day).any()))
+                or (DROPPED_USER in columns and str(rows[DROPPED_USER].dtype) != self.manifest.kind)
             ):
                 raise damaged(file)
             mask = self.filter_mask(rows)

@@ -23,7 +23,7 @@ from cohortlib.transactions.records import Batch, Records, RecordsBuilder
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import DroppedFile, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_dropped, write_part
-from cohortlib.transactions.store.parts import DAY, Part, build_part
+from cohortlib.transactions.store.parts import DAY, DROPPED_USER, Part, build_part
 
 _Result = TypeVar("_Result")
 
@@ -34,7 +34,7 @@ _RUN_SHARE = 0.4  # of the memory, for the rows of a run
 
 
 class ReadBatch(NamedTuple):
-    """A batch as read: the three columns, the other columns to keep, and those and the days of dropped rows."""
+    """A batch as read: the three columns, the other columns to keep, and those, users and days of dropped rows."""
 
     rows: Transactions
     extras: pl.DataFrame | None
@@ -50,26 +50,28 @@ def read_batches(
         without_nulls = frame.drop_nulls(settings.roles) if rows.dropped.count else frame
         users = encoding.users(without_nulls[settings.user])
         extras = without_nulls.select(by_name(*keep)) if keep else None
-        dropped = _dropped(frame, settings, keep) if keep and rows.dropped.count else None
+        dropped = _dropped(frame, settings, encoding, keep) if keep and rows.dropped.count else None
         yield ReadBatch(replace(rows, users=users), extras, dropped)
 
 
-def _dropped(frame: pl.DataFrame, settings: Settings, keep: Sequence[str]) -> pl.DataFrame | None:
-    """Return the kept columns and the local days of dropped rows that have an instant."""
-    dated = frame.filter(by_name(settings.timestamp).is_not_null())
-    rows = dated.filter(pl.any_horizontal(by_name(settings.user, settings.amount).is_null()))
-    cut = Cut.of(Instants.of(rows[settings.timestamp]), settings.timezone, settings.calendar)
-    if cut is None:
-        return None
-    days = pl.Series(DAY, cut.local_days(0, rows.height), dtype=pl.Int32)
-    return rows.select(by_name(*keep)).with_columns(days)
+def _dropped(frame: pl.DataFrame, settings: Settings, encoding: UserEncoding, keep: Sequence[str]) -> pl.DataFrame:
+    """Return the kept columns, the users and the local days of dropped rows; the last two may be null."""
+    dropped = frame.filter(pl.any_horizontal(by_name(*settings.roles).is_null()))
+    has_day = dropped[settings.timestamp].is_not_null()
+    rows = pl.concat([dropped.filter(has_day), dropped.filter(~has_day)])
+    instants = rows[settings.timestamp].drop_nulls()
+    cut = Cut.of(Instants.of(instants), settings.timezone, settings.calendar)
+    days = pl.Series(DAY, [] if cut is None else cut.local_days(0, instants.len()), dtype=pl.Int32)
+    users = encoding.users(rows[settings.user]).series.alias(DROPPED_USER)
+    return rows.select(by_name(*keep)).with_columns(users, days.extend_constant(None, rows.height - days.len()))
 
 
 class DroppedRows:
-    """Kept columns of dropped rows: each combination of values once, with its latest day.
+    """Kept columns and users of dropped rows: each combination of values once, with its latest day.
 
     A filter on kept columns takes all rows of a combination or none, and the right edge is a maximum, so no other day
-    matters. Combinations that take more than `max_bytes` go to disk.
+    matters. Users matter for `joined` alone, so they are null if no kept column has dates. Combinations that take more
+    than `max_bytes` go to disk.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -79,8 +81,12 @@ class DroppedRows:
         self._files: list[DroppedFile] = []
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Add rows: kept columns, and the day."""
-        rows = _latest(rows)
+        """Add rows: kept columns, the user and the day."""
+        if not any(dtype in (pl.Date, pl.Datetime) for dtype in rows.drop(DROPPED_USER, DAY).dtypes):
+            rows = rows.with_columns(pl.lit(None, rows.schema[DROPPED_USER]).alias(DROPPED_USER))
+        rows = _latest(rows.filter(pl.any_horizontal(by_name(DROPPED_USER, DAY).is_not_null())))
+        if not rows.height:
+            return
         self._frames.append(rows)
         self._bytes += rows.estimated_size()
         if self._bytes > self._max_bytes:
@@ -102,7 +108,7 @@ class DroppedRows:
 
 
 def _latest(rows: pl.DataFrame) -> pl.DataFrame:
-    """Keep each combination of kept values once, with its latest day."""
+    """Keep each combination of kept values and user once, with its latest day."""
     return rows.group_by(exclude(DAY), maintain_order=True).agg(pl.col(DAY).max())
 
 
