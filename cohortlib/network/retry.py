@@ -72,26 +72,12 @@ def rate_limit(url: str, slots: int, period: float) -> RateLimit:
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach a vendor.
-
-    Attributes
-    ----------
-    vendor
-        The vendor's name, for messages.
-    transport
-        The function that sends a call.
-    attempts
-        How often a call is sent at most.
-    timeout
-        The total time for a table, with all calls, retries and waits, in seconds.
-    rate
-        The rate limit of the server, if any.
-    """
+    """How to reach a vendor."""
 
     vendor: str
     transport: Transport
-    attempts: int
-    timeout: float
+    attempts: int  # at most, for one call
+    timeout: float  # seconds for a table, with all calls, retries and waits
     rate: RateLimit | None = None
 
     @classmethod

@@ -7,30 +7,17 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Cause:
-    """A possible reason for a difference: another setting, or a data fault.
+    """A possible reason for a difference: another setting, or a data fault."""
 
-    Parameters
-    ----------
-    kind
-        Such as ``"timezone"``, ``"refunds"``, ``"days missing"``. Causes of the same kind exclude each other.
-    value
-        Distinguishes the causes of a kind.
-    words
-        The text shown to the user: ``"time zone America/New_York"``, ``"without the 4 rows of 1997-06-10"``.
-    note
-        Text to add in brackets: other zones with the same clock, the date of a first payment.
-    settings
-        The arguments of the public call that reproduce the cause, as pairs; empty for a data fault.
-    assumed
-        Whether the recomputed table copies values from the remote table, so that nothing proves the cause. Such causes
-        rank last.
-    """
-
-    kind: str
-    value: Hashable
+    kind: str  # such as "timezone" or "days missing"; causes of the same kind exclude each other
+    value: Hashable  # distinguishes the causes of a kind
+    # Shown to the user: "time zone America/New_York", "without the 4 rows of 1997-06-10".
     words: str = field(compare=False)
+    # Added in brackets: other zones with the same clock, the date of a first payment.
     note: str = field(default="", compare=False, kw_only=True)
+    # The arguments of the public call that reproduce the cause, as pairs; empty for a data fault.
     settings: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    # The recomputed table copies values from the remote table, so nothing proves the cause: it ranks last.
     assumed: bool = field(default=False, compare=False)
 
     @property

@@ -44,21 +44,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The trials of a search.
+    """The trials of a search."""
 
-    Attributes
-    ----------
-    trials
-        All combinations tried, best first.
-    unchanged
-        The trial without any cause.
-    complete
-        Whether the search ended before the time limit.
-    """
-
-    trials: list[Trial]
-    unchanged: Trial
-    complete: bool
+    trials: list[Trial]  # best first
+    unchanged: Trial  # without any cause
+    complete: bool  # the search ended before its time limit
 
     @property
     def best(self) -> Trial:

@@ -31,25 +31,12 @@ _DAY = 86_400
 
 @dataclass(frozen=True, eq=False)
 class Clock:
-    """The UTC offsets shared by one or more zones between two instants.
+    """The UTC offsets shared by one or more zones between two instants."""
 
-    Attributes
-    ----------
-    name
-        The zone that represents the clock.
-    others
-        The other zones with the same offsets.
-    starts
-        Sorted instants at which an offset begins, as int64 seconds since 1970-01-01 UTC; the first is the first instant
-        of the range.
-    shifts
-        The offset from each of them on, as int64 seconds.
-    """
-
-    name: str
-    others: tuple[str, ...]
-    starts: Ints
-    shifts: Ints
+    name: str  # of the zone that represents the clock
+    others: tuple[str, ...]  # zones with the same offsets
+    starts: Ints  # sorted seconds since 1970-01-01 UTC from which each offset holds; the first is that of the range
+    shifts: Ints  # the offsets in seconds
 
     @property
     def note(self) -> str:

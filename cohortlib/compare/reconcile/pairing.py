@@ -25,32 +25,17 @@ from cohortlib.fields import tolerance_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ComparedTable:
-    """Two tables of the same kind, compared.
+    """Two tables of the same kind, compared."""
 
-    Attributes
-    ----------
-    name
-        ``"segments"`` or ``"values"`` for an Answer, else ``""``.
-    keys, fields
-        The columns that rows are joined on, and those that are compared.
-    local, remote
-        Keys and fields of both sides, with the same types.
-    local_rows, remote_rows
-        The row numbers of the pairs; None if both sides have the same keys in the same order.
-    matches
-        For each field, the number of cells that match.
-    only_local_fields, only_remote_fields
-        The fields that only one side has.
-    """
-
-    name: str
-    keys: tuple[str, ...]
+    name: str  # "segments" or "values" for an Answer, else ""
+    keys: tuple[str, ...]  # rows are joined on them
     fields: tuple[PairedField, ...]
-    local: pl.DataFrame
+    local: pl.DataFrame  # keys and fields, with the same types as in `remote`
     remote: pl.DataFrame
+    # The row numbers of the pairs; None if both sides have the same keys in the same order.
     local_rows: pl.Series | None
     remote_rows: pl.Series | None
-    matches: tuple[int, ...]
+    matches: tuple[int, ...]  # by field, the number of cells that match
     only_local_fields: tuple[str, ...]
     only_remote_fields: tuple[str, ...]
 

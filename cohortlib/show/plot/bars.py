@@ -14,11 +14,9 @@ from cohortlib.show.plot.drawing import (
     PERIODS,
     WIDTH,
     data,
-    description,
-    heading,
-    no_frame,
     number_axis,
     number_format,
+    properties,
     shades,
     thinned,
     unfinished_tooltip,
@@ -36,15 +34,13 @@ def cohort_sizes(
 
     Parameters
     ----------
-    table
-        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
+    table, freq
+        As for :func:`heatmap`.
     unfinished
-        The last day of the data, such as ``"2026-03-14"``. A cohort whose first period is not over by the end of this
-        day is faded, because it can still grow.
+        The last day of the data. A cohort whose first period is not over by the end of this day is faded, because it
+        can still grow.
     title
         The chart's title; "Cohort sizes" by default.
-    freq
-        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
 
     Returns
     -------
@@ -54,7 +50,7 @@ def cohort_sizes(
     Raises
     ------
     SchemaError, DataError, SettingError
-        If the table is not a cohort table, or an argument has a value it cannot take.
+        As for :func:`heatmap`.
 
     Examples
     --------
@@ -85,13 +81,7 @@ def cohort_sizes(
                 *unfinished_tooltip(cells),
             ],
         )
-        .properties(
-            title=heading(title, name, subtitle, first),
-            width=_width(sizes["start"]),
-            height=HEIGHT - 120,
-            view=no_frame(),
-            description=description(title, name, subtitle),
-        )
+        .properties(**properties(first, title, name, subtitle, (_width(sizes["start"]), HEIGHT - 120)))
     )
     return chart
 
@@ -103,15 +93,12 @@ def layers(
 
     Parameters
     ----------
-    table
-        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
+    table, freq
+        As for :func:`heatmap`.
     unfinished
-        The last day of the data, such as ``"2026-03-14"``. A calendar period that is not over by the end of this day
-        is faded.
+        The last day of the data. A calendar period that is not over by the end of this day is faded.
     title
         The chart's title; "Amount by cohort" by default.
-    freq
-        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
 
     Returns
     -------
@@ -121,7 +108,7 @@ def layers(
     Raises
     ------
     SchemaError, DataError, SettingError
-        If the table is not a cohort table, or an argument has a value it cannot take.
+        As for :func:`heatmap`.
 
     Examples
     --------
@@ -159,13 +146,7 @@ def layers(
                 *unfinished_tooltip(cells),
             ],
         )
-        .properties(
-            title=heading(title, name, subtitle, cells),
-            width=_width(frame["ordinal"]),
-            height=HEIGHT,
-            view=no_frame(),
-            description=description(title, name, subtitle),
-        )
+        .properties(**properties(cells, title, name, subtitle, (_width(frame["ordinal"]), HEIGHT)))
     )
     return chart
 

@@ -22,22 +22,13 @@ _DAY = r"\d{4}-\d{2}-\d{2}"
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a table.
+    """The cells of a table."""
 
-    Attributes
-    ----------
-    frame
-        A row per cohort and age, in this order: ``cohort``, ``age``, the requested fields, ``ordinal`` (of the cell's
-        calendar period), ``calendar`` (its label) and ``unfinished``.
-    calendar
-        The calendar of the labels.
-    last_day
-        The last day of the data, if known.
-    """
-
+    # A row per cohort and age, in this order: ``cohort``, ``age``, the requested fields, ``ordinal`` (of the cell's
+    # calendar period), ``calendar`` (its label) and ``unfinished``.
     frame: pl.DataFrame
     calendar: Calendar
-    last_day: date | None
+    last_day: date | None  # of the data, if known
 
     @property
     def cohorts(self) -> list[str]:

@@ -18,12 +18,10 @@ from cohortlib.show.plot.drawing import (
     age_title,
     cell_tooltip,
     data,
-    description,
-    heading,
     meaning,
-    no_frame,
     number_axis,
     number_format,
+    properties,
     shades,
     thinned,
 )
@@ -53,17 +51,12 @@ def retention_curves(
 
     Parameters
     ----------
-    table
-        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
+    table, title, freq
+        As for :func:`heatmap`.
     value
         Logo retention, the default, or ``"amount_retention"``.
     unfinished
-        The last day of the data, such as ``"2026-03-14"``. Lines to cells of a calendar period that is not over by the
-        end of this day are dashed.
-    title
-        The chart's title; the field's by default.
-    freq
-        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
+        The last day of the data. Lines to cells of a calendar period that is not over by the end of it are dashed.
 
     Returns
     -------
@@ -74,7 +67,7 @@ def retention_curves(
     Raises
     ------
     SchemaError, DataError, SettingError
-        If the table is not a cohort table, or an argument has a value it cannot take.
+        As for :func:`heatmap`.
 
     Examples
     --------
@@ -102,15 +95,8 @@ def ltv_curves(
 
     Parameters
     ----------
-    table
-        The table of :func:`cohortlib.termina.cohorts`: a polars frame, or any object with ``__arrow_c_stream__``.
-    unfinished
-        The last day of the data, such as ``"2026-03-14"``. Lines to cells of a calendar period that is not over by the
-        end of this day are dashed.
-    title
-        The chart's title; the field's by default.
-    freq
-        Unit of the periods. Inferred from the labels, unless there is only one cohort and it can be a day or a week.
+    table, unfinished, title, freq
+        As for :func:`retention_curves`.
 
     Returns
     -------
@@ -120,7 +106,7 @@ def ltv_curves(
     Raises
     ------
     SchemaError, DataError, SettingError
-        If the table is not a cohort table, or an argument has a value it cannot take.
+        As for :func:`heatmap`.
 
     Examples
     --------
@@ -151,11 +137,7 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
             *_cohort_marks(cells, value, x, y, top, points=rows.height <= MOST_POINTS),
             *_mean_marks(cells, value, x, mean_by_age(frame, ratio), top),
         ],
-        title=heading(title, name, meaning(value), cells, "Dashed", _FROM_ONE if top is not None else ""),
-        width=WIDTH,
-        height=HEIGHT,
-        view=no_frame(),
-        description=description(title, name, meaning(value)),
+        **properties(cells, title, name, meaning(value), (WIDTH, HEIGHT), "Dashed", "" if top is None else _FROM_ONE),
     )
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -51,12 +52,18 @@ def data(frame: pl.DataFrame) -> alt.InlineData:
     return inline
 
 
-def heading(
-    title: str | None, default: str, subtitle: str, cells: Cells, mark: str = "Faded", remark: str = ""
-) -> alt.TitleParams:
-    """Return the lines above a chart: title, subtitle and a remark on unfinished periods.
+def properties(
+    cells: Cells,
+    title: str | None,
+    default: str,
+    subtitle: str,
+    size: tuple[int, int],
+    mark: str = "Faded",
+    remark: str = "",
+) -> dict[str, Any]:
+    """Return the title, size and text alternative of a chart, and a plot background without a frame.
 
-    The subtitle belongs to the default title; with a title of the caller's own it is left out.
+    The lines below the title are the subtitle, unless the caller has set a title, and a remark on unfinished periods.
     """
     if not isinstance(title, str | None):
         raise SettingError((Arg("title", title), f" has type {type(title).__name__}"), value=title, expected="a string")
@@ -66,7 +73,7 @@ def heading(
         lines.append(f"{mark}: the {period} is not over, as the rows end on {cells.last_day}")
     if remark:
         lines.append(remark)
-    return alt.TitleParams(
+    heading = alt.TitleParams(
         default if title is None else safe(title),
         subtitle=lines if lines else alt.Undefined,
         anchor="start",
@@ -77,11 +84,13 @@ def heading(
         subtitlePadding=4,
         offset=12,
     )
-
-
-def description(title: str | None, default: str, subtitle: str) -> str:
-    """Return the text alternative of a chart, for screen readers."""
-    return safe(f"{title or default}: {subtitle}")
+    return {
+        "title": heading,
+        "width": size[0],
+        "height": size[1],
+        "view": alt.ViewBackground(stroke=None),
+        "description": safe(f"{title or default}: {subtitle}"),
+    }
 
 
 def unfinished_tooltip(cells: Cells) -> list[alt.Tooltip]:
@@ -105,11 +114,6 @@ def cell_tooltip(cells: Cells, field: str) -> list[alt.Tooltip]:
 def shades(stops: Sequence[str], count: int) -> list[str]:
     """Return `count` colours, evenly spaced from the first stop to the last."""
     return [between(stops, at / max(count - 1, 1)) for at in range(count)]
-
-
-def no_frame() -> alt.ViewBackground:
-    """Return a plot background without a frame."""
-    return alt.ViewBackground(stroke=None)
 
 
 def safe(text: str) -> str:

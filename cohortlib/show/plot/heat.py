@@ -17,11 +17,9 @@ from cohortlib.show.plot.drawing import (
     age_title,
     cell_tooltip,
     data,
-    description,
-    heading,
     meaning,
-    no_frame,
     number_labels,
+    properties,
     thinned,
     ticks,
 )
@@ -114,14 +112,11 @@ def heatmap(
         write = _writer(value, most)
         frame = frame.with_columns(label=pl.Series([write(number) for number in frame[value]], dtype=pl.String))
         marks.append(base.mark_text(fontSize=11, aria=False).encode(text="label:N", color=ink_colour))
+    size = wide * cells.ages, tall * len(cells.cohorts)
     return alt.LayerChart(
         data=data(frame),  # set once here: with every layer, Altair would copy it many times
         layer=marks,
-        title=heading(title, name, meaning(value), cells, "Hatched" if hatched else "Faded"),
-        width=wide * cells.ages,
-        height=tall * len(cells.cohorts),
-        view=no_frame(),
-        description=description(title, name, meaning(value)),
+        **properties(cells, title, name, meaning(value), size, "Hatched" if hatched else "Faded"),
     )
 
 

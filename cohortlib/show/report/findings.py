@@ -49,33 +49,15 @@ class Headline:
 
 @dataclass(frozen=True)
 class Findings:
-    """The cohort table, and what it was computed from.
-
-    Attributes
-    ----------
-    table
-        The cohort table.
-    settings
-        The settings it was computed with.
-    source
-        A short name of the source; a file is named without its folder.
-    dropped
-        The number of rows before any filter on prepared data, and of those dropped for nulls.
-    filtered
-        Whether prepared data were filtered.
-    first_day, last_day
-        Local days of the first row kept and of the last row.
-    warnings
-        The warnings that were raised.
-    """
+    """The cohort table, and what it was computed from."""
 
     table: pl.DataFrame
     settings: Settings
-    source: str
-    dropped: Dropped
-    filtered: bool
-    first_day: date | None
-    last_day: date | None
+    source: str  # a short name, without folders
+    dropped: Dropped  # the numbers of rows, before any filter on prepared data
+    filtered: bool  # by a predicate on prepared data
+    first_day: date | None  # of the rows kept
+    last_day: date | None  # of the last row
     warnings: tuple[str, ...]
 
     @classmethod

@@ -27,17 +27,10 @@ _MAX_ENDS = 8  # runs per first day that have the right sum over all segments
 
 @dataclass(frozen=True)
 class UserMoney:
-    """The money of each user and day, by segment.
+    """The money of each user and day, by segment."""
 
-    Attributes
-    ----------
-    rows
-        One row per money movement: `user`, `day` and `utc_day` (since 1970-01-01), `segment`, and the money columns,
-        negative for refunds.
-    segments
-        The number of segments.
-    """
-
+    # One row per payment or refund: `user`, `day` and `utc_day` (since 1970-01-01), `segment`, and the money columns,
+    # negative for refunds.
     rows: pl.DataFrame
     segments: int
 

@@ -16,39 +16,21 @@ _REWRITES = {"moneys": "money", "factor": "factors", "columns": "columns", "ages
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to compute an answer under causes.
-
-    Attributes
-    ----------
-    request, conventions, timezone, from_events
-        The settings; `from_events` is ``installs="from_events"``.
-    included
-        The exclusions that count here.
-    edits
-        The causes that edit events and installs, in this order.
-    money
-        For each of revenue, proceeds and net revenue, the index of the one that replaces it.
-    factors
-        What each of the three is multiplied by.
-    columns
-        What is added to the numbers of columns.
-    ages
-        What is added to ages before the answer is computed.
-    labels
-        How segments are labelled: by the start of their period (0), of the next (1) or previous one (-1), or by their
-        ``"last day"``.
-    """
+    """How to compute an answer under causes."""
 
     request: Request
     conventions: Conventions
     timezone: str
-    from_events: bool
-    included: frozenset[str] = frozenset()
-    edits: tuple[Cause, ...] = ()
+    from_events: bool  # installs="from_events"
+    included: frozenset[str] = frozenset()  # kinds of EXCLUSIONS that count here
+    edits: tuple[Cause, ...] = ()  # applied to events and installs in this order
+    # For each of revenue, proceeds and net revenue, the index of the one that replaces it.
     money: tuple[int, ...] = (0, 1, 2)
-    factors: tuple[float, ...] = (1.0, 1.0, 1.0)
-    columns: int = 0
-    ages: int = 0
+    factors: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the same three
+    columns: int = 0  # added to the numbers of columns
+    ages: int = 0  # added to ages before the answer is computed
+    # How segments are labelled: by the start of their period (0), of the next (1) or previous one (-1), or by their
+    # "last day".
     labels: int | str = 0
 
     @property

@@ -21,22 +21,13 @@ def edges(table: pl.DataFrame, view: View) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class TerminaComparison:
-    """The rows, the local table computed from them, and the remote table in the same presentation.
-
-    Attributes
-    ----------
-    rows, view
-        The local rows and how they are read.
-    local, remote
-        The tables.
-    activity
-        Returns the local customers: cohort, user_id, period and amount for each active period.
-    """
+    """The rows, the local table computed from them, and the remote table in the same presentation."""
 
     rows: pl.DataFrame
     view: View
     local: pl.DataFrame
     remote: pl.DataFrame
+    # Returns cohort, user_id, period and amount of the local customers in each active period.
     activity: Callable[[], pl.DataFrame]
 
     @property

@@ -22,21 +22,11 @@ _MAX_RUNS = 2
 
 @dataclass(frozen=True)
 class DayCandidates:
-    """Finds the days of one clock whose rows are behind the differences.
-
-    Attributes
-    ----------
-    comparison
-        The tables.
-    view
-        How rows are read; its zone is the clock.
-    suffix
-        Text after a day, to name the clock.
-    """
+    """Finds the days of one clock whose rows are behind the differences."""
 
     comparison: TerminaComparison
-    view: View
-    suffix: str = ""
+    view: View  # how rows are read; its zone is the clock
+    suffix: str = ""  # after a day, such as " UTC"
 
     # ------------------------------------------------------------------------------ missing or duplicated remotely
 

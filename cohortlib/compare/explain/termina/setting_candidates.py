@@ -21,21 +21,11 @@ _MODES = ("clip", "drop")  # of activity before the joined date
 
 @dataclass(frozen=True)
 class SettingCandidates:
-    """Lists other settings of the local table.
+    """Lists other settings of the local table."""
 
-    Attributes
-    ----------
-    settings
-        The current settings, defaults included.
-    rows, rows_with_zone, view
-        The local rows, the same with instants that have a zone, and how they are read.
-    local, remote
-        The tables.
-    """
-
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # the current ones, defaults included
     rows: pl.DataFrame
-    rows_with_zone: pl.DataFrame
+    rows_with_zone: pl.DataFrame  # the same rows; instants without a zone are taken as UTC
     view: View
     local: pl.DataFrame
     remote: pl.DataFrame

@@ -31,21 +31,11 @@ from cohortlib.transactions.store.prepared import open_if_prepared
 
 @dataclass(frozen=True, eq=False)
 class TerminaTable:
-    """A Termina table that is recomputed from rows in memory.
+    """A Termina table that is recomputed from rows in memory."""
 
-    Parameters
-    ----------
-    rows
-        The columns of users, instants and amounts, and all other date columns.
-    remote
-        The remote table; its period unit, edges and customers suggest candidates.
-    settings
-        The arguments of the call that computes the local table, defaults included.
-    """
-
-    rows: pl.DataFrame
+    rows: pl.DataFrame  # users, instants, amounts, and all other date columns
     remote: pl.DataFrame
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # of the call that computes the local table, defaults included
 
     @classmethod
     def read(cls, transactions: Source, remote: pl.DataFrame, settings: Mapping[str, Any]) -> "TerminaTable":
