@@ -54,27 +54,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 def atomic_folder(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
     """Make a temporary folder and move it to `path` at the end, so that readers see the old or the new folder.
 
+    An existing folder may be replaced if it is empty or `is_ours`; otherwise, and for a file, raise SettingError. Raise
+    CohortlibError if another process writes to the folder. An OSError of a failed write has the final name of the file.
+
     The files are on disk before the folder is moved. An old folder is exchanged for it in one step (renameat2 on Linux,
     renamex_np on macOS) and then deleted; a reader that opens the old files one by one may miss some. Without such a
     call, the old folder is renamed first: for a moment no folder exists at `path`, and if the process dies in this
     moment, the next call restores the old one. The old folder is :func:`locked` from the beginning, so that no other
     process writes to it (not on Windows, where a locked folder cannot be renamed).
-
-    Parameters
-    ----------
-    path
-        The folder to make or to replace. Its parent must exist.
-    is_ours
-        Whether an existing folder may be replaced. An empty folder always may.
-
-    Raises
-    ------
-    SettingError
-        If `path` is a file, or a folder that is not ours.
-    CohortlibError
-        If another process writes to the folder.
-    OSError
-        If a file cannot be written; the error has the final name of the file.
     """
     path = path.resolve()  # replace the target of a link, not the link
     with file_errors(path):
@@ -130,14 +117,10 @@ def delete_stale(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder's only writer; the lock ends with the process, even a killed one.
+    """Hold the lock of a folder's only writer; raise CohortlibError if another writer holds it.
 
-    The lock file is deleted at the end. One that a killed process left behind is not locked.
-
-    Raises
-    ------
-    CohortlibError
-        If another writer holds the lock.
+    The lock ends with the process, even a killed one. The lock file is deleted at the end; one that a killed process
+    left behind is not locked.
     """
     path = folder / LOCK
     while True:
@@ -146,11 +129,8 @@ def locked(folder: Path) -> Iterator[None]:
             _lock(descriptor)
         except (BlockingIOError, PermissionError):  # PermissionError on Windows
             os.close(descriptor)
-            raise CohortlibError(
-                f"{str(folder)!r} is being written by another process",
-                expected="one writer at a time",
-                hint="wait until the other process has ended",
-            ) from None
+            what = f"{str(folder)!r} is being written by another process"
+            raise CohortlibError(what, expected="one writer at a time", hint="wait until it has ended") from None
         except OSError as error:
             os.close(descriptor)
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -269,12 +249,9 @@ def _check_replaceable(path: Path, is_ours: Callable[[Path], bool]) -> None:
     if not path.is_dir():
         raise SettingError(f"{str(path)!r} is a file", value=path, expected="a folder to replace, or a new name")
     if {file.name for file in path.iterdir()} - {LOCK} and not is_ours(path):
-        raise SettingError(
-            f"the folder {str(path)!r} has files that cohortlib did not write",
-            value=path,
-            expected="a new name, an empty folder, or one that the same call made",
-            hint="choose another name, or delete the folder",
-        )
+        what = f"the folder {str(path)!r} has files that cohortlib did not write"
+        expected = "a new name, an empty folder, or one that the same call made"
+        raise SettingError(what, value=path, expected=expected, hint="choose another name, or delete the folder")
 
 
 # ----------------------------------------------------------------------------------------- locks and system calls
@@ -317,7 +294,7 @@ def _is_file_at(descriptor: int, path: Path) -> bool:
 
 
 def _exchange(new: Path, path: Path) -> None:
-    """Exchange two folders, in one step if the system can."""
+    """Exchange two folders, in one step if the system has a call for it."""
     names = os.fsencode(new), os.fsencode(path)
     library = None if _WINDOWS else ctypes.CDLL(None, use_errno=True)
     if renameat2 := getattr(library, "renameat2", None):

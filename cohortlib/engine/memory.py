@@ -8,12 +8,8 @@ from pathlib import Path
 
 from cohortlib.errors import Arg, SettingError
 
-MINIMUM = 64 << 20
-"""The least memory that a computation needs."""
-
-SHARE = 0.6
-"""The default share of the free memory; the rest is for the tables that are read and returned."""
-
+MINIMUM = 64 << 20  # the least memory that a computation needs
+SHARE = 0.6  # of the free memory, by default; the rest is for the tables that are read and returned
 _UNITS = {"B": 1} | {
     f"{letter}{form}": base ** (power + 1)
     for power, letter in enumerate("KMGT")
@@ -25,14 +21,9 @@ _SYSTEM = Path("/")
 def budget(max_memory: int | str | None) -> int:
     """Return the number of bytes that may be used.
 
-    Parameters
-    ----------
-    max_memory
-        A number of bytes, or text such as ``"4GB"`` (powers of 1000) or ``"512MiB"`` (powers of 1024); None for 60 %
-        of the free memory.
+    `max_memory` is a number of bytes, or text such as ``"4GB"`` (powers of 1000) or ``"512MiB"`` (powers of 1024); None
+    for 60 % of the free memory.
 
-    Examples
-    --------
     >>> budget("512MiB")
     536870912
     """
@@ -40,15 +31,12 @@ def budget(max_memory: int | str | None) -> int:
         return max(MINIMUM, int(SHARE * free()))
     size = _parse(max_memory) if isinstance(max_memory, str) else max_memory if type(max_memory) is int else None
     if size is None:
-        raise SettingError(
-            (Arg("max_memory", max_memory), " is not an amount of memory"),
-            value=max_memory,
-            expected="bytes, text such as '4GB' or '512MiB', or None for a share of the free memory",
-        )
+        expected = "bytes, text such as '4GB' or '512MiB', or None for a share of the free memory"
+        what = (Arg("max_memory", max_memory), " is not an amount of memory")
+        raise SettingError(what, value=max_memory, expected=expected)
     if size < MINIMUM:
-        raise SettingError(
-            (Arg("max_memory", max_memory), " is too little memory"), value=max_memory, expected="'64MiB' or more"
-        )
+        what = (Arg("max_memory", max_memory), " is too little memory")
+        raise SettingError(what, value=max_memory, expected="'64MiB' or more")
     return size
 
 

@@ -33,37 +33,19 @@ _MOST_ROWS = 2**32
 class Partitions:
     """Columns whose rows are ordered by partition of users within each block.
 
-    Attributes
-    ----------
-    starts
-        Block b has the rows of partition p at ``starts[p, b]`` to ``starts[p + 1, b]``.
-    sizes
-        The number of rows of each partition.
-    columns
-        The columns.
+    Block b has the rows of partition p at ``starts[p, b]`` to ``starts[p + 1, b]``.
     """
 
     starts: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+    sizes: NDArray[np.int64]  # the number of rows of each partition
     columns: tuple[NDArray[Any], ...]
 
     @classmethod
     def of(cls, rows: int, bits: int, workers: int, read_block: ReadBlock, types: Sequence[ColumnSpec]) -> "Partitions":
         """Order the rows of a table.
 
-        Parameters
-        ----------
-        rows
-            Number of rows.
-        bits
-            The partition of a row is the top `bits` of its key, so there are ``2 ** bits`` partitions.
-        workers
-            Number of threads.
-        read_block
-            Reads a block. The first call is finished before the others start on threads, so it can prepare what they
-            share.
-        types
-            The type of each column, and whether it is present.
+        The partition of a row is the top `bits` of its key, so there are ``2 ** bits`` partitions. The first call of
+        `read_block` is finished before the others start on threads, so it can prepare what they share.
         """
         firsts = range(0, rows, BLOCK)
         starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
@@ -95,9 +77,8 @@ class Partitions:
 def partition_bits(*rows: int) -> int:
     """Choose the number of key bits that select the partition, for tables with these numbers of rows."""
     if sum(rows) >= _MOST_ROWS:
-        raise DataError(
-            f"{sum(rows):,} rows are more than one frame holds", value=sum(rows), expected="fewer than 2**32"
-        )
+        what = f"{sum(rows):,} rows are more than one frame holds"
+        raise DataError(what, value=sum(rows), expected="fewer than 2**32")
     return min(max(1, max(rows) // _PARTITION), _MOST_PARTITIONS).bit_length() - 1
 
 

@@ -40,6 +40,5 @@ class Meter:
 def check_progress(progress: object) -> None:
     """Raise SettingError if `progress` cannot be called."""
     if progress is not None and not callable(progress):
-        raise SettingError(
-            (Arg("progress", progress), " cannot be called"), value=progress, expected="a function of two numbers"
-        )
+        what = (Arg("progress", progress), " cannot be called")
+        raise SettingError(what, value=progress, expected="a function of two numbers")

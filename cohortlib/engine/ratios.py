@@ -3,7 +3,7 @@
 Every argument is an array of integers with one entry per cell of the table; money is in units of ``1 / scale``. Every
 result is rounded once, from the exact quotient to the nearest float. Expressions of polars would round twice: they
 convert each integer beyond 2**53 first, and they multiply by the reciprocal of a literal divisor. A denominator of 0
-gives null.
+results in null.
 """
 
 import numpy as np
@@ -34,7 +34,6 @@ def quotient(numerators: NDArray[np.int64], divisors: NDArray[np.int64] | int, f
 
 
 def _largest(numbers: NDArray[np.int64]) -> int:
-    """Return the largest absolute value."""
     return max(int(numbers.max(initial=0)), -int(numbers.min(initial=0)))
 
 

@@ -18,9 +18,8 @@ _AHEAD = 4  # items per worker that are submitted before the first result is tak
 def workers_for(threads: int | None) -> int:
     """Check the setting `threads` and return the number of threads; None means all that the process may use."""
     if threads is not None and (type(threads) is not int or threads < 1):
-        raise SettingError(
-            (Arg("threads", threads), " is not a number of threads"), value=threads, expected="1 or more, or None"
-        )
+        what = (Arg("threads", threads), " is not a number of threads")
+        raise SettingError(what, value=threads, expected="1 or more, or None")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return threads or available
 

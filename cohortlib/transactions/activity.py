@@ -11,15 +11,7 @@ from cohortlib.errors import Arg
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.kernels.net import histogram
 
-_SMALLER = (
-    "a coarser ",
-    Arg("freq"),
-    ", ",
-    Arg("start"),
-    " or ",
-    Arg("end"),
-    "; the first or the last date may be wrong",
-)
+_SMALLER = "a coarser ", Arg("freq"), ", ", Arg("start"), " or ", Arg("end"), "; the first or last date may be wrong"
 
 
 @dataclass(frozen=True)
@@ -59,14 +51,11 @@ class Activity:
         """Concatenate the users of disjoint parts."""
         shifts = np.cumsum([0] + [part.period.size for part in parts])
         starts = [part.start[:-1] + shift for part, shift in zip(parts, shifts, strict=False)]
-        return cls(
-            np.concatenate([part.cohort for part in parts]),
-            np.concatenate([part.row for part in parts]),
-            np.concatenate([*starts, shifts[-1:]]).astype(np.int64),
-            np.concatenate([part.period for part in parts]),
-            np.concatenate([part.active for part in parts]),
-            np.concatenate([part.amount for part in parts]),
+        cohort, row, period, active, amount = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("cohort", "row", "period", "active", "amount")
         )
+        return cls(cohort, row, np.concatenate([*starts, shifts[-1:]]).astype(np.int64), period, active, amount)
 
 
 @dataclass(frozen=True)
@@ -105,13 +94,8 @@ class Histogram:
         return cls(span, offsets, *(np.zeros(size, np.int64) for size in (span, span, 2 * cells)))
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        return Histogram(
-            self.span,
-            self.offsets,
-            self.size + other.size,
-            self.first_amount + other.first_amount,
-            self.cells + other.cells,
-        )
+        first_amount = self.first_amount + other.first_amount
+        return Histogram(self.span, self.offsets, self.size + other.size, first_amount, self.cells + other.cells)
 
     def shown_cells(self, first: int) -> tuple[Ints, Ints, Ints]:
         """Return cohort, age and index of the cells to show: cohorts with users, from period `first` on."""

@@ -29,33 +29,19 @@ _BATCH_ROWS = 1 << 19  # about the rows of a batch
 
 @dataclass(frozen=True)
 class Customers:
-    """Customers with their sums, and the amounts that each is measured against.
-
-    Attributes
-    ----------
-    loaded, users, user_ids
-        The loaded rows, the netted users, and their ids.
-    total, recent, active
-        Of each customer: amount in all and in the trailing 12 months, number of active periods.
-    factor, divisor
-        ``amount_retention`` is amount · factor / divisor.
-    sizes
-        ``cohort_size_amount``: divisor / scale.
-    offsets, means
-        Mean ltv of cohort c at each age, from ``means[offsets[c]]`` on; empty for the customer's own ltv.
-    """
+    """Customers with their sums, and the amounts that each is measured against."""
 
     loaded: LoadedRows
     users: Activity
     user_ids: StringPool
-    total: Ints
-    recent: Ints
-    active: Ints
+    total: Ints  # amount in all
+    recent: Ints  # amount in the trailing 12 months
+    active: Ints  # number of active periods
     factor: Ints
-    divisor: Ints
-    sizes: Floats
+    divisor: Ints  # amount_retention is amount · factor / divisor
+    sizes: Floats  # cohort_size_amount: divisor / scale
     offsets: Ints
-    means: Floats
+    means: Floats  # the mean ltv of cohort c at each age, from means[offsets[c]] on; empty for the customer's own ltv
 
     @classmethod
     def of(
@@ -145,7 +131,7 @@ class Customers:
         return self.in_order(among)
 
     def summary(self, customers: Ints) -> pl.DataFrame:
-        """Return a frame with one row for each of some customers."""
+        """Return the frame of ids and sums that `rank_by` ranks customers by."""
         scale = self.loaded.settings.scale
         return pl.DataFrame(
             {
@@ -160,37 +146,36 @@ class Customers:
 
     def table(self, chosen: Ints, *, dense: bool) -> pl.DataFrame:
         """Return the table of some customers, in their order."""
-        ages = self._ages(chosen, dense=dense)
-        check_size(int(ages.sum()), (Arg("rows", "active"), ", a coarser ", Arg("freq"), " or ", Arg("top_n")))
-        return self._write(chosen, ages, dense=dense)
+        counts = self._row_counts(chosen, dense=dense)
+        check_size(int(counts.sum()), (Arg("rows", "active"), ", a coarser ", Arg("freq"), " or ", Arg("top_n")))
+        return self._write(chosen, counts, dense=dense)
 
     def batches(self, chosen: Ints, *, dense: bool) -> Iterator[pl.DataFrame]:
         """Yield the same table in batches."""
-        ages = self._ages(chosen, dense=dense)
-        ends = np.cumsum(ages)
+        counts = self._row_counts(chosen, dense=dense)
+        ends = np.cumsum(counts)
         rows = int(ends[-1]) if ends.size else 0
         cuts = np.unique(np.searchsorted(ends, np.arange(0, rows + _BATCH_ROWS, _BATCH_ROWS)))
         cuts = np.unique(np.append(cuts, chosen.size))
         for begin, end in pairwise(cuts):
-            yield self._write(chosen[begin:end], ages[begin:end], dense=dense)
+            yield self._write(chosen[begin:end], counts[begin:end], dense=dense)
 
-    def _ages(self, chosen: Ints, *, dense: bool) -> Ints:
-        """Count the rows of each customer."""
+    def _row_counts(self, chosen: Ints, *, dense: bool) -> Ints:
         return self.loaded.span - self.users.cohort[chosen].astype(np.int64) if dense else self.active[chosen]
 
-    def _write(self, chosen: Ints, ages: Ints, *, dense: bool) -> pl.DataFrame:
+    def _write(self, chosen: Ints, counts: Ints, *, dense: bool) -> pl.DataFrame:
         span, settings = self.loaded.span, self.loaded.settings
         labels = StringPool.of(self.loaded.labels, np.arange(span, dtype=np.uint32))
-        places = np.cumsum(ages) - ages
-        count = int(ages.sum())
-        cohorts, ids = np.empty(2 * count, np.uint64), np.empty(2 * count, np.uint64)
-        age = np.empty(count, np.int64)
-        columns = [np.empty(count) for _ in range(5)]
+        places = np.cumsum(counts) - counts
+        height = int(counts.sum())
+        cohorts, ids = np.empty(2 * height, np.uint64), np.empty(2 * height, np.uint64)
+        age = np.empty(height, np.int64)
+        columns = [np.empty(height) for _ in range(5)]
 
         def write(first: int) -> None:
             chunk = slice(first, first + _CHUNK)
             write_customers(
-                chosen[chunk], places[chunk], ages[chunk], *self.users.cells, dense, settings.scale,
+                chosen[chunk], places[chunk], counts[chunk], *self.users.cells, dense, settings.scale,
                 self.factor, self.divisor, self.offsets, self.means, labels.views, self.user_ids.views,
                 cohorts, ids, age, *columns,
             )  # fmt: skip
@@ -218,23 +203,18 @@ def _score(summary: pl.DataFrame, rank_by: str | pl.Expr) -> pl.Series:
         if rank_by not in summary.columns:
             raise SettingError(
                 (Arg("rank_by", rank_by), " is not in the summary of customers"),
-                value=rank_by,
-                expected=f"one of {listed(summary.columns)}",
-            )
+                value=rank_by, expected=f"one of {listed(summary.columns)}",
+            )  # fmt: skip
         return summary[rank_by]
     rank = (Arg("rank_by"), str(rank_by))
     try:
         scores = summary.select(rank_by)
     except Exception as error:
-        raise SettingError(
-            (*rank, f" cannot be computed on the summary of customers: {error}"), value=rank_by
-        ) from error
+        what = f" cannot be computed on the summary of customers: {error}"
+        raise SettingError((*rank, what), value=rank_by) from error
     if scores.width > 1:
         raise SettingError((*rank, f" returned {scores.width} columns"), value=rank_by, expected="one column")
     if scores.height != summary.height:
-        raise SettingError(
-            (*rank, f" returned {scores.height} values for {summary.height} customers"),
-            value=rank_by,
-            expected="one value per customer",
-        )
+        what = f" returned {scores.height} values for {summary.height} customers"
+        raise SettingError((*rank, what), value=rank_by, expected="one value per customer")
     return scores.to_series()

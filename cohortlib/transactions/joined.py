@@ -31,16 +31,9 @@ def joined_cut(table: pl.DataFrame, settings: Settings) -> Cut | None:
 def joined_table(
     settings: Settings, columns: list[str], read_column: Callable[[], pl.DataFrame]
 ) -> pl.DataFrame | None:
-    """Read the table of users and dates that `joined` names; None without one.
+    """Read the users and dates of `joined`; None without one.
 
-    Parameters
-    ----------
-    settings
-        The settings.
-    columns
-        The columns of the transactions; if `joined` is one of them, its dates are used.
-    read_column
-        Reads the users and that column.
+    If `joined` is one of the `columns` of the transactions, `read_column` reads it with the users.
     """
     joined = settings.joined
     if joined is None:
@@ -50,15 +43,11 @@ def joined_table(
         table = table.filter(table[settings.user].alias("").is_not_null())
     else:
         if isinstance(joined, str) and not list_files(joined):
-            raise SchemaError(
-                (Arg("joined", joined), " is neither a column nor a file"),
-                value=joined,
-                expected=f"a file, or one of the columns {listed(columns)}",
-            )
+            what = (Arg("joined", joined), " is neither a column nor a file")
+            raise SchemaError(what, value=joined, expected=f"a file, or one of the columns {listed(columns)}")
         if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
-            raise SchemaError(
-                (Arg("joined", joined), " is not a table"), value=joined, expected="a table or the name of a column"
-            )
+            what = (Arg("joined", joined), " is not a table")
+            raise SchemaError(what, value=joined, expected="a table or the name of a column")
         table = read(joined, lambda names: joined_columns(names, settings.user), text_column=settings.user)
     table, dropped = without_nulls(table, settings.nulls, "the joined table")
     dropped.warn("the joined table")
@@ -88,11 +77,8 @@ def joined_columns(names: list[str], user: str) -> list[str]:
     """Choose the columns of users and of dates in a joined table."""
     dates = [name for name in names if name != user]
     if user not in names or not ("joined" in names or len(dates) == 1):
-        raise SchemaError(
-            f"the joined table has columns {listed(names)}",
-            value=names,
-            expected=f"{user!r} and 'joined', or {user!r} and one other column",
-        )
+        expected = f"{user!r} and 'joined', or {user!r} and one other column"
+        raise SchemaError(f"the joined table has columns {listed(names)}", value=names, expected=expected)
     return [user, "joined" if "joined" in names else dates[0]]
 
 
@@ -100,18 +86,12 @@ def joined_columns(names: list[str], user: str) -> list[str]:
 class JoinedFit:
     """How a joined table fits the rows, as counts of users; the fits of disjoint users add."""
 
-    early: int = 0
-    """Users who were active before their date."""
-    late: int = 0
-    """Users whose date lies after the last period."""
-    conflicts: int = 0
-    """Joined rows that assign a user another period than the user's first."""
-    unlisted: int = 0
-    """Active users without a date."""
-    listed: int = 0
-    """Users with a date."""
-    user: str | None = None
-    """One of the users that an error is about."""
+    early: int = 0  # users who were active before their date
+    late: int = 0  # users whose date lies after the last period
+    conflicts: int = 0  # joined rows that assign a user another period than the user's first
+    unlisted: int = 0  # active users without a date
+    listed: int = 0  # users with a date
+    user: str | None = None  # a user that an error is about
 
     def __add__(self, other: "JoinedFit") -> "JoinedFit":
         causes = [fit for fit in (self, other) if fit.conflicts] or [self, other]
@@ -127,12 +107,8 @@ class JoinedFit:
     def check(self, before_joined: BeforeJoined) -> None:
         """Raise DataError for conflicts and early activity, as `before_joined` says; warn about the rest."""
         if self.conflicts:
-            raise DataError(
-                f"joined has more than one period for some users, in {self.conflicts:,} rows, "
-                f"among them user {self.user!r}",
-                value=self.user,
-                expected="one date per user",
-            )
+            what = f"joined has more than one period for some users, in {self.conflicts:,} rows, among them user"
+            raise DataError(f"{what} {self.user!r}", value=self.user, expected="one date per user")
         users = f"{self.listed:,} users in joined"
         if self.early and before_joined == "error":
             raise DataError(
@@ -168,11 +144,8 @@ def joined_cohorts(
     """Compute keys and periods of a joined table; `cut` has its dates, periods count from the ordinal `origin`."""
     column = table.to_series(0)
     if Users.of(column).integers != encoding.integers:
-        raise SchemaError(
-            f"the users are {encoding.dtype} in the transactions and {column.dtype} in joined ({column[0]!r})",
-            expected="the same type in both",
-            hint="cast one of them",
-        )
+        what = f"the users are {encoding.dtype} in the transactions and {column.dtype} in joined ({column[0]!r})"
+        raise SchemaError(what, expected="the same type in both", hint="cast one of them")
     users = encoding.users(column)
     key, key2 = users.keys(0, len(users))
     keys = {KEY: key} | ({KEY2: key2} if encoding.wide else {})

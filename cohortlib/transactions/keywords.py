@@ -123,33 +123,15 @@ class SinkKeywords(CustomerKeywords, MemoryLimit, total=False):
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of calls on transactions.
+    """A setting of calls on transactions."""
 
-    Attributes
-    ----------
-    name
-        The keyword; the command line's option is ``--name``.
-    default
-        The value of calls that do not pass it.
-    sentence
-        What it does, for the command line and the report.
-    values
-        The values it can take, if they can be listed.
-    metavar
-        The placeholder for its value in the command line's help.
-    least
-        The smallest number it can be, for numbers.
-    default_text
-        What the default None means, for the command line's help.
-    """
-
-    name: str
+    name: str  # the keyword; the command line's option is --name
     default: object
-    sentence: str
-    values: tuple[Any, ...] = ()
-    metavar: str | None = None
-    least: int | None = None
-    default_text: str | None = None
+    sentence: str  # what it does, for the command line and the report
+    values: tuple[Any, ...] = ()  # the values it can take, if they can be listed
+    metavar: str | None = None  # the placeholder for its value in the command line's help
+    least: int | None = None  # the smallest number it can be
+    default_text: str | None = None  # what the default None means, for the command line's help
 
     def check(self, value: object) -> None:
         """Raise SettingError unless a value is one of :attr:`values`."""
@@ -157,69 +139,36 @@ class Setting:
             one_of(self.name, value, self.values)
 
 
-SETTINGS = {
-    setting.name: setting
-    for setting in (
-        Setting("user", "user_id", "Column of the user.", metavar="COLUMN"),
-        Setting("timestamp", "timestamp", "Column of the date or time.", metavar="COLUMN"),
-        Setting("amount", "amount", "Column of the amount; refunds are negative.", metavar="COLUMN"),
-        Setting("freq", "M", "Unit of periods: D day, W week, M month, Q quarter, A calendar year.", FREQS),
-        Setting(
-            "timezone",
-            "UTC",
-            "IANA time zone whose calendar counts. Dates, and times without a zone, are not converted.",
-            metavar="ZONE",
-        ),
-        Setting("week_start", WEEK_START, "First day of a week, for the unit W.", WEEKDAYS, "WEEKDAY"),
-        Setting(
-            "refunds",
-            "net",
-            "Periods of a user that net to 0 or less: count 0, keep the sign, or drop rows <= 0 first.",
-            get_args(Refunds),
-        ),
-        Setting(
-            "joined",
-            None,
-            "Join date of each user, which sets the cohort: a column, or a table of users and dates.",
-            metavar="COLUMN|FILE",
-        ),
-        Setting(
-            "before_joined",
-            "error",
-            "Activity before the join date: an error, clip to age 0, or drop.",
-            get_args(BeforeJoined),
-        ),
-        Setting("start", None, "First cohort to show: 2026, 2026Q1, 2026-01 or 2026-01-31.", metavar="DATE"),
-        Setting("end", None, "Last period to use, in the same forms; later rows are ignored.", metavar="DATE"),
-        Setting("complete_only", False, "Leave out the last period if the rows end inside it.", (True, False)),
-        Setting(
-            "basis",
-            "single_customer",
-            "What a customer is compared with: itself, its cohort's total, or its cohort's mean.",
-            get_args(Basis),
-        ),
-        Setting("rows", "dense", "Every age, or only ages with activity.", get_args(CustomerRows)),
-        Setting("top_n", None, "Keep the N customers that rank highest.", metavar="N", least=1, default_text="all"),
-        Setting(
-            "rank_by",
-            None,
-            "Column to rank by: ltv, acv, cohort_size_amount or active_periods.",
-            metavar="COLUMN",
-            default_text="acv + ltv",
-        ),
-        Setting("nulls", "error", "Rows without a user, a time or an amount: an error, or drop them.", get_args(Nulls)),
-        Setting("decimals", 6, "Decimal places of money that are exact.", tuple(range(10)), "N"),
-        Setting("threads", None, "Threads to use.", metavar="N", least=1, default_text="all cores"),
-        Setting("progress", None, "Function to call with the rows done and all rows."),
-        Setting(
-            "max_memory",
-            None,
-            "Memory to use, such as 4GB or 512MiB; more rows go to temporary files.",
-            metavar="SIZE",
-            default_text="60 % of free memory",
-        ),
-    )
-}
+SETTINGS = {setting.name: setting for setting in (
+    Setting("user", "user_id", "Column of the user.", metavar="COLUMN"),
+    Setting("timestamp", "timestamp", "Column of the date or time.", metavar="COLUMN"),
+    Setting("amount", "amount", "Column of the amount; refunds are negative.", metavar="COLUMN"),
+    Setting("freq", "M", "Unit of periods: D day, W week, M month, Q quarter, A calendar year.", FREQS),
+    Setting("timezone", "UTC", metavar="ZONE",
+            sentence="IANA time zone whose calendar counts. Dates, and times without a zone, are not converted."),
+    Setting("week_start", WEEK_START, "First day of a week, for the unit W.", WEEKDAYS, "WEEKDAY"),
+    Setting("refunds", "net", values=get_args(Refunds),
+            sentence="Periods of a user that net to 0 or less: count 0, keep the sign, or drop rows <= 0 first."),
+    Setting("joined", None, "Join date of each user, which sets the cohort: a column, or a table of users and dates.",
+            metavar="COLUMN|FILE"),
+    Setting("before_joined", "error", "Activity before the join date: an error, clip to age 0, or drop.",
+            get_args(BeforeJoined)),
+    Setting("start", None, "First cohort to show: 2026, 2026Q1, 2026-01 or 2026-01-31.", metavar="DATE"),
+    Setting("end", None, "Last period to use, in the same forms; later rows are ignored.", metavar="DATE"),
+    Setting("complete_only", False, "Leave out the last period if the rows end inside it.", (True, False)),
+    Setting("basis", "single_customer",
+            "What a customer is compared with: itself, its cohort's total, or its cohort's mean.", get_args(Basis)),
+    Setting("rows", "dense", "Every age, or only ages with activity.", get_args(CustomerRows)),
+    Setting("top_n", None, "Keep the N customers that rank highest.", metavar="N", least=1, default_text="all"),
+    Setting("rank_by", None, "Column to rank by: ltv, acv, cohort_size_amount or active_periods.", metavar="COLUMN",
+            default_text="acv + ltv"),
+    Setting("nulls", "error", "Rows without a user, a time or an amount: an error, or drop them.", get_args(Nulls)),
+    Setting("decimals", 6, "Decimal places of money that are exact.", tuple(range(10)), "N"),
+    Setting("threads", None, "Threads to use.", metavar="N", least=1, default_text="all cores"),
+    Setting("progress", None, "Function to call with the rows done and all rows."),
+    Setting("max_memory", None, "Memory to use, such as 4GB or 512MiB; more rows go to temporary files.",
+            metavar="SIZE", default_text="60 % of free memory"),
+)}  # fmt: skip
 """Every setting by its name, in the order of signatures and of the command line's help."""
 
 

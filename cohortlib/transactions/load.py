@@ -63,14 +63,12 @@ def load(
 
     Parameters
     ----------
-    source, settings
-        The transactions, and how to read them.
     keep_users
         Keep user ids, not only their keys, for tables with one row per user.
     full_grid
         Let the grid cover all rows and joined dates, also those after the right edge; the caller cuts it.
     may_spill
-        Rows that exceed the memory budget may go to disk; else all rows are held in memory.
+        Write rows that exceed the memory budget to disk.
     """
     with ExitStack() as stack:
         yield _load(source, settings, stack, keep_users=keep_users, full_grid=full_grid, may_spill=may_spill)
@@ -79,7 +77,7 @@ def load(
 def _load(
     source: Source, settings: Settings, stack: ExitStack, *, keep_users: bool, full_grid: bool, may_spill: bool
 ) -> LoadedRows:
-    """Choose the road."""
+    """Choose one of the roads below."""
     source = open_if_prepared(source)
     if isinstance(source, Prepared):
         return _load_prepared(source, settings, keep_users=keep_users, full_grid=full_grid)
@@ -89,12 +87,9 @@ def _load(
 
     budget = settings.budget if may_spill else math.inf
     stream = sources.stream(
-        source,
-        settings.wanted,
-        text_column=settings.user,
-        number_column=settings.amount,
+        source, settings.wanted, text_column=settings.user, number_column=settings.amount,
         max_bytes=settings.budget if may_spill else None,
-    )
+    )  # fmt: skip
     if stream.rows is None and may_spill:
         stream = stream.buffered(settings.budget // 4)
     by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
@@ -147,11 +142,8 @@ def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, fu
     # Finding the last day that passes a filter takes a third of the time. It can wait for netting, unless it decides
     # which users are placed, or a far day that is filtered out would make the sums large.
     span = settings.ordinal(manifest.final_day) - settings.ordinal(manifest.first_day) + 1
-    deferred = (
-        source.predicate is not None
-        and manifest.rows > 0
-        and not (keep_users or joined is not None or span > _DEFERRED_SPAN)
-    )
+    deferred = source.predicate is not None and manifest.rows > 0
+    deferred &= not (keep_users or joined is not None or span > _DEFERRED_SPAN)
     days = (manifest.first_day, manifest.final_day, manifest.final_day) if deferred else source.days()
     rows = _place_parts(
         settings, source, days, manifest.magnitude, meter, encoding, joined, full_grid=full_grid or deferred
@@ -199,7 +191,6 @@ def _load_packed(stream: Stream, settings: Settings, meter: Meter) -> LoadedRows
 
 
 def _load_batches(stream: Stream, settings: Settings, meter: Meter, *, packed: bool = False) -> LoadedRows:
-    """Read batches into records."""
     dropped = Dropped()
 
     def batches() -> Iterator[Transactions]:
@@ -251,12 +242,9 @@ def _check_prepared_with(prepared: Prepared, settings: Settings) -> None:
     for name in ("user", "timestamp", "amount", "timezone", "decimals"):
         written_with, value = getattr(prepared.manifest, name), getattr(settings, name)
         if value != written_with:
-            raise SettingError(
-                (f"{folder!r} was prepared with ", Arg(name, written_with), ", not with ", Arg(name, value)),
-                value=value,
-                expected="the setting that it was prepared with",
-                hint=("pass ", Arg(name, written_with), ", or prepare the transactions again"),
-            )
+            what = (f"{folder!r} was prepared with ", Arg(name, written_with), ", not with ", Arg(name, value))
+            hint = ("pass ", Arg(name, written_with), ", or prepare the transactions again")
+            raise SettingError(what, value=value, expected="the setting that it was prepared with", hint=hint)
 
 
 # ------------------------------------------------------------------------------------- the builders they share
@@ -325,7 +313,7 @@ def _place_parts(
 
 
 def _lay_out(settings: Settings, last_day: int | None, placed_days: Sequence[int], *, full_grid: bool) -> Grid | None:
-    """Lay out the grid for rows and joined dates on these days; None if there is nothing to place."""
+    """Lay out the grid for rows and joined dates on `placed_days`; None if there is nothing to place."""
     start, last = settings.bounds(last_day)
     if not placed_days:
         return None

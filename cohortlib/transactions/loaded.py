@@ -18,37 +18,20 @@ _SUMS_BYTES = 1 << 29  # for the sums of all threads; beyond this, cohorts are c
 class LoadedRows:
     """The rows of all users, and the grid they are placed on; its span is 0 if there is nothing to place.
 
-    Attributes
-    ----------
-    settings
-        The settings that they were loaded with.
-    last_day
-        Local day of the last row, including dropped rows; None without rows.
-    magnitude
-        Σ |units|.
-    grid, netting
-        The grid, and the rows ready to be netted; None if there is nothing to place.
-    dropped
-        Counts of all rows and of the rows dropped for nulls; for a prepared form those before its filter.
-    first_day
-        Local day of the first row that was not dropped.
-    filter_deferred
-        The filter of a prepared form is applied during netting, which saves a pass over the rows. Then the grid covers
-        the rows before the filter, `last_day` is that of dropped rows alone, `first_day` is None, and `final_day` is
-        known after netting.
-    caller_checks_fit
-        The caller reports how a joined table fits. Spark does so once, for all partitions.
+    With `filter_deferred`, the filter of a prepared form is applied during netting, which saves a pass over the rows.
+    Then the grid covers the rows before the filter, `last_day` is that of dropped rows alone, `first_day` is None, and
+    `final_day` is known after netting.
     """
 
     settings: Settings
-    last_day: int | None
-    magnitude: int = 0
+    last_day: int | None  # local day of the last row, including dropped rows; None without rows
+    magnitude: int = 0  # Σ |units|
     grid: Grid = EMPTY_GRID
-    netting: Netting | None = None
-    dropped: Dropped = field(default_factory=Dropped)
-    first_day: int | None = None
+    netting: Netting | None = None  # the rows, ready to be netted; None if there is nothing to place
+    dropped: Dropped = field(default_factory=Dropped)  # for a prepared form, counts before its filter
+    first_day: int | None = None  # local day of the first row that was not dropped
     filter_deferred: bool = False
-    caller_checks_fit: bool = False
+    caller_checks_fit: bool = False  # Spark reports how a joined table fits once, for all partitions
 
     @property
     def span(self) -> int:

@@ -17,16 +17,7 @@ from cohortlib.read.users import Users
 from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import JoinedFit
-from cohortlib.transactions.kernels.counters import (
-    CONFLICT_ROW,
-    CONFLICTS,
-    COUNTERS,
-    EARLY,
-    EARLY_ROW,
-    LATE,
-    LISTED,
-    UNLISTED,
-)
+from cohortlib.transactions.kernels import counters
 from cohortlib.transactions.kernels.group import group_by_user
 from cohortlib.transactions.kernels.net import net
 from cohortlib.transactions.records import Layout, Records
@@ -35,9 +26,7 @@ from cohortlib.transactions.settings import Settings
 _Result = TypeVar("_Result")
 
 GROUP_ROWS = 1 << 15  # rows that a thread nets at a time
-_SHORT_SUMS = (
-    1 << 25
-)  # most sums (users × periods) to keep in one array; memory of it that is not used is never touched
+_SHORT_SUMS = 1 << 25  # most sums (users × periods) in one array; pages of it that are not used cost no memory
 
 
 class Workspace:
@@ -115,11 +104,11 @@ class Netting(ABC):
 
     @abstractmethod
     def example_user(self, counter: int) -> str:
-        """Return a user for an error message: one of those at EARLY_ROW or CONFLICT_ROW in the tallies."""
+        """Return a user for an error message: the one at EARLY_ROW or CONFLICT_ROW in the tallies."""
 
     def new_tally(self) -> Ints:
         """Return zeroed counters for one thread: see ``kernels.counters``."""
-        tally = np.zeros(COUNTERS, np.int64)
+        tally = np.zeros(counters.COUNTERS, np.int64)
         self.tallies.append(tally)
         return tally
 
@@ -147,13 +136,13 @@ class Netting(ABC):
 
     def fit(self) -> JoinedFit:
         """Return how the joined table fits the netted rows."""
-        totals = np.sum(self.tallies, axis=0).tolist()
+        early, late, conflicts, unlisted, listed = np.sum(self.tallies, axis=0)[: counters.LISTED + 1].tolist()
         user = None
-        if totals[CONFLICTS]:
-            user = self.example_user(CONFLICT_ROW)
-        elif totals[EARLY] and self.settings.before_joined == "error":
-            user = self.example_user(EARLY_ROW)
-        return JoinedFit(totals[EARLY], totals[LATE], totals[CONFLICTS], totals[UNLISTED], totals[LISTED], user)
+        if conflicts:
+            user = self.example_user(counters.CONFLICT_ROW)
+        elif early and self.settings.before_joined == "error":
+            user = self.example_user(counters.EARLY_ROW)
+        return JoinedFit(early, late, conflicts, unlisted, listed, user)
 
 
 class RecordsNetting(Netting):

@@ -140,8 +140,9 @@ class PartsNetting(Netting):
             return _LoadedPart(part, np.empty(0, np.int32), self._store.filter_mask(part.rows))
         key_columns = [KEY, KEY2] if self._store.text else [KEY]
         joined = self._joined_in(group)
+        no_rows = pl.lit(0, pl.UInt32).alias(SIZE)
         if group == self._store.count:
-            part_users = joined.select(*key_columns, USER).with_columns(pl.lit(0, pl.UInt32).alias(SIZE))
+            part_users = joined.select(*key_columns, USER).with_columns(no_rows)
             part = Part.of(part_users.clear(), pl.DataFrame(schema={DAY: pl.Int32, UNITS: pl.Int64}))
             mask = np.empty(0, np.bool_)
         else:
@@ -149,9 +150,7 @@ class PartsNetting(Netting):
             mask = self._store.filter_mask(part.rows)
         part_users = part.users.select(*key_columns, USER, SIZE)
         with_cohort = part_users.join(joined.drop(USER), on=key_columns, how="left", maintain_order="left")
-        without_rows = joined.join(part_users, on=key_columns, how="anti").with_columns(
-            pl.lit(0, pl.UInt32).alias(SIZE)
-        )
+        without_rows = joined.join(part_users, on=key_columns, how="anti").with_columns(no_rows)
         users = pl.concat([with_cohort, without_rows.select(with_cohort.columns)])
         ranges = part.ranges
         ends = np.append(ranges.ends, np.full(without_rows.height, ranges.sizes.size, np.int64))

@@ -189,7 +189,6 @@ class RecordsBuilder:
         return highs, lows
 
     def _reserve(self, pages: int) -> tuple[int, int]:
-        """Reserve a range of pages."""
         with self._lock:
             self._reserved += pages
             if self._reserved > self._most:  # too many amounts needed several records

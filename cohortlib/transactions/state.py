@@ -42,12 +42,8 @@ class State:
     in or after their last period, only the last known standing is read; other users are recomputed from all of their
     rows. Late rows are allowed at any time. After every update the table is exactly the table of all rows.
 
-    The folder is also in the prepared form: every function reads it, with other periods or settings too.
-
-    Attributes
-    ----------
-    folder
-        The folder, which also holds the settings that the state was built with.
+    The `folder` also holds the settings that the state was built with. It is in the prepared form: every function
+    reads it, with other periods or settings too.
     """
 
     folder: Path
@@ -58,7 +54,7 @@ class State:
     @classmethod
     @with_settings
     def build(cls, history: Source, folder: str | Path, **settings: Unpack[StateKeywords]) -> "State":
-        """Write the first rows, and return their state.
+        """Write the first rows to a folder, and return the state in it.
 
         Parameters
         ----------
@@ -67,11 +63,6 @@ class State:
             As for :func:`cohortlib.termina.cohorts`.
         folder
             Where to write: a new folder, or an earlier state, which is replaced once the new one is complete.
-
-        Returns
-        -------
-        State
-            The state.
 
         Raises
         ------
@@ -135,11 +126,9 @@ class State:
     def _manifest(self) -> Manifest:
         manifest = Manifest.read(self.folder)
         if "sums" not in manifest.state:
-            raise SourceError(
-                f"the folder {str(self.folder)!r} does not hold a state",
-                expected="a folder that State.build wrote",
-                hint="a folder of cl.prepare can be read, but not updated",
-            )
+            what = f"the folder {str(self.folder)!r} does not hold a state"
+            hint = "a folder of cl.prepare can be read, but not updated"
+            raise SourceError(what, expected="a folder that State.build wrote", hint=hint)
         return manifest
 
     def sums(self) -> Sums:
@@ -160,18 +149,7 @@ class State:
 
     @with_settings
     def cohorts(self, **edges: Unpack[Edges]) -> pl.DataFrame:
-        """Return the cohort table of all rows, as :func:`cohortlib.termina.cohorts` does.
-
-        Parameters
-        ----------
-        start, end, complete_only
-            As for :func:`cohortlib.termina.cohorts`.
-
-        Returns
-        -------
-        polars.DataFrame
-            As for :func:`cohortlib.termina.cohorts`.
-        """
+        """Return the cohort table of all rows, with the arguments and columns of :func:`cohortlib.termina.cohorts`."""
         return self.sums().cohorts(**edges)
 
     @with_settings
@@ -215,12 +193,9 @@ class State:
         sums = Sums.load(self.folder / manifest.state["sums"])
         rows = open_if_prepared(rows)
         stream = sources.stream(
-            rows,
-            lambda _: settings.roles,
-            text_column=settings.user,
-            number_column=settings.amount,
-            max_bytes=settings.budget,
-        )
+            rows, lambda _: settings.roles,
+            text_column=settings.user, number_column=settings.amount, max_bytes=settings.budget,
+        )  # fmt: skip
         if stream.rows is None:
             stream = stream.buffered(settings.budget // 4)
         encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
@@ -258,12 +233,9 @@ class State:
 
     @with_settings
     def compact(self, **running: Unpack[Compacting]) -> None:
-        """Merge the rows of all updates with the history. Updates also do this when it is worth it.
+        """Merge the rows of all updates with the history; after 32 updates, an update does so itself.
 
-        Parameters
-        ----------
-        threads, max_memory
-            As for :func:`cohortlib.termina.cohorts`.
+        `threads` and `max_memory` are those of :func:`cohortlib.termina.cohorts`.
         """
         with files.locked(self.folder):
             manifest = self._manifest()
@@ -288,11 +260,9 @@ class State:
 
 def _settings(manifest: Manifest, **running: Unpack[Running]) -> Settings:
     """Return the settings that a state was built with."""
-    built: dict[str, Any] = {
-        name: getattr(manifest, name) for name in ("user", "timestamp", "amount", "timezone", "decimals", "nulls")
-    }
-    built |= {name: manifest.state[name] for name in _KEPT}
-    return Settings.of(**built, **running)
+    names = ("user", "timestamp", "amount", "timezone", "decimals", "nulls")
+    built: dict[str, Any] = {name: getattr(manifest, name) for name in names}
+    return Settings.of(**built, **{name: manifest.state[name] for name in _KEPT}, **running)
 
 
 def _encoding(manifest: Manifest, kind: pl.DataType, name: str) -> UserEncoding:

@@ -135,18 +135,7 @@ class Sums:
 
     @with_settings
     def cohorts(self, **edges: Unpack[Edges]) -> pl.DataFrame:
-        """Return the cohort table, as :func:`cohortlib.termina.cohorts` does.
-
-        Parameters
-        ----------
-        start, end, complete_only
-            As for :func:`cohortlib.termina.cohorts`.
-
-        Returns
-        -------
-        polars.DataFrame
-            As for :func:`cohortlib.termina.cohorts`.
-        """
+        """Return the cohort table, with the arguments and columns of :func:`cohortlib.termina.cohorts`."""
         settings = self.settings.with_edges(**edges)
         first, last = settings.bounds(self.last_day)
         if last is None:
@@ -219,11 +208,6 @@ def sums(transactions: Source, **settings: Unpack[SumsKeywords]) -> Sums:
     decimals, threads, progress, max_memory
         As for :func:`cohortlib.termina.cohorts`. Its `start`, `end` and `complete_only` are arguments of
         :meth:`Sums.cohorts`.
-
-    Returns
-    -------
-    Sums
-        A value that adds and can be saved.
 
     Raises
     ------

@@ -50,28 +50,19 @@ class Manifest:
     timezone: str = "UTC"
     decimals: int = 6
     nulls: str = "error"
-    kind: str = "Int64"
-    """Type of the user ids on disk: "Int64", "UInt64" or "String"."""
-    whole: bool = True
-    """Whether user ids were integers of any width."""
-    secret: tuple[int, ...] = ()
-    """Seed of the hash that makes keys of user ids."""
-    bits: int = 0
-    """Top bits of the key that delimit key ranges."""
+    kind: str = "Int64"  # type of the user ids on disk: "Int64", "UInt64" or "String"
+    whole: bool = True  # whether user ids were integers of any width
+    secret: tuple[int, ...] = ()  # seed of the hash that makes keys of user ids
+    bits: int = 0  # top bits of the key that delimit key ranges
     rows: int = 0
-    first_day: int = 0
-    final_day: int = -1
-    """Local day (since 1970-01-01) of the last row that was not dropped; `first_day` is that of the first."""
-    last_day: int | None = None
-    """Local day of the last row, including dropped rows."""
-    magnitude: int = 0
-    """Σ |units|."""
+    first_day: int = 0  # local day (since 1970-01-01) of the first row that was not dropped
+    final_day: int = -1  # the same of the last
+    last_day: int | None = None  # local day of the last row, including dropped rows
+    magnitude: int = 0  # Σ |units|
     dropped: int = 0
-    dropped_files: tuple[DroppedFile, ...] = ()
-    """Kept columns, users and latest days of dropped rows; empty if no column is kept."""
+    dropped_files: tuple[DroppedFile, ...] = ()  # kept columns, users and latest days; empty if no column is kept
     runs: tuple[tuple[PartFile, ...], ...] = ()
-    state: dict[str, Any] = field(default_factory=dict)
-    """Settings and sums of a state; empty for a prepared form."""
+    state: dict[str, Any] = field(default_factory=dict)  # settings and sums of a state; empty for a prepared form
 
     @property
     def text(self) -> bool:
@@ -90,13 +81,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Read the manifest of a folder.
-
-        Raises
-        ------
-        SourceError
-            If it is missing, damaged or of another version.
-        """
+        """Read the manifest of a folder; raise SourceError if it is missing, damaged or of another version."""
         file = folder / MANIFEST
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))

@@ -75,11 +75,10 @@ class Part:
         shifts = np.cumsum([0] + [part.rows.height for part in parts])
         starts = np.concatenate([part.ranges.starts + shift for part, shift in zip(parts, shifts, strict=False)])
         sizes = np.concatenate([part.ranges.sizes for part in parts])
-        return cls(
-            users[order[ends - 1]].with_columns(pl.Series(SIZE, _group_sums(sizes[order], ends), dtype=pl.UInt32)),
-            pl.concat([part.rows for part in parts], rechunk=True),
-            RowRanges(ends, starts[order], sizes[order]),
-        )
+        user_sizes = np.diff(np.cumsum(sizes[order], dtype=np.int64)[ends - 1], prepend=0)
+        users = users[order[ends - 1]].with_columns(pl.Series(SIZE, user_sizes, dtype=pl.UInt32))
+        rows = pl.concat([part.rows for part in parts], rechunk=True)
+        return cls(users, rows, RowRanges(ends, starts[order], sizes[order]))
 
     def contiguous(self) -> "Part":
         """Return the part with its rows in the order of its users."""
@@ -99,9 +98,8 @@ class Part:
         counts = ranges.ends[indices] - begins
         ends = np.cumsum(counts)
         taken = np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - counts, counts) + np.repeat(begins, counts)
-        return Part(
-            self.users[indices], self.rows, RowRanges(ends, ranges.starts[taken], ranges.sizes[taken])
-        ).contiguous()
+        taken_ranges = RowRanges(ends, ranges.starts[taken], ranges.sizes[taken])
+        return Part(self.users[indices], self.rows, taken_ranges).contiguous()
 
     def key_range(self, low: int, high: int) -> "Part":
         """Return the users whose first key word is from `low` to `high`, both inclusive; rows must be contiguous."""
@@ -155,25 +153,10 @@ def _group(key: Keys, key2: Keys) -> tuple[NDArray[np.intp], Ints]:
     return order, np.append(np.flatnonzero(differs) + 1, key.size).astype(np.int64)
 
 
-def _group_sums(sizes: NDArray[np.uint32], ends: Ints) -> Ints:
-    """Sum the sizes of each group."""
-    running = np.cumsum(sizes, dtype=np.int64)[ends - 1]
-    return np.diff(running, prepend=0)
-
-
 def build_part(records: Records, partitions: range, extras: pl.DataFrame | None, user_ids: pl.Series | None) -> Part:
-    """Build a part from the records of some partitions.
+    """Build a part from the records of consecutive partitions: full records, not packed, without joined users.
 
-    Parameters
-    ----------
-    records
-        Full records, not packed, without joined users.
-    partitions
-        Consecutive partitions.
-    extras
-        Other columns of all rows that were written, in their order.
-    user_ids
-        The users of all rows that were written, if ids are kept.
+    `extras` are other columns of all rows that were written, in their order, and `user_ids` their users.
     """
     height = int(records.sizes[partitions.start : partitions.stop].sum())
     most = int(records.sizes[partitions.start : partitions.stop].max(initial=1))

@@ -149,29 +149,20 @@ def _complete(manifest: Manifest, totals: Totals) -> Manifest:
     """Add the totals of all rows to the manifest, and warn about dropped rows."""
     totals.dropped.warn("the table")
     return replace(
-        manifest,
-        rows=totals.rows,
-        first_day=totals.first_day,
-        final_day=totals.final_day,
-        last_day=totals.last_day,
-        magnitude=totals.magnitude,
-        dropped=totals.dropped.count,
-        dropped_files=() if totals.dropped_rows is None else totals.dropped_rows.files(),
-    )
+        manifest, rows=totals.rows,
+        first_day=totals.first_day, final_day=totals.final_day, last_day=totals.last_day, magnitude=totals.magnitude,
+        dropped=totals.dropped.count, dropped_files=() if totals.dropped_rows is None else totals.dropped_rows.files(),
+    )  # fmt: skip
 
 
 def _checked_keep(keep: Sequence[str], settings: Settings) -> list[str]:
     """Check the argument `keep`, and return each column once."""
     if isinstance(keep, str) or not all(isinstance(name, str) for name in keep):
-        raise SettingError(
-            (Arg("keep", keep), " is not a list of columns"), value=keep, expected="a list such as ['country']"
-        )
+        what = (Arg("keep", keep), " is not a list of columns")
+        raise SettingError(what, value=keep, expected="a list such as ['country']")
     taken = [*settings.roles, DAY, UNITS, DROPPED_USER]
     for name in keep:
         if name in taken:
-            raise SettingError(
-                (Arg("keep", keep), f" includes {name!r}, which is written anyway"),
-                value=name,
-                expected=f"columns other than {listed(taken)}",
-            )
+            what = (Arg("keep", keep), f" includes {name!r}, which is written anyway")
+            raise SettingError(what, value=name, expected=f"columns other than {listed(taken)}")
     return list(dict.fromkeys(keep))

@@ -35,15 +35,7 @@ class Prepared:
     """Prepared transactions: a folder of parts, and a filter on its rows.
 
     :func:`cohortlib.prepare` writes one; every function that takes transactions takes it, or the path of its folder.
-
-    Attributes
-    ----------
-    folder
-        The folder of its files.
-    manifest
-        The contents of the folder.
-    predicate
-        The filter on rows; None for all rows.
+    `manifest` lists the contents of the `folder`, and `predicate` is the filter; None for all rows.
     """
 
     folder: Path
@@ -52,13 +44,7 @@ class Prepared:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Prepared":
-        """Open a prepared folder.
-
-        Raises
-        ------
-        SourceError
-            If it does not exist, is incomplete, or was written by another version.
-        """
+        """Open a prepared folder; raise SourceError if it is missing, incomplete or of another version."""
         return cls(Path(folder), Manifest.read(Path(folder)))
 
     def __repr__(self) -> str:
@@ -90,11 +76,8 @@ class Prepared:
             )
         for name in predicate.meta.root_names():
             if name not in self.manifest.keep:
-                raise SettingError(
-                    f"filter: column {name!r} was not kept; kept columns are {listed(self.manifest.keep)}",
-                    value=name,
-                    hint=("prepare the transactions again with ", Arg("keep", [name])),
-                )
+                what = f"filter: column {name!r} was not kept; kept columns are {listed(self.manifest.keep)}"
+                raise SettingError(what, value=name, hint=("prepare the transactions again with ", Arg("keep", [name])))
         return replace(self, predicate=predicate if self.predicate is None else self.predicate & predicate)
 
     def frame(self) -> pl.DataFrame:
@@ -168,12 +151,7 @@ class Prepared:
     def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
         """Read the users of a key range, with their rows from all runs.
 
-        Parameters
-        ----------
-        index
-            The number of the key range.
-        users, rows
-            Columns to read besides those that every part has.
+        `users` and `rows` are columns to read besides those that every part has.
         """
         low, high = self.key_ranges[index]
         several = len(self.manifest.runs) > 1
@@ -253,13 +231,7 @@ class Prepared:
         return [] if self.predicate is None else list(dict.fromkeys(self.predicate.meta.root_names()))
 
     def filter_mask(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
-        """Evaluate the filter on rows; empty without a filter.
-
-        Raises
-        ------
-        SettingError
-            If it does not return one boolean per row.
-        """
+        """Evaluate the filter on rows, which must return one boolean per row; without a filter, the mask is empty."""
         if self.predicate is None:
             return np.empty(0, np.bool_)
         expected = "one boolean per row"
@@ -270,9 +242,8 @@ class Prepared:
         if not self.filter_columns:  # a literal has one value for all rows
             mask = mask.new_from_index(0, rows.height)
         if mask.len() != rows.height:
-            raise SettingError(
-                f"filter: {self.predicate} returned {mask.len():,} values for {rows.height:,} rows", expected=expected
-            )
+            what = f"filter: {self.predicate} returned {mask.len():,} values for {rows.height:,} rows"
+            raise SettingError(what, expected=expected)
         return mask.fill_null(value=False).to_numpy()
 
     def days(self) -> tuple[int, int, int | None]:
@@ -322,7 +293,6 @@ class Prepared:
 
 
 def _as_decimal(units: pl.Expr, decimals: int) -> pl.Expr:
-    """Convert money units to decimal numbers, exactly."""
     whole = units.cast(pl.Decimal(38, decimals))
     return (whole * pl.lit(Decimal(1).scaleb(-decimals), pl.Decimal(38, decimals))).cast(pl.Decimal(38, decimals))
 

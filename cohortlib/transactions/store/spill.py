@@ -114,27 +114,13 @@ def _latest(rows: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The sizes of runs and parts.
+    """The sizes of runs and parts."""
 
-    Parameters
-    ----------
-    budget
-        Memory budget in bytes.
-    workers
-        Number of threads.
-    wide
-        Whether keys have two words.
-    keep_users
-        Whether user ids are kept, besides their keys.
-    rows
-        The number of rows, or None if it is unknown.
-    """
-
-    budget: int
+    budget: int  # of memory, in bytes
     workers: int
-    wide: bool
-    keep_users: bool
-    rows: int | None
+    wide: bool  # whether keys have two words
+    keep_users: bool  # whether user ids are kept, besides their keys
+    rows: int | None  # None if the number of rows is unknown
 
     @property
     def bits(self) -> int:
@@ -171,7 +157,7 @@ class Totals:
         return max((last for _, last in self.days), default=-1)
 
     def add(self, batch: ReadBatch) -> None:
-        """Add a batch."""
+        """Add the rows of a batch, and its dropped rows."""
         rows = batch.rows
         if batch.dropped is not None and self.dropped_rows is not None:
             self.dropped_rows.add(batch.dropped)
