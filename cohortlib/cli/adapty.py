@@ -1,7 +1,5 @@
 """The command of Adapty's cohort table: the request is a file, every convention an option."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 import json
 import sys
 from collections.abc import Iterable
@@ -14,8 +12,8 @@ import click
 from cohortlib.adapty.conventions import CHOICES, Conventions
 from cohortlib.adapty.request import Format, Request
 from cohortlib.adapty.validation import read_day
+from cohortlib.cli import options
 from cohortlib.cli.messages import Failure, printed_warnings
-from cohortlib.cli.options import DECIMALS, MAX_MEMORY, NULLS, THREADS, choice, decorated, setting, source
 from cohortlib.cli.output import compute_with_progress, ending, is_terminal, row_limit, write_output, writing
 from cohortlib.fields import VALUES
 
@@ -27,17 +25,10 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 # The counts of rows left out, and their names in messages.
 LEFT_OUT = {
-    "sandbox": "sandbox",
-    "other_events": "of events without money",
-    "unknown_events": "of unknown events",
-    "family_shared": "family-shared",
-    "granted": "granted",
-    "upgraded": "refunds for upgrades",
-    "nulls": "with nulls",
-    "after_to": "after the last day",
-    "duplicates": "repeated",
-}
-
+    "sandbox": "sandbox", "other_events": "of events without money", "unknown_events": "of unknown events",
+    "family_shared": "family-shared", "granted": "granted", "upgraded": "refunds for upgrades",
+    "nulls": "with nulls", "after_to": "after the last day", "duplicates": "repeated",
+}  # fmt: skip
 COLUMNS = {"renewals": "number of the payment", "days": "day since the install"}
 
 
@@ -48,25 +39,23 @@ def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date |
         raise click.BadParameter(f"{text!r} is not a date. Expected one such as 2026-01-31.", ctx, param) from None
 
 
-def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:  # noqa: ANN401
+def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:
     values = ["yes" if value is True else "no" if value is False else str(value) for value in CHOICES[name]]
-    return choice(f"--{name.replace('_', '-')}", values, values[0], help_text, metavar)
+    return options.choice(f"--{name.replace('_', '-')}", values, values[0], help_text, metavar)
 
 
 OPTIONS = (
-    source("events", "EVENTS"),
+    options.source("events", "EVENTS"),
     click.option(
         "--request", required=True, metavar="FILE", help="The request body of the API, as JSON; - is standard input."
     ),
     click.option(
-        "--installs",
-        metavar="FILE|from_events",
+        "--installs", metavar="FILE|from_events",
         help="A file of profile_id and install_date, or of install_date and installs (counts); from_events counts only "
         "the users seen in EVENTS.",
     ),
-    setting(
-        "timezone",
-        "IANA time zone whose calendar counts. Dates are not converted, and times without a zone are UTC.",
+    options.setting(
+        "timezone", "IANA time zone whose calendar counts. Dates are not converted; times without a zone are UTC."
     ),
     _convention("user_unit", "Column that identifies a user."),
     _convention("refund_upgraded", "Refunds for a switch to another product: ignored, or as any other refund."),
@@ -75,30 +64,17 @@ OPTIONS = (
     _convention("averages", "Money in ARPU and ARPAS, by renewals: up to the column, or of the column alone."),
     _convention("after_to", "Events after the request's last day: leave out all of them, or only refunds."),
     click.option(
-        "--as-of",
-        metavar="DATE",
-        callback=_day,
+        "--as-of", metavar="DATE", callback=_day,
         help="Day that decides whether a period is over.  [default: the request's last day]",
     ),
     _convention("week_start", "First day of a week.", "WEEKDAY"),
     click.option("--predict", is_flag=True, help="Predict each segment."),
-    NULLS,
-    DECIMALS,
-    THREADS,
-    MAX_MEMORY,
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="Write the answer to FILE (.json or .csv by its ending); - is standard output.",
+    options.NULLS, options.DECIMALS, options.THREADS, options.MAX_MEMORY,
+    options.output_option("Write the answer to FILE (.json or .csv by its ending); - is standard output."),
+    options.format_option(
+        FORMATS, "Format of the answer, regardless of the file's ending.  [default: the request's format]"
     ),
-    click.option(
-        "--format",
-        "kind",
-        type=click.Choice(FORMATS),
-        help="Format of the answer, regardless of the file's ending.  [default: the request's format]",
-    ),
-)
+)  # fmt: skip
 
 
 @click.group(no_args_is_help=True)
@@ -107,14 +83,9 @@ def adapty() -> None:
 
 
 @adapty.command(short_help="The cohort table for a request of the API.")
-@lambda command: decorated(command, OPTIONS)
+@lambda command: options.decorated(command, OPTIONS)
 def cohort(
-    events: str,
-    request: str,
-    installs: str | None,
-    output: str | None,
-    kind: str | None,
-    **settings: Any,  # noqa: ANN401
+    events: str, request: str, installs: str | None, output: str | None, kind: str | None, **settings: Any
 ) -> None:
     """Answer a request of Adapty's cohort API from the events in EVENTS.
 
@@ -169,10 +140,8 @@ def read_body(path: str) -> dict[str, object]:
     try:
         body = json.loads(data, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
-        raise Failure(
-            f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}. Expected the request body "
-            "of the API"
-        ) from error
+        place = f"line {error.lineno}, column {error.colno}"
+        raise Failure(f"{where} is not JSON: {error.msg} in {place}. Expected the request body of the API") from error
     except (ValueError, RecursionError) as error:
         raise Failure(f"{where} cannot be read as a request: {error}") from error
     if not isinstance(body, dict):

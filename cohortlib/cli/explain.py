@@ -1,7 +1,5 @@
 """The command `explain`."""
 
-# ruff: noqa: D301 - \b tells click not to rewrap a paragraph
-
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cohortlib.cli.adapty import read_body
-from cohortlib.cli.options import decorated, settings
+from cohortlib.cli.options import decorated, output_option, settings
 from cohortlib.cli.output import compute_with_progress, write_output
 from cohortlib.cli.reconcile import TOLERANCES
 from cohortlib.transactions.keywords import CohortsKeywords
@@ -40,21 +38,16 @@ SETTINGS = (
     help="Time limit of the search.",
 )
 @click.option("--html", metavar="FILE", help="Write an HTML page with the result and both tables to FILE.")
-@click.option("-o", "--output", metavar="FILE", help="Write the result to FILE as JSON; - is standard output.")
+@output_option("Write the result to FILE as JSON; - is standard output.")
 def explain(
-    transactions: str,
-    remote: str,
-    request: str | None,
-    html: str | None,
-    output: str | None,
-    **settings: Any,  # noqa: ANN401
+    transactions: str, remote: str, request: str | None, html: str | None, output: str | None, **settings: Any
 ) -> None:
     """Find out why the table in REMOTE differs from the one computed from TRANSACTIONS.
 
     The local table is recomputed with other settings (time zone, refunds, first and last period, source of the
     cohorts, ...) and with simulated data faults (missing or duplicate rows, a factor, shifted periods), first one at a
-    time, then in combination. The output shows which changes make the most cells agree, and what still differs. Use the
-    options to pass the settings of your own table.
+    time, then in combination. The output shows which changes make the most cells agree, and what still differs. The
+    options are the settings of your own table.
 
     The exit code is 0, whether or not the differences are explained, and 2 if the tables cannot be compared.
 

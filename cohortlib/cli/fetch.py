@@ -1,7 +1,5 @@
 """The commands that download a vendor's table. The key comes from the environment only."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +12,7 @@ import click
 from cohortlib.adapty.request import Format, Request
 from cohortlib.cli.adapty import read_body
 from cohortlib.cli.messages import printed_warnings
-from cohortlib.cli.options import Decorated, decorated
+from cohortlib.cli.options import Decorated, decorated, output_option
 from cohortlib.cli.output import ending, write_output
 from cohortlib.cli.termina import encoded
 from cohortlib.errors import CohortlibWarning
@@ -35,31 +33,18 @@ def _connection_options(vendor: str) -> tuple[Callable[[Decorated], Decorated], 
     return (
         click.option("--base-url", metavar="URL", help=f"Another address than {vendor}'s; https, or on this machine."),
         click.option(
-            "--attempts",
-            type=click.IntRange(min=1),
-            default=ATTEMPTS,
-            show_default=True,
-            metavar="N",
+            "--attempts", type=click.IntRange(min=1), default=ATTEMPTS, show_default=True, metavar="N",
             help="Maximum number of attempts, if the server is busy or the connection fails.",
         ),
         click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            default=TIMEOUT,
-            show_default=True,
-            metavar="SECONDS",
-            help="Total time, with retries.",
+            "--timeout", type=click.FloatRange(min=0, min_open=True), default=TIMEOUT, show_default=True,
+            metavar="SECONDS", help="Total time, with retries.",
         ),
-    )
+    )  # fmt: skip
 
 
 def _output_option(suffixes: str) -> Callable[[Decorated], Decorated]:
-    return click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help=f"Write to FILE ({suffixes}, chosen by its suffix) or to standard output (-).  [default: -]",
-    )
+    return output_option(f"Write to FILE ({suffixes}, chosen by its suffix) or to standard output (-).  [default: -]")
 
 
 TERMINA_OPTIONS = (
@@ -95,7 +80,7 @@ def _add_table(name: str, what: str) -> None:
     """Add the command for one of Termina's tables."""
     formats = FORMATS if name != "concentration" else FORMATS[:1]
 
-    def command(output: str | None, **settings: Any) -> None:  # noqa: ANN401
+    def command(output: str | None, **settings: Any) -> None:
         chosen = _format_of(output, formats)
         connection, query = _split(settings)
 
@@ -132,7 +117,7 @@ _add_table("concentration", "how much of the amount the largest users hold")
 @click.option("--request", required=True, metavar="FILE", help="The API's body, as JSON; - is standard input.")
 @click.option("--timezone", metavar="ZONE", help="IANA zone in which days begin.  [default: the app's]")
 @lambda command: decorated(command, (*_connection_options("Adapty"), _output_option(".json, .csv")))
-def cohort(request: str, output: str | None, timezone: str | None, **settings: Any) -> None:  # noqa: ANN401
+def cohort(request: str, output: str | None, timezone: str | None, **settings: Any) -> None:
     """Download the answer of Adapty's cohort API to a request.
 
     The key is read from the environment variable ADAPTY_API_KEY. The format is chosen by the suffix of -o; without
@@ -177,7 +162,7 @@ def _no_retry_logs() -> Iterator[None]:
 
 
 def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split settings into those of a client, where they are set, and those of its method."""
+    """Split settings into those of a client, without unset ones, and those of its method."""
     connection = {name: settings.pop(name) for name in CONNECTION}
     return {name: value for name, value in connection.items() if value is not None}, settings
 

@@ -3,8 +3,6 @@
 `--help` is instant: polars, numba and rich are imported by the functions that use them.
 """
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 import os
 import sys
 import traceback
@@ -36,8 +34,8 @@ class CommandLine(click.Group):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
-        **extra: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        **extra: Any,
+    ) -> Any:
         """Run as click does, with errors in one line."""
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
@@ -55,9 +53,7 @@ class CommandLine(click.Group):
         if standalone_mode:
             try:
                 sys.stdout.flush()
-            except (
-                OSError
-            ):  # already reported; without this, Python would fail again on exit with what is left in the buffer
+            except OSError:  # already reported; on exit, Python would write the rest of the buffer and fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(code if isinstance(code, int) else 0)
         return code
@@ -65,13 +61,13 @@ class CommandLine(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; if it is missing here but exists in a group, name the group."""
+        """Find a command; the hint for one that exists only in a group shows that group."""
         for name, group in self.commands.items():
             if args[0] not in self.commands and isinstance(group, click.Group) and args[0] in group.commands:
                 ctx.fail(f"no command {args[0]!r} here. Hint: {ctx.command_path} {name} {args[0]}")
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+    def invoke(self, ctx: click.Context) -> Any:
         """Run the command and turn what it raises into a Failure; --debug prints the traceback first."""
         try:
             result = super().invoke(ctx)
@@ -113,10 +109,5 @@ def demo() -> None:
 
 
 termina.add_command(state)
-cli.add_command(termina)
-cli.add_command(adapty)
-cli.add_command(prepare)
-cli.add_command(reconcile)
-cli.add_command(explain)
-cli.add_command(fetch)
-cli.add_command(report)
+for command in (termina, adapty, prepare, reconcile, explain, fetch, report):
+    cli.add_command(command)

@@ -48,7 +48,6 @@ def _option_writer() -> Callable[[Arg], str]:
 
 
 def _root() -> click.Command:
-    """Return the command `cohortlib`."""
     context = click.get_current_context(silent=True)
     return context.find_root().command if context else click.Command("cohortlib")
 
@@ -69,7 +68,7 @@ def printed_warnings() -> Iterator[None]:
         warnings.simplefilter("always", CohortlibWarning)
         show_other = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if isinstance(message, CohortlibWarning):
                 click.echo(f"warning: {one_line(error_text(message))}", err=True)
             else:

@@ -1,19 +1,11 @@
-"""Options of more than one command; those for settings are made from :data:`SETTINGS`."""
+"""Options of more than one command; those for settings are made from ``keywords.SETTINGS``."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from cohortlib.transactions.keywords import (
-    SETTINGS,
-    CohortsKeywords,
-    Customer,
-    Edges,
-    PrepareKeywords,
-    StateKeywords,
-    types,
-)
+from cohortlib.transactions import keywords
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -29,14 +21,18 @@ def choice(
     name: str, values: Sequence[str], default: str, help_text: str, metavar: str | None = None
 ) -> Callable[[Decorated], Decorated]:
     """Return an option with a fixed list of values."""
-    return click.option(
-        name,
-        type=click.Choice(values),
-        default=default,
-        show_default=True,
-        metavar=metavar,
-        help=help_text,
-    )
+    kind = click.Choice(values)
+    return click.option(name, type=kind, default=default, show_default=True, metavar=metavar, help=help_text)
+
+
+def output_option(help_text: str) -> Callable[[Decorated], Decorated]:
+    """Return the option for the file to write."""
+    return click.option("-o", "--output", metavar="FILE", help=help_text)
+
+
+def format_option(formats: Sequence[str], help_text: str) -> Callable[[Decorated], Decorated]:
+    """Return the option for the format to write."""
+    return click.option("--format", "kind", type=click.Choice(formats), help=help_text)
 
 
 def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
@@ -44,11 +40,8 @@ def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
 
     def one(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> str:
         if len(values) > 1:
-            raise click.UsageError(
-                f"one {metavar} expected, {len(values)} given. Hint: put a glob in quotes, 'data/*.csv', "
-                "so that the shell does not expand it",
-                ctx,
-            )
+            hint = "Hint: put a glob in quotes, 'data/*.csv', so that the shell does not expand it"
+            raise click.UsageError(f"one {metavar} expected, {len(values)} given. {hint}", ctx)
         return values[0]
 
     return click.argument(name, nargs=-1, required=True, metavar=metavar, callback=one)
@@ -56,7 +49,7 @@ def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
 
 def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> Callable[[Decorated], Decorated]:
     """Return the option for a setting; with `unset` its default is None instead of the setting's default."""
-    spec = SETTINGS[name]
+    spec = keywords.SETTINGS[name]
     text = help_text or spec.sentence
     kind: click.ParamType[Any] | None = None
     default = None if unset else spec.default
@@ -70,24 +63,19 @@ def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> 
     elif spec.values and not flag:
         kind = click.Choice(spec.values)
     return click.option(
-        f"--{name.replace('_', '-')}",
-        type=kind,
-        is_flag=flag,
-        default=default,
-        show_default=default is not None and not flag,
-        metavar=spec.metavar,
-        help=text,
-    )
+        f"--{name.replace('_', '-')}", type=kind, is_flag=flag, default=default,
+        show_default=default is not None and not flag, metavar=spec.metavar, help=text,
+    )  # fmt: skip
 
 
 def settings(group: type, *without: str, unset: bool = False) -> tuple[Callable[[Any], Any], ...]:
     """Return the options for the settings of a group; `progress` has none."""
-    return tuple(setting(name, unset=unset) for name in types(group) if name not in ("progress", *without))
+    return tuple(setting(name, unset=unset) for name in keywords.types(group) if name not in ("progress", *without))
 
 
-COHORTS_OPTIONS = settings(CohortsKeywords, "max_memory")
-STATE_OPTIONS = settings(StateKeywords)
-PREPARE_OPTIONS = settings(PrepareKeywords)
-EDGES_OPTIONS = settings(Edges)
-CUSTOMER_OPTIONS = settings(Customer)
+COHORTS_OPTIONS = settings(keywords.CohortsKeywords, "max_memory")
+STATE_OPTIONS = settings(keywords.StateKeywords)
+PREPARE_OPTIONS = settings(keywords.PrepareKeywords)
+EDGES_OPTIONS = settings(keywords.Edges)
+CUSTOMER_OPTIONS = settings(keywords.Customer)
 NULLS, DECIMALS, THREADS, MAX_MEMORY = map(setting, ("nulls", "decimals", "threads", "max_memory"))

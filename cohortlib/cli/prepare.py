@@ -1,7 +1,5 @@
 """The command `cohortlib prepare`: write transactions in the form that every table reads fastest."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 from typing import Any
 
 import click
@@ -19,11 +17,7 @@ SETTINGS = (
 
 @click.command(short_help="Write transactions once, for many tables.")
 @lambda command: decorated(command, SETTINGS)
-def prepare(
-    transactions: str,
-    folder: str,
-    **settings: Any,  # noqa: ANN401
-) -> None:
+def prepare(transactions: str, folder: str, **settings: Any) -> None:
     """Write TRANSACTIONS to FOLDER, in the form that every table reads fastest.
 
     TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.

@@ -1,14 +1,12 @@
 """The command that compares two tables."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from cohortlib.cli.messages import printed_warnings
+from cohortlib.cli.options import output_option
 from cohortlib.cli.output import row_limit, write_output, writing
 from cohortlib.cli.termina import encoded, kind_of
 
@@ -56,11 +54,8 @@ TOLERANCES = click.option(
 @click.argument("remote")
 @TOLERANCES
 @click.option("--html", metavar="FILE", help="Write a page with both tables and their difference to FILE.")
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    help="Write every cell with its outcome to FILE (.csv, .json or .parquet by its ending); - is standard output.",
+@output_option(
+    "Write every cell with its outcome to FILE (.csv, .json or .parquet by its ending); - is standard output."
 )
 @click.option(
     "--format",
@@ -112,13 +107,8 @@ def reconcile(
 
 
 def _print(report: "Report", kind: str) -> None:
-    """Print a report on standard output."""
     if kind == "json":
-
-        def make() -> Iterable[bytes]:
-            return [report.to_json().encode(), b"\n"]
-
-        write_output(make, None, [])
+        write_output(lambda: [report.to_json().encode(), b"\n"], None, [])
         return
     from cohortlib.cli.terminal import console_for_output
 
@@ -156,13 +146,8 @@ def _print_block(console: "Console", block: "Block") -> None:
     from cohortlib.cli.terminal import Column, print_columns, print_title
 
     print_title(console, block.title)
-    print_columns(
-        console,
-        [
-            Column([header], cells, left=i < block.names)
-            for i, (header, cells) in enumerate(zip(block.headers, block.columns, strict=True))
-        ],
-    )
+    cells = enumerate(zip(block.headers, block.columns, strict=True))
+    print_columns(console, [Column([header], column, left=i < block.names) for i, (header, column) in cells])
 
 
 def _print_triangle(console: "Console", table: "ComparedTable", differences: "pl.DataFrame", limit: int | None) -> None:

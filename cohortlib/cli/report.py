@@ -1,7 +1,5 @@
 """The command `cohortlib report`: write a report as an HTML page."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,11 +17,7 @@ from cohortlib.cli.termina import as_prepared, settings_options
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="Write the page to FILE.html; - is standard output."
 )
-def report(
-    transactions: str,
-    output: str,
-    **settings: Any,  # noqa: ANN401
-) -> None:
+def report(transactions: str, output: str, **settings: Any) -> None:
     """Write a report on the cohorts of TRANSACTIONS: one self-contained HTML page.
 
     TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.

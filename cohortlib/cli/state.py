@@ -1,7 +1,5 @@
 """The commands `cohortlib termina state`: a cohort table that is updated as rows arrive."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,11 +29,7 @@ def state() -> None:
 
 @state.command(short_help="Write the first rows.")
 @lambda command: decorated(command, (source("transactions", "TRANSACTIONS"), FOLDER, *STATE_OPTIONS))
-def build(
-    transactions: str,
-    folder: str,
-    **settings: Any,  # noqa: ANN401
-) -> None:
+def build(transactions: str, folder: str, **settings: Any) -> None:
     """Write TRANSACTIONS as a new state to FOLDER.
 
     TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
@@ -56,11 +50,7 @@ def build(
 @FOLDER
 @source("new_rows", "NEW_ROWS")
 @lambda command: decorated(command, (THREADS, MAX_MEMORY))
-def update(
-    folder: str,
-    new_rows: str,
-    **settings: Any,  # noqa: ANN401
-) -> None:
+def update(folder: str, new_rows: str, **settings: Any) -> None:
     """Add the transactions in NEW_ROWS, a file or a glob in quotes, to the state in FOLDER.
 
     The update is atomic: FOLDER holds the old state until all rows are added, even after a crash. Late rows are
@@ -82,13 +72,7 @@ def update(
 @FOLDER
 @lambda command: decorated(command, EDGES_OPTIONS)
 @output_options(COHORTS, SHOWN)
-def cohorts(
-    folder: str,
-    output: str | None,
-    kind: str | None,
-    show: tuple[str, ...],
-    **settings: Any,  # noqa: ANN401
-) -> None:
+def cohorts(folder: str, output: str | None, kind: str | None, show: tuple[str, ...], **settings: Any) -> None:
     """Compute one row per cohort and age from all rows of the state in FOLDER.
 
     The table is written as by `cohortlib termina cohorts`.
@@ -102,7 +86,7 @@ def cohorts(
 
     sums = State.open(folder).sums()
 
-    def compute(_: str, *, progress: object = None, freq: str, joined: None, **edges: Any) -> "pl.DataFrame":  # noqa: ANN401
+    def compute(_: str, *, progress: object = None, freq: str, joined: None, **edges: Any) -> "pl.DataFrame":
         return sums.cohorts(**edges)
 
     settings |= {"freq": sums.settings.freq, "joined": None}

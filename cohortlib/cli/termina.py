@@ -1,7 +1,5 @@
 """The commands `cohortlib termina cohorts` and `customer-cohorts`: write tables, or print triangles."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from cohortlib.cli.options import COHORTS_OPTIONS, CUSTOMER_OPTIONS, MAX_MEMORY, Decorated, decorated, source
+from cohortlib.cli import options
 from cohortlib.cli.output import (
     check_not_input,
     check_not_inside,
@@ -34,27 +32,19 @@ CUSTOMERS_SHOWN = ("amount",)
 SLICE = 100_000
 
 OUTPUT = (
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="Write the table to FILE (.csv, .json or .parquet by its ending); - is standard output.",
-    ),
-    click.option(
-        "--format",
-        "kind",
-        type=click.Choice(FORMATS),
-        help="Format of the table, regardless of the ending.  [default for standard output: csv]",
+    options.output_option("Write the table to FILE (.csv, .json or .parquet by its ending); - is standard output."),
+    options.format_option(
+        FORMATS, "Format of the table, regardless of the ending.  [default for standard output: csv]"
     ),
 )
 
 
-def settings_options(command: Decorated) -> Decorated:
+def settings_options(command: options.Decorated) -> options.Decorated:
     """Add TRANSACTIONS and the settings of every table."""
-    return decorated(command, (source("transactions", "TRANSACTIONS"), *COHORTS_OPTIONS))
+    return options.decorated(command, (options.source("transactions", "TRANSACTIONS"), *options.COHORTS_OPTIONS))
 
 
-def output_options(fields: Fields, shown: Sequence[str]) -> Callable[[Decorated], Decorated]:
+def output_options(fields: Fields, shown: Sequence[str]) -> Callable[[options.Decorated], options.Decorated]:
     """Add the options for where the table goes and which of its fields are shown; `shown` is the default."""
     show = click.option(
         "--show",
@@ -63,7 +53,7 @@ def output_options(fields: Fields, shown: Sequence[str]) -> Callable[[Decorated]
         help="Print triangles of these fields instead of the table (may be repeated).  "
         f"[default in a terminal without -o: {', '.join(shown)}]",
     )
-    return lambda command: decorated(command, (*OUTPUT, show))
+    return lambda command: options.decorated(command, (*OUTPUT, show))
 
 
 @click.group(no_args_is_help=True)
@@ -73,15 +63,9 @@ def termina() -> None:
 
 @termina.command(short_help="One row per cohort and age.")
 @settings_options
-@MAX_MEMORY
+@options.MAX_MEMORY
 @output_options(COHORTS, SHOWN)
-def cohorts(
-    transactions: str,
-    output: str | None,
-    kind: str | None,
-    show: tuple[str, ...],
-    **settings: Any,  # noqa: ANN401
-) -> None:
+def cohorts(transactions: str, output: str | None, kind: str | None, show: tuple[str, ...], **settings: Any) -> None:
     """Compute one row per cohort and age from TRANSACTIONS.
 
     TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
@@ -103,17 +87,13 @@ def cohorts(
 
 @termina.command(short_help="One row per customer and age.")
 @settings_options
-@lambda command: decorated(command, CUSTOMER_OPTIONS)
-@MAX_MEMORY
+@lambda command: options.decorated(command, options.CUSTOMER_OPTIONS)
+@options.MAX_MEMORY
 @output_options(CUSTOMER_COHORTS, CUSTOMERS_SHOWN)
 def customer_cohorts(
-    transactions: str,
-    output: str | None,
-    kind: str | None,
-    show: tuple[str, ...],
-    max_memory: str | None,
-    **settings: Any,  # noqa: ANN401
-) -> None:
+    transactions: str, output: str | None, kind: str | None, show: tuple[str, ...], max_memory: str | None,
+    **settings: Any,
+) -> None:  # fmt: skip
     """Compute one row per customer and age from TRANSACTIONS.
 
     TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
@@ -141,16 +121,10 @@ def customer_cohorts(
 
 
 def deliver(
-    compute: "Callable[..., pl.DataFrame]",
-    transactions: str,
-    settings: dict[str, Any],
-    *,
-    output: str | None,
-    kind: str | None,
-    show: Sequence[str],
-    shown: Sequence[str],
+    compute: "Callable[..., pl.DataFrame]", transactions: str, settings: dict[str, Any], *,
+    output: str | None, kind: str | None, show: Sequence[str], shown: Sequence[str],
     sink: Callable[..., None] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Compute a table and write it, or print triangles with --show or in a terminal.
 
     If there is a `sink`, it computes and writes Parquet files in place of `compute`.

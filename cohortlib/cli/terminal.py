@@ -76,7 +76,7 @@ def print_triangle(
     )
     shown = rows if limit is None else rows.head(limit)
     grid = triangle(table.join(shown, on=keys, how="semi"), field)
-    write = _percent if fields[field].kind == "share" else None
+    write = (lambda value: f"{100 * value:.0f}") if fields[field].kind == "share" else None
     print_grid(console, _name_columns(shown), grid.drop(keys), write=write, last=shown["last_age"].to_list())
     if len(shown) < len(rows):
         kind = "customers" if "user_id" in keys else "cohorts"
@@ -92,15 +92,9 @@ def _meaning(field: Field) -> str:
 
 
 def print_grid(
-    console: Console,
-    names: Sequence[Column],
-    grid: pl.DataFrame,
-    *,
-    write: Callable[[float], str] | None = None,
-    unit: str = "age",
-    last: Sequence[int] | None = None,
-    plain: int = 0,
-) -> None:
+    console: Console, names: Sequence[Column], grid: pl.DataFrame, *,
+    write: Callable[[float], str] | None = None, unit: str = "age", last: Sequence[int] | None = None, plain: int = 0,
+) -> None:  # fmt: skip
     """Print a table of numbers, shaded, with the names of the lines to the left.
 
     If the columns do not fit the console's width, those before the last one are left out and listed in a line below.
@@ -126,11 +120,7 @@ def print_rows(console: Console, rows: pl.DataFrame) -> None:
 def plain_columns(rows: pl.DataFrame) -> list[Column]:
     """Format the values of each column."""
     return [
-        Column(
-            _header(name),
-            [_written(value) for value in rows[name]],
-            left=rows.schema[name] == pl.String,
-        )
+        Column(_header(name), [_written(value) for value in rows[name]], left=rows.schema[name] == pl.String)
         for name in rows.columns
     ]
 
@@ -230,7 +220,6 @@ class _Rate(ProgressColumn):
 
 
 def _share(done: float, total: float | None, units: Sequence[str]) -> str:
-    """Format a part and the total in one unit."""
     if total is None:
         return _amount(done, done, units)
     number, _, unit = _amount(done, total, units).partition(" ")
@@ -246,7 +235,6 @@ def _amount(value: float, largest: float, units: Sequence[str]) -> str:
 def _cell_columns(
     grid: pl.DataFrame, write: Callable[[float], str], last: Sequence[int] | None, plain: int
 ) -> list[Column]:
-    """Format a grid of numbers as columns of text with shades."""
     low, high = _range(grid.slice(plain))
     columns: list[Column] = []
     for name in grid.columns:
@@ -273,10 +261,6 @@ def _range(grid: pl.DataFrame) -> tuple[float, float]:
     highs = [high for high in values.max().row(0) if high is not None] if values.width else []
     low, high = (min(lows), max(highs)) if lows else (0.0, 1.0)
     return low, (high if high > low else low + 1.0)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f}"
 
 
 def _writer(grid: pl.DataFrame) -> Callable[[float], str]:
@@ -310,7 +294,6 @@ def _fitting(names: Sequence[Column], cells: Sequence[Column], width: int) -> li
 
 
 def _missing(fitting: Sequence[Column], cells: Sequence[Column], unit: str) -> str:
-    """List the columns that were left out."""
     first, last = (cells[at].header[0] for at in (len(fitting) - 2, len(cells) - 2))
     return f"{unit} {first}" if first == last else f"{unit}s {first} to {last}"
 
