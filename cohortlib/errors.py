@@ -238,7 +238,7 @@ def recorded_warnings() -> Iterator[list[str]]:
 
 
 def warn(what: Text) -> None:
-    """Warn, at the line outside of this package that led here."""
+    """Warn at the line outside this package that made the call."""
     warning = CohortlibWarning(what)
     messages = _recorded.get()
     if messages is not None:

@@ -336,7 +336,7 @@ def quotients(fields: Fields) -> dict[str, tuple[str, str]]:
 
 
 def _flattened(table: Fields) -> Iterable[Field]:
-    """Return the fields, with the parts of structs under the names that frames and CSV give them."""
+    """Return the fields, with the parts of structs under their names in flat frames and in CSV."""
     for field in table.values():
         yield field
         for part in field.parts:

@@ -1,8 +1,8 @@
 """Calendar periods as integers.
 
 A period is an ordinal, an integer that grows by one from one period to the next, so that an age is a difference. Days
-count from 1970-01-01, weeks from the week of that day, months, quarters and years from the year 0. All of it works on
-days; only :func:`offsets` knows times and time zones.
+count from 1970-01-01, weeks from the week of that day, months, quarters and years from the year 0. All functions take
+days; only :func:`offsets` handles times and time zones.
 """
 
 import re

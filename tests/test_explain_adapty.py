@@ -417,5 +417,7 @@ def test_days_without_local_rows_are_named(large):
     assert gap.assumed
     assert gap.value == ("days", number(day), number(day))
     report = reconcile(local.recompute(()), side.answer())
-    assert f"The local data have hardly a row of {day}, unlike the days around." in local.describe_remaining((), report)
+    assert f"The local data have few rows or none of {day}, unlike the days around." in local.describe_remaining(
+        (), report
+    )
     assert reconcile(local.recompute((gap,)), side.answer()).agreeing > report.agreeing

@@ -29,13 +29,7 @@ _INT64_END = 2**63
 
 
 def parse_json(body: bytes) -> object:
-    """Parse JSON; NaN and Infinity are not accepted.
-
-    Raises
-    ------
-    ReplyError
-        If the text is empty, cut short, or not JSON.
-    """
+    """Parse JSON; raise ReplyError if it is empty, cut short or invalid. NaN and Infinity are not accepted."""
 
     def refuse(name: str) -> None:
         raise ReplyError(f"the reply is not JSON: it contains {name}")
@@ -68,30 +62,12 @@ def frame(
     name_row: NameRow = "row {}".format,
     name: str = "the reply",
 ) -> pl.DataFrame:
-    """Read a list of objects into a frame.
+    """Read parsed JSON, a list of objects, into a frame with columns of String, Int64, Float64 or Boolean.
 
-    Parameters
-    ----------
-    rows
-        Parsed JSON: a list of dicts.
-    schema
-        The columns: String, Int64, Float64 or Boolean.
-    required
-        The columns without nulls. In others a value may be null.
-    optional
-        The columns that a row may omit; they are null there.
-    name_row
-        Describes a row in a message.
-    name
-        Describes the list in a message.
+    The `required` columns have no nulls; a row may omit the `optional` ones, which are null there. Raises ReplyError if
+    `rows` is not a list of objects, a field is missing, or a value has the wrong type; `name_row` and `name` describe a
+    row and the list in its message.
 
-    Raises
-    ------
-    ReplyError
-        If `rows` is not a list of objects, a field is missing, or a value has the wrong type.
-
-    Examples
-    --------
     >>> rows = [{"period": 0, "ltv": "12.5"}, {"period": 1.0, "ltv": None, "new": "field"}]
     >>> frame(rows, {"period": pl.Int64, "ltv": pl.Float64}, required=["period"]).rows()
     [(0, 12.5), (1, None)]

@@ -27,8 +27,8 @@ class RateLimit:
     A token bucket on this side cannot ensure that: calls that leave half a second apart may arrive together, when the
     network delays only the first. So each call takes a slot, and a slot is free again one period after the call's
     reply. A call arrives before its reply, so the next call of that slot arrives more than a period later. Of any
-    three calls, two share one of two slots. (A call that was given up has no reply: its slot is free one period
-    later, and the call has to be assumed to have arrived by then, if ever.)
+    three calls, two share one of two slots. (The slot of a call without a reply is free one period after the call was
+    given up: by then it has arrived, if it ever will.)
     """
 
     def __init__(self, slots: int, period: float) -> None:
@@ -118,7 +118,7 @@ class Connection:
                     try:
                         return self._send_once(call, secrets, deadline)
                     except TransportError as error:
-                        # At the deadline, the error of the attempt before says more than a timeout.
+                        # At the deadline, the previous attempt's error is more useful than a timeout.
                         problem = last if last is not None and time.monotonic() >= deadline else error
                     raise problem
             raise AssertionError("unreachable")

@@ -188,7 +188,7 @@ def _send(library: Any, call: Call, connect: float, read: float, max_bytes: int)
 
 @cache
 def _tls_context(library: Any) -> "ssl.SSLContext":  # noqa: ANN401
-    """Load the trusted certificates once; loading takes as long as many a call."""
+    """Load the trusted certificates once; that takes longer than many calls."""
     context: ssl.SSLContext = library.create_ssl_context()
     return context
 

@@ -6,6 +6,10 @@ and white. Neither end is white or black, so that cells stand out from blanks on
 
 from collections.abc import Sequence
 
+import polars as pl
+
+from cohortlib.fields import CUMULATIVE
+
 STOPS = ("#e9f3c8", "#c3e2b8", "#93cfb3", "#5db8b5", "#359cb3", "#2a7da6", "#2c5d94", "#2d3f7c", "#2a235a")
 WHITE, BLACK = "#ffffff", "#000000"
 
@@ -25,6 +29,13 @@ def between(stops: Sequence[str], share: float) -> str:
     stop = min(int(position), len(stops) - 2)
     pairs = zip(_rgb(stops[stop]), _rgb(stops[stop + 1]), strict=True)
     return "#" + "".join(f"{round(low + (high - low) * (position - stop)):02x}" for low, high in pairs)
+
+
+def limits(table: pl.DataFrame, field: str, age: str = "period") -> tuple[float, float]:
+    """Return the values of the lightest and the darkest colour. Age 0 often exceeds the rest, so it is left out."""
+    later = table.filter((pl.col(age) > 0) | (field in CUMULATIVE))[field].drop_nulls()
+    values = later if later.len() else table[field].drop_nulls()
+    return (float(values.min()), float(values.max())) if values.len() else (0.0, 0.0)  # type: ignore[arg-type]
 
 
 def ink(background: str) -> str:

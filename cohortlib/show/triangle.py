@@ -136,7 +136,7 @@ def _numbers(frame: pl.DataFrame, ages: Sequence[str]) -> list[float]:
 
 
 def _writer(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[object], str]:
-    """Return how to format the values."""
+    """Return a function that formats a value."""
     if kind_of(field) == "share":
         return lambda value: f"{100 * value:.1f}%" if isinstance(value, int | float) else str(value)
     places = 2 if max(map(abs, _numbers(frame, ages)), default=0) < 10_000 else 0
@@ -146,7 +146,7 @@ def _writer(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[objec
 
 
 def _shader(frame: pl.DataFrame, field: str, ages: list[str]) -> Callable[[object], str]:
-    """Return a function from a value to its CSS class."""
+    """Return a function that formats the CSS class of a value."""
     values = _numbers(frame, ages if field in CUMULATIVE else ages[1:]) or _numbers(frame, ages)
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     last = len(STOPS) - 1

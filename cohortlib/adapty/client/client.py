@@ -31,15 +31,8 @@ class Client:
     ----------
     api_key
         The app's secret key. Default: the environment variable ADAPTY_API_KEY.
-    base_url
-        The address of the API. It must be https, unless it is on this machine.
-    transport
-        A function from :class:`~cohortlib.network.transport.Call` to :class:`~cohortlib.network.transport.Reply`.
-        Default: :func:`cohortlib.network.transport.http`.
-    attempts
-        How often a call is sent at most, if the server is busy (429, 502, 503, 504) or the connection fails.
-    timeout
-        The total time for a table, including retries and waits, in seconds.
+    base_url, transport, attempts, timeout
+        As for :class:`cohortlib.termina.Client`.
 
     Raises
     ------

@@ -36,7 +36,7 @@ class LocalTable(Protocol):
         """List further causes to try together with `causes`, under which the table differs as `report` says.
 
         Likely ones come first, because the time is limited. Causes that cannot change a cell are left out. Of causes
-        that give the same table only one is listed, and its words or note mention the others.
+        with the same table only one is listed; its words or note mention the others.
         """
 
     def describe_remaining(self, causes: tuple[Cause, ...], report: Any) -> list[str]:  # noqa: ANN401

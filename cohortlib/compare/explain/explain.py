@@ -41,7 +41,7 @@ def explain(
     tolerances
         As for :func:`cohortlib.reconcile`.
     progress
-        Called with the number of combinations tried so far, and the number to try as far as it is known.
+        Called with the number of combinations tried, and the number to try as known so far.
     **settings
         The settings of the local table: ``user=``, ``timezone=``, ``refunds=`` and so on; for Adapty ``request=``
         (unless `remote` has one), ``installs=``, ``timezone=``, ``conventions=``. The period unit is read from the

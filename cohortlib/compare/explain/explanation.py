@@ -107,8 +107,8 @@ class Explanation:
         keys = list(cells.columns[: cells.columns.index("field") + 1])
         rest = cells.with_columns(pl.lit(None, pl.String).alias("cause")).with_row_index("_row")
         parts = []
-        # From the last cause back: what differs under the last one is unexplained, what differs only before a cause is
-        # explained by that cause.
+        # Go back from the last cause. Cells that differ under it are unexplained; a cause explains those that differ
+        # only before it.
         words = [cause.words for cause in self.causes]
         later = [report.differences.select(keys) for report in self.reports[1:]]
         for at in range(len(later) - 1, -1, -1):
@@ -161,7 +161,6 @@ class Explanation:
         return Block("best combinations", ("change", "agree", "of"), cells, 1) if cells else None
 
     def __str__(self) -> str:
-        """Return the sentences and the table of the best combinations."""
         return "\n".join([*self.lines, *(["", str(self.block)] if self.block else [])])
 
     def to_html(self) -> str:

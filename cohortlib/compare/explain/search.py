@@ -5,7 +5,7 @@ them, until no combination makes more cells agree or the time is up. Causes that
 the end.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -133,8 +133,8 @@ class _Search:
         best = None
         while best != (now := max(filter(None, self._trials.values()), key=lambda trial: trial.rank)):
             best = now
-            for fewer in _without_one(best.causes):
-                self._try(fewer, 1)
+            for at in range(len(best.causes)):
+                self._try(best.causes[:at] + best.causes[at + 1 :], 1)
 
     def _try(self, causes: tuple[Cause, ...], left: int) -> Trial | None:
         """Recompute the table under causes. Returns None if that is an error: the causes contradict the data."""
@@ -160,25 +160,11 @@ class _Search:
         return self._reports[key]
 
 
-def _without_one(causes: tuple[Cause, ...]) -> Iterator[tuple[Cause, ...]]:
-    for at in range(len(causes)):
-        yield causes[:at] + causes[at + 1 :]
-
-
 def search(
     local: LocalTable, compare: Callable[[Any], Report], *, seconds: float, progress: Progress | None = None
 ) -> SearchResult:
-    """Search for the causes that make the most cells agree.
+    """Search for the causes that make the most cells agree; `compare` compares a table with the remote one.
 
-    Parameters
-    ----------
-    local
-        The table to recompute.
-    compare
-        Compares a recomputed table with the remote one.
-    seconds
-        Time limit: after it no further trial starts.
-    progress
-        Called with the number of trials done, and the number to do as far as it is known.
+    After `seconds` no further trial starts. `progress` is called with the number of trials done and to do.
     """
     return _Search(local, compare, monotonic() + seconds, progress).run()

@@ -1,4 +1,4 @@
-"""Bring two tables to the same types, and join them on their keys."""
+"""Cast two tables to the same types, and join them on their keys."""
 
 import polars as pl
 
@@ -8,7 +8,7 @@ from cohortlib.errors import DataError, SchemaError, listed
 
 
 def with_columns_of(frame: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Return a table without columns, such as an empty JSON list, as one without rows but with the other's columns."""
+    """Add the other side's columns to a table without columns, such as an empty JSON list."""
     return frame if frame.width else other.clear()
 
 

@@ -221,7 +221,7 @@ def _side_cell(
         return PanelCell("-")
     if field.value_type == "boolean":
         return PanelCell("yes" if shown else "no")
-    # Halved, since the range may overflow.
+    # Halve first: the range may overflow.
     share = (shown / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.0
     return PanelCell(_formatted(field, shown), f"v{min(int(share * STEPS), STEPS - 1) + 1}")
 

@@ -95,7 +95,7 @@ class ComparedTable:
             if field.numeric:
                 sides = [frame[field.name].cast(pl.Float64).abs() for frame in (self.local, self.remote)]
                 count = sum(len(side) - side.null_count() for side in sides)
-                # Divided before the sum, which could overflow otherwise.
+                # Divide before summing, to avoid an overflow.
                 scales[field.name] = float(sum((side / max(count, 1)).sum() for side in sides)) or 1.0
         return scales
 
@@ -272,7 +272,7 @@ def worst_lines(all_lines: pl.DataFrame, differing: pl.DataFrame, max_cells: int
 
 
 def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
-    """Return the other rows."""
+    """Return the frame without some rows, given by number."""
     kept = pl.Series([True]).new_from_index(0, frame.height)
     return frame.filter(kept.scatter(rows, False))
 

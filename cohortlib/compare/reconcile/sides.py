@@ -13,7 +13,7 @@ from cohortlib.read.tables import ArrowStream, first_line
 
 Side: TypeAlias = pl.DataFrame | pl.LazyFrame | Answer | ArrowStream | str | Path
 
-# The keys of each kind of table. A table is of the first kind whose keys it has.
+# The keys of each kind of table. The kind of a table is the first whose keys it has.
 KINDS: dict[str, tuple[str, ...]] = {
     "customer cohorts": fields.keys(fields.CUSTOMER_COHORTS),
     "cohorts": fields.keys(fields.COHORTS),
@@ -94,7 +94,7 @@ def join_ready(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...])
 
 
 def _with_key_types(frame: pl.DataFrame, other: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
-    """Return a table without rows, whose types a file may not record, with the other side's key types."""
+    """Cast the keys of a table without rows to the other side's types, as a file may not record them."""
     if frame.height:
         return frame
     defaults = {key: pl.Int64() if key == "period" else pl.String() for key in keys}
@@ -103,7 +103,7 @@ def _with_key_types(frame: pl.DataFrame, other: pl.DataFrame, keys: tuple[str, .
 
 
 def _is_label(dtype: pl.DataType) -> bool:
-    """Check whether a type is one whose values have only one text form."""
+    """Check whether values of a type have only one text form."""
     return dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Date)
 
 

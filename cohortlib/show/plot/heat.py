@@ -7,9 +7,9 @@ import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
-from cohortlib.fields import CUMULATIVE, SHOWN, kind_of
+from cohortlib.fields import SHOWN, kind_of
 from cohortlib.literals import Freq
-from cohortlib.show.colours import BLACK, STOPS, WHITE, colour, ink
+from cohortlib.show.colours import BLACK, STOPS, WHITE, colour, ink, limits
 from cohortlib.show.plot.cells import Cells, Day, Table, read
 from cohortlib.show.plot.drawing import (
     FIELDS,
@@ -85,7 +85,7 @@ def heatmap(
     name = FIELDS[value].title
     cells = read(table, ("cohort_size", value), freq, unfinished)
     frame = cells.frame.filter(pl.col(value).is_not_null()).drop("ordinal")
-    low, high = _range(frame, value)
+    low, high = limits(frame, value, "age")
     most = max(abs(low), abs(high))
     high = high if high > low else low + (most or 1)
     shown = frame.height <= MOST_LABELS if labels is None else labels
@@ -142,7 +142,7 @@ def _grid(cells: Cells, value: str, *, gaps: bool) -> alt.Chart:
 
 
 def _colour(value: str, low: float, high: float, height: int) -> alt.Color:
-    """Return the colour scale; it must be the one that the labels' ink is chosen for."""
+    """Return the colour scale; the ink of the labels depends on it."""
     last = len(STOPS) - 1
     domain = [low + (high - low) * at / last for at in range(last + 1)]
     return alt.Color(
@@ -157,15 +157,6 @@ def _colour(value: str, low: float, high: float, height: int) -> alt.Color:
     )
 
 
-def _range(frame: pl.DataFrame, value: str) -> tuple[float, float]:
-    """Return the values of the lightest and the darkest colour."""
-    later = frame if value in CUMULATIVE else frame.filter(pl.col("age") > 0)
-    values = (later if later.height else frame)[value]
-    if not values.len():
-        return 0.0, 1.0
-    return float(values.min()), float(values.max())  # type: ignore[arg-type]
-
-
 def _cell_size(cells: Cells, *, labelled: bool) -> tuple[int, int]:
     """Return the width and height of a cell, in whole pixels so that no seams show."""
     wide = min(_LABEL_WIDTH, max(1, round(_WIDE / cells.ages)))
@@ -174,7 +165,7 @@ def _cell_size(cells: Cells, *, labelled: bool) -> tuple[int, int]:
 
 
 def _writer(value: str, most: float) -> Callable[[float], str]:
-    """Return how to format the values in cells, given the largest: in five or six characters."""
+    """Return a function that formats a value in five or six characters, given the largest."""
     kind = kind_of(value)
     if kind == "share":
         places = 0 if most >= 0.1 else 1

@@ -85,7 +85,6 @@ def _charts(findings: Findings) -> "Iterator[tuple[str, str, Callable[[], alt.Ch
 
 
 def _description(key: str, findings: Findings) -> str:
-    """Describe a picture in words."""
     mark = {"curves": "lines", "ltv": "lines", "sizes": "bars", "layers": "stacked bars"}.get(key, "heat map")
     cohorts = findings.cells.cohorts
     if len(cohorts) == 1:
@@ -106,7 +105,7 @@ def _coloured(specification: dict[str, Any], text: str, lines: str) -> dict[str,
 
 
 def _lightened(svg: str) -> Iterator[tuple[str, str]]:
-    """Yield the colours of lines and points that are too dark for a dark page, each with a lighter replacement."""
+    """Yield the colours of lines and points that are too dark on a dark page, each with a lighter one."""
     for line in sorted(set(re.findall(r"\b(?:stroke|fill)=\"(#[0-9a-f]{6})\"", svg)) - {_OWN[1]}):
         tints = (between((line, WHITE), share / 20) for share in range(21))
         visible = next(tint for tint in tints if contrast(tint, _DARK_PAGE) >= _LINE_CONTRAST)
@@ -125,7 +124,7 @@ def _png(specification: dict[str, Any]) -> str:
 
 
 def _packed(image: bytes) -> bytes:
-    """Recompress the pixels of a PNG to a third of the bytes: the converter uses a low level."""
+    """Recompress the pixels of a PNG, to a third of its size: the converter uses a low level."""
     pixels, last = b"", b""
     packed, at = image[:8], 8
     while at < len(image):

@@ -10,7 +10,8 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import polars as pl
 
-from cohortlib.fields import COHORTS, CUMULATIVE, SHOWN, Kind, by_age
+from cohortlib.fields import COHORTS, SHOWN, Kind, by_age
+from cohortlib.show.colours import limits
 
 STEPS = 6  # of shading
 FIRST_ROWS = 100  # of a long table, until the reader asks for more
@@ -57,13 +58,6 @@ def triangle(table: pl.DataFrame, field: str, unfinished: dict[str, int]) -> Ite
             classes += ["open"] if end is not None and age >= end else []
             cells.append(ShadedCell(formatted(value, KINDS[field]), " ".join(classes)))
         yield CohortLine(str(cohort), formatted(rows["cohort_size"][0], "count"), cells)
-
-
-def limits(table: pl.DataFrame, field: str) -> tuple[float, float]:
-    """Return the values of the lightest and the darkest shade. Age 0 often exceeds the rest, so it is left out."""
-    later = table.filter((pl.col("period") > 0) | (field in CUMULATIVE))[field].drop_nulls()
-    values = later if later.len() else table[field].drop_nulls()
-    return (float(values.min()), float(values.max())) if values.len() else (0.0, 0.0)  # type: ignore[arg-type]
 
 
 def shade(value: float, low: float, high: float) -> str:

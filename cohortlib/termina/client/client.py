@@ -1,7 +1,7 @@
 """The client of Termina's API: download its tables as frames like those that cohortlib computes."""
 
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Literal, TypeAlias, overload
 
 import polars as pl
 
@@ -20,6 +20,9 @@ __all__ = ["Client"]
 
 VENDOR = "Termina"
 VARIABLE = "TERMINA_API_KEY"
+
+Deal: TypeAlias = tuple[int, int, UserType, str, ApiFreq | None]
+"""The arguments of a download: group, deal, user type, metric and frequency."""
 
 
 class Client:
@@ -116,7 +119,7 @@ class Client:
         FetchError
             One of its subclasses, with ``.status`` and ``.body``; see :mod:`cohortlib.errors`.
         """
-        return self._get("cohorts", group_id, deal_id, user_type, metric, freq)
+        return self._get("cohorts", (group_id, deal_id, user_type, metric, freq))
 
     def customer_cohorts(
         self, *, group_id: int, deal_id: int, user_type: UserType, metric: str, freq: ApiFreq | None = None
@@ -126,7 +129,7 @@ class Client:
         The columns are those of :func:`cohortlib.termina.customer_cohorts`. Arguments and errors are those of
         :meth:`cohorts`.
         """
-        return self._get("customer-cohorts", group_id, deal_id, user_type, metric, freq)
+        return self._get("customer-cohorts", (group_id, deal_id, user_type, metric, freq))
 
     def user_accounting(
         self, *, group_id: int, deal_id: int, user_type: UserType, metric: str, freq: ApiFreq | None = None
@@ -136,7 +139,7 @@ class Client:
         The columns are those of ``cohortlib.fields.USER_ACCOUNTING``. Arguments and errors are those of
         :meth:`cohorts`.
         """
-        return self._get("user-accounting", group_id, deal_id, user_type, metric, freq)
+        return self._get("user-accounting", (group_id, deal_id, user_type, metric, freq))
 
     def growth_accounting(
         self, *, group_id: int, deal_id: int, user_type: UserType, metric: str, freq: ApiFreq | None = None
@@ -146,7 +149,7 @@ class Client:
         The columns are those of ``cohortlib.fields.GROWTH_ACCOUNTING``. Arguments and errors are those of
         :meth:`cohorts`.
         """
-        return self._get("growth-accounting", group_id, deal_id, user_type, metric, freq)
+        return self._get("growth-accounting", (group_id, deal_id, user_type, metric, freq))
 
     def concentration(
         self, *, group_id: int, deal_id: int, user_type: UserType, metric: str, freq: ApiFreq | None = None
@@ -156,27 +159,16 @@ class Client:
         The columns of its three frames are those of ``cohortlib.fields.CONCENTRATION``. Arguments and errors are those
         of :meth:`cohorts`.
         """
-        return self._get("concentration", group_id, deal_id, user_type, metric, freq)
+        return self._get("concentration", (group_id, deal_id, user_type, metric, freq))
 
     @overload
-    def _get(
-        self, endpoint: Table, group_id: int, deal_id: int, user_type: UserType, metric: str, freq: ApiFreq | None
-    ) -> pl.DataFrame: ...
+    def _get(self, endpoint: Table, deal: Deal) -> pl.DataFrame: ...
 
     @overload
-    def _get(
-        self,
-        endpoint: Literal["concentration"],
-        group_id: int,
-        deal_id: int,
-        user_type: UserType,
-        metric: str,
-        freq: ApiFreq | None,
-    ) -> Concentration: ...
+    def _get(self, endpoint: Literal["concentration"], deal: Deal) -> Concentration: ...
 
-    def _get(
-        self, endpoint: Endpoint, group_id: int, deal_id: int, user_type: UserType, metric: str, freq: ApiFreq | None
-    ) -> pl.DataFrame | Concentration:
+    def _get(self, endpoint: Endpoint, deal: Deal) -> pl.DataFrame | Concentration:
+        group_id, deal_id, user_type, metric, freq = deal
         call = table_call(
             endpoint,
             group_id=group_id,

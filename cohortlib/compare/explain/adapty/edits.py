@@ -1,6 +1,5 @@
 """Edit events and installs as a cause demands."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,8 @@ from cohortlib.compare.explain.causes import Cause
 
 EXCLUDED, FIRST_REFUND = -1, 5  # kinds of events: 0 is a trial, 1 to 4 are payments
 _COPY_SUFFIX = "#again"
+EDITS = ("rows missing", "rows twice", "right edge", "refunds", "repeats", "rows missing locally")
+"""The kinds of causes that edit rows."""
 
 
 def local_days(column: pl.Series, zone: str) -> NDArray[np.int32]:
@@ -67,46 +68,27 @@ def _affected(events: Events, cause: Cause, timezone: str) -> pl.Series:
     return pl.Series((days >= value[1]) & (days <= value[2]))
 
 
-def _exclude(events: Events, excluded: pl.Series) -> Events:
+def edited(events: Events, cause: Cause, timezone: str) -> Events:
+    """Return the events under a cause of one of the kinds that edit rows."""
+    if cause.kind == "rows twice":
+        return _with_copies(events, _affected(events, cause, timezone) & (events.kind >= 0))
+    if cause.kind == "rows missing":
+        excluded = _affected(events, cause, timezone)
+    elif cause.kind == "right edge":
+        days = local_days(events.frame["event_datetime"], timezone)
+        excluded = pl.Series(days > int(cause.value))  # type: ignore[call-overload]
+    elif cause.kind == "refunds":
+        excluded = events.kind >= FIRST_REFUND
+    elif cause.kind == "repeats":
+        excluded = repeated(events)
+    else:  # rows missing locally: the sums are filled from the remote answer instead
+        return events
     return replace(events, kind=events.kind.set(excluded, EXCLUDED))
 
 
-def _remove_rows(events: Events, cause: Cause, timezone: str) -> Events:
-    return _exclude(events, _affected(events, cause, timezone))
-
-
-def _duplicate_rows(events: Events, cause: Cause, timezone: str) -> Events:
+def _with_copies(events: Events, affected: pl.Series) -> Events:
     """Append copies of rows under new ids, in the same chains."""
-    affected = _affected(events, cause, timezone) & (events.kind >= 0)
     ids = [name for name in ("transaction_id", "profile_event_id") if name in events.frame.columns]
     copies = events.frame.filter(affected).with_columns(pl.col(name) + _COPY_SUFFIX for name in ids)
     kind = pl.concat([events.kind, events.kind.filter(affected)], rechunk=True)
     return Events(pl.concat([events.frame, copies]), kind, events.report)
-
-
-def _end_early(events: Events, cause: Cause, timezone: str) -> Events:
-    days = local_days(events.frame["event_datetime"], timezone)
-    return _exclude(events, pl.Series(days > int(cause.value)))  # type: ignore[call-overload]
-
-
-def _remove_refunds(events: Events, cause: Cause, timezone: str) -> Events:
-    return _exclude(events, events.kind >= FIRST_REFUND)
-
-
-def _remove_repeats(events: Events, cause: Cause, timezone: str) -> Events:
-    return _exclude(events, repeated(events))
-
-
-def _unchanged(events: Events, cause: Cause, timezone: str) -> Events:
-    return events
-
-
-EDITS: dict[str, Callable[[Events, Cause, str], Events]] = {
-    "rows missing": _remove_rows,
-    "rows twice": _duplicate_rows,
-    "right edge": _end_early,
-    "refunds": _remove_refunds,
-    "repeats": _remove_repeats,
-    "rows missing locally": _unchanged,  # the sums are filled from the remote answer instead
-}
-"""The edit of the events for each kind of cause that edits rows."""

@@ -82,7 +82,7 @@ def _customers(comparison: AdaptyComparison, kind: str, sign: int, excess: Float
 
 
 def _closest_group(comparison: AdaptyComparison, segment: int, sign: int, excess: Floats) -> tuple[object, ...] | None:
-    """Return the user (or pair) with the money of a segment's difference; of several the one whose cells fit best."""
+    """Return the user (or pair) whose money is a segment's difference; of several, the best match by cells."""
     groups = comparison.user_money.users_with(segment, sign * excess[segment])
     if len(groups) < 2:
         return groups[0] if groups else None
@@ -113,7 +113,7 @@ def _end_by_installs(comparison: AdaptyComparison) -> int | None:
     sorted_days = first_days.sort().to_numpy()
     sorted_days = sorted_days[(sorted_days >= bounds.first) & (sorted_days <= bounds.last)]
     count = int(lacking.sum())
-    # The installs that are lacking must be the last ones, and end at the boundary of a day.
+    # The missing installs must be the last ones, and begin at the start of a day.
     if count < sorted_days.size and sorted_days[-count - 1] < sorted_days[-count]:
         return int(sorted_days[-count]) - 1
     return None
@@ -123,7 +123,7 @@ def _end_by_installs(comparison: AdaptyComparison) -> int | None:
 
 
 def _missing_locally(comparison: AdaptyComparison, excess: Floats) -> Iterator[Cause]:
-    """List days with hardly a local row, if the remote answer has about the usual revenue of these days more."""
+    """List days with few local rows, if the remote revenue is higher by about the usual revenue of these days."""
     for first, last, usual in _gaps(comparison):
         before = comparison.plan.segments.starts <= last
         more, less = (excess[:, 0] > CLOSE), (excess[:, 0] < -CLOSE)
@@ -137,7 +137,7 @@ def _missing_locally(comparison: AdaptyComparison, excess: Floats) -> Iterator[C
 
 
 def _gaps(comparison: AdaptyComparison) -> list[tuple[int, int, float]]:
-    """Find runs of days with hardly a row among busy days: first day, last day, usual revenue of as many days."""
+    """Find runs of days with few rows among busy days: first day, last day, usual revenue of as many days."""
     days = comparison.days[comparison.counts & (comparison.days <= comparison.plan.segments.last)]
     if not days.size:
         return []
@@ -162,7 +162,7 @@ def _gaps(comparison: AdaptyComparison) -> list[tuple[int, int, float]]:
 
 
 def describe_suspects(comparison: AdaptyComparison) -> Iterator[str]:
-    """Describe the customers whose money equals the difference of a segment, and days with hardly a row."""
+    """Describe the customers whose money equals the difference of a segment, and days with few rows."""
     excess = comparison.excess
     if excess is None:
         return
@@ -185,7 +185,7 @@ def describe_suspects(comparison: AdaptyComparison) -> Iterator[str]:
                 yield f"The money of segment {labels[segment]} agrees {change} {customer}."
                 break
     for first, last, _ in _gaps(comparison):
-        yield f"The local data have hardly a row of {_dates(first, last)}, unlike the days around."
+        yield f"The local data have few rows or none of {_dates(first, last)}, unlike the days around."
 
 
 def _opposite_neighbours(excess: Floats) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """Find the users and the days whose money equals the difference of a segment.
 
-A segment's total is the sum of its users, and also the sum of its days, whatever the columns of the table are. So rows
-missing or duplicated on one side show up in the totals of segments, and these are compared with sums of users and of
-runs of days.
+A segment's total is the sum of its users, and also the sum of its days, for any columns of the table. So rows that are
+missing or duplicated on one side change the totals of segments, which are compared with the sums of users and of runs
+of days.
 """
 
 from collections import defaultdict
@@ -50,7 +50,7 @@ class UserMoney:
         return first, revenue
 
     def users_with(self, segment: int, amounts: Floats) -> list[tuple[object, ...]]:
-        """Find the users of a segment with these amounts, closest first; if there is none, pairs of users."""
+        """Find the users of a segment with these amounts, closest first; without any, pairs of users."""
         users = self.by_user.filter(pl.col("segment") == segment)
         sums, names = users.select(MONEY).to_numpy(), users["user"].to_list()
         distance = np.abs(sums - amounts)

@@ -11,7 +11,7 @@ from cohortlib.fields import MONEY
 
 
 def money_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
-    """List the exchange of money fields, and the factors, that the cells point to."""
+    """List exchanged money fields, and the factors that the cells share."""
     pairs = comparison.money_pairs()
     if pairs is None:
         return
@@ -37,7 +37,7 @@ def money_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
 
 
 def _closest(distances: list[list[float]]) -> tuple[int, int, int]:
-    """Return the closest local field for each remote one: another than its own only at less than half the distance."""
+    """Return the closest local field of each remote one; its own, unless another is at less than half the distance."""
     first, second, third = (
         int(np.argmin(row)) if min(row) < row[field] / 2 else field for field, row in enumerate(distances)
     )

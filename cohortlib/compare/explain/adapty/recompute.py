@@ -17,7 +17,7 @@ from cohortlib.adapty.compute import events_for, installs_for
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events, known_columns
-from cohortlib.compare.explain.adapty.edits import EDITS, removed_installs
+from cohortlib.compare.explain.adapty.edits import edited, removed_installs
 from cohortlib.compare.explain.adapty.recipe import Recipe
 from cohortlib.compare.explain.adapty.rewrites import MONEY_PLANES, copy_remote, multiply_money, relabel
 from cohortlib.literals import Nulls
@@ -30,12 +30,8 @@ _MAX_SUMS = 48  # kept in the cache
 class Recomputer:
     """Computes answers of the same events and installs by different recipes.
 
-    Parameters
-    ----------
-    events, installs, nulls, decimals, threads
-        As for :func:`cohortlib.adapty.cohort`.
-    remote
-        The remote answer: predictions are computed if it has them, and some causes copy its values.
+    The arguments are those of :func:`cohortlib.adapty.cohort`, and the remote answer: predictions are computed if it
+    has them, and some causes copy its values.
     """
 
     def __init__(
@@ -43,10 +39,9 @@ class Recomputer:
         events: Source,
         installs: Source,
         remote: Answer,
-        *,
-        nulls: Nulls = "error",
-        decimals: int = 6,
-        threads: int | None = None,
+        nulls: Nulls,
+        decimals: int,
+        threads: int | None,
     ) -> None:
         self._event_source = _rereadable(events)
         self._install_source = installs if isinstance(installs, str) else _rereadable(installs)
@@ -94,7 +89,7 @@ class Recomputer:
         if not recipe.ages:
             total = Sums.of(self.events(recipe), self.installs(recipe), plan)
             return total.by_segment, total.report
-        # Shift the days asked for; the table is empty before the install.
+        # Shift the requested days; cells before the install are empty.
         days = [day + recipe.ages for day in recipe.request.renewal_days]
         after_install = tuple(day for day in days if day >= 0)
         plan = replace(plan, request=replace(recipe.request, renewal_days=after_install))
@@ -107,7 +102,7 @@ class Recomputer:
         """Return the events with the edits of a recipe."""
         events = self._read_events(recipe)
         for cause in recipe.edits:
-            events = EDITS[cause.kind](events, cause, recipe.timezone)
+            events = edited(events, cause, recipe.timezone)
         return events
 
     def _read_events(self, recipe: Recipe) -> Events:

@@ -42,7 +42,7 @@ def multiply_money(answer: Answer, factors: tuple[float, ...]) -> Answer:
 
 
 def segment_labels(plan: RequestPlan, labels: int | str) -> list[str]:
-    """Return the segments' labels in one of the ways of :class:`Recipe`."""
+    """Return the labels of the segments; `labels` is that of :class:`Recipe`."""
     segments = plan.segments
     days = segments.starts
     if labels == "last day":

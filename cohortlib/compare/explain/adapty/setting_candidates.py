@@ -1,6 +1,7 @@
 """Propose other settings, conventions and presentations of Adapty's answers."""
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -93,7 +94,7 @@ def _computable(comparison: AdaptyComparison, *causes: Cause) -> Iterator[Cause]
 
 
 def presentation_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
-    """List other numbers of columns and other labels of segments."""
+    """List other column numbers and segment labels."""
     local, remote = comparison.answer.values, comparison.remote.values
     if local.is_empty() or remote.is_empty():
         return
@@ -179,19 +180,8 @@ def _as_of_range(comparison: AdaptyComparison) -> tuple[int, int] | None:
 
     segments = comparison.plan.segments
     low, high = segments.first + _AS_OF_DAYS[0], segments.last + _AS_OF_DAYS[1]
-    begin = _bisect(lambda day: active_cells(day) <= target, low, high)
+    begin = low + bisect_left(range(low, high), True, key=lambda day: active_cells(day) <= target)
     if active_cells(begin) != target:
         return begin, begin
-    end = _bisect(lambda day: active_cells(day) < target, begin, high) - 1
-    return begin, max(begin, end)
-
-
-def _bisect(condition: Callable[[int], bool], low: int, high: int) -> int:
-    """Return the first number from which on a condition holds; `high` if it never does."""
-    while low < high:
-        middle = (low + high) // 2
-        if condition(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    after = begin + bisect_left(range(begin, high), True, key=lambda day: active_cells(day) < target)
+    return begin, max(begin, after - 1)

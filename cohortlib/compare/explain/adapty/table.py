@@ -10,7 +10,6 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import Request
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison
-from cohortlib.compare.explain.adapty.describe import describe_differences
 from cohortlib.compare.explain.adapty.fault_candidates import describe_suspects, fault_candidates
 from cohortlib.compare.explain.adapty.money_candidates import money_candidates
 from cohortlib.compare.explain.adapty.recipe import Recipe
@@ -27,17 +26,18 @@ from cohortlib.literals import Nulls
 from cohortlib.read.tables import Source
 
 _MAX_SENTENCES = 5
+_MAX_SEGMENTS = 3
+_MAX_FIELDS = 3
+# The fields that all others are computed from.
+_BASE_FIELDS = [
+    "installs", "revenue_usd", "proceeds_usd", "net_revenue_usd", "subscribers", "subscriptions", "paid_subscribers",
+]  # fmt: skip
 
 
 class AdaptyTable:
     """The answer to a request, recomputed from the same events and installs.
 
-    Parameters
-    ----------
-    events, request, installs, timezone, conventions, nulls, decimals, threads
-        As for :func:`cohortlib.adapty.cohort`.
-    remote
-        The vendor's answer, or its segments and its values.
+    The arguments are those of :func:`cohortlib.adapty.cohort`, and the vendor's answer or its segments and values.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AdaptyTable:
     ) -> None:
         request = replace(Request.of(request), compare_date=None)
         self.remote = remote if isinstance(remote, Answer) else Answer(*remote, request)
-        self._recomputer = Recomputer(events, installs, self.remote, nulls=nulls, decimals=decimals, threads=threads)
+        self._recomputer = Recomputer(events, installs, self.remote, nulls, decimals, threads)
         from_events = isinstance(installs, str) and installs == "from_events"
         self._recipe = Recipe(request, conventions or Conventions(), timezone, from_events)
         self._zones = ZoneCandidates()
@@ -92,4 +92,30 @@ class AdaptyTable:
         if report.differences.is_empty():
             return []
         comparison = AdaptyComparison(self._recomputer, self.remote, self._recipe_under(causes))
-        return [*describe_differences(report.differences), *describe_suspects(comparison)][:_MAX_SENTENCES]
+        return [*_describe(report.differences), *describe_suspects(comparison)][:_MAX_SENTENCES]
+
+
+def _describe(differences: pl.DataFrame) -> Iterator[str]:
+    """Describe in which segments and fields cells differ, and by how much."""
+    count = differences.height
+    segments = differences.filter(pl.col("type") == "single")["segment_start_date"].value_counts(sort=True)
+    if segments.is_empty():
+        yield f"{count:,} cells still differ, all in the total."
+    elif segments.height == 1:
+        yield f"{count:,} cells still differ, all in segment {segments[0, 0]} and the total."
+    else:
+        most = ", ".join(f"{name} ({cells:,})" for name, cells in segments.head(_MAX_SEGMENTS).iter_rows())
+        yield f"{count:,} cells still differ, in {segments.height:,} segments, most of them in {most}."
+    fields = (
+        differences.group_by(pl.col("field").cast(pl.String))
+        .agg(pl.len(), pl.col("difference").abs().max())
+        .with_columns(base=pl.col("field").str.strip_prefix("total_").is_in(_BASE_FIELDS))
+        .sort("base", "len", "field", descending=[True, True, False])
+        .head(_MAX_FIELDS)
+    )
+    listed = ", ".join(
+        f"{name} ({cells:,}{f', by {largest:,.6g} at most' if largest is not None else ''})"
+        for name, cells, largest, _ in fields.iter_rows()
+    )
+    more = differences["field"].n_unique() - fields.height
+    yield f"The fields are {listed}{f' and {more:,} more' if more else ''}."

@@ -22,7 +22,7 @@ class ZoneCandidates:
         self._distances: dict[object, Ints | None] = {}
 
     def candidates(self, comparison: AdaptyComparison) -> Iterator[Cause]:
-        """List time zones, one for each way of cutting these data to days; those with the right installs first."""
+        """List time zones that assign rows to days differently, those with matching installs first."""
         if comparison.excess is None:  # the segments differ, and no zone changes that
             return
         for clock in self._clocks(comparison):
@@ -42,7 +42,7 @@ class ZoneCandidates:
             if best < typical / 4:
                 order = order[distances[order] <= best + max(2.0, typical / 10)]
             else:
-                # No clock stands out, so another cause comes first: for now only the closest are tried.
+                # No clock stands out, so another cause is more likely: try only the closest.
                 order = order[:_MAX_ZONES]
             candidates = [candidates[at] for at in order]
         return _distinct(comparison, candidates)
@@ -70,7 +70,7 @@ def _instants(comparison: AdaptyComparison) -> list[pl.Series]:
 
 
 def _install_distances(comparison: AdaptyComparison, candidates: list[Clock]) -> Ints | None:
-    """Return by how many installs the segments differ under each clock; None if installs have no times."""
+    """Count the installs by which segments differ under each clock; None if installs have no times."""
     segments, bounds = comparison.segments, comparison.plan.segments
     installs = _first_installs(comparison)
     if segments is None or installs is None:
@@ -104,7 +104,7 @@ def _first_installs(comparison: AdaptyComparison) -> pl.DataFrame | None:
 
 
 def _distinct(comparison: AdaptyComparison, candidates: list[Clock]) -> list[Clock]:
-    """Group the clocks that cut the data to the same days, and leave out those that cut them as the current zone."""
+    """Group clocks under which all rows have the same days, and drop those that agree with the current zone."""
     current = comparison.recipe.timezone
     columns = [column for column in _instants(comparison) if isinstance(column.dtype, pl.Datetime)]
 

@@ -37,7 +37,7 @@ class TerminaComparison:
 
     @property
     def has_amounts(self) -> bool:
-        """Whether the remote table has amounts, which most faults are found by."""
+        """Whether the remote table has amounts; they reveal most faults."""
         return "amount" in self.remote.columns
 
     @property
@@ -47,7 +47,7 @@ class TerminaComparison:
 
     @cached_property
     def joined(self) -> pl.DataFrame:
-        """Amounts, cohort sizes and active users of both tables, as far as both have them; `_remote` is the suffix."""
+        """The amounts, cohort sizes and active users that both tables have; remote columns end in `_remote`."""
         common = set(self.local.columns) & set(self.remote.columns)
         fields = [name for name in ("amount", "cohort_size", "active_users") if name in common]
         remote = self.remote.select(*self.keys, *(pl.col(name).alias(f"{name}_remote") for name in fields))

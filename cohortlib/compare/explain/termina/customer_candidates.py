@@ -37,7 +37,7 @@ def _first_payment_note(comparison: TerminaComparison, names: list[str]) -> str:
 
 
 def _by_name(comparison: TerminaComparison) -> tuple[list[str], list[str]]:
-    """Find missing and duplicated customers by their ids, unless it is more than half of all customers."""
+    """Find missing and duplicated customers by their ids, unless they are more than half of all."""
     local, remote = comparison.local["user_id"].unique(), comparison.remote["user_id"].unique()
     missing = local.filter(~local.is_in(remote.implode())).sort().to_list()
     per_user = comparison.cells.group_by("user_id").agg(
@@ -54,7 +54,7 @@ def _by_name(comparison: TerminaComparison) -> tuple[list[str], list[str]]:
 
 
 def _by_amounts(comparison: TerminaComparison) -> tuple[list[str], list[str]]:
-    """Find in each differing cohort the customer whose amounts equal the difference, if missing or if duplicated."""
+    """Find the customers who would cause the difference of a cohort if they were missing, or duplicated."""
     if comparison.differing_cohorts.is_empty():
         return [], []
 
@@ -67,7 +67,7 @@ def _by_amounts(comparison: TerminaComparison) -> tuple[list[str], list[str]]:
 
 
 def _rest_by_customer(comparison: TerminaComparison, duplicated: bool) -> pl.DataFrame:
-    """Compute for each customer of a differing cohort its difference (`all`), and the `rest` without the customer."""
+    """For each customer, compute the difference of the cohort (`all`), and the `rest` of it without the customer."""
     cells = comparison.differing_cohorts
     activity = comparison.activity().join(cells.select("cohort", "period", "_excess"), on=["cohort", "period"])
     effect = pl.col("amount") if duplicated else -pl.col("amount")
@@ -99,7 +99,7 @@ def close_customers(comparison: TerminaComparison) -> list[str]:
 
 
 def missing_locally(comparison: TerminaComparison) -> Iterator[Cause]:
-    """Assume that the customers whom only the remote table has are missing in the local rows."""
+    """Assume that customers of the remote table only are missing in the local rows."""
     if comparison.has_customers:
         extra = comparison.remote.join(comparison.local, on="user_id", how="anti", maintain_order="left")
         names = extra["user_id"].unique(maintain_order=True).to_list()

@@ -7,17 +7,22 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.termina.comparison import CENT, TerminaComparison
-from cohortlib.compare.explain.termina.day_runs import DayCalendar
 from cohortlib.compare.explain.termina.faults import DayAdded, DayFault, View
 from cohortlib.compare.explain.wording import date_range, fault_phrase, listed
-from cohortlib.periods import date_of, epoch_day
+from cohortlib.periods import Calendar, date_of, epoch_day
 from cohortlib.read.arrays import Ints
+
+Floats = NDArray[np.float64]
 
 _BUSY = 10  # rows of a usual day: only then is an empty day suspicious
 _MAX_RUNS = 2
+_LONGEST_RUN = 31  # days
+_MAX_SUMS = 20_000_000  # sums of windows of days by period; longer runs are not tried beyond it
+_BEST_PER_LENGTH = 8  # runs
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,10 @@ class DayCandidates:
             return
         counts = self._row_counts
         first, last = counts["day"][0], counts["day"][-1]
-        days = DayCalendar(epoch_day(first) + np.arange((last - first).days + 1, dtype=np.int64), self.view.calendar)
+        days = epoch_day(first) + np.arange((last - first).days + 1, dtype=np.int64)
         for fault in ("missing", "duplicated"):
             for begin, end in self._runs(days, fault):
-                run = date_of(int(days.days[begin])), date_of(int(days.days[end]))
+                run = date_of(int(days[begin])), date_of(int(days[end]))
                 number = int(counts.filter(pl.col("day").is_between(*run))["rows"].sum())
                 if number:
                     yield self._run_cause(run, number, duplicated=fault == "duplicated")
@@ -49,15 +54,15 @@ class DayCandidates:
         words = fault_phrase(f"the {number:,} rows of {date_range(*run)}{self.suffix}", duplicated=duplicated)
         return Cause(f"days {'twice' if duplicated else 'missing'}", DayFault(*run, duplicated, self.view.zone), words)
 
-    def _runs(self, days: DayCalendar, fault: str) -> list[tuple[int, int]]:
+    def _runs(self, days: Ints, fault: str) -> list[tuple[int, int]]:
         """Find the runs of days that would cause the differences: first by period, then by period and cohort."""
         cells = self.comparison.cells
         cohorts = cells["_cohort"].unique().sort()
         effects = self._effects.filter(pl.col("_cohort").is_in(cohorts.implode()))
-        by_day = np.zeros((days.days.size, len(cohorts)))
+        by_day = np.zeros((days.size, len(cohorts)))
         np.add.at(
             by_day,
-            (days.indices(effects["day"]), _indices_in(cohorts, effects["_cohort"])),
+            (effects["day"].cast(pl.Int32).to_numpy() - days[0], _indices_in(cohorts, effects["_cohort"])),
             effects[fault].to_numpy(),
         )
         sums = cells.group_by("_ordinal", "_cohort").agg(pl.col("_excess").sum()).sort("_ordinal", "_cohort")
@@ -66,7 +71,8 @@ class DayCandidates:
         excess[_indices_in(periods, sums["_ordinal"]), _indices_in(cohorts, sums["_cohort"])] = sums[
             "_excess"
         ].to_numpy()
-        runs = days.runs(by_day.sum(axis=1), periods.to_numpy(), excess.sum(axis=1))
+        runs = _runs_with(days, by_day.sum(axis=1), self.view.calendar, periods.to_numpy(), excess.sum(axis=1))
+        period_of_day = self.view.calendar.ordinals(days)
         # Many runs have about the right sum by period, but few have it cohort by cohort.
         cumulative = np.concatenate([np.zeros((1, len(cohorts))), by_day.cumsum(axis=0)])
         by_period = {int(ordinal): row for ordinal, row in zip(periods.to_numpy(), excess, strict=True)}
@@ -74,7 +80,7 @@ class DayCandidates:
         def change(run: tuple[int, int]) -> float:
             """Compute by how much the differences grow if the run's effect is subtracted; negative is better."""
             total = 0.0
-            ordinals = days.periods[run[0] : run[1] + 1]
+            ordinals = period_of_day[run[0] : run[1] + 1]
             for ordinal in np.unique(ordinals):
                 inside = np.flatnonzero(ordinals == ordinal) + run[0]
                 effect = cumulative[inside[-1] + 1] - cumulative[inside[0]]
@@ -86,7 +92,6 @@ class DayCandidates:
 
     @cached_property
     def _row_counts(self) -> pl.DataFrame:
-        """The number of rows of each day."""
         days = self.view.days(self.comparison.rows).alias("day").drop_nulls()
         return days.to_frame().group_by("day").agg(pl.len().alias("rows")).sort("day")
 
@@ -166,3 +171,26 @@ class DayCandidates:
 
 def _indices_in(sorted_values: pl.Series, values: pl.Series) -> Ints:
     return np.searchsorted(sorted_values.to_numpy(), values.to_numpy())
+
+
+def _runs_with(
+    days: Ints, amounts: Floats, calendar: Calendar, ordinals: Ints, differences: Floats
+) -> list[tuple[int, int]]:
+    """Find runs of days, as first and last index, that reduce the differences of periods by their amounts.
+
+    Returns the best few runs of each length.
+    """
+    count = days.size
+    starts = np.clip(calendar.first_days(ordinals) - days[0], 0, count)
+    ends = np.clip(calendar.first_days(ordinals + 1) - days[0], 0, count)
+    cumulative = np.concatenate([[0.0], np.cumsum(amounts)])
+    longest = max(1, min(_LONGEST_RUN, count, _MAX_SUMS // max(1, count * ordinals.size)))
+    runs: list[tuple[int, int]] = []
+    begin = np.arange(count)
+    for length in range(1, longest + 1):
+        end = begin + length
+        sums = cumulative[np.clip(end[:, None], starts, ends)] - cumulative[np.clip(begin[:, None], starts, ends)]
+        change = (np.abs(differences - sums) - np.abs(differences)).sum(axis=1)[: count - length + 1]
+        best = np.argsort(change, kind="stable")[:_BEST_PER_LENGTH]
+        runs += [(int(index), int(index) + length - 1) for index in best if change[index] < 0]
+    return runs

@@ -75,12 +75,12 @@ class TerminaTable:
         return table
 
     def _numbers(self, causes: tuple[Cause, ...]) -> tuple[pl.DataFrame, faults.View]:
-        """Recompute the table under causes except those of presentation. Returns also how its rows are read."""
+        """Recompute the table under all causes but those of presentation. Returns also how its rows are read."""
         settings, rows, view = self._inputs(causes)
         if not causes:
             return self._unchanged, view
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CohortlibWarning)  # the unchanged table has raised the same warnings
+            warnings.simplefilter("ignore", CohortlibWarning)  # emitted by the unchanged table
             table = self._compute(rows, **settings)
         for fault in _faults(causes):
             if not isinstance(fault, faults.Presentation):
@@ -93,7 +93,7 @@ class TerminaTable:
 
     @cached_property
     def _unchanged(self) -> pl.DataFrame:
-        """The table without any cause; computing it raises the warnings."""
+        """The table without any cause; computing it emits the warnings."""
         return self._compute(self.rows, **self.settings)
 
     def _inputs(self, causes: tuple[Cause, ...]) -> tuple[dict[str, Any], pl.DataFrame, faults.View]:
@@ -222,7 +222,7 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
     try:
         stream = sources.stream(transactions, lambda names: [*required, *names], **types)
     except SchemaError:
-        # A column that is not needed may have any type: without it the table can still be read.
+        # A column of a type that cannot be read is left out, unless it is needed.
         return sources.read(transactions, columns, **types)
     dates = pl.DataFrame(schema=stream.schema).select(temporal()).columns
     return sources.read(stream.source, lambda names: [*columns(names), *dates], **types)
