@@ -17,8 +17,6 @@ from cohortlib.network.retry import ATTEMPTS, TIMEOUT, Connection, rate_limit
 from cohortlib.network.secrets import read_secret
 from cohortlib.network.transport import Transport, api_url
 
-__all__ = ["Client"]
-
 VENDOR = "Adapty"
 VARIABLE = "ADAPTY_API_KEY"
 CALLS_PER_SECOND = 2

@@ -11,8 +11,6 @@ from cohortlib.errors import ReplyError, listed
 from cohortlib.fields import SEGMENT, SEGMENTS, VALUES, schema
 from cohortlib.network.json_rows import as_list, frame, labels, number_or_none, preview
 
-__all__ = ["read"]
-
 
 def read(payload: object) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read a reply into the segments and the values of an answer.

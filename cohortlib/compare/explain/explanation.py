@@ -79,23 +79,13 @@ class Explanation:
         `more` is how many more cells agree than without any change. Combinations of the same rank are in the order in
         which they were tried, simpler ones first.
         """
-        trials = self.search.trials
-        return pl.DataFrame(
-            {
-                "causes": [_words(trial) for trial in trials],
-                "settings": [_settings_text(trial) for trial in trials],
-                "agreeing": [trial.agreeing for trial in trials],
-                "cells": [trial.total for trial in trials],
-                "more": [trial.agreeing - self.search.unchanged.agreeing for trial in trials],
-            },
-            schema={
-                "causes": pl.String,
-                "settings": pl.String,
-                "agreeing": pl.Int64,
-                "cells": pl.Int64,
-                "more": pl.Int64,
-            },
-        )
+        before = self.search.unchanged.agreeing
+        rows = [
+            (_words(trial), _settings_text(trial), trial.agreeing, trial.total, trial.agreeing - before)
+            for trial in self.search.trials
+        ]
+        types = {"causes": pl.String, "settings": pl.String, "agreeing": pl.Int64, "cells": pl.Int64, "more": pl.Int64}
+        return pl.DataFrame(rows, schema=types, orient="row")
 
     @cached_property
     def explained(self) -> pl.DataFrame:

@@ -50,18 +50,8 @@ class Clock:
 def clocks(low: int, high: int) -> tuple[Clock, ...]:
     """List the distinct clocks between two instants, common zones first, then from west to east.
 
-    Parameters
-    ----------
-    low, high
-        Instants in whole seconds since 1970-01-01 UTC, both inclusive.
+    Zones share a clock if they agree at every second from `low` to `high`, in seconds since 1970-01-01 UTC.
 
-    Returns
-    -------
-    tuple of Clock
-        Each zone belongs to one clock. Zones share a clock if they agree at every second from `low` to `high`.
-
-    Examples
-    --------
     >>> utc, berlin, *_ = clocks(1_767_225_600, 1_769_904_000)  # January 2026
     >>> utc.name, berlin.name, "Europe/Paris" in berlin.others, berlin.shifts.tolist()
     ('UTC', 'Europe/Berlin', True, [3600])
@@ -86,7 +76,7 @@ def _split(zones: list[str], samples: Ints, shifts: Ints) -> list[Clock]:
     """Split zones with equal daily offsets `shifts` by the second at which their offsets change."""
     changes = np.flatnonzero(np.diff(shifts))
     if not changes.size:
-        return [_clock(zones, samples[:1], shifts[:1])]
+        return [Clock(zones[0], tuple(zones[1:]), samples[:1], shifts[:1])]
     # Narrow down each change: within the day between two samples to five minutes, within these to one second.
     groups = {b"": (zones, samples[changes], samples[changes + 1])}
     for step, width in ((300, _DAY), (1, 300)):
@@ -105,13 +95,9 @@ def _split(zones: list[str], samples: Ints, shifts: Ints) -> list[Clock]:
                 finer[key + part] = (names, instants[at[0], at[1] - 1], instants[at])
         groups = finer
     return [
-        _clock(names, np.append(samples[:1], starts), np.append(shifts[:1], shifts[changes + 1]))
-        for names, _, starts in groups.values()
+        Clock(first, tuple(others), np.append(samples[:1], starts), np.append(shifts[:1], shifts[changes + 1]))
+        for (first, *others), _, starts in groups.values()
     ]
-
-
-def _clock(zones: list[str], starts: Ints, shifts: Ints) -> Clock:
-    return Clock(zones[0], tuple(zones[1:]), starts, shifts)
 
 
 def _zones() -> list[str]:

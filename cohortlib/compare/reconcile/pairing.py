@@ -1,6 +1,5 @@
 """Pair the rows of two tables, count the cells that agree, and return cells with their outcomes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +15,7 @@ from cohortlib.compare.reconcile.join import (
     with_columns_of,
     with_same_type,
 )
-from cohortlib.compare.reconcile.outcomes import OUTCOME, OUTCOMES, PairedField, ValueType
+from cohortlib.compare.reconcile.outcomes import OUTCOME, OUTCOMES, PairedField
 from cohortlib.compare.reconcile.sides import hashes, join_ready, key_text, keys_of, refuse_repeats
 from cohortlib.compare.reconcile.tolerances import EXACT, Tolerance, Tolerances, checked
 from cohortlib.errors import SchemaError
@@ -43,16 +42,6 @@ class ComparedTable:
     def paired(self) -> int:
         """The number of rows that both sides have."""
         return self.local.height if self.local_rows is None else len(self.local_rows)
-
-    @property
-    def only_local(self) -> int:
-        """The number of rows that only the local side has."""
-        return self.local.height - self.paired
-
-    @property
-    def only_remote(self) -> int:
-        """The number of rows that only the remote side has."""
-        return self.remote.height - self.paired
 
     @property
     def rows(self) -> int:
@@ -112,14 +101,14 @@ class ComparedTable:
 
     def summary(self) -> pl.DataFrame:
         """Return the number of each outcome per field, and its largest difference."""
-        rows = []
+        rows: list[dict[str, object]] = []
         for field in self.fields:
             outcomes = self.pairs.select(field.outcome().alias("outcome")).group_by("outcome").len()
-            seen = dict(outcomes.iter_rows()) | {"only_local": self.only_local, "only_remote": self.only_remote}
-            counts = {outcome: seen.get(outcome, 0) for outcome in OUTCOMES}
+            one_sided = {"only_local": self.unpaired[0].height, "only_remote": self.unpaired[1].height}
+            counts = dict.fromkeys(OUTCOMES, 0) | dict(outcomes.iter_rows()) | one_sided
             largest, where = self._largest(field)
-            name = {"table": self.name, "field": field.name}
-            rows.append(name | {"cells": self.rows} | counts | {"largest": largest, "where": where})
+            name = {"table": self.name, "field": field.name, "cells": self.rows}
+            rows.append({**name, **counts, "largest": largest, "where": where})
         types: dict[str, type[pl.DataType]] = {"table": pl.String, "field": pl.String, "cells": pl.Int64}
         types |= dict.fromkeys(OUTCOMES, pl.Int64) | {"largest": pl.Float64, "where": pl.String}
         return pl.DataFrame(rows, schema=types)
@@ -140,17 +129,15 @@ class ComparedTable:
 
     def cells_of(self, field: PairedField, differing: bool = False) -> pl.DataFrame:
         """Return the cells of one field."""
-        return pl.concat(self._parts_of(field, differing))
-
-    def _parts_of(self, field: PairedField, differing: bool) -> Iterator[pl.DataFrame]:
         pairs = self.pairs.filter(~field.agree()) if differing else self.pairs
-        yield self._long(field, pairs, field.local, field.remote, field.difference(), field.outcome())
-        missing = pl.lit(None, self.local.schema[field.name])
+        value, missing = pl.col(field.name), pl.lit(None, self.local.schema[field.name])
         nothing = pl.lit(None, pl.Float64)
-        for side, rows in zip(("only_local", "only_remote"), self.unpaired, strict=True):
-            value = pl.col(field.name)
-            both = (value, missing) if side == "only_local" else (missing, value)
-            yield self._long(field, rows, *both, nothing, pl.lit(side).cast(OUTCOME))
+        only_local, only_remote = (pl.lit(side).cast(OUTCOME) for side in ("only_local", "only_remote"))
+        return pl.concat([
+            self._long(field, pairs, field.local, field.remote, field.difference(), field.outcome()),
+            self._long(field, self.unpaired[0], value, missing, nothing, only_local),
+            self._long(field, self.unpaired[1], missing, value, nothing, only_remote),
+        ])  # fmt: skip
 
     def _long(
         self,
@@ -178,7 +165,7 @@ class ComparedTable:
         return rows.select(
             pl.lit(self.name or None, pl.String).alias("table"),
             *self.keys,
-            pl.lit(field.name).cast(self._names).alias("field"),
+            pl.lit(field.name).cast(pl.Enum([each.name for each in self.fields])).alias("field"),
             local=number(local),
             remote=number(remote),
             **texts,
@@ -186,10 +173,6 @@ class ComparedTable:
             outcome=outcome,
             weight=weight,
         )
-
-    @cached_property
-    def _names(self) -> pl.Enum:
-        return pl.Enum([field.name for field in self.fields])
 
 
 def compare(
@@ -211,8 +194,8 @@ def compare(
     texts = [field for field, value_type in types.items() if value_type in ("text", "boolean")]
     custom = checked(tolerances, common, texts)
     fields = tuple(
-        PairedField(field, value_type, custom.get(field) or _default_tolerance(field, value_type))
-        for field, value_type in types.items()
+        PairedField(field, kind, custom.get(field) or (Tolerance(tolerance_of(field)) if kind == "float" else EXACT))
+        for field, kind in types.items()
     )
     only = [tuple(sorted(set(a.columns) - set(b.columns))) for a, b in ((local, remote), (remote, local))]
     local = local.select(keys).hstack(list(local_fields.values()))
@@ -275,7 +258,3 @@ def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
     """Return the frame without some rows, given by number."""
     kept = pl.Series([True]).new_from_index(0, frame.height)
     return frame.filter(kept.scatter(rows, False))
-
-
-def _default_tolerance(field: str, value_type: ValueType) -> Tolerance:
-    return Tolerance(tolerance_of(field)) if value_type == "float" else EXACT

@@ -42,17 +42,7 @@ class Cells:
 
 
 def read(table: Table, fields: tuple[str, ...], freq: Freq | None, unfinished: Day | None) -> Cells:
-    """Check a cohort table and return its cells, oldest cohort first.
-
-    Raises
-    ------
-    SchemaError
-        If it is not a table or the table of customers, or a column is missing or has the wrong type.
-    DataError
-        If it is empty or too large, a label is not that of a period, a cell is repeated, or a value is infinite.
-    SettingError
-        If `freq` does not fit the labels or is needed, or `unfinished` is not a day.
-    """
+    """Check a cohort table and return its cells, oldest cohort first."""
     last_day = None if unfinished is None else span("unfinished", unfinished)[1]
     frame = _checked(_frame(table), fields)
     tops = frame.group_by("cohort").agg(pl.col("period").max()).sort("cohort")

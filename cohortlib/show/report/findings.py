@@ -80,13 +80,7 @@ class Findings:
 
     @cached_property
     def cells(self) -> Cells:
-        """The cells of the table, which must not be empty, each with whether its period is over.
-
-        Raises
-        ------
-        DataError
-            If there are too many for charts.
-        """
+        """The cells of a table with rows; raise DataError if they are too many for charts."""
         fields = tuple(name for name in COHORTS if name not in keys(COHORTS))
         return read(self.table, fields, self.settings.freq, self.last_day)
 
