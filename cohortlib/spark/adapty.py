@@ -31,7 +31,7 @@ _KEYS = ("name", "segment", "column")
 _PARTIAL_SUMS: dict[str, Any] = {"name": pl.String, **dict.fromkeys(("segment", "column", "high", "low"), pl.Int64)}
 _NOTE = "note."
 _USER = "user_key"
-# The rows of chains are as many as chains, so Spark counts those of several users instead of returning them all.
+# There is one row per chain, so Spark counts the chains that several users share instead of returning all rows.
 _COUNT_CHAINS = (
     "case when name = 'chain' then 'report.shared_chains' else name end as name",
     "segment",
@@ -118,11 +118,8 @@ def _checked(events: "SparkFrame", installs: "SparkFrame | str | None", partitio
         check_installs(installs)
     if isinstance(installs, str):
         if installs != "from_events":
-            raise SchemaError(
-                (Arg("installs", installs), " is not a Spark frame"),
-                value=installs,
-                expected="a Spark frame, or 'from_events'",
-            )
+            what = (Arg("installs", installs), " is not a Spark frame")
+            raise SchemaError(what, value=installs, expected="a Spark frame, or 'from_events'")
         return None
     if installs is not None:
         frames.check_frame(installs, "the installs")
@@ -131,14 +128,12 @@ def _checked(events: "SparkFrame", installs: "SparkFrame | str | None", partitio
 
 @dataclass(frozen=True)
 class _SparkEvents:
-    """Reads events and installs of a partition and aggregates them; columns are passed by position."""
+    """Read events and installs of a partition and aggregate them; columns are passed by position."""
 
     plan: RequestPlan
-    events: dict[str, str]
-    """The columns to read, and their types in Spark SQL."""
+    events: dict[str, str]  # the columns to read, and their types in Spark SQL
     installs: dict[str, str] | None
-    dates: tuple[frozenset[str], frozenset[str]]
-    """The text columns of events, and of installs, that hold dates and not instants."""
+    dates: tuple[frozenset[str], frozenset[str]]  # text columns of events and of installs that hold dates, not instants
     secret: bytes
 
     @classmethod
@@ -212,7 +207,6 @@ class _EventSums:
 
 
 def _empty(frame: "SparkFrame") -> pl.DataFrame:
-    """Return a frame with all columns and no rows."""
     return frames.empty(frames.kinds(frame), strict=False)
 
 

@@ -28,19 +28,10 @@ if TYPE_CHECKING:
 Batches: TypeAlias = "Iterator[pa.RecordBatch]"
 
 _DTYPES: dict[str, pl.DataType] = {
-    "tinyint": pl.Int8(),
-    "smallint": pl.Int16(),
-    "int": pl.Int32(),
-    "bigint": pl.Int64(),
-    "float": pl.Float32(),
-    "double": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": pl.Datetime("us", "UTC"),
-    "timestamp_ntz": pl.Datetime("us"),
-    "binary": pl.Binary(),
-    "void": pl.Null(),
-}
+    "tinyint": pl.Int8(), "smallint": pl.Int16(), "int": pl.Int32(), "bigint": pl.Int64(),
+    "float": pl.Float32(), "double": pl.Float64(), "boolean": pl.Boolean(), "binary": pl.Binary(), "void": pl.Null(),
+    "date": pl.Date(), "timestamp": pl.Datetime("us", "UTC"), "timestamp_ntz": pl.Datetime("us"),
+}  # fmt: skip
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _TEXT = re.compile(r"(string|varchar|char)\b")
 
@@ -149,34 +140,28 @@ def in_order(dropped: Dropped, names: Iterable[str]) -> Dropped:
 
 @dataclass(frozen=True)
 class Note:
-    """What a partition reports apart from its sums; notes of disjoint users add.
-
-    `error` is an error that the partition raised: its class, and its problem, expectation and hint.
-    """
+    """What a partition reports apart from its sums; notes of disjoint users add."""
 
     last_day: int | None = None
     magnitude: int = 0
     dropped: Dropped = field(default_factory=Dropped)
     dropped_joined: Dropped = field(default_factory=Dropped)
     fit: JoinedFit = field(default_factory=JoinedFit)
-    error: tuple[str, str, str, str] | None = None
+    error: tuple[str, str, str, str] | None = None  # the class of an error, and its `what`, `expected` and `hint`
 
     @classmethod
     def of(cls, error: CohortlibError) -> "Note":
-        """Return a note of an error."""
+        """Return the note of an error."""
         what, expected, hint = (CohortlibError(text).text() for text in (error.what, error.expected, error.hint))
         return cls(error=(type(error).__name__, what, expected, hint))
 
     def __add__(self, other: "Note") -> "Note":
         days = [note.last_day for note in (self, other) if note.last_day is not None]
+        error = min((note.error for note in (self, other) if note.error), default=None)
         return Note(
-            max(days, default=None),
-            self.magnitude + other.magnitude,
-            self.dropped + other.dropped,
-            self.dropped_joined + other.dropped_joined,
-            self.fit + other.fit,
-            min((note.error for note in (self, other) if note.error), default=None),
-        )
+            max(days, default=None), self.magnitude + other.magnitude, self.dropped + other.dropped,
+            self.dropped_joined + other.dropped_joined, self.fit + other.fit, error,
+        )  # fmt: skip
 
     def to_json(self) -> str:
         """Serialize the note. A random key makes every text unique, so that grouping keeps all notes."""

@@ -1,5 +1,6 @@
 """Termina's tables from a Spark frame: users are partitioned, each partition is summed, and the sums add."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -36,14 +37,9 @@ _PARTIAL: dict[str, Any] = {
 }
 _KEYS = ("cohort", "age", "note")
 _RANKED: dict[str, Any] = {
-    "user_id": pl.String,
-    "cohort": pl.String,
-    "cohort_size_amount": pl.Float64,
-    "ltv": pl.Float64,
-    "acv": pl.Float64,
-    "active_periods": pl.Int64,
-    "total": pl.Int64,
-    "recent": pl.Int64,
+    **dict.fromkeys(("user_id", "cohort"), pl.String),
+    **dict.fromkeys(("cohort_size_amount", "ltv", "acv"), pl.Float64),
+    **dict.fromkeys(("active_periods", "total", "recent"), pl.Int64),
 }
 
 
@@ -62,14 +58,14 @@ def cohorts(
         One row per payment or refund: a ``pyspark.sql.DataFrame``, classic or of Spark Connect.
     user, timestamp, amount
         Names of the columns: the user (integer or string), the instant (DATE, TIMESTAMP or TIMESTAMP_NTZ), the amount
-        (float, integer or decimal; negative is a refund). A TIMESTAMP is an instant in any
-        session time zone; a TIMESTAMP_NTZ and a DATE are used as they are.
+        (float, integer or decimal; negative is a refund). A TIMESTAMP is an instant, whatever the session's time zone;
+        a TIMESTAMP_NTZ and a DATE are used as they are.
     joined
         Join dates, which set the users' cohorts: a Spark frame with the user column and ``joined``, or the name of a
         column of `transactions`. This needs a second pass over `transactions`, for the last instant.
     partitions
-        Number of partitions of users; None leaves it to Spark (``spark.sql.shuffle.partitions`` and what adaptive
-        execution makes of it). The rows of one partition must fit the memory of a Python worker. The result does not
+        Number of partitions of users; None leaves it to Spark (``spark.sql.shuffle.partitions`` and adaptive
+        execution). The rows of one partition must fit the memory of a Python worker. The result does not
         depend on it.
     freq, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, decimals
         As for :func:`cohortlib.termina.cohorts`.
@@ -172,7 +168,7 @@ def _sums(rows: PartitionedRows) -> Sums:
 
 @dataclass(frozen=True)
 class _TransactionSums:
-    """Sums the users of a partition."""
+    """Sum the users of a partition."""
 
     reader: PartitionReader
 
@@ -195,14 +191,13 @@ class _TransactionSums:
 
 
 def _last_day(rows: PartitionedRows) -> int | None:
-    """Return the local day of the last row, including dropped rows."""
     notes = rows.frame.selectExpr("instant").mapInArrow(_LastDay(rows.settings), "note string").toArrow()
     return Note.all(pl.DataFrame(notes)["note"]).last_day
 
 
 @dataclass(frozen=True)
 class _LastDay:
-    """Finds the last day of a partition."""
+    """Find the last day of a partition."""
 
     settings: Settings
 
@@ -218,7 +213,7 @@ class _LastDay:
 
 @dataclass(frozen=True)
 class _PartitionCustomers:
-    """Nets the customers of a partition. With `top_n`, the best of all customers are among the best of each partition.
+    """Net the customers of a partition. With `top_n`, the best of all customers are among the best of each partition.
 
     `totals` are the sums of all users, for customers that are compared with their cohort.
     """
@@ -226,36 +221,31 @@ class _PartitionCustomers:
     reader: PartitionReader
     totals: Sums | None
 
-    def chosen(self, batches: Batches) -> tuple[Customers, Ints] | None:
-        """Return the customers of a partition, and the positions of those in the table; None without any."""
+    def chosen(self, batches: Batches) -> Iterator[tuple[Customers, Ints]]:
+        """Yield the customers of a partition with the positions of those in the table, if there are rows."""
         settings = self.reader.settings
         loaded, _ = self.reader.load(batches, keep_users=True)
-        if loaded is None or not loaded.span:
-            return None
-        totals = None if self.totals is None else self.totals.on_grid(loaded.grid)
-        customers = Customers.of(loaded, settings.basis, totals)
-        return customers, customers.select(settings.top_n, settings.rank_by)
+        if loaded is not None and loaded.span:
+            totals = None if self.totals is None else self.totals.on_grid(loaded.grid)
+            customers = Customers.of(loaded, settings.basis, totals)
+            yield customers, customers.select(settings.top_n, settings.rank_by)
 
 
 @dataclass(frozen=True)
 class _CustomerTable(_PartitionCustomers):
-    """Computes the customer table of a partition."""
+    """Compute the customer table of a partition."""
 
     def __call__(self, batches: Batches) -> Batches:
-        chosen = self.chosen(batches)
-        if chosen is not None:
-            customers, positions = chosen
+        for customers, positions in self.chosen(batches):
             for batch in customers.batches(positions, dense=self.reader.settings.rows == "dense"):
                 yield from frames.batches(batch, schema(CUSTOMER_COHORTS))
 
 
 @dataclass(frozen=True)
 class _CustomerScores(_PartitionCustomers):
-    """Computes the scores that rank the customers of a partition."""
+    """Compute the scores that rank the customers of a partition."""
 
     def __call__(self, batches: Batches) -> Batches:
-        chosen = self.chosen(batches)
-        if chosen is not None:
-            customers, positions = chosen
+        for customers, positions in self.chosen(batches):
             exact = {"total": customers.total[positions], "recent": customers.recent[positions]}
             yield from frames.batches(customers.summary(positions).with_columns(**exact), _RANKED)

@@ -40,23 +40,14 @@ class SparkCustomerKeywords(SparkKeywords, Customer, total=False):
 
 @dataclass(frozen=True)
 class PartitionReader:
-    """Reads the rows of a partition in a worker.
+    """Read the rows of a partition in a worker.
 
     Columns are known by position: the user, the instant, the amount, and with `joined` the join date.
-
-    Attributes
-    ----------
-    settings
-        The settings of the call.
-    names
-        Names of the columns in the transactions, then of the join date.
-    tagged
-        The rows include those of the joined table; a last column is true for transactions.
     """
 
     settings: Settings
-    names: tuple[str, ...]
-    tagged: bool
+    names: tuple[str, ...]  # of the columns in the transactions, then of the join date
+    tagged: bool  # whether the rows include those of the joined table; a last column is true for transactions
 
     def load(self, batches: Batches, *, keep_users: bool = False) -> tuple[LoadedRows | None, Note]:
         """Load the rows of a partition, with user ids if `keep_users`, and return a note on them as well."""
@@ -65,10 +56,8 @@ class PartitionReader:
             return None, Note()
         rows, joined = self._tables(frame)
         rows, dropped = without_nulls(rows, "drop", TABLES[0])
-        last_day = None
-        if dropped.count:
-            # Dropped rows count for the last period too.
-            last_day = last_day_of(frame.to_series(1), self.settings)
+        # Dropped rows count for the last period too.
+        last_day = last_day_of(frame.to_series(1), self.settings) if dropped.count else None
         dropped_joined = Dropped()
         if joined is not None:
             joined, dropped_joined = without_nulls(joined, "drop", TABLES[1])
@@ -77,7 +66,6 @@ class PartitionReader:
             return None, note
         # The last period depends on all partitions, so `complete_only` does not apply here.
         settings = replace(self.settings, joined=joined, threads=1, complete_only=False)
-        # The rows are in memory already.
         with load(rows, settings, keep_users=keep_users or joined is not None, may_spill=False) as loaded:
             pass
         days = [day for day in (last_day, loaded.last_day) if day is not None]
@@ -118,12 +106,8 @@ class PartitionedRows:
         settings = self.settings
         first, _ = settings.edges()
         first_day = int(settings.calendar.first_days(np.array([last]))[0])
-        settings = replace(
-            settings,
-            start=None if first is not None and first > last else settings.start,
-            end=date_of(max(first_day, FIRST_DAY)),
-            complete_only=False,
-        )
+        start = None if first is not None and first > last else settings.start
+        settings = replace(settings, start=start, end=date_of(max(first_day, FIRST_DAY)), complete_only=False)
         return replace(self, reader=replace(self.reader, settings=settings))
 
     def by_user(self) -> "SparkFrame":
@@ -136,7 +120,7 @@ class PartitionedRows:
 def partitioned(
     frame: "SparkFrame", partitions: int | None, **settings: Unpack[SparkCustomerKeywords]
 ) -> PartitionedRows:
-    """Check a call as far as possible without reading rows, and select its columns."""
+    """Check a call as far as that is possible without reading rows, and select its columns."""
     joined = settings.get("joined")
     local: dict[str, Any] = {**settings, "joined": None if joined is None else "joined"}
     checked = Settings.of(**local)
@@ -147,9 +131,8 @@ def partitioned(
     roles = checked.roles
     no_rows = frames.empty({name: kinds[name] for name in roles})
     parse_transactions(no_rows, *roles, **checked.reading)
-    columns = [
-        f"{quoted(name)} as {alias}" for name, alias in zip(roles, ("user_key", "instant", "amount"), strict=True)
-    ]
+    aliases = ("user_key", "instant", "amount")
+    columns = [f"{quoted(name)} as {alias}" for name, alias in zip(roles, aliases, strict=True)]
     if joined is None:
         reader = PartitionReader(checked, tuple(roles), tagged=False)
         return PartitionedRows(frame.selectExpr(*columns), reader, partitions)

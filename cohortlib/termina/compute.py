@@ -32,7 +32,7 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
     """Compute the cohort table: one row for each cohort and age.
 
     A user's cohort is the first period in which the user's net amount is positive. Every cohort has a row for each
-    age from 0 to the last period in which the table has a row.
+    age from 0 to the last period with any row in the data.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
 
 
 def cohort_table(loaded: LoadedRows) -> pl.DataFrame:
-    """Return the cohort table of loaded rows."""
+    """Return the cohort table of loaded rows, in Termina's fields."""
     settings = loaded.settings
     if not loaded.span:
         return pl.DataFrame(schema=schema(COHORTS))
@@ -271,10 +271,7 @@ def _sink_file(transactions: Source, path: Path, settings: Settings) -> None:
 
 
 def _sink_folder(transactions: Source, path: Path, settings: Settings) -> None:
-    with (
-        atomic_folder(path, holds_only_parts) as folder,
-        load(transactions, settings, keep_users=True) as loaded,
-    ):
+    with atomic_folder(path, holds_only_parts) as folder, load(transactions, settings, keep_users=True) as loaded:
         if not loaded.span:
             _write_part(folder, 0, _NO_CUSTOMERS)
             return

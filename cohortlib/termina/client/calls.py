@@ -19,19 +19,11 @@ _METRIC = "a name such as 'revenue' or 'gtv'"
 
 
 def table_call(
-    endpoint: Endpoint,
-    *,
-    group_id: int,
-    deal_id: int,
-    user_type: UserType,
-    metric: str,
-    freq: ApiFreq | None = None,
+    endpoint: Endpoint, *, group_id: int, deal_id: int, user_type: UserType, metric: str, freq: ApiFreq | None = None,
     base_url: str = BASE_URL,
-) -> Call:
+) -> Call:  # fmt: skip
     """Build the call for a table, without the token.
 
-    Examples
-    --------
     >>> table_call("cohorts", group_id=1, deal_id=2, user_type="business", metric="net revenue", freq="M").url
     'https://app.termina.ai/api/v1/group/1/deal/2/data/cohorts?user_type=business&metric=net+revenue&freq=M'
     """
@@ -72,11 +64,8 @@ def token_of(reply: Reply) -> str:
     token = payload.get("access_token") if isinstance(payload, dict) else None
     if isinstance(token, str) and re.fullmatch(r"[!-~]+", token):
         return token
-    raise ReplyError(
-        "Termina: the reply to the key (not shown) has no token",
-        reply.status,
-        expected="an object with the text 'access_token'",
-    )
+    what = "Termina: the reply to the key (not shown) has no token"
+    raise ReplyError(what, reply.status, expected="an object with the text 'access_token'")
 
 
 def is_token(key: str) -> bool:

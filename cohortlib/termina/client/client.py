@@ -170,14 +170,9 @@ class Client:
     def _get(self, endpoint: Endpoint, deal: Deal) -> pl.DataFrame | Concentration:
         group_id, deal_id, user_type, metric, freq = deal
         call = table_call(
-            endpoint,
-            group_id=group_id,
-            deal_id=deal_id,
-            user_type=user_type,
-            metric=metric,
-            freq=freq,
+            endpoint, group_id=group_id, deal_id=deal_id, user_type=user_type, metric=metric, freq=freq,
             base_url=self._base_url,
-        )
+        )  # fmt: skip
         reply, secrets = self._send(call)
         return parse_reply(lambda: read(endpoint, parse_json(reply.body), freq=freq), VENDOR, reply, secrets)
 

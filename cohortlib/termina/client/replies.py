@@ -35,10 +35,8 @@ class Concentration:
     endpoint_cdf: pl.DataFrame
 
     def __repr__(self) -> str:
-        return (
-            f"Concentration({self.time_series_metrics.height:,} periods, "
-            f"{self.endpoint_top_users.height:,} top users, {self.endpoint_cdf.height:,} points)"
-        )
+        users, points = self.endpoint_top_users.height, self.endpoint_cdf.height
+        return f"Concentration({self.time_series_metrics.height:,} periods, {users:,} top users, {points:,} points)"
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
         """Return the JSON of the API as Python values."""
@@ -110,15 +108,8 @@ def _table(fields: Fields, payload: object, freq: Freq | None, name: str = "the 
 
 
 def endpoint_of(payload: object) -> Endpoint:
-    """Return the endpoint of a payload, inferred from its fields.
+    """Infer the endpoint of a payload from its fields; raise ReplyError if none matches, or there are no rows.
 
-    Raises
-    ------
-    ReplyError
-        If the fields match no endpoint, or there are no rows.
-
-    Examples
-    --------
     >>> endpoint_of([{"cohort": "2026-01", "user_id": "a", "period": 0, "cohort_size_amount": 5.0}])
     'customer-cohorts'
     """

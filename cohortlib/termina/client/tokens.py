@@ -22,11 +22,9 @@ class TokenCache:
 
     def get(self, deadline: float, rejected: str | None = None) -> tuple[str, bool]:
         """Return the token and whether it is new; `rejected` is a token that the server no longer accepts."""
-        timed_out = TransportError(
-            f"{self._connection.vendor}: timed out while waiting for a token", hint=Arg("timeout")
-        )
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise timed_out
+            what = f"{self._connection.vendor}: timed out while waiting for a token"
+            raise TransportError(what, hint=Arg("timeout"))
         try:
             if self._token and self._token != rejected and time.monotonic() < self._expires_at:
                 return self._token, False
