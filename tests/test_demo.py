@@ -17,7 +17,7 @@ from rich.console import Console
 
 import cohortlib as cl
 from cohortlib.cli import demo, main, terminal
-from cohortlib.cli.termina import deliver
+from cohortlib.cli.termina import write_or_print
 
 pytestmark = pytest.mark.process
 
@@ -327,7 +327,7 @@ def test_a_terminal_gets_data_where_asked(sample):
 def test_parquet_is_not_printed_in_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(click.UsageError, match=r"-o FILE\.parquet"):
-        deliver(None, "x", {"joined": None}, output="-", kind="parquet", show=(), shown=())
+        write_or_print(None, "x", {"joined": None}, output="-", kind="parquet", show=(), shown=())
 
 
 def test_show_in_a_pipe_is_whole(sample):

@@ -121,7 +121,7 @@ def cohort(
         with writing("to standard output"):
             print_answer(answer(), row_limit())
         return
-    written_as = kind or kind_of(output, body)
+    written_as = kind or format_of(output, body)
 
     def make() -> Iterable[bytes]:
         text = answer().to_csv() if written_as == "csv" else answer().to_json()
@@ -161,7 +161,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return body
 
 
-def kind_of(output: str | None, request: Request) -> Format:
+def format_of(output: str | None, request: Request) -> Format:
     """Return the format to write: that of the file's ending, else that of the request."""
     extension = ending(output)
     if extension in ("parquet", "pq"):

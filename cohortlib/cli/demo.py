@@ -36,7 +36,7 @@ def show(console: Console) -> None:
         since=pl.col("timestamp").min().dt.date(),
         until=pl.col("timestamp").max().dt.date(),
     ).row(0)
-    print_prose(console, "CDNOW sold music online. Every tenth customer who came in early 1997:")
+    print_prose(console, "CDNOW sold music online. The sample has every tenth customer of early 1997:")
     print_prose(console, f"{orders.height:,} orders of {users:,} users, {since} to {until}.")
     for field in SHOWN:
         print_line(console)
@@ -50,12 +50,12 @@ def show(console: Console) -> None:
     print_prose(console, f"{work}: {first} the first time, {second} the second.")
     print_prose(console, "The first call compiles the kernels, or loads what an earlier run compiled.")
     print_line(console)
-    print_prose(console, "Next, the first table as a file (then the same with a file of your own):")
+    print_prose(console, "Next, write the first table to a file, then try a file of your own:")
     print_line(console, f"  {command}")
 
 
 def both_tables(orders: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Compute the two tables."""
+    """Compute the cohort table and the customer table."""
     return termina.cohorts(orders), termina.customer_cohorts(orders)
 
 

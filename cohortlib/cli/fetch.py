@@ -44,7 +44,7 @@ def _connection_options(vendor: str) -> tuple[Callable[[Decorated], Decorated], 
 
 
 def _output_option(suffixes: str) -> Callable[[Decorated], Decorated]:
-    return output_option(f"Write to FILE ({suffixes}, chosen by its suffix) or to standard output (-).  [default: -]")
+    return output_option(f"Write to FILE ({suffixes}, by its ending) or to standard output (-).  [default: -]")
 
 
 TERMINA_OPTIONS = (
@@ -120,7 +120,7 @@ _add_table("concentration", "how much of the amount the largest users hold")
 def cohort(request: str, output: str | None, timezone: str | None, **settings: Any) -> None:
     """Download the answer of Adapty's cohort API to a request.
 
-    The key is read from the environment variable ADAPTY_API_KEY. The format is chosen by the suffix of -o; without
+    The key is read from the environment variable ADAPTY_API_KEY. The format is that of the ending of -o; without
     -o, it is the format of the request.
 
     \b
@@ -168,7 +168,7 @@ def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _format_of(output: str | None, formats: Iterable[str], default: str = "json") -> str:
-    """Return the format for an output file, by its suffix."""
+    """Return the format for an output file, by its ending."""
     if output is None or output == "-":
         return default
     suffix = ending(output)

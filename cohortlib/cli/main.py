@@ -29,13 +29,9 @@ class CommandLine(click.Group):
     """A group that prints every error in one line on standard error and exits with 2."""
 
     def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
+        standalone_mode: bool = True, **extra: Any,
+    ) -> Any:  # fmt: skip
         """Run as click does, with errors in one line."""
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)

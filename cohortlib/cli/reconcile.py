@@ -8,7 +8,7 @@ import click
 from cohortlib.cli.messages import printed_warnings
 from cohortlib.cli.options import output_option
 from cohortlib.cli.output import row_limit, write_output, writing
-from cohortlib.cli.termina import encoded, kind_of
+from cohortlib.cli.termina import encoded, format_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,14 +67,9 @@ TOLERANCES = click.option(
 )
 @click.pass_context
 def reconcile(
-    ctx: click.Context,
-    local: str,
-    remote: str,
-    tolerances: dict[str, float | tuple[float, float]],
-    html: str | None,
-    output: str | None,
-    kind: str,
-) -> None:
+    ctx: click.Context, local: str, remote: str, tolerances: dict[str, float | tuple[float, float]],
+    html: str | None, output: str | None, kind: str,
+) -> None:  # fmt: skip
     """Compare the tables of two files, LOCAL and REMOTE, cell by cell.
 
     The files are Parquet, CSV or JSON, written by cohortlib or sent by a vendor. Rows are joined on their keys; their
@@ -90,7 +85,7 @@ def reconcile(
       cohortlib reconcile local.csv remote.csv --tolerance ltv=0.01 --tolerance amount=0.005,1e-9
       cohortlib reconcile local.json remote.json --format json | jq .sentence
     """
-    written_as = kind_of(output) if output is not None else None
+    written_as = format_of(output) if output is not None else None
     with printed_warnings():
         from cohortlib.compare.reconcile.compare import reconcile as compare
 

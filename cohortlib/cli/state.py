@@ -6,7 +6,7 @@ import click
 
 from cohortlib.cli.options import EDGES_OPTIONS, MAX_MEMORY, STATE_OPTIONS, THREADS, decorated, source
 from cohortlib.cli.output import check_not_inside, compute_with_progress, writing
-from cohortlib.cli.termina import deliver, output_options
+from cohortlib.cli.termina import output_options, write_or_print
 from cohortlib.fields import COHORTS, SHOWN
 
 if TYPE_CHECKING:
@@ -90,4 +90,4 @@ def cohorts(folder: str, output: str | None, kind: str | None, show: tuple[str, 
         return sums.cohorts(**edges)
 
     settings |= {"freq": sums.settings.freq, "joined": None}
-    deliver(compute, folder, settings, output=output, kind=kind, show=show, shown=SHOWN)
+    write_or_print(compute, folder, settings, output=output, kind=kind, show=show, shown=SHOWN)

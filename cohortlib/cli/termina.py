@@ -82,7 +82,7 @@ def cohorts(transactions: str, output: str | None, kind: str | None, show: tuple
     """
     from cohortlib import termina as tables
 
-    deliver(tables.cohorts, transactions, settings, output=output, kind=kind, show=show, shown=SHOWN)
+    write_or_print(tables.cohorts, transactions, settings, output=output, kind=kind, show=show, shown=SHOWN)
 
 
 @termina.command(short_help="One row per customer and age.")
@@ -113,14 +113,14 @@ def customer_cohorts(
 
     if max_memory is not None and (output is None or not is_folder(output)):
         raise click.UsageError("--max-memory needs a folder as output. Hint: -o customers/")
-    deliver(
+    write_or_print(
         tables.customer_cohorts, transactions, settings,
         output=output, kind=kind, show=show, shown=CUSTOMERS_SHOWN,
         sink=partial(tables.sink_customer_cohorts, max_memory=max_memory),
     )  # fmt: skip
 
 
-def deliver(
+def write_or_print(
     compute: "Callable[..., pl.DataFrame]", transactions: str, settings: dict[str, Any], *,
     output: str | None, kind: str | None, show: Sequence[str], shown: Sequence[str],
     sink: Callable[..., None] | None = None,
@@ -138,7 +138,7 @@ def deliver(
             print_fields(table, show or shown, freq=settings["freq"], limit=row_limit())
         return
     folder = sink is not None and output is not None and is_folder(output)
-    written_as = kind or ("parquet" if folder else kind_of(output))
+    written_as = kind or ("parquet" if folder else format_of(output))
     if written_as == "parquet" and output in (None, "-") and is_terminal():
         raise click.UsageError("Parquet cannot be printed in a terminal. Hint: -o FILE.parquet")
 
@@ -180,7 +180,7 @@ def print_fields(table: "pl.DataFrame", fields: Sequence[str], *, freq: str, lim
         print_triangle(console, table, field, freq=freq, limit=limit)
 
 
-def kind_of(output: str | None) -> str:
+def format_of(output: str | None) -> str:
     """Return the format of a file by its ending."""
     if output is None or output == "-":
         return "csv"

@@ -61,8 +61,8 @@ def print_triangle(
 ) -> None:
     """Print one field of a cohort or customer table: a line per cohort or customer, a column per age.
 
-    If the ages do not fit the console's width, those before the last one are left out and listed in a line below; so
-    are rows beyond `limit`. A blank is not observed yet, `-` has no value (its denominator is 0).
+    Ages that do not fit the console's width are left out, except the last one, and a line below lists them. Rows beyond
+    `limit` are left out too. A blank is not observed yet; `-` has no value, because its denominator is 0.
     """
     fields = CUSTOMER_COHORTS if "user_id" in table.columns else COHORTS
     unit = UNITS.get(freq, "periods")
@@ -97,8 +97,8 @@ def print_grid(
 ) -> None:  # fmt: skip
     """Print a table of numbers, shaded, with the names of the lines to the left.
 
-    If the columns do not fit the console's width, those before the last one are left out and listed in a line below.
-    In each line the columns after its `last` one are blank. The first `plain` lines hold totals and have no shade.
+    Columns that do not fit the console's width are left out, except the last one, and a line below lists them. In each
+    line the columns after its `last` one are blank. The first `plain` lines hold totals and have no shade.
     """
     print_fitting(console, names, _cell_columns(grid, write or _writer(grid), last, plain), unit)
 

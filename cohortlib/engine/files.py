@@ -192,7 +192,7 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Make a temporary file or folder beside `path` and lock it; delete at the end what is still there."""
+    """Make a temporary file or folder beside `path` and lock it; delete it at the end, unless it was moved."""
     for stale in _temporaries(path, "part"):
         _delete_if_stale(stale)
     while True:

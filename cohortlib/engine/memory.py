@@ -42,7 +42,7 @@ def budget(max_memory: int | str | None) -> int:
 
 def free() -> int:
     """Return the bytes that this process can still allocate: the least of the machine's, its groups' and its own."""
-    return max(0, min(_limits()))
+    return max(0, min(_free_bytes()))
 
 
 def _parse(text: str) -> int | None:
@@ -51,7 +51,7 @@ def _parse(text: str) -> int | None:
     return None if match is None or unit is None else int(float(match[1]) * unit)
 
 
-def _limits() -> Iterator[int]:
+def _free_bytes() -> Iterator[int]:
     available = _fields(_SYSTEM / "proc/meminfo").get("MemAvailable")
     if available is not None:
         yield available << 10
@@ -60,11 +60,11 @@ def _limits() -> Iterator[int]:
             yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (AttributeError, ValueError, OSError):  # Windows
             yield 4 << 30
-    yield from _of_control_groups()
-    yield from _of_process()
+    yield from _free_in_control_groups()
+    yield from _free_under_limits()
 
 
-def _of_control_groups() -> Iterator[int]:
+def _free_in_control_groups() -> Iterator[int]:
     """Yield the free memory of each control group of this process, version 1 or 2; file caches count as free."""
     root = _SYSTEM / "sys/fs/cgroup"
     for line in _lines(_SYSTEM / "proc/self/cgroup"):
@@ -87,8 +87,8 @@ def _of_control_groups() -> Iterator[int]:
                 yield maximum - used + sum(stat.get(name, 0) for name in cached)
 
 
-def _of_process() -> Iterator[int]:
-    """Yield what the limits of this process (ulimit -v, -d) leave."""
+def _free_under_limits() -> Iterator[int]:
+    """Yield the memory left under each limit of this process (ulimit -v, -d)."""
     try:
         import resource
     except ImportError:  # Windows

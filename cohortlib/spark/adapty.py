@@ -46,12 +46,9 @@ def adapty_cohort(
     request: "Mapping[str, object] | Request",
     *,
     installs: "SparkFrame | str | None" = None,
-    timezone: str = "UTC",
-    conventions: Conventions | None = None,
-    nulls: Nulls = "error",
-    decimals: int = 6,
-    partitions: int | None = None,
-) -> Answer:
+    timezone: str = "UTC", conventions: Conventions | None = None,
+    nulls: Nulls = "error", decimals: int = 6, partitions: int | None = None,
+) -> Answer:  # fmt: skip
     """Compute Adapty's cohort table of Spark frames: the answer of :func:`cohortlib.adapty.cohort`, to the bit.
 
     Events and installs are partitioned by user. Each partition is aggregated on one thread, Spark adds the sums, and

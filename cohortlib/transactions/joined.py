@@ -38,7 +38,7 @@ def joined_table(
     joined = settings.joined
     if joined is None:
         return None
-    if settings.joined_in(columns):
+    if settings.joined_is_one_of(columns):
         table = read_column()
         table = table.filter(table[settings.user].alias("").is_not_null())
     else:
@@ -60,7 +60,7 @@ def joined_in_stream(source: Source, settings: Settings) -> pl.DataFrame | None:
 
     def choose(names: list[str]) -> list[str]:
         columns.extend(names)
-        return [settings.user, *([str(settings.joined)] if settings.joined_in(names) else [])]
+        return [settings.user, *([str(settings.joined)] if settings.joined_is_one_of(names) else [])]
 
     stream = sources.stream(source, choose, text_column=settings.user, max_bytes=0)
 
@@ -95,14 +95,11 @@ class JoinedFit:
 
     def __add__(self, other: "JoinedFit") -> "JoinedFit":
         causes = [fit for fit in (self, other) if fit.conflicts] or [self, other]
+        user = min((fit.user for fit in causes if fit.user is not None), default=None)
         return JoinedFit(
-            self.early + other.early,
-            self.late + other.late,
-            self.conflicts + other.conflicts,
-            self.unlisted + other.unlisted,
-            self.listed + other.listed,
-            min((fit.user for fit in causes if fit.user is not None), default=None),
-        )
+            self.early + other.early, self.late + other.late, self.conflicts + other.conflicts,
+            self.unlisted + other.unlisted, self.listed + other.listed, user,
+        )  # fmt: skip
 
     def check(self, before_joined: BeforeJoined) -> None:
         """Raise DataError for conflicts and early activity, as `before_joined` says; warn about the rest."""

@@ -52,7 +52,7 @@ class Rules(TypedDict, total=False):
 
 
 class Joining(TypedDict, total=False):
-    """Cohorts from dates outside of the transactions."""
+    """Join dates, which set the cohorts of users."""
 
     joined: "Source | None"
     before_joined: BeforeJoined
@@ -67,7 +67,7 @@ class Edges(TypedDict, total=False):
 
 
 class Customer(TypedDict, total=False):
-    """Which rows the customer table has, and what it compares them with."""
+    """Which customers and ages a customer table has, and what it compares a customer with."""
 
     basis: Basis
     rows: CustomerRows
@@ -118,7 +118,7 @@ class CustomerKeywords(Reading, Rules, Joining, Edges, Customer, Threads, Watchi
 
 
 class SinkKeywords(CustomerKeywords, MemoryLimit, total=False):
-    """The settings of ``sink_customer_cohorts``: all there are."""
+    """The settings of ``sink_customer_cohorts``: all settings."""
 
 
 @dataclass(frozen=True)

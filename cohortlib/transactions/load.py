@@ -1,6 +1,6 @@
 """Load transactions: partition the rows of a source by user, and lay out the grid of periods that they are placed on.
 
-:func:`load` chooses one of five roads. Each is a function below:
+:func:`load` chooses one of five strategies. Each is a function below:
 
 - :func:`_load_prepared` scans a prepared form part by part;
 - :func:`_load_packed` reads batches into packed records, which take the least memory;
@@ -8,7 +8,7 @@
 - :func:`_load_table` reads the table whole, if user ids or a joined table are needed, or after an error in a batch;
 - :func:`_load_spilled` writes rows that exceed the memory budget to disk, partitioned by user.
 
-The road does not change a result. All of them agree on this:
+The strategy does not change a result. All of them agree on this:
 
 - the right edge is the period of the last row, including rows dropped for nulls;
 - dropped rows are counted over the whole table, with one warning;
@@ -77,7 +77,7 @@ def load(
 def _load(
     source: Source, settings: Settings, stack: ExitStack, *, keep_users: bool, full_grid: bool, may_spill: bool
 ) -> LoadedRows:
-    """Choose one of the roads below."""
+    """Choose a strategy."""
     source = open_if_prepared(source)
     if isinstance(source, Prepared):
         return _load_prepared(source, settings, keep_users=keep_users, full_grid=full_grid)
@@ -87,7 +87,7 @@ def _load(
 
     budget = settings.budget if may_spill else math.inf
     stream = sources.stream(
-        source, settings.wanted, text_column=settings.user, number_column=settings.amount,
+        source, settings.columns_to_read, text_column=settings.user, number_column=settings.amount,
         max_bytes=settings.budget if may_spill else None,
     )  # fmt: skip
     if stream.rows is None and may_spill:
@@ -95,7 +95,7 @@ def _load(
     by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
     estimate = _Estimate.of(stream, settings, by_batches=by_batches)
     if by_batches and estimate.packed <= budget:
-        # On bad data fall through to another road: errors must count over the whole table, not over one batch.
+        # On bad data fall through to another strategy: errors must count over the whole table, not over one batch.
         with suppress(DataError, SchemaError):
             meter = Meter(settings.progress, stream.rows or 0)
             rows = _load_packed(stream, settings, meter)
@@ -111,14 +111,14 @@ def _load(
 
 
 class _Estimate(NamedTuple):
-    """About how many bytes rows take in memory: as packed records, and as full ones."""
+    """Estimated bytes of the rows in memory: as packed records, and as full ones."""
 
     packed: float
     full: float
 
     @classmethod
     def of(cls, stream: Stream, settings: Settings, *, by_batches: bool) -> "_Estimate":
-        """Estimate from the number of rows; if that is unknown, assume that they do not fit."""
+        """Estimate from the number of rows; if that is unknown, assume that the rows do not fit."""
         if stream.rows is None:
             return cls(math.inf, math.inf)
         if not by_batches:  # the table is read whole
@@ -127,7 +127,7 @@ class _Estimate(NamedTuple):
         return cls(*(_FIXED_BYTES + width * stream.rows for width in ((26, 36) if text else (9, 27))))
 
 
-# ------------------------------------------------------------------------------------------------------- the roads
+# -------------------------------------------------------------------------------------------------- the strategies
 
 
 def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, full_grid: bool) -> LoadedRows:
@@ -135,7 +135,7 @@ def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, fu
     _check_prepared_with(source, settings)
     manifest = source.manifest
     # A kept column that is joined comes with user ids as they are stored: wide integers are text.
-    integers = not manifest.text if settings.joined_in(source.columns) else manifest.whole
+    integers = not manifest.text if settings.joined_is_one_of(source.columns) else manifest.whole
     encoding = UserEncoding(manifest.kind, manifest.key_secret, integers=integers)
     joined = joined_table(settings, source.columns, lambda: source.unique_pairs(str(settings.joined)))
     meter = Meter(settings.progress, manifest.rows)
@@ -163,7 +163,7 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool) -> Loade
 
     def choose(columns: list[str]) -> list[str]:
         names.extend(columns)
-        return settings.wanted(columns)
+        return settings.columns_to_read(columns)
 
     frame = sources.read(source, choose, text_column=settings.user, number_column=settings.amount)
     rows = parse_transactions(frame, *settings.roles, **settings.reading)
@@ -297,7 +297,7 @@ def _place_parts(
     settings: Settings, parts: PartStore, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
     encoding: UserEncoding, joined: pl.DataFrame | None, *, full_grid: bool,
 ) -> LoadedRows:  # fmt: skip
-    """Lay out the grid for parts; `days` are the first and the last day of their rows, and that of all rows."""
+    """Lay out the grid for parts. `days` are the first and last day of their rows, and the last day of all rows."""
     first, final, last_day = days
     cut = None if joined is None else joined_cut(joined, settings)
     placed_days = [first, final] if first <= final else []

@@ -30,7 +30,7 @@ _SHORT_SUMS = 1 << 25  # most sums (users × periods) in one array; pages of it 
 
 
 class Workspace:
-    """Buffers with which one thread nets groups of up to `rows` rows."""
+    """Buffers of one thread, to net groups of up to `rows` rows."""
 
     def __init__(self, rows: int, settings: Settings, grid: Grid, sums: Histogram | None) -> None:
         span = grid.span

@@ -82,7 +82,7 @@ class PartsNetting(Netting):
 
     @property
     def count(self) -> int:
-        """Number of parts; plus one for joined users whose keys are in no part."""
+        """Number of parts, plus a last group for joined users whose keys are in the range of no part."""
         return self._store.count + (self._joined is not None)
 
     @property
@@ -134,7 +134,7 @@ class PartsNetting(Netting):
             self.meter.add(self._store.size(group))
 
     def _load(self, group: int, *, keep_users: bool) -> _LoadedPart:
-        """Load a part with the joined users in its key range; the group after the last has the other joined users."""
+        """Load a part with the joined users in its key range; the last group has the joined users in no range."""
         if self._joined is None:
             part = self._store.load(group, users=[USER] * keep_users, rows=self._store.filter_columns)
             return _LoadedPart(part, np.empty(0, np.int32), self._store.filter_mask(part.rows))
@@ -158,7 +158,7 @@ class PartsNetting(Netting):
         return _LoadedPart(Part(users, part.rows, replace(ranges, ends=ends)), cohorts, mask)
 
     def _joined_in(self, group: int) -> pl.DataFrame:
-        """Return the joined users in the key range of a part, or, after the last part, in the range of no part."""
+        """Return the joined users in the key range of a part; for the last group, those in no range."""
         joined = self._joined.users if self._joined is not None else pl.DataFrame()
         if group < self._store.count:
             return joined.filter(pl.col(KEY).is_between(*self._store.key_ranges[group]))

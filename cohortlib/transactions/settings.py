@@ -94,13 +94,13 @@ class Settings:
         """Arguments of :func:`cohortlib.read.transactions.parse_transactions` other than the columns."""
         return {"nulls": self.nulls, "decimals": self.decimals, "zone": self.timezone, "calendar": self.calendar}
 
-    def joined_in(self, columns: Sequence[str]) -> bool:
+    def joined_is_one_of(self, columns: Sequence[str]) -> bool:
         """Check whether `joined` is one of a table's columns."""
         return isinstance(self.joined, str) and self.joined in columns
 
-    def wanted(self, columns: Sequence[str]) -> list[str]:
+    def columns_to_read(self, columns: Sequence[str]) -> list[str]:
         """List the columns to read from a table with `columns`."""
-        return [*self.roles, *([str(self.joined)] if self.joined_in(columns) else [])]
+        return [*self.roles, *([str(self.joined)] if self.joined_is_one_of(columns) else [])]
 
     @property
     def scale(self) -> int:

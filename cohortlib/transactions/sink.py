@@ -13,12 +13,12 @@ _MARK = "cohortlib.part"
 
 
 def part_name(number: int) -> str:
-    """Return the name of a file in a folder."""
+    """Return the name of a file of the table."""
     return f"part-{number:05}.parquet"
 
 
 def holds_only_parts(folder: Path) -> bool:
-    """Return whether every file in a folder was written by this module."""
+    """Check whether this module wrote every file in a folder."""
     try:
         return all(_MARK in pl.read_parquet_metadata(file) for file in folder.iterdir() if file.name != files.LOCK)
     except (pl.exceptions.PolarsError, OSError):

@@ -94,7 +94,7 @@ class SumsBuilder:
         return late
 
     def table(self, sign: int = 1) -> pl.DataFrame:
-        """Return the sums of all threads, with a sign."""
+        """Return the sums of all threads, multiplied by a sign."""
         parts = [histogram_table(sums, self.origin) for sums in self._all]
         table = pl.concat([pl.DataFrame(schema=TABLE), *parts])
         return table.with_columns(pl.col(*list(TABLE)[2:]) * sign)
@@ -102,7 +102,7 @@ class SumsBuilder:
 
 @dataclass(frozen=True)
 class Update:
-    """Computes the new standing of users with new rows."""
+    """Compute the new standing of users with new rows, and the change of the sums."""
 
     store: Prepared
     gained: SumsBuilder

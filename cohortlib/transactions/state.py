@@ -281,14 +281,10 @@ def _grown(manifest: Manifest, totals: Totals) -> Manifest:
         days += [manifest.first_day, manifest.final_day]
     last = [day for day in (manifest.last_day, totals.last_day) if day is not None]
     return replace(
-        manifest,
-        rows=manifest.rows + totals.rows,
-        first_day=min(days, default=manifest.first_day),
-        final_day=max(days, default=manifest.final_day),
-        last_day=max(last, default=None),
-        magnitude=manifest.magnitude + totals.magnitude,
-        dropped=manifest.dropped + totals.dropped.count,
-    )
+        manifest, rows=manifest.rows + totals.rows, dropped=manifest.dropped + totals.dropped.count,
+        first_day=min(days, default=manifest.first_day), final_day=max(days, default=manifest.final_day),
+        last_day=max(last, default=None), magnitude=manifest.magnitude + totals.magnitude,
+    )  # fmt: skip
 
 
 def _commit(folder: Path, manifest: Manifest, sums: Sums) -> None:

@@ -44,14 +44,14 @@ class SumsSettings:
 
     @classmethod
     def of(cls, settings: Settings) -> "SumsSettings":
-        """Select from all settings."""
+        """Select the settings that change sums."""
         return cls(
             settings.freq, settings.timezone, settings.week_start, settings.refunds, settings.decimals,
             "no" if settings.joined is None else settings.before_joined,
         )  # fmt: skip
 
     def with_edges(self, **edges: Unpack[Edges]) -> Settings:
-        """Return the settings of a table with some edges."""
+        """Return the settings of a table with these edges."""
         values: dict[str, Any] = asdict(self)
         del values["joined"]
         values.update(edges)

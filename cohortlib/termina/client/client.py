@@ -67,15 +67,9 @@ class Client:
     """
 
     def __init__(
-        self,
-        *,
-        api_key: str | None = None,
-        token: str | None = None,
-        base_url: str = BASE_URL,
-        transport: Transport | None = None,
-        attempts: int = ATTEMPTS,
-        timeout: float = TIMEOUT,
-    ) -> None:
+        self, *, api_key: str | None = None, token: str | None = None, base_url: str = BASE_URL,
+        transport: Transport | None = None, attempts: int = ATTEMPTS, timeout: float = TIMEOUT,
+    ) -> None:  # fmt: skip
         if token is not None and api_key is not None:
             raise SettingError((Arg("token"), " and ", Arg("api_key"), " are both set"), expected="one of them")
         api_url(base_url, "")

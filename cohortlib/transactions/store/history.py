@@ -62,7 +62,7 @@ def users_in_ranges(
 
 
 def read_history(store: Prepared, users: pl.DataFrame, slices: Sequence[UserSlice]) -> Part:
-    """Read all rows of some users: few users of a part by one range each, else the whole file."""
+    """Read all rows of some users: one range per user if a part has few of them, else its whole file."""
     key, key2 = keys_of(users)
     matched_users: list[pl.DataFrame] = []
     ranges: list[RowRanges] = []
