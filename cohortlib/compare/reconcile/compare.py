@@ -8,14 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from cohortlib.compare.reconcile.describe import (
-    cells_block,
-    cohorts_block,
-    left_out,
-    rows_block,
-    sentence,
-    summary_block,
-)
+from cohortlib.compare.reconcile import describe
 from cohortlib.compare.reconcile.files import labelled
 from cohortlib.compare.reconcile.join import flattened
 from cohortlib.compare.reconcile.page import Preface, render
@@ -126,12 +119,12 @@ class Report:
 
     def __str__(self) -> str:
         blocks = (
-            summary_block(self.summary),
-            cohorts_block(self.cohorts),
-            cells_block(self.differences),
-            rows_block(self.tables),
+            describe.summary_block(self.summary),
+            describe.cohorts_block(self.cohorts),
+            describe.cells_block(self.differences),
+            describe.rows_block(self.tables),
         )
-        return "\n\n".join([self.sentence, *(str(block) for block in blocks if block), *left_out(self.tables)])
+        return "\n\n".join([self.sentence, *(str(block) for block in blocks if block), *describe.left_out(self.tables)])
 
     def __repr__(self) -> str:
         return f"Report({self.agreeing:,} of {self.total:,} cells agree)"
@@ -154,7 +147,7 @@ class Report:
     @cached_property
     def sentence(self) -> str:
         """One sentence: how many cells agree, the outcomes of the others, and what they have in common."""
-        return sentence(self.tables, self.differences)
+        return describe.sentence(self.tables, self.differences)
 
     @property
     def only_local_fields(self) -> tuple[str, ...]:

@@ -7,14 +7,7 @@ from typing import TypeAlias
 
 import polars as pl
 
-from cohortlib.compare.reconcile.describe import (
-    cells_block,
-    cohorts_block,
-    left_out,
-    rows_block,
-    summary_block,
-    value,
-)
+from cohortlib.compare.reconcile import describe
 from cohortlib.compare.reconcile.outcomes import PairedField
 from cohortlib.compare.reconcile.pairing import ComparedTable, worst_lines
 from cohortlib.fields import kind_of
@@ -89,10 +82,10 @@ def render(
 ) -> str:
     """Render the page of a comparison."""
     blocks = (
-        summary_block(summary),
-        cohorts_block(cohorts),
-        cells_block(differences, WORST_CELLS),
-        rows_block(tables),
+        describe.summary_block(summary),
+        describe.cohorts_block(cohorts),
+        describe.cells_block(differences, WORST_CELLS),
+        describe.rows_block(tables),
     )
     return render_template(
         "cohortlib.compare.reconcile",
@@ -101,7 +94,7 @@ def render(
         ok=differences.is_empty(),
         sentence=sentence,
         blocks=[block for block in blocks if block],
-        left_out=left_out(tables),
+        left_out=describe.left_out(tables),
         sections=[_section(table, differences) for table in tables],
     )
 
@@ -199,7 +192,7 @@ def _painted(
     sides = [_side_cell(field, row, side, low, high, outcome) for side in ("local", "remote")]
     if outcome == "match":
         return sides[0], sides[1], _SAME
-    tooltip = f"local {value(row, 'local')}, remote {value(row, 'remote')}"
+    tooltip = f"local {describe.value(row, 'local')}, remote {describe.value(row, 'remote')}"
     difference = row["difference"]
     if outcome == "differ" and isinstance(difference, float):
         step = min(int(abs(difference) / top * STEPS), STEPS - 1) + 1 if top else 1

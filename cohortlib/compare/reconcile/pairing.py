@@ -5,16 +5,7 @@ from functools import cached_property
 
 import polars as pl
 
-from cohortlib.compare.reconcile.join import (
-    flattened,
-    has_nulls,
-    have_equal_keys,
-    joined_rows,
-    listed_fields,
-    refuse_non_numbers,
-    with_columns_of,
-    with_same_type,
-)
+from cohortlib.compare.reconcile import join
 from cohortlib.compare.reconcile.outcomes import OUTCOME, OUTCOMES, PairedField
 from cohortlib.compare.reconcile.sides import hashes, join_ready, key_text, keys_of, refuse_repeats
 from cohortlib.compare.reconcile.tolerances import EXACT, Tolerance, Tolerances, checked
@@ -179,18 +170,18 @@ def compare(
     local: pl.DataFrame, remote: pl.DataFrame, name: str = "", tolerances: Tolerances | None = None
 ) -> ComparedTable:
     """Compare two tables of the same kind."""
-    local, remote = with_columns_of(local, remote), with_columns_of(remote, local)
+    local, remote = join.with_columns_of(local, remote), join.with_columns_of(remote, local)
     keys = keys_of(local, remote)
-    local, remote = join_ready(flattened(local, remote), flattened(remote, local), keys)
+    local, remote = join_ready(join.flattened(local, remote), join.flattened(remote, local), keys)
     common = [field for field in local.columns if field in remote.columns and field not in keys]
     if not common:
         raise SchemaError(
             f"the sides have no field in common{f' in {name}' if name else ''}: local has "
-            f"{listed_fields(local, keys)}, remote has {listed_fields(remote, keys)}"
+            f"{join.listed_fields(local, keys)}, remote has {join.listed_fields(remote, keys)}"
         )
     local_fields, remote_fields, types = {}, {}, {}
     for field in common:
-        local_fields[field], remote_fields[field], types[field] = with_same_type(local[field], remote[field])
+        local_fields[field], remote_fields[field], types[field] = join.with_same_type(local[field], remote[field])
     texts = [field for field, value_type in types.items() if value_type in ("text", "boolean")]
     custom = checked(tolerances, common, texts)
     fields = tuple(
@@ -201,7 +192,7 @@ def compare(
     local = local.select(keys).hstack(list(local_fields.values()))
     remote = remote.select(keys).hstack(list(remote_fields.values()))
     for side, frame in (("local", local), ("remote", remote)):
-        refuse_non_numbers(frame, keys, fields, side)
+        join.refuse_non_numbers(frame, keys, fields, side)
     return paired(name, keys, fields, local, remote, only[0], only[1])
 
 
@@ -218,12 +209,12 @@ def paired(
     rows: tuple[pl.Series | None, pl.Series | None] = (None, None)
     local_hashes = hashes(local, keys)
     refuse_repeats(local, keys, "local", local_hashes)
-    if not have_equal_keys(local, remote, keys):
+    if not join.have_equal_keys(local, remote, keys):
         remote_hashes = hashes(remote, keys)
         refuse_repeats(remote, keys, "remote", remote_hashes)
-        rows = joined_rows(local, remote, keys, local_hashes, remote_hashes)
+        rows = join.joined_rows(local, remote, keys, local_hashes, remote_hashes)
     pairs = side_by_side(local, remote, (), fields, *rows)
-    counts = pairs.select(field.agree(has_nulls(pairs, field)).sum().alias(field.name) for field in fields).row(0)
+    counts = pairs.select(field.agree(join.has_nulls(pairs, field)).sum().alias(field.name) for field in fields).row(0)
     return ComparedTable(name, keys, fields, local, remote, *rows, counts, only_local_fields, only_remote_fields)
 
 

@@ -7,20 +7,8 @@ import polars as pl
 from cohortlib.fields import COHORTS
 from cohortlib.literals import Freq
 from cohortlib.show.colours import STOPS
+from cohortlib.show.plot import drawing
 from cohortlib.show.plot.cells import Cells, Day, Table, read
-from cohortlib.show.plot.drawing import (
-    HEIGHT,
-    MOST_NAMED,
-    PERIODS,
-    WIDTH,
-    data,
-    number_axis,
-    number_format,
-    properties,
-    shades,
-    thinned,
-    unfinished_tooltip,
-)
 
 _DARK = STOPS[::-1]
 MOST_DATES = 12  # on the axis
@@ -64,24 +52,24 @@ def cohort_sizes(
     sizes = cells.frame.group_by("cohort", start=start, maintain_order=True).agg(
         pl.col("cohort_size").first(), (pl.col("unfinished") & (pl.col("age") == 0)).any()
     )
-    unit = PERIODS[cells.calendar.freq]
+    unit = drawing.PERIODS[cells.calendar.freq]
     name, subtitle = "Cohort sizes", f"Users of each cohort, by the {unit} in which it starts"
     first = Cells(sizes, cells.calendar, cells.last_day)
     chart: alt.Chart = (
-        alt.Chart(data(sizes.drop("start")))
+        alt.Chart(drawing.data(sizes.drop("start")))
         .mark_bar(aria=False)
         .encode(
             x=_calendar_axis("cohort", f"Cohort ({unit})", sizes["start"], cells),
-            y=alt.Y("cohort_size:Q", title=COHORTS["cohort_size"].title, axis=number_axis("cohort_size")),
+            y=alt.Y("cohort_size:Q", title=COHORTS["cohort_size"].title, axis=drawing.number_axis("cohort_size")),
             color=alt.value(STOPS[5]),
             opacity=alt.condition("datum.unfinished", alt.value(0.4), alt.value(1)),
             tooltip=[
                 alt.Tooltip("cohort:N", title="Cohort"),
                 alt.Tooltip("cohort_size:Q", title="Users", format=","),
-                *unfinished_tooltip(cells),
+                *drawing.unfinished_tooltip(cells),
             ],
         )
-        .properties(**properties(first, title, name, subtitle, (_width(sizes["start"]), HEIGHT - 120)))
+        .properties(**drawing.properties(first, title, name, subtitle, (_width(sizes["start"]), drawing.HEIGHT - 120)))
     )
     return chart
 
@@ -119,21 +107,21 @@ def layers(
     """
     cells = read(table, ("amount",), freq, unfinished)
     frame = cells.frame.filter(pl.col("amount").is_not_null())
-    unit = PERIODS[cells.calendar.freq]
+    unit = drawing.PERIODS[cells.calendar.freq]
     name, subtitle = "Amount by cohort", f"Amount of each {unit}, by cohort"
     cohorts = cells.cohorts
-    with_legend = len(cohorts) <= MOST_NAMED
+    with_legend = len(cohorts) <= drawing.MOST_NAMED
     places = {cohort: at for at, cohort in enumerate(cohorts)}
     rows = frame.with_columns(place=pl.col("cohort").replace_strict(places, return_dtype=pl.Int64)).drop("ordinal")
     chart: alt.Chart = (
-        alt.Chart(data(rows))
+        alt.Chart(drawing.data(rows))
         .mark_bar(aria=False)
         .encode(
             x=_calendar_axis("calendar", unit.capitalize(), frame["ordinal"], cells),
-            y=alt.Y("amount:Q", title=COHORTS["amount"].title, axis=number_axis("amount")),
+            y=alt.Y("amount:Q", title=COHORTS["amount"].title, axis=drawing.number_axis("amount")),
             color=alt.Color(
                 "cohort:N",
-                scale=alt.Scale(domain=cohorts, range=shades(_DARK, len(cohorts))),
+                scale=alt.Scale(domain=cohorts, range=drawing.shades(_DARK, len(cohorts))),
                 legend=alt.Legend(title="Cohort") if with_legend else None,
             ),
             order=alt.Order("place:Q"),
@@ -142,11 +130,11 @@ def layers(
                 alt.Tooltip("cohort:N", title="Cohort"),
                 alt.Tooltip("calendar:N", title=unit.capitalize()),
                 alt.Tooltip("age:Q", title=f"Age ({unit}s)"),
-                alt.Tooltip("amount:Q", title=COHORTS["amount"].title, format=number_format("amount")),
-                *unfinished_tooltip(cells),
+                alt.Tooltip("amount:Q", title=COHORTS["amount"].title, format=drawing.number_format("amount")),
+                *drawing.unfinished_tooltip(cells),
             ],
         )
-        .properties(**properties(cells, title, name, subtitle, (_width(frame["ordinal"]), HEIGHT)))
+        .properties(**drawing.properties(cells, title, name, subtitle, (_width(frame["ordinal"]), drawing.HEIGHT)))
     )
     return chart
 
@@ -155,7 +143,7 @@ def _calendar_axis(name: str, title: str, ordinals: pl.Series, cells: Cells) -> 
     """Return an axis with every period from the first to the last, also those without rows; some are labelled."""
     low, high = int(ordinals.min()), int(ordinals.max())  # type: ignore[arg-type]
     labels = cells.calendar.labels(np.arange(low, high + 1))
-    shown = [labels[at] for at in thinned(len(labels), cells.calendar.freq, MOST_DATES)]
+    shown = [labels[at] for at in drawing.thinned(len(labels), cells.calendar.freq, MOST_DATES)]
     axis = alt.Axis(values=shown, labelAngle=0, labelOverlap=True, ticks=True, titlePadding=8)
     padding = 0.1 if len(labels) <= GAPS_UP_TO else 0
     return alt.X(f"{name}:O", title=title, scale=alt.Scale(domain=labels, paddingInner=padding), axis=axis)
@@ -164,4 +152,5 @@ def _calendar_axis(name: str, title: str, ordinals: pl.Series, cells: Cells) -> 
 def _width(ordinals: pl.Series) -> int:
     """Return the width of a plot. Few bars do not fill it; many have whole pixels so that no seams show."""
     count = int(ordinals.max()) - int(ordinals.min()) + 1  # type: ignore[arg-type]
-    return max(240, min(WIDTH, 64 * count)) if count <= GAPS_UP_TO else count * max(1, round(WIDTH / count))
+    few, many = max(240, min(drawing.WIDTH, 64 * count)), count * max(1, round(drawing.WIDTH / count))
+    return few if count <= GAPS_UP_TO else many

@@ -7,24 +7,8 @@ from cohortlib.errors import one_of
 from cohortlib.fields import COHORTS, SHOWN, kind_of, quotients
 from cohortlib.literals import Freq
 from cohortlib.show.colours import STOPS
+from cohortlib.show.plot import drawing
 from cohortlib.show.plot.cells import Cells, Day, Table, read
-from cohortlib.show.plot.drawing import (
-    FIELDS,
-    HEIGHT,
-    MEAN,
-    MOST_NAMED,
-    PERIODS,
-    WIDTH,
-    age_title,
-    cell_tooltip,
-    data,
-    meaning,
-    number_axis,
-    number_format,
-    properties,
-    shades,
-    thinned,
-)
 
 MEAN_NAME = "Weighted mean"
 MOST_POINTS = 5_000  # with tooltips; more are slow and too dense to point at
@@ -121,7 +105,7 @@ def ltv_curves(
 
 
 def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str | None) -> alt.LayerChart:
-    name = FIELDS[value].title
+    name = drawing.FIELDS[value].title
     frame = cells.frame.filter(pl.col(value).is_not_null())
     rows = frame.select(
         "cohort", "age", value, "cohort_size", "calendar", "unfinished",
@@ -131,13 +115,14 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
     )  # fmt: skip
     top = _top(frame, value)
     x, y = _axes(cells, value, top)
+    remark = "" if top is None else _FROM_ONE
     return alt.LayerChart(
-        data=data(rows),  # set once here: with every layer, Altair would copy it many times
+        data=drawing.data(rows),  # set once here: with every layer, Altair would copy it many times
         layer=[
             *_cohort_marks(cells, value, x, y, top, points=rows.height <= MOST_POINTS),
             *_mean_marks(cells, value, x, mean_by_age(frame, ratio), top),
         ],
-        **properties(cells, title, name, meaning(value), (WIDTH, HEIGHT), "Dashed", "" if top is None else _FROM_ONE),
+        **drawing.properties(cells, title, name, drawing.meaning(value), drawing.SIZE, "Dashed", remark),
     )
 
 
@@ -146,15 +131,15 @@ def _axes(cells: Cells, value: str, top: float | None) -> tuple[alt.X, alt.Y]:
     freq, first = cells.calendar.freq, 0 if top is None else 1
     x = alt.X(
         "age:Q",
-        title=age_title(freq),
+        title=drawing.age_title(freq),
         scale=alt.Scale(domain=[first, max(cells.ages - 1, first + 1) * 1.01], nice=False),
-        axis=alt.Axis(values=[at for at in thinned(cells.ages, freq) if at >= first], grid=False, format="d"),
+        axis=alt.Axis(values=[at for at in drawing.thinned(cells.ages, freq) if at >= first], grid=False, format="d"),
     )
     y = alt.Y(
         f"{value}:Q",
-        title=FIELDS[value].title,
+        title=drawing.FIELDS[value].title,
         scale=alt.Scale(zero=True, nice=True) if top is None else alt.Scale(domain=[0, top], nice=False),
-        axis=number_axis(value),
+        axis=drawing.number_axis(value),
     )
     return x, y
 
@@ -167,7 +152,7 @@ def _cohort_marks(cells: Cells, value: str, x: alt.X, y: alt.Y, top: float | Non
     )
     if top is not None:
         lines = lines.transform_filter("datum.age > 0")
-    width, opacity = (1.8, 0.9) if count <= MOST_NAMED else (1, max(0.15, min(0.5, 20 / count)))
+    width, opacity = (1.8, 0.9) if count <= drawing.MOST_NAMED else (1, max(0.15, min(0.5, 20 / count)))
     marks = [
         lines.transform_filter("!datum.unfinished").mark_line(strokeWidth=width, opacity=opacity, aria=False),
         lines.transform_filter("datum.open").mark_line(
@@ -175,11 +160,11 @@ def _cohort_marks(cells: Cells, value: str, x: alt.X, y: alt.Y, top: float | Non
         ),
     ]
     if points:
-        shown = opacity if count <= MOST_NAMED else 0
+        shown = opacity if count <= drawing.MOST_NAMED else 0
         marks.append(
             lines.mark_point(filled=True, size=22, aria=False).encode(
                 opacity=alt.condition("datum.unfinished", alt.value(opacity / 2), alt.value(shown)),
-                tooltip=cell_tooltip(cells, value),
+                tooltip=drawing.cell_tooltip(cells, value),
             )
         )
     return marks
@@ -187,12 +172,14 @@ def _cohort_marks(cells: Cells, value: str, x: alt.X, y: alt.Y, top: float | Non
 
 def _mean_marks(cells: Cells, value: str, x: alt.X, mean: pl.DataFrame, top: float | None) -> list[alt.Chart]:
     """Return the line of the mean and its points with tooltips."""
-    means = alt.Chart(data(mean.with_columns(run=_RUN))).encode(x=x, y=alt.Y("mean:Q"), color=alt.datum(MEAN_NAME))
+    means = alt.Chart(drawing.data(mean.with_columns(run=_RUN))).encode(
+        x=x, y=alt.Y("mean:Q"), color=alt.datum(MEAN_NAME)
+    )
     if top is not None:
         means = means.transform_filter("datum.age > 0")
     tooltip = [
-        alt.Tooltip("age:Q", title=f"Age ({PERIODS[cells.calendar.freq]}s)"),
-        alt.Tooltip("mean:Q", title=MEAN_NAME, format=number_format(value)),
+        alt.Tooltip("age:Q", title=f"Age ({drawing.PERIODS[cells.calendar.freq]}s)"),
+        alt.Tooltip("mean:Q", title=MEAN_NAME, format=drawing.number_format(value)),
         alt.Tooltip("cohorts:Q", title="Cohorts", format=","),
         alt.Tooltip("users:Q", title="Users", format=","),
     ]
@@ -221,7 +208,7 @@ def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr]) -> pl.DataF
 
 def _colours(cohorts: list[str]) -> alt.Color:
     """Return the cohorts' colours, dark for the oldest to light for the youngest, and a legend of a few."""
-    named = cohorts if len(cohorts) <= MOST_NAMED else [cohorts[0], cohorts[-1]]
+    named = cohorts if len(cohorts) <= drawing.MOST_NAMED else [cohorts[0], cohorts[-1]]
     legend = alt.Legend(title="Cohort", values=[*named, MEAN_NAME], symbolType="stroke", symbolOpacity=1)
-    scale = alt.Scale(domain=[*cohorts, MEAN_NAME], range=[*shades(_DARK, len(cohorts)), MEAN])
+    scale = alt.Scale(domain=[*cohorts, MEAN_NAME], range=[*drawing.shades(_DARK, len(cohorts)), drawing.MEAN])
     return alt.Color("cohort:N", scale=scale, legend=legend)

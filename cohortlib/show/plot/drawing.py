@@ -16,7 +16,7 @@ from cohortlib.show.plot.cells import Cells
 
 FIELDS = by_age(COHORTS)  # the fields that can be drawn
 PERIODS = {"D": "day", "W": "week", "M": "month", "Q": "quarter", "A": "year"}
-WIDTH, HEIGHT = 760, 420  # of the plot in pixels, without its axes
+SIZE = WIDTH, HEIGHT = 760, 420  # of the plot in pixels, without its axes
 MOST_TICKS = 24
 MOST_NAMED = 12  # cohorts in a legend
 MEAN = "#d55e00"  # from Okabe and Ito's palette: far from every colour of the scale, on light and dark pages

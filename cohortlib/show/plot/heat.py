@@ -10,19 +10,8 @@ from cohortlib.errors import one_of
 from cohortlib.fields import SHOWN, kind_of
 from cohortlib.literals import Freq
 from cohortlib.show.colours import BLACK, STOPS, WHITE, colour, ink, limits
+from cohortlib.show.plot import drawing
 from cohortlib.show.plot.cells import Cells, Day, Table, read
-from cohortlib.show.plot.drawing import (
-    FIELDS,
-    PERIODS,
-    age_title,
-    cell_tooltip,
-    data,
-    meaning,
-    number_labels,
-    properties,
-    thinned,
-    ticks,
-)
 
 MOST_LABELS = 400
 _WIDE, _HIGH = 900, 640  # pixels of a plot with many cells
@@ -81,8 +70,8 @@ def heatmap(
     >>> table = pl.DataFrame({**rows, "amount_retention": [1.0, 0.25, 1.0]})
     >>> cl.plot.heatmap(table, "amount_retention").save("heat.png")  # doctest: +SKIP
     """
-    one_of("value", value, FIELDS)
-    name = FIELDS[value].title
+    one_of("value", value, drawing.FIELDS)
+    name = drawing.FIELDS[value].title
     cells = read(table, ("cohort_size", value), freq, unfinished)
     frame = cells.frame.filter(pl.col(value).is_not_null()).drop("ordinal")
     low, high = limits(frame, value, "age")
@@ -114,30 +103,30 @@ def heatmap(
         marks.append(base.mark_text(fontSize=11, aria=False).encode(text="label:N", color=ink_colour))
     size = wide * cells.ages, tall * len(cells.cohorts)
     return alt.LayerChart(
-        data=data(frame),  # set once here: with every layer, Altair would copy it many times
+        data=drawing.data(frame),  # set once here: with every layer, Altair would copy it many times
         layer=marks,
-        **properties(cells, title, name, meaning(value), size, "Hatched" if hatched else "Faded"),
+        **drawing.properties(cells, title, name, drawing.meaning(value), size, "Hatched" if hatched else "Faded"),
     )
 
 
 def _grid(cells: Cells, value: str, *, gaps: bool) -> alt.Chart:
     """Return a chart with the position and the tooltip of each cell."""
     freq = cells.calendar.freq
-    unit = PERIODS[freq]
+    unit = drawing.PERIODS[freq]
     return alt.Chart().encode(
         x=alt.X(
             "age:O",
-            title=age_title(freq),
+            title=drawing.age_title(freq),
             scale=alt.Scale(domain=list(range(cells.ages)), paddingInner=0.04 if gaps else 0, paddingOuter=0),
-            axis=_axis(list(thinned(cells.ages, freq)), "top"),
+            axis=_axis(list(drawing.thinned(cells.ages, freq)), "top"),
         ),
         y=alt.Y(
             "cohort:N",
             title=f"Cohort ({unit})",
             scale=alt.Scale(domain=cells.cohorts, paddingInner=0.06 if gaps else 0, paddingOuter=0),
-            axis=_axis([cells.cohorts[at] for at in thinned(len(cells.cohorts), freq, 40)], "left"),
+            axis=_axis([cells.cohorts[at] for at in drawing.thinned(len(cells.cohorts), freq, 40)], "left"),
         ),
-        tooltip=cell_tooltip(cells, value),
+        tooltip=drawing.cell_tooltip(cells, value),
     )
 
 
@@ -151,8 +140,8 @@ def _colour(value: str, low: float, high: float, height: int) -> alt.Color:
         legend=alt.Legend(
             title=None,
             gradientLength=max(60, min(160, height)),
-            values=ticks(low, high),
-            labelExpr=number_labels(value),
+            values=drawing.ticks(low, high),
+            labelExpr=drawing.number_labels(value),
         ),
     )
 

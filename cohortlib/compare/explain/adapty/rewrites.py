@@ -7,17 +7,7 @@ import polars as pl
 
 from cohortlib.adapty.aggregate import SegmentSums
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.kernels.records import (
-    ACTIVATED,
-    CHAINS,
-    NET,
-    PAID,
-    PAYERS,
-    PROCEEDS,
-    REVENUE,
-    SUBSCRIBERS,
-    SUBSCRIPTIONS,
-)
+from cohortlib.adapty.kernels import records
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.compare.explain.adapty.money import Floats
 from cohortlib.compare.explain.adapty.recipe import Recipe
@@ -25,7 +15,7 @@ from cohortlib.fields import AVERAGES, MONEY
 from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
 
-MONEY_PLANES = [REVENUE, PROCEEDS, NET]
+MONEY_PLANES = [records.REVENUE, records.PROCEEDS, records.NET]
 
 
 def multiply_money(answer: Answer, factors: tuple[float, ...]) -> Answer:
@@ -89,8 +79,8 @@ def copy_remote(total: SegmentSums, remote: Answer, plan: RequestPlan) -> Segmen
         frame, head = values.get((name,)), heads.get(name)
         if frame is not None and head is not None:
             _copy_segment(cells[:, at], frame, head, plan)
-            tops[PAID, at] = head["total_paid_subscribers"]
-            tops[CHAINS, at] = head["total_subscriptions"]
+            tops[records.PAID, at] = head["total_paid_subscribers"]
+            tops[records.CHAINS, at] = head["total_subscriptions"]
     return SegmentSums(max(total.columns, width), cells, tops)
 
 
@@ -104,16 +94,19 @@ def _copy_segment(cells: Ints, frame: pl.DataFrame, head: dict[str, float], plan
     totals: dict[int, float] = {
         plane: head[f"total_{money}_usd"] * scale for plane, money in zip(MONEY_PLANES, MONEY, strict=True)
     }
-    by_column |= {SUBSCRIBERS: frame["subscribers"].to_numpy(), SUBSCRIPTIONS: frame["subscriptions"].to_numpy()}
-    totals |= {SUBSCRIBERS: head["total_paid_subscribers"], SUBSCRIPTIONS: head["total_subscriptions"]}
+    by_column |= {
+        records.SUBSCRIBERS: frame["subscribers"].to_numpy(),
+        records.SUBSCRIPTIONS: frame["subscriptions"].to_numpy(),
+    }
+    totals |= {records.SUBSCRIBERS: head["total_paid_subscribers"], records.SUBSCRIPTIONS: head["total_subscriptions"]}
     revenue = frame["revenue_usd"].to_numpy()
     revenue = revenue if days else np.cumsum(revenue)
-    for plane, average in ((PAYERS, "arppu"), (ACTIVATED, "arpas")):
+    for plane, average in ((records.PAYERS, "arppu"), (records.ACTIVATED, "arpas")):
         local = np.cumsum(cells[plane])
         by_column[plane] = _users(revenue, frame[f"{average}_usd"].to_numpy(), local[: frame.height])
         total = np.array([head["total_revenue_usd"]]), np.array([head[f"total_{average}_usd"]])
         totals[plane] = _users(*total, local[-1:])[0]
-    cumulative = {PAYERS, ACTIVATED} | (set(by_column) if days else set())
+    cumulative = {records.PAYERS, records.ACTIVATED} | (set(by_column) if days else set())
     for plane, column_values in by_column.items():
         own = np.diff(column_values, prepend=0) if plane in cumulative else column_values
         cells[plane] = 0
