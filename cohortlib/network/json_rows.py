@@ -226,11 +226,12 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
     if freq is None:
         freqs = {kind for text in texts if text not in day_of for kind, form in LABELS if re.fullmatch(form, text)}
         freq = freqs.pop() if len(freqs) == 1 else "D"
-    try:
-        days = {day: span(column.name, day)[0] for day in day_of.values()}
-    except ValueError:
-        bad = next(text for text, day in day_of.items() if not _is_day(day))
-        raise ReplyError(f"field {column.name!r} has {bad!r}, which is not a date of the calendar") from None
+    days = {}
+    for text, day in day_of.items():
+        try:
+            days[day] = span(column.name, day)[0]
+        except ValueError:
+            raise ReplyError(f"field {column.name!r} has {text!r}, which is not a date of the calendar") from None
     calendar = Calendar(freq)
     # A week may begin on any day, so its date stays as it is.
     label_of = {day: day if freq in ("D", "W") else calendar.label(calendar.ordinal(days[day])) for day in days}
@@ -243,11 +244,3 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
                 hint=("set another ", Arg("freq")),
             )
     return column.replace({text: label_of[day] for text, day in day_of.items()}) if day_of else column
-
-
-def _is_day(text: str) -> bool:
-    try:
-        span("", text)
-    except ValueError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Tables for people: triangles, colours, text, plots, pages and the report.
+"""Present tables: triangles, colours, text, plots, HTML pages and the report.
 
 Imports the vendors' tables and fields.
 """

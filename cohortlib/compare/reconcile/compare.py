@@ -190,17 +190,9 @@ class Report:
         if len(parts) == 1:
             return parts[0] if self.tables[0].name else parts[0].drop("table")
         names = pl.Enum(list(dict.fromkeys(field.name for table in self.tables for field in table.fields)))
-        order = [
-            "table",
-            *dict.fromkeys(key for table in self.tables for key in table.keys),
-            "field",
-            "local",
-            "remote",
-            *(name for name in ("local_text", "remote_text") if any(name in part.columns for part in parts)),
-            "difference",
-            "outcome",
-            "weight",
-        ]
+        keys = dict.fromkeys(key for table in self.tables for key in table.keys)
+        texts = [name for name in ("local_text", "remote_text") if any(name in part.columns for part in parts)]
+        order = ["table", *keys, "field", "local", "remote", *texts, "difference", "outcome", "weight"]
         parts = [part.with_columns(pl.col("field").cast(pl.String).cast(names)) for part in parts]
         return pl.concat(parts, how="diagonal").select(order)
 

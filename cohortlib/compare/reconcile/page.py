@@ -163,8 +163,8 @@ def _flat(table: ComparedTable, lines: tuple[str, ...]) -> Iterator[Sheet]:
 
 def _sorted(cells: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
     # The total comes before the single segments, as in the answer.
-    return cells.sort(("type", *(key for key in keys if key != "type")), descending=[True, *[False] * (len(keys) - 1)]
-                      ) if "type" in keys else cells.sort(keys)  # fmt: skip
+    order = sorted(keys, key=lambda key: key != "type")
+    return cells.sort(order, descending=[key == "type" for key in order])
 
 
 def _panels(what: str, lines: tuple[str, ...], columns: tuple[str, ...], panels: list[Lines]) -> list[Panel]:
