@@ -41,7 +41,10 @@ def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date |
 
 def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:
     values = ["yes" if value is True else "no" if value is False else str(value) for value in CHOICES[name]]
-    return options.choice(f"--{name.replace('_', '-')}", values, values[0], help_text, metavar)
+    return click.option(
+        f"--{name.replace('_', '-')}", type=click.Choice(values), default=values[0], show_default=True,
+        metavar=metavar, help=help_text,
+    )  # fmt: skip
 
 
 OPTIONS = (
@@ -105,8 +108,9 @@ def cohort(
     """
     with printed_warnings():
         body = Request.of(read_body(request))
-    settings["conventions"] = _conventions(settings)
-    settings["installs"] = installs
+    chosen = {name: settings.pop(name) for name in (*CHOICES, "as_of")}
+    chosen["restart_per_product"] = {"yes": True, "no": False}.get(chosen["restart_per_product"], "auto")
+    settings |= {"conventions": Conventions(**chosen), "installs": installs}
     sources = [events, installs if installs != "from_events" else None, request if request != "-" else None]
 
     def answer() -> "Answer":
@@ -210,10 +214,3 @@ def print_answer(answer: "Answer", limit: int | None) -> None:
         print_prose(console, "(no periods: no payment counts)")
     if len(segments) < len(answer.segments):
         print_prose(console, f"(the first {limit:,} of {len(answer.segments) - 1:,} segments)")
-
-
-def _conventions(settings: dict[str, Any]) -> Conventions:
-    """Remove the conventions from the settings and return them."""
-    chosen = {name: settings.pop(name) for name in (*CHOICES, "as_of")}
-    chosen["restart_per_product"] = {"yes": True, "no": False}.get(chosen["restart_per_product"], "auto")
-    return Conventions(**chosen)

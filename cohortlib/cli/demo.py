@@ -9,7 +9,7 @@ import polars as pl
 from rich.console import Console
 
 from cohortlib import termina
-from cohortlib.cli.terminal import print_line, print_prose, print_rows, print_triangle
+from cohortlib.cli.terminal import plain_columns, print_columns, print_line, print_prose, print_triangle
 from cohortlib.fields import SHOWN
 
 SAMPLE = files("cohortlib") / "samples" / "cdnow_sample.parquet"
@@ -43,7 +43,7 @@ def show(console: Console) -> None:
         print_triangle(console, cohorts, field)
     print_line(console)
     print_prose(console, f"customer-cohorts: the first {CUSTOMER_ROWS} of {customers.height:,} rows")
-    print_rows(console, customers.head(CUSTOMER_ROWS))
+    print_columns(console, plain_columns(customers.head(CUSTOMER_ROWS)))
     print_line(console)
     work = f"Both tables, {orders.height:,} rows of {users:,} users"
     first, second = (in_words(end - start) for start, end in pairwise(times))

@@ -32,7 +32,8 @@ def error_text(error: CohortlibError | CohortlibWarning) -> str:
 
 def _option_writer() -> Callable[[Arg], str]:
     """Return a function that writes an argument as an option, or as in Python where no command has that option."""
-    options = _options(_root())
+    context = click.get_current_context(silent=True)
+    options = _options(context.find_root().command) if context else {}
 
     def write(arg: Arg) -> str:
         option = options.get(arg.name)
@@ -45,11 +46,6 @@ def _option_writer() -> Callable[[Arg], str]:
         return f"{name} {shlex.quote(str(value))}"
 
     return write
-
-
-def _root() -> click.Command:
-    context = click.get_current_context(silent=True)
-    return context.find_root().command if context else click.Command("cohortlib")
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:

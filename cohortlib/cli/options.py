@@ -17,14 +17,6 @@ def decorated(command: Decorated, options: Sequence[Callable[[Decorated], Decora
     return command
 
 
-def choice(
-    name: str, values: Sequence[str], default: str, help_text: str, metavar: str | None = None
-) -> Callable[[Decorated], Decorated]:
-    """Return an option with a fixed list of values."""
-    kind = click.Choice(values)
-    return click.option(name, type=kind, default=default, show_default=True, metavar=metavar, help=help_text)
-
-
 def output_option(help_text: str) -> Callable[[Decorated], Decorated]:
     """Return the option for the file to write."""
     return click.option("-o", "--output", metavar="FILE", help=help_text)

@@ -112,13 +112,8 @@ def print_fitting(console: Console, names: Sequence[Column], cells: Sequence[Col
         print_prose(console, f"({missing} not shown: {_width([*names, *cells])} columns needed)")
 
 
-def print_rows(console: Console, rows: pl.DataFrame) -> None:
-    """Print a few rows of a table; long column names take two lines."""
-    print_columns(console, plain_columns(rows))
-
-
 def plain_columns(rows: pl.DataFrame) -> list[Column]:
-    """Format the values of each column."""
+    """Format a few rows of a table; long column names take two lines."""
     return [
         Column(_header(name), [_written(value) for value in rows[name]], left=rows.schema[name] == pl.String)
         for name in rows.columns

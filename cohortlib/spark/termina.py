@@ -146,7 +146,8 @@ def _sums(rows: PartitionedRows) -> Sums:
     settings = rows.settings
     if settings.joined is not None:
         # Whether a join date is after the last period must be known in every partition.
-        _, last = settings.bounds(_last_day(rows))
+        notes = rows.frame.selectExpr("instant").mapInArrow(_LastDay(settings), "note string").toArrow()
+        _, last = settings.bounds(Note.all(pl.DataFrame(notes)["note"]).last_day)
         rows = rows.ending(last)
     values = [name for name in _PARTIAL if name not in _KEYS]
     partial = rows.by_user().mapInArrow(_TransactionSums(rows.reader), frames.ddl(_PARTIAL))
@@ -188,11 +189,6 @@ class _TransactionSums:
             yield from frames.batches(sums.with_columns(**halves, note=pl.lit(None, pl.String)), _PARTIAL)
         if note != Note():
             yield from frames.batches(pl.DataFrame([{"note": note.to_json()}], schema=_PARTIAL), _PARTIAL)
-
-
-def _last_day(rows: PartitionedRows) -> int | None:
-    notes = rows.frame.selectExpr("instant").mapInArrow(_LastDay(rows.settings), "note string").toArrow()
-    return Note.all(pl.DataFrame(notes)["note"]).last_day
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def fingerprint_strings(views, memory, bases, rows, secret, keys, keys2):
     ``memory[bases[k]]``.
 
     The hash is NH, as in UMAC: words are taken in pairs, a part of the secret is added to each, and the products are
-    summed. Without the secret, nobody can choose texts that collide: two texts of up to 240 bytes have the same hash
+    summed. Texts that collide cannot be chosen without the secret: two texts of up to 240 bytes have the same hash
     with a probability of about 2**-64, or 2**-128. Longer texts are hashed in pieces of 240 bytes.
     """
     wide = keys2.size > 0

@@ -23,8 +23,8 @@ def group_by_user(
         The fields of `Records` and its layout. Partition p has the pages ``pages[edges[p]]`` to
         ``pages[edges[p + 1]]``, those of joined users first; page k has ``counts[k]`` records.
     table, origin, span
-        ``table[day - origin]`` is the period of a day, from 0 on; there are `span` periods, and later ones. Days of
-        packed records count from the first day of the layout, and so does the origin.
+        ``table[day - origin]`` is the period of a day, counted from 0; the grid has `span` periods, and days may lie
+        after it. The days of packed records and their origin count from the first day of the layout.
     last, above
         Skip rows later than the period `last`, and rows whose units are not greater than `above`.
     short

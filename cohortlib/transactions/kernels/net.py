@@ -22,7 +22,7 @@ def net(
     count, row, joined, ends, periods, units, short
         The output of `group_by_user`. `row` is overwritten, for the users that have a cohort.
     span
-        Number of periods; those of the rows are below.
+        Number of periods; those of all rows are less.
     signed
         Keep nets that are not positive, after the start of the cohort, as inactive cells.
     clip
@@ -33,8 +33,8 @@ def net(
         If `short`, the output of `group_by_user`. Else zeros: one sum per period, one word per 64 periods. All zero
         again on return.
     offsets, size, cells, firsts
-        What `histogram` adds to: users, none with a joined cohort, are added and not written. If `offsets` is empty,
-        users are written instead.
+        As for `histogram`: users are added to these sums and not written; none may have a joined cohort. If `offsets`
+        is empty, users are written instead.
     cohort, start, period, active, amount
         Output: the cohort of each user that has one, and the user's cells ``start[u]`` to ``start[u + 1]``, sorted by
         period: at most one active cell per period and (only if `signed`) at most one inactive. A user with n rows has

@@ -34,11 +34,11 @@ _RUN_SHARE = 0.4  # of the memory, for the rows of a run
 
 
 class ReadBatch(NamedTuple):
-    """A batch as read: the three columns, the other columns to keep, and those, users and days of dropped rows."""
+    """A batch as read: users, instants and amounts, and other columns to keep."""
 
     rows: Transactions
     extras: pl.DataFrame | None
-    dropped: pl.DataFrame | None
+    dropped: pl.DataFrame | None  # the columns to keep, users and days of dropped rows
 
 
 def read_batches(
