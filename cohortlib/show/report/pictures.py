@@ -7,9 +7,8 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cohortlib.errors import CohortlibError
@@ -51,7 +50,7 @@ class Picture:
 def pictures(findings: Findings) -> Iterator[Picture]:
     """Draw all pictures of a table with at least one cohort."""
     for key, title, chart in _charts(findings):
-        yield drawn(key, title, _description(key, findings), chart())
+        yield drawn(key, title, _description(key, findings), chart)
 
 
 def drawn(key: str, title: str, description: str, chart: "alt.Chart | alt.LayerChart") -> Picture:
@@ -69,19 +68,19 @@ def drawn(key: str, title: str, description: str, chart: "alt.Chart | alt.LayerC
     return Picture(key, title, caption, description, light=light, dark=dark, width=width, height=height)
 
 
-def _charts(findings: Findings) -> "Iterator[tuple[str, str, Callable[[], alt.Chart | alt.LayerChart]]]":
+def _charts(findings: Findings) -> "Iterator[tuple[str, str, alt.Chart | alt.LayerChart]]":
     """Yield the key, the title and the chart of each picture, in their order on the page."""
     from cohortlib.show import plot
 
     table = findings.table
     options: dict[str, Any] = {"unfinished": findings.last_day, "freq": findings.settings.freq}
     for field in quotients(COHORTS):
-        title, heatmap = f"{COHORTS[field].title} by cohort", partial(plot.heatmap, table, field, **options)
-        yield field.removesuffix("_retention"), title, heatmap
-    yield "curves", f"{COHORTS[SHOWN[0]].title} by age", partial(plot.retention_curves, table, SHOWN[0], **options)
-    yield "ltv", f"{COHORTS['ltv'].title} by age", partial(plot.ltv_curves, table, **options)
-    yield "sizes", "Cohort sizes", partial(plot.cohort_sizes, table, **options)
-    yield "layers", f"Amount by {findings.unit}", partial(plot.layers, table, **options)
+        key, title = field.removesuffix("_retention"), f"{COHORTS[field].title} by cohort"
+        yield key, title, plot.heatmap(table, field, **options)
+    yield "curves", f"{COHORTS[SHOWN[0]].title} by age", plot.retention_curves(table, SHOWN[0], **options)
+    yield "ltv", f"{COHORTS['ltv'].title} by age", plot.ltv_curves(table, **options)
+    yield "sizes", "Cohort sizes", plot.cohort_sizes(table, **options)
+    yield "layers", f"Amount by {findings.unit}", plot.layers(table, **options)
 
 
 def _description(key: str, findings: Findings) -> str:

@@ -41,12 +41,8 @@ class TerminaTable:
     def read(cls, transactions: Source, remote: pl.DataFrame, settings: Mapping[str, Any]) -> "TerminaTable":
         """Read the transactions, and the period unit from the labels of the remote table."""
         call = customer_cohorts if "user_id" in remote.columns else cohorts
-        parameters = signature(call).parameters
-        defaults = {
-            name: parameter.default
-            for name, parameter in parameters.items()
-            if name not in ("transactions", "progress")
-        }
+        defaults = {name: parameter.default for name, parameter in signature(call).parameters.items()}
+        del defaults["transactions"], defaults["progress"]
         for name, value in settings.items():
             if name not in defaults:
                 raise SettingError(
