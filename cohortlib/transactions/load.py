@@ -1,10 +1,9 @@
 """Load transactions: partition the rows of a source by user, and lay out the grid of periods that they are placed on.
 
-:func:`load` chooses one of five strategies. Each is a function below:
+:func:`load` chooses one of four strategies. Each is a function below:
 
 - :func:`_load_prepared` scans a prepared form part by part;
-- :func:`_load_packed` reads batches into packed records, which take the least memory;
-- :func:`_load_batches` reads batches into full records, if some values do not fit packed ones;
+- :func:`_load_batches` reads batches into packed records, or into full records if some values do not fit packed ones;
 - :func:`_load_table` reads the table whole, if user ids or a joined table are needed, or after an error in a batch;
 - :func:`_load_spilled` writes rows that exceed the memory budget to disk, partitioned by user.
 
@@ -98,12 +97,11 @@ def _load(
         # On bad data fall through to another strategy: errors must count over the whole table, not over one batch.
         with suppress(DataError, SchemaError):
             meter = Meter(settings.progress, stream.rows or 0)
-            rows = _load_packed(stream, settings, meter)
-            if rows is None and estimate.full <= budget:
+            with suppress(PackingError):  # if a later batch does not fit the layout of the first
+                return _load_batches(stream, settings, meter, packed=True)
+            if estimate.full <= budget:
                 meter.restart()
-                rows = _load_batches(stream, settings, meter)
-            if rows is not None:
-                return rows
+                return _load_batches(stream, settings, meter)
     if estimate.full <= budget:
         return _load_table(stream.source, settings, full_grid=full_grid)
     folder = stack.enter_context(files.temporary_folder(Path(gettempdir())))
@@ -181,13 +179,6 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool) -> Loade
         settings, [rows], len(rows.users), meter, wide=rows.users.wide, joined=batch, users=users, full_grid=full_grid
     )
     return replace(loaded, dropped=rows.dropped)
-
-
-def _load_packed(stream: Stream, settings: Settings, meter: Meter) -> LoadedRows | None:
-    """Read batches into packed records; return None if a later batch does not fit the layout of the first."""
-    with suppress(PackingError):
-        return _load_batches(stream, settings, meter, packed=True)
-    return None
 
 
 def _load_batches(stream: Stream, settings: Settings, meter: Meter, *, packed: bool = False) -> LoadedRows:

@@ -1,11 +1,11 @@
 """Net the rows of parts, on disk or in memory."""
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -21,35 +21,11 @@ from cohortlib.transactions.kernels.group import gather_grouped
 from cohortlib.transactions.netting import GROUP_ROWS, Netting, Workspace
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
+from cohortlib.transactions.store.prepared import Prepared
+from cohortlib.transactions.store.spill import MemoryParts
 
-
-class PartStore(Protocol):
-    """Parts of disjoint users, in memory or on disk."""
-
-    @property
-    def count(self) -> int:
-        """Number of parts."""
-
-    @property
-    def text(self) -> bool:
-        """Whether user ids are text; their keys have two words."""
-
-    @property
-    def key_ranges(self) -> Sequence[tuple[int, int]]:
-        """The first and the last key (first word) of each part, ascending."""
-
-    @property
-    def filter_columns(self) -> Sequence[str]:
-        """The columns of rows that `filter_mask` needs."""
-
-    def size(self, index: int) -> int:
-        """Return about the number of rows of a part."""
-
-    def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
-        """Return a part, with columns besides the day and the units."""
-
-    def filter_mask(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
-        """Return a mask of the rows that pass the filter; empty without a filter."""
+PartStore: TypeAlias = Prepared | MemoryParts
+"""Parts of disjoint users, on disk or in memory."""
 
 
 class _LoadedPart(NamedTuple):

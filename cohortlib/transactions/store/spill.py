@@ -172,7 +172,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class MemoryParts:
-    """The parts of a single run, in memory; a `PartStore`."""
+    """The parts of a single run, in memory, with the methods of `Prepared` that netting uses."""
 
     parts: list[Part]
     key_ranges: list[tuple[int, int]]
