@@ -36,6 +36,7 @@ AVERAGES = {
     ("arppu", "apppu", "anrppu"): "payers",
     ("arpas", "appas", "anrpas"): "activated",
 }
+OFFERS = ("offer_category", "offer_type", "offer_id")
 COLUMN_OF = {
     "duration": "duration",
     "attribution_source": "attribution_source",
@@ -67,11 +68,14 @@ class Row:
     installed: date | None
     number: int | None  # the file's consecutive_payments
     event_id: str | None
+    lacks: bool  # proceeds or net revenue
     passes: bool  # its own filters; a matched refund takes its payment's word
     audience: bool
+    event: dict | None = None
     ordinal: int = 0
     payment: "Row | None" = None  # of a refund
     refunded: bool = False  # of a payment
+    duration: str | None = None
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -97,11 +101,18 @@ def user_of(event, unit):
     return None if event[unit] == "" else event[unit]
 
 
-def why_not(event, kind, user, refund_upgraded):
+def kind_of(event, event_types):
+    """Return the kind of an event, None where it is not known; letters' case does not matter."""
+    name = (event["event_type"] or "").lower()
+    name = {theirs.lower(): ours.lower() for theirs, ours in event_types.items()}.get(name, name)
+    return -1 if name in SILENT else KINDS.get(name)
+
+
+def why_not(event, kind, user, refund_upgraded, zero_payments):
     """Name the first reason for which an event does not count, None where it does."""
     if (event["environment"] or "").lower() != "production":
         return "sandbox"
-    if event["event_type"] in SILENT:
+    if kind == -1:
         return "other_events"
     if kind is None:
         return "unknown_events"
@@ -111,22 +122,32 @@ def why_not(event, kind, user, refund_upgraded):
         return "granted"
     if kind >= 5 and event.get("cancellation_reason") == "upgraded" and refund_upgraded == "zero":
         return "upgraded"
-    needed = [user, event["event_datetime"]] + [event[money] for money in MONEYS if kind > 0]
+    if zero_payments == "skip" and 1 <= kind <= 4 and event["revenue_usd"] == 0:
+        return "zero_payments"
+    needed = [user, event["event_datetime"]] + [event["revenue_usd"]] * (kind > 0)
     return "nulls" if None in needed else None
 
 
-def counting(events, report, filters, *, unit, refund_upgraded, timezone, nulls, decimals):
+def counting(
+    events, report, filters, *, unit, refund_upgraded, timezone, nulls, decimals, missing_money="zero",
+    zero_payments="count", event_types=None, unknown=None, products=None,
+):  # fmt: skip
     """Turn the events that count into rows."""
     rows = []
     for at, event in enumerate(events):
-        kind = KINDS.get(event["event_type"])
+        kind = kind_of(event, event_types or {})
         user = user_of(event, unit)
-        reason = why_not(event, kind, user, refund_upgraded)
+        reason = why_not(event, kind, user, refund_upgraded, zero_payments)
         if reason == "nulls" and nulls == "error":
             raise Refused("null")
         if reason is not None:
             report[reason] += 1
+            if reason == "unknown_events" and unknown is not None:
+                unknown[event["event_type"] or ""] += 1
             continue
+        lacks = kind > 0 and None in [event[money] for money in MONEYS]
+        if lacks and missing_money == "error":
+            raise Refused("missing money")
         transaction = text(event, "transaction_id")
         chain = text(event, "original_transaction_id") or transaction
         expires, installed = event.get("subscription_expires_at"), event.get("install_date")
@@ -137,20 +158,56 @@ def counting(events, report, filters, *, unit, refund_upgraded, timezone, nulls,
             kind=kind,
             transaction=transaction,
             chain=(user, "row", at) if chain is None else (user, "id", chain),
-            money=tuple(to_units(event[money], decimals) if kind > 0 else 0 for money in MONEYS),
+            money=tuple(to_units(event[money] or 0, decimals) if kind > 0 else 0 for money in MONEYS),
             product=text(event, "product_id"),
             expires=None if expires is None else day_of(expires, timezone),
             installed=None if installed is None else day_of(installed, timezone),
             number=event.get("consecutive_payments"),
             event_id=text(event, "profile_event_id"),
+            lacks=lacks,
             passes=passes(event, filters),
             audience=in_audience(event, filters),
+            event=event,
         )
         rows.append(row)
+    if filters.get("duration"):
+        pass_by_duration(rows, events, filters, products or {})
     for column in range(3):
         if sum(abs(row.money[column]) for row in rows) >= LIMIT:
             raise Refused("out of range")
     return rows
+
+
+PAID_DAYS = {
+    "Weekly": (5, 9), "Monthly": (26, 33), "2 months": (55, 63), "3 months": (83, 95), "6 months": (175, 190),
+    "Annual": (350, 380),
+}  # fmt: skip
+
+
+def paid_duration(row):
+    """Return the duration of what a row pays for by the days up to its end."""
+    if row.kind in (4, 6):
+        return "Lifetime"
+    days = -1 if row.expires is None or row.kind == 5 else (row.expires - row.day).days
+    return next((name for name, (least, most) in PAID_DAYS.items() if least <= days <= most), "Uncategorized")
+
+
+def pass_by_duration(rows, events, filters, products):
+    """Say again which rows pass, by the durations of a table or of the paid periods."""
+    known = bool(events) and "duration" in events[0]
+    for row in rows:
+        if row.product in products:
+            row.duration = products[row.product]
+        else:
+            row.duration = text(row.event, "duration") if known else paid_duration(row)
+    firsts = {}
+    for row in sorted(rows, key=lambda row: (*canonical(row, False, False)[:3], row.money, row.duration or "")):
+        if 1 <= row.kind <= 3:
+            firsts.setdefault(row.chain, row.duration)
+    for row in rows:
+        if row.kind == 0 and not known and row.product not in products:
+            row.duration = firsts.get(row.chain, "Uncategorized")
+        row.passes = passes(row.event | {"duration": row.duration}, filters)
 
 
 # --- filters -----------------------------------------------------------------------------------------------
@@ -195,8 +252,10 @@ def passes(event, filters):
     products = filters.get("store_product_id") or ()
     if products and not any(one_product(event, item) for item in products):
         return False
+    offered = any(text(event, name) not in (None, "no_offer") for name in OFFERS)
     own = all(
         any_of(filters, name, text(event, column))
+        or (name in OFFERS and "no_offer" in (filters.get(name) or ()) and not offered)
         for name, column in COLUMN_OF.items()
         if not name.startswith("attribution")
     )
@@ -466,8 +525,10 @@ def segment(start, kind, title, sums, values, one):
 # --- the table ---------------------------------------------------------------------------------------------
 
 REPORT = (
-    "rows", "sandbox", "other_events", "unknown_events", "family_shared", "granted", "upgraded", "nulls", "after_to",
-    "duplicates", "shared_chains", "refunds_without_payment", "without_install", "not_in_installs", "before_install",
+    "rows", "blank_lines", "header_lines", "superseded", "sandbox", "other_events", "unknown_events", "family_shared",
+    "granted", "upgraded", "void", "zero_payments", "nulls", "after_to", "duplicates", "shared_chains",
+    "refunds_without_payment", "without_install", "not_in_installs", "before_install", "missing_money",
+    "missing_money_revenue", "unordered_states", "unfiltered_installs",
 )  # fmt: skip
 
 
@@ -485,8 +546,13 @@ def cohort(
     after_to="drop",
     as_of=None,
     week_start="monday",
+    missing_money="zero",
+    zero_payments="count",
+    event_types=None,
     nulls="error",
     decimals=6,
+    unknown=None,
+    products=None,
 ):
     """Return the response and the report.
 
@@ -517,6 +583,11 @@ def cohort(
         timezone=timezone,
         nulls=nulls,
         decimals=decimals,
+        missing_money=missing_money,
+        zero_payments=zero_payments,
+        event_types=event_types,
+        unknown=unknown,
+        products=products,
     )
     late = [row for row in rows if row.day > to and (after_to == "drop" or row.kind >= 5)]
     report["after_to"] = len(late)
@@ -577,6 +648,14 @@ def cohort(
     # What counts from here on: members' rows that pass, a matched refund by its payment's word.
     passing = [row for row in kept if row.user in period and (row.payment or row).passes]
     of_segment = {number: [row for row in passing if period[row.user] == number] for number in segments}
+
+    lacking = [row for row in passing if row.lacks]
+    report["missing_money"] = len(lacking)
+    report["missing_money_revenue"] = float(Fraction(sum(abs(row.money[0]) for row in lacking), one))
+    columns_of = {"store": "store", "country": "country"} | COLUMN_OF
+    asked = [name for name in columns_of if filters.get(name) and not name.startswith(("offer", "duration"))]
+    if installs != "from_events" and any(columns_of[name] not in entry for entry in installs[:1] for name in asked):
+        report["unfiltered_installs"] = sum(installed.values())
 
     def age(row):
         return max(0, (row.day - came[row.user]).days)

@@ -18,6 +18,7 @@ from naive_adapty import (
     day_of,
     installed_on,
     match_refunds,
+    paid_duration,
     text,
     user_of,
     without_repeats,
@@ -53,6 +54,8 @@ def stories(events, filters, installs, *, timezone, to, decimals):
         )  # fmt: skip
         for row in rows:
             row.duration = lowered(text(event, "duration"))
+            if "duration" not in event and "subscription_expires_at" in event:
+                row.duration = lowered(paid_duration(row))
             if row.chain[1] == "row":
                 row.chain = (row.user, "row", at)
             if row.day <= to:
@@ -71,8 +74,8 @@ def stories(events, filters, installs, *, timezone, to, decimals):
     return found
 
 
-def age_of(row, came):
-    return max(0, (row.day - came).days)
+def age_of(row, origin):
+    return max(0, (row.day - origin).days)
 
 
 def is_payment(row):
@@ -111,7 +114,9 @@ def coefficient(sum_of, duration, durations, younger, older):
     return Fraction(1)
 
 
-def predictions(events, request, *, installs, timezone="UTC", as_of=None, week_start="monday", decimals=6):
+def predictions(
+    events, request, *, installs, timezone="UTC", as_of=None, week_start="monday", decimals=6, ladder_age="cohort"
+):
     """Return the total's and each segment's prediction: (revenue, payers), or (reason, number)."""
     filters = request["filters"]
     first, to = (date.fromisoformat(day) for day in filters["date"])
@@ -124,13 +129,16 @@ def predictions(events, request, *, installs, timezone="UTC", as_of=None, week_s
     edge = to if as_of is None else min(as_of, to)
     found = stories(events, filters, installs, timezone=timezone, to=to, decimals=decimals)
 
-    # Every cohort of the app, those before the frame too; and of the frame's, the part that is in it.
+    # Every cohort of the app, those before the frame too; and of the frame's, the part that is in it. Ages count from
+    # the first day of the cohort's period, or from each user's install.
     cohorts, mine = defaultdict(list), defaultdict(list)
     for came, rows in found.values():
+        cohort = naive.period_of(came, freq, week_start)
+        origin = naive.first_day(cohort, freq, week_start) if ladder_age == "cohort" else came
         if came <= to:
-            cohorts[naive.period_of(came, freq, week_start)].append((came, rows))
+            cohorts[cohort].append((origin, rows))
         if first <= came <= to:
-            mine[naive.period_of(came, freq, week_start)].append((came, rows))
+            mine[cohort].append((origin, rows))
     everybody = [user for users in cohorts.values() for user in users]
     durations = {(row.payment or row).duration for _, rows in everybody for row in rows}
     trials = [
@@ -145,12 +153,15 @@ def predictions(events, request, *, installs, timezone="UTC", as_of=None, week_s
         return grown_to(cohorts[cohort], duration, age)
 
     def over_since(cohort):
+        if ladder_age == "cohort":
+            return (edge - naive.first_day(cohort, freq, week_start)).days
         return (edge - min(naive.last_day(cohort, freq, week_start), to)).days
 
     def one(segment):
         users, age = mine[segment], over_since(segment)
         start = max((fixed for fixed in FIXED if fixed <= age), default=-1)
-        if start < max([FIXED[0], *trials]):
+        window = {"week": 7, "month": 31}[unit] if ladder_age == "cohort" else 0
+        if start < max(FIXED[0], window + max([0, *trials])):
             return YOUNG, age
         if age >= horizon:
             return PAST, age

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.unit
 TOLD = {
     UNIT: "only cohorts of weeks and months",
     FEW: " payers by day ",
-    YOUNG: " days since the last install; a prediction needs ",
+    YOUNG: ", after all trials",
     PAST: " is reached",
     OLDER: " older cohorts with 30 payers ",
     TOTAL: "the total ",
@@ -46,7 +46,9 @@ def number(reason):
 
 def ask(events, request, installs, *, predict=True, **options):
     """Ask the engine."""
-    conventions = {name: options.pop(name) for name in ("as_of", "week_start") if name in options}
+    # By hand the ages are those of each install, unless a test asks for those of the cohort.
+    options.setdefault("ladder_age", "install")
+    conventions = {name: options.pop(name) for name in ("as_of", "week_start", "ladder_age") if name in options}
     return quietly(
         cl.adapty.cohort,
         events if isinstance(events, pl.DataFrame) else framed(events),
@@ -232,6 +234,7 @@ def histories(draw):
     options = weeks | draw(st.sampled_from(({}, {"timezone": "America/New_York"}, {"timezone": "Asia/Kolkata"})))
     if more or draw(seldom(4)):
         options["as_of"] = edge if more else edge + timedelta(50)
+    options["ladder_age"] = draw(st.sampled_from(("cohort", "install")))
     without = draw(st.sampled_from(((), (), ("duration",), ("install_date",))))
     filters = {"date": [min(begins, edge).isoformat(), (edge + timedelta(more)).isoformat()]}
     if draw(seldom(4)):
@@ -376,6 +379,22 @@ def test_a_whole_prediction():
     assert predicted(HISTORY + NEW, asked(28)) == close(270 * 325 / 200 + 480, 24 + 8)
     # From day 61 on only the refund of 25 in 350 is to come.
     assert predicted(HISTORY + NEW, asked(89)) == close(270 * 325 / 350 + 480, 24 + 8)
+
+
+def test_ages_from_the_first_day_of_the_cohort():
+    # All of OWN came on the first day of its week, on which the week's ages begin, six days before its last.
+    expected = predicted(HISTORY + NEW, asked(14))
+    assert predicted(HISTORY + NEW, asked(14 - 6), ladder_age="cohort") == expected
+    assert predicted(HISTORY + NEW, asked(7 - 6), ladder_age="cohort") == predicted(HISTORY + NEW, asked(7))
+    assert predicted(HISTORY + NEW, asked(0), ladder_age="cohort") == (YOUNG, 6)
+    # Whoever came on the last day had six days less: on day 14 of the cohort nothing of day 10 is there yet.
+    late = [*lived(LAST, 30, (0, 10.0, WEEKLY), (10, 90.0, WEEKLY))]
+    alike = [*lived(OLD, 30, (6, 10.0, WEEKLY), (40, 10.0, WEEKLY)), *lived(LESS_OLD, 30, (6, 10.0, WEEKLY))]
+    assert predicted(alike + late, asked(14 - 6), ladder_age="cohort") == close(300 * 900 / 600, 30)
+    # The week and the longest trial must be over by the first age used: 7 + 8 days by day 28, not by day 14.
+    trials = tried(OWN, 1, 8)
+    assert predicted(HISTORY + NEW + trials, asked(27 - 6), ladder_age="cohort") == (YOUNG, 27)
+    assert not isinstance(predicted(HISTORY + NEW + trials, asked(28 - 6), ladder_age="cohort")[0], str)
 
 
 def test_without_durations_all_grow_alike():

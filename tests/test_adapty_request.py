@@ -51,6 +51,9 @@ CONVENTIONS = {
     "restart_per_product": ["auto", True, False],
     "averages": ["cumulative", "per_period"],
     "after_to": ["drop", "payments"],
+    "missing_money": ["zero", "error"],
+    "zero_payments": ["count", "skip"],
+    "ladder_age": ["cohort", "install"],
     "week_start": list(WEEKDAYS),
 }
 

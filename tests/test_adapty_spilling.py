@@ -18,7 +18,7 @@ from test_adapty_sums import REQUEST, rows, same
 
 import cohortlib as cl
 from benchmarks.subscriptions import history
-from cohortlib.adapty import spill
+from cohortlib.adapty import spill, spill_files
 from cohortlib.adapty.read import tables
 from cohortlib.engine import memory
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError, SourceError
@@ -34,7 +34,7 @@ def little_memory(batch=3, least=1):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "MINIMUM", 1)
         patch.setattr(tables, "_BATCH", batch)
-        patch.setattr(spill, "_MIN_BYTES", least)
+        patch.setattr(spill_files, "_MIN_BYTES", least)
         yield
 
 
@@ -260,7 +260,8 @@ def test_nulls_are_told_once():
     with little_memory(1), pytest.warns(CohortlibWarning) as told:
         found = cl.adapty.cohort(frame, REQUEST, installs="from_events", nulls="drop", max_memory=1)
     assert [str(one.message) for one in told] == [
-        "2 of 4 rows of the events dropped for nulls: 2 in column 'revenue_usd'"
+        "2 of 4 rows of the events dropped for nulls: 2 in column 'revenue_usd'",
+        "payments were dropped for nulls: the numbers of later payments of their chains are lower",
     ]
     assert found.report["nulls"] == 2
 
@@ -307,7 +308,7 @@ SPILLING = """
 import os, sys, resource
 import cohortlib as cl
 from cohortlib.engine import memory
-from cohortlib.adapty import spill as spilling
+from cohortlib.adapty import spill_files as spilling
 from cohortlib.adapty.read import tables
 request = {"filters": {"date": ["2024-01-01", "2025-12-31"]}}
 cl.adapty.cohort(sys.argv[1], request, installs="from_events")  # so that the kernels are compiled

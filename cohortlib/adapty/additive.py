@@ -8,15 +8,17 @@ add: chains shared by several users, so a value also holds a key for each chain 
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256, shake_256
 
 import numpy as np
 import polars as pl
 
-from cohortlib.adapty import compose
-from cohortlib.adapty.aggregate import Aggregation, SegmentSums
+from cohortlib.adapty import compose, doubts
+from cohortlib.adapty.aggregate import COUNTED_ROWS, Aggregation, SegmentSums
 from cohortlib.adapty.answer import Answer
+from cohortlib.adapty.durations import with_durations
+from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.forecast import Prediction
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.records import INSTALLS
@@ -38,7 +40,7 @@ _CELLS = (
 )  # fmt: skip
 _HEADS = ("installs", "paid_subscribers", "all_subscriptions")
 _CHAIN, _COLUMNS, _MAGNITUDE = "chain", "columns", "magnitude"
-_COUNT, _PLAN, _SECRET = "report.", "plan.", "secret."
+_COUNT, _PLAN, _SECRET, _FINDING = "report.", "plan.", "secret.", "finding."
 _DROPPED = ("events", "installs")
 
 _HALF = 2**32
@@ -66,6 +68,8 @@ class Sums:
         One key per chain and user, sorted. A key that occurs more than once belongs to a chain of several users.
     secret_id
         Identifies the secret that the keys of chains depend on; keys of different secrets cannot be compared.
+    findings
+        What to warn of.
     """
 
     plan: RequestPlan
@@ -75,6 +79,7 @@ class Sums:
     magnitudes: tuple[int, ...]
     chains: Keys
     secret_id: str = ""
+    findings: Findings = field(default_factory=Findings)
 
     def __repr__(self) -> str:
         request = self.plan.request
@@ -88,6 +93,8 @@ class Sums:
         Keys of chains can be compared between values made with the same `secret`.
         """
         words = SECRET if secret is None else np.frombuffer(shake_256(secret).digest(SECRET.nbytes), np.uint64)
+        if plan.request.filters.duration:
+            events = with_durations(events, plan)
         aggregation = Aggregation.of(events, installs, plan, secret=words)
         by_segment, chains = aggregation.sums()
         by_segment.heads[INSTALLS] += installs.counts(plan.segments, plan)
@@ -100,6 +107,7 @@ class Sums:
             aggregation.magnitudes,
             chains,
             sha256(words.tobytes()).hexdigest()[:16],
+            aggregation.findings + installs.findings(plan),
         )
 
     def __add__(self, other: "Sums") -> "Sums":
@@ -127,6 +135,7 @@ class Sums:
             magnitudes,
             chains,
             self.secret_id if self.chains.size else other.secret_id,
+            self.findings + other.findings,
         )
 
     def _check(self, magnitudes: tuple[int, ...]) -> None:
@@ -138,7 +147,15 @@ class Sums:
     @property
     def report(self) -> dict[str, int]:
         """Counts of rows left out and of other findings, as in an answer."""
-        return self.counts | {"shared_chains": self.counts["shared_chains"] + repeated(self.chains)}
+        shared = self.counts["shared_chains"] + repeated(self.chains)
+        unfiltered = any(name[0] == "unfiltered" for name in self.findings)
+        installs = int(self.by_segment.heads[INSTALLS].sum()) if unfiltered else 0
+        counts = {name: count for name, count in self.counts.items() if name != COUNTED_ROWS}
+        return counts | {
+            "shared_chains": shared,
+            "unordered_states": self.findings[("unordered",)],
+            "unfiltered_installs": installs,
+        }
 
     def without_chains(self, shared: int = 0) -> "Sums":
         """Return the sums without the keys of chains, where `shared` chains are known to have several users."""
@@ -153,6 +170,7 @@ class Sums:
         for name, text in _WARNINGS.items():
             if report[name]:
                 warn(text.format(f"{report[name]:,}"))
+        doubts.warn_of(self.findings, report, self.counts[COUNTED_ROWS], self.plan, self.dropped[0])
 
     def answer(self, predictions: list[Prediction] | None = None) -> Answer:
         """Return the answer of Adapty's API for the users added so far."""
@@ -184,6 +202,7 @@ class Sums:
         for what, dropped in zip(_DROPPED, self.dropped, strict=True):
             frames += [_rows(f"{what}.rows", 0, 0, dropped.rows), _rows(f"{what}.dropped", 0, 0, dropped.count)]
             frames += [_rows(f"{what}.nulls.{name}", 0, 0, count) for name, count in dropped.nulls.items()]
+        frames += [_rows(_FINDING + json.dumps(name), 0, 0, count) for name, count in self.findings.items()]
         return pl.concat(frames)
 
     @classmethod
@@ -226,7 +245,8 @@ class Sums:
             (dropped("events"), dropped("installs")),
             tuple(halves[at, 0] * _HALF + halves[at, 1] for at in range(len(MONEY))),
             keys,
-            *secret_ids,
+            secret_ids[0] if secret_ids else "",
+            Findings({tuple(json.loads(name)): number(_FINDING + name) for name in _suffixes(rows, _FINDING)}),
         )
         sums._check(sums.magnitudes)
         return sums
@@ -297,7 +317,8 @@ def _check_plan(rows: Mapping[str, object], plan: RequestPlan) -> None:
 
 
 def _settings(plan: RequestPlan) -> dict[str, str]:
-    return {name: repr(getattr(plan, name)) for name in ("request", "conventions", "timezone", "decimals")}
+    names = ("request", "conventions", "timezone", "decimals", "event_types", "products")
+    return {name: repr(getattr(plan, name)) for name in names}
 
 
 def _digest(plan: RequestPlan) -> str:

@@ -13,12 +13,16 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.installs import InstallColumns, Installs
 from cohortlib.adapty.kernels.add import add_days, add_renewals
 from cohortlib.adapty.kernels.link import link, number
 from cohortlib.adapty.kernels.records import (
     BEFORE_INSTALL,
+    COUNTED,
     DUPLICATES,
+    LACKING,
+    LACKING_UNITS,
     NOT_IN_INSTALLS,
     REFUNDS_WITHOUT_PAYMENT,
     WITHOUT_INSTALL,
@@ -66,6 +70,11 @@ class SegmentSums:
         )
 
 
+COUNTED_ROWS = "counted"
+"""The events that count in the table; not in the report of an answer."""
+MISSING_REVENUE = "missing_money_revenue"
+"""The revenue, in units, of the rows that lack proceeds or net revenue."""
+
 _COARSER = "a coarser period_unit, or a shorter date"
 # The counters of the kernels, and their names in the report.
 _REPORTED = {
@@ -74,6 +83,9 @@ _REPORTED = {
     WITHOUT_INSTALL: "without_install",
     NOT_IN_INSTALLS: "not_in_installs",
     BEFORE_INSTALL: "before_install",
+    COUNTED: COUNTED_ROWS,
+    LACKING: "missing_money",
+    LACKING_UNITS: MISSING_REVENUE,
 }
 
 
@@ -166,6 +178,7 @@ class Aggregation:
     magnitudes: tuple[int, ...]
     """The sum of absolute amounts, for each kind of money."""
     meter: Meter
+    findings: Findings
 
     @classmethod
     def of(
@@ -200,6 +213,7 @@ class Aggregation:
             report,
             magnitudes,
             meter,
+            events.findings + rows.findings(events),
         )
 
     def _group_by_user(self, p: int, columns: EventColumns, installs: InstallColumns, scratch: Scratch) -> int:

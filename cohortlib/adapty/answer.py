@@ -27,9 +27,12 @@ class Answer:
     request
         The request.
     report
-        Counts: `rows` of the input; the rows left out (sandbox, other_events, unknown_events, family_shared, granted,
-        upgraded, nulls, after_to, duplicates); refunds_without_payment, before_install (rows), shared_chains; and the
-        users not_in_installs and without_install. Empty in a fetched answer.
+        Counts: `rows` of the input; the rows left out (blank_lines, header_lines, superseded, sandbox, other_events,
+        unknown_events, family_shared, granted, upgraded, void, zero_payments, nulls, after_to, duplicates);
+        missing_money (payments and refunds without proceeds or net revenue) and their missing_money_revenue;
+        refunds_without_payment, before_install (rows), shared_chains, unordered_states
+        (transactions); the users not_in_installs and without_install; and unfiltered_installs. Empty in a fetched
+        answer.
     conventions
         The conventions used; None in a fetched answer.
     """
@@ -37,7 +40,7 @@ class Answer:
     segments: pl.DataFrame
     values: pl.DataFrame
     request: Request
-    report: dict[str, int] = field(default_factory=dict)
+    report: dict[str, float] = field(default_factory=dict)
     conventions: Conventions | None = None
 
     def __repr__(self) -> str:

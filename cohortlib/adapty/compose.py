@@ -1,11 +1,12 @@
 """Compute the fields of Adapty's API from the sums."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from cohortlib.adapty.aggregate import SegmentSums
+from cohortlib.adapty.aggregate import MISSING_REVENUE, SegmentSums
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.forecast import Prediction
 from cohortlib.adapty.kernels.records import (
@@ -30,7 +31,7 @@ _PLANES = dict(zip(MONEY, (REVENUE, PROCEEDS, NET), strict=True))
 
 
 def compose(
-    sums: SegmentSums, plan: RequestPlan, report: dict[str, int], predictions: list[Prediction] | None = None
+    sums: SegmentSums, plan: RequestPlan, report: Mapping[str, int], predictions: list[Prediction] | None = None
 ) -> Answer:
     """Compute all fields of the answer from the sums, and add the predictions."""
     segments = plan.segments
@@ -41,7 +42,7 @@ def compose(
         segments=_segments(table, segments, plan).hstack(_predictions(predictions, len(segments) + 1, plan)),
         values=_values(table, segments, plan),
         request=plan.request,
-        report=report,
+        report={**report, MISSING_REVENUE: report[MISSING_REVENUE] / 10**plan.decimals},
         conventions=plan.conventions,
     )
 

@@ -9,8 +9,10 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
+from cohortlib.adapty.read.event_types import EventTypes, check_event_types
 from cohortlib.adapty.read.events import Events, batched_events, read_events
 from cohortlib.adapty.read.installs import batched_installs, read_installs
+from cohortlib.adapty.read.products import read_products
 from cohortlib.adapty.read.tables import estimate_memory
 from cohortlib.adapty.request import Request
 from cohortlib.engine.memory import budget
@@ -32,6 +34,8 @@ def cohort(
     installs: Source | None = None,
     timezone: str = "UTC",
     conventions: Conventions | None = None,
+    event_types: "Mapping[str, str] | None" = None,
+    products: Source | None = None,
     predict: bool = False,
     nulls: Nulls = "error",
     decimals: int = 6,
@@ -57,6 +61,14 @@ def cohort(
         taken as they are.
     conventions
         Choices that the API's documents leave open; see :class:`Conventions`.
+    event_types
+        Names of event types that were renamed, each with Adapty's name of it:
+        ``{"app_subscribed": "subscription_started"}``. Upper and lower case are the same. Other unknown types are left
+        out, with a warning that names them.
+    products
+        A table of `product_id` and `duration` (Weekly, Monthly, 2 months, 3 months, 6 months, Annual, Lifetime or
+        Uncategorized), for the filter on duration and for predictions. Products that are not listed have the duration
+        of the events, else that of the period paid for.
     predict
         Whether to compute `predict` of each segment, by a chain ladder over older cohorts.
     nulls
@@ -114,8 +126,9 @@ def cohort(
     one_of("predict", predict, (True, False))
     one_of("nulls", nulls, ("error", "drop"))
     plan = make_plan(
-        request, conventions=conventions, timezone=timezone, decimals=decimals, threads=threads, progress=progress
-    )
+        request, conventions=conventions, timezone=timezone, event_types=event_types, products=products,
+        decimals=decimals, threads=threads, progress=progress,
+    )  # fmt: skip
     room = budget(max_memory)
     event_batches = batched_events(events, **_read_settings(plan, nulls, predict=predict))
     events, need = estimate_memory(events, event_batches.choose, room, spill.EVENT_WORK)
@@ -145,6 +158,8 @@ def sums(
     installs: Source | None = None,
     timezone: str = "UTC",
     conventions: Conventions | None = None,
+    event_types: "Mapping[str, str] | None" = None,
+    products: Source | None = None,
     nulls: Nulls = "error",
     decimals: int = 6,
     dates: "Collection[str] | None" = None,
@@ -196,8 +211,9 @@ def sums(
     installs = check_installs(installs)
     one_of("nulls", nulls, ("error", "drop"))
     plan = make_plan(
-        request, conventions=conventions, timezone=timezone, decimals=decimals, threads=threads, progress=progress
-    )
+        request, conventions=conventions, timezone=timezone, event_types=event_types, products=products,
+        decimals=decimals, threads=threads, progress=progress,
+    )  # fmt: skip
     read = events_for(plan, events, nulls=nulls, dates=dates)
     return Sums.of(read, installs_for(plan, installs, nulls=nulls, dates=installs_dates), plan, secret=secret)
 
@@ -207,6 +223,8 @@ def make_plan(
     *,
     timezone: str = "UTC",
     conventions: Conventions | None = None,
+    event_types: "Mapping[str, str] | None" = None,
+    products: Source | None = None,
     decimals: int = 6,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -223,7 +241,9 @@ def make_plan(
     check_zone(timezone)
     check_progress(progress)
     workers_for(threads)
-    return RequestPlan(Request.of(request), conventions, timezone, decimals, threads, progress)
+    body, renamed = Request.of(request), check_event_types(event_types)
+    durations = () if products is None else read_products(products)
+    return RequestPlan(body, conventions, timezone, decimals, threads, progress, renamed, durations)
 
 
 def check_installs(installs: Source | None) -> Source:
@@ -261,6 +281,9 @@ class _ReadSettings(TypedDict):
     nulls: str
     optional: set[str]
     threads: int | None
+    missing_money: str
+    zero_payments: str
+    event_types: EventTypes
 
 
 def _read_settings(plan: RequestPlan, nulls: Nulls, *, predict: bool) -> _ReadSettings:
@@ -270,6 +293,9 @@ def _read_settings(plan: RequestPlan, nulls: Nulls, *, predict: bool) -> _ReadSe
         "nulls": nulls,
         "optional": plan.optional_columns() | ({"duration"} if predict else set()),
         "threads": plan.threads,
+        "missing_money": plan.conventions.missing_money,
+        "zero_payments": plan.conventions.zero_payments,
+        "event_types": plan.event_types,
     }
 
 

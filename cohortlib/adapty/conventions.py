@@ -14,6 +14,9 @@ PeriodNumber = Literal["ordinal", "consecutive"]
 RestartPerProduct = Literal["auto", True, False]
 Averages = Literal["cumulative", "per_period"]
 AfterTo = Literal["drop", "payments"]
+MissingMoney = Literal["zero", "error"]
+ZeroPayments = Literal["count", "skip"]
+LadderAge = Literal["cohort", "install"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -37,6 +40,13 @@ class Conventions(ShortRepr):
         ARPPU is always cumulative.
     after_to
         Events after the last day of the request: ``"drop"`` leaves out all of them, ``"payments"`` only refunds.
+    missing_money
+        A payment or refund without proceeds or net revenue: ``"zero"`` counts these as 0, with a warning, ``"error"``
+        raises.
+    zero_payments
+        A payment of revenue 0: ``"count"`` as any other, or ``"skip"`` as if it were not there.
+    ladder_age
+        The ages of predictions: days since the first day of the ``"cohort"``'s period, or since each ``"install"``.
     as_of
         The day that decides whether a period is over; by default the last day of the request.
     week_start
@@ -54,6 +64,9 @@ class Conventions(ShortRepr):
     restart_per_product: RestartPerProduct = "auto"
     averages: Averages = "cumulative"
     after_to: AfterTo = "drop"
+    missing_money: MissingMoney = "zero"
+    zero_payments: ZeroPayments = "count"
+    ladder_age: LadderAge = "cohort"
     as_of: date | None = None
     week_start: Weekday = WEEK_START
 
@@ -73,5 +86,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "restart_per_product": get_args(RestartPerProduct),
     "averages": get_args(Averages),
     "after_to": get_args(AfterTo),
+    "missing_money": get_args(MissingMoney),
+    "zero_payments": get_args(ZeroPayments),
+    "ladder_age": get_args(LadderAge),
     "week_start": WEEKDAYS,
 }

@@ -1,18 +1,24 @@
 """Apply the filters of a request as masks over rows.
 
 A row passes if it passes every filter that is set; it passes a filter if its value is any of the filter's values. A
-null passes no filter.
+null passes no filter, but ``no_offer`` passes rows without any offer. A user attributed to several networks passes if
+one of them does.
 """
 
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import reduce
+from operator import and_, or_
 
 import polars as pl
 
+from cohortlib.adapty.findings import Findings
+from cohortlib.adapty.read.specs import OFFERS
 from cohortlib.adapty.request import Filters
 from cohortlib.adapty.validation import Product
 from cohortlib.errors import SchemaError, listed
 
-__all__ = ["audience", "columns", "installs", "transactions"]
+__all__ = ["audience", "columns", "findings", "installs", "transactions", "unreached"]
 
 # Columns whose names differ from the filter's; of several, the first with a value.
 _COLUMNS = {
@@ -21,6 +27,8 @@ _COLUMNS = {
     "attribution_adset": ("attribution_ad_set",),
 }
 # A user has no product at the install, so these filters apply to transactions only.
+NO_OFFER = "no_offer"
+_NETWORK = "attribution_"  # the filters on one network, and the columns of its fields
 _TRANSACTION_FILTERS = ("store_product_id", "duration", "offer_category", "offer_type", "offer_id")
 
 
@@ -30,6 +38,8 @@ def columns(filters: Filters) -> set[str]:
     for store, _, plan in filters.store_product_id:
         names |= {"store"} if store else set()
         names |= {"base_plan_id"} if plan else set()
+    if any(NO_OFFER in getattr(filters, name) for name in OFFERS):
+        names |= set(OFFERS)
     return names
 
 
@@ -49,6 +59,88 @@ def installs(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
     return _passing(frame, filters, names, installs=True)
 
 
+def unreached(frame: pl.DataFrame, filters: Filters) -> list[str]:
+    """List the filters on users whose column the installs lack."""
+    return [name for name in _user_filters(filters) if _columns(name, installs=True)[0] not in frame.columns]
+
+
+def findings(frame: pl.DataFrame, filters: Filters, *, installs: bool = False) -> Findings:
+    """Count the rows that hold each value of the filters, and those that hold a value like one that none holds."""
+    counts: Findings = Findings()
+    names = filters.active
+    if installs:
+        names = tuple(name for name in _user_filters(filters) if name not in unreached(frame, filters))
+    for name in names:
+        counts += _held(frame, filters, name, installs=installs)
+    return counts
+
+
+def _held(frame: pl.DataFrame, filters: Filters, name: str, *, installs: bool) -> Findings:
+    values, spelling = value_texts(filters, name), _SPELLINGS.get(name, _exact)
+    columns, present = _columns(name, installs=installs), []
+    for network in _networks(frame, name):
+        here = [column + network for column in columns if column + network in frame.columns]
+        if here:
+            present.append(frame.select(pl.coalesce(here).cast(pl.String).alias("value")).to_series())
+    held = Findings()
+    if name == "store_product_id":
+        for value, product in zip(values, filters.store_product_id, strict=True):
+            count = int(frame.select(_product(frame, pl.col("product_id").cast(pl.String), product).sum()).item() or 0)
+            held[("held", name, value)] = count
+    else:
+        wanted = dict(zip(values, _spelled(values, spelling), strict=True))
+        passing = [column.filter(_masked(column, values, spelling)) for column in present]
+        counts = {text: count for column in passing for text, count in _counted(column, spelling)}
+        held = Findings({("held", name, value): counts.get(text, 0) for value, text in wanted.items()})
+        if NO_OFFER in values and name in OFFERS:
+            held[("held", name, NO_OFFER)] += int(frame.select(_without_offer(frame).sum()).item())
+    missing = [value for value in values if not held[("held", name, value)]]
+    if missing:
+        known = dict(sorted(pair for column in present for pair in _counted(column, _exact)))
+        lower = {text.lower(): text for text in reversed(known)}
+        for value in missing:
+            held[("held", name, value)] = 0
+            for match in get_close_matches(_name_of(name, value).lower(), lower, 3, 0.3):
+                held[("near", name, value, lower[match])] = known[lower[match]]
+    return held
+
+
+def value_texts(filters: Filters, name: str) -> list[str]:
+    """List the values of a filter as texts."""
+    if name == "store_product_id":
+        return [":".join(part for part in product if part) for product in filters.store_product_id]
+    return list(getattr(filters, name))
+
+
+def install_column(name: str) -> str:
+    """Return the column of installs that a filter compares."""
+    return _columns(name, installs=True)[0]
+
+
+def nearest(name: str, value: str, texts: Iterable[str]) -> str:
+    """Return the text that is most like a value of a filter; of equal ones, the first."""
+    lower = {text.lower(): text for text in sorted(texts, reverse=True)}
+    return lower[get_close_matches(_name_of(name, value).lower(), sorted(lower), 1, 0.0)[0]]
+
+
+def _name_of(name: str, value: str) -> str:
+    return value.split(":")[1] if name == "store_product_id" and value.count(":") else value
+
+
+def _spelled(values: list[str], spelling: Callable[[pl.Expr], pl.Expr]) -> list[str]:
+    return pl.select(spelling(pl.lit(pl.Series(values, dtype=pl.String)))).to_series().to_list()
+
+
+def _masked(column: pl.Series, values: list[str], spelling: Callable[[pl.Expr], pl.Expr]) -> pl.Series:
+    return pl.select(_among(pl.lit(column), values, spelling).fill_null(False)).to_series()
+
+
+def _counted(column: pl.Series, spelling: Callable[[pl.Expr], pl.Expr]) -> list[tuple[str, int]]:
+    """Count the rows of each text, in a common spelling."""
+    counts = pl.select(spelling(pl.lit(column.drop_nulls())).alias("text")).to_series().value_counts()
+    return [(text, count) for text, count in counts.iter_rows()]
+
+
 def _user_filters(filters: Filters) -> list[str]:
     return [name for name in filters.active if name not in _TRANSACTION_FILTERS]
 
@@ -66,21 +158,53 @@ def _passing(
     frame: pl.DataFrame, filters: Filters, names: Iterable[str], *, installs: bool = False
 ) -> pl.Series | None:
     """Return which rows pass some of the filters."""
-    masks = [_mask(frame, filters, name, _columns(name, installs=installs)) for name in names]
+    names = list(names)
+    masks = [
+        _mask(frame, filters, name, _columns(name, installs=installs))
+        for name in names
+        if not name.startswith(_NETWORK)
+    ]
+    of_network = [name for name in names if name.startswith(_NETWORK)]
+    if of_network:
+        # One network must pass all of these filters.
+        by_network = []
+        for network in _networks(frame, _NETWORK):
+            columns = {name: tuple(column + network for column in _columns(name)) for name in of_network}
+            if network and not all(name in frame.columns for pair in columns.values() for name in pair):
+                continue
+            by_network.append(reduce(and_, (_mask(frame, filters, *pair).fill_null(False) for pair in columns.items())))
+        masks.append(reduce(or_, by_network))
     if not masks:
         return None
     return frame.select(pl.all_horizontal(masks).fill_null(False).alias("passes")).to_series()
+
+
+def _networks(frame: pl.DataFrame, name: str) -> list[str]:
+    """List the suffixes of the columns of networks: "", and those of further networks for filters on networks."""
+    if not name.startswith(_NETWORK):
+        return [""]
+    found = {column.partition("@")[2] for column in frame.columns if column.startswith(_NETWORK) and "@" in column}
+    return ["", *(f"@{number}" for number in sorted(found))]
+
+
+def _without_offer(frame: pl.DataFrame) -> pl.Expr:
+    """Return which rows have no offer."""
+    columns = [pl.col(name).cast(pl.String) for name in OFFERS if name in frame.columns]
+    return pl.all_horizontal(column.is_null() | (column == NO_OFFER).fill_null(False) for column in columns)
 
 
 def _mask(frame: pl.DataFrame, filters: Filters, name: str, columns: tuple[str, ...]) -> pl.Expr:
     """Compare the column of one filter with its values."""
     present = [column for column in columns if column in frame.columns]
     if not present:
-        raise _missing(name, columns)
+        raise _missing(name, (*columns, "subscription_expires_at") if name == "duration" else columns)
     column = pl.coalesce(present).cast(pl.String)
     if name == "store_product_id":
         return pl.any_horizontal(_product(frame, column, product) for product in filters.store_product_id)
-    return _among(column, getattr(filters, name), _SPELLINGS.get(name, _exact))
+    mask = _among(column, getattr(filters, name), _SPELLINGS.get(name, _exact))
+    if name in OFFERS and NO_OFFER in getattr(filters, name):
+        mask = mask.fill_null(False) | _without_offer(frame)
+    return mask
 
 
 def _product(frame: pl.DataFrame, column: pl.Expr, product: Product) -> pl.Expr:

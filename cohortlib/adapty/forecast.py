@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.adapty.aggregate import Aggregation, Linked, column_of_age
+from cohortlib.adapty.durations import with_durations
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.add import add_ladder
 from cohortlib.adapty.kernels.records import Scratch
@@ -26,10 +27,12 @@ from cohortlib.adapty.rows import EventColumns, durations
 from cohortlib.engine.partitions import check_size
 from cohortlib.read.arrays import Ints
 
-# Days since the install, up to which revenue and payers are cumulated; and the horizon of each prediction_months.
+# Days since the first day of the cohort's period (or since the install), up to which revenue and payers are
+# cumulated; and the horizon of each prediction_months.
 AGES = (7, 14, 28, 61, 90, 183, 274, 365, 548, 730)
 HORIZONS = {3: 90, 6: 183, 9: 274, 12: 365, 18: 548, 24: 730}
 UNITS = ("week", "month")
+LENGTHS = {"week": 7, "month": 31}  # days, of the longest
 MIN_PAYERS = 30
 MIN_COHORTS = 2
 
@@ -48,7 +51,8 @@ class Ladder:
     """Revenue and payers by (duration, segment, age), and payers of any duration by (segment, age), cumulative.
 
     The last column is open-ended. `durations` names the durations; the first is "", for rows without one. `trial` is
-    the longest trial in days. `last_days` is the last day of installs of each segment. Ladders of disjoint users add.
+    the longest trial in days. `origins` is the day of each segment from which its ages count: the first day of its
+    period, or the last day of its installs. Ladders of disjoint users add.
     """
 
     durations: tuple[str, ...]
@@ -56,12 +60,13 @@ class Ladder:
     payers: Ints
     paid: Ints
     trial: int
-    last_days: Ints
+    origins: Ints
 
     @classmethod
     def of(cls, events: Events, installs: Installs, plan: RequestPlan) -> "Ladder":
         """Aggregate the users of all segments, from events dated up to the end of the request's date range."""
         plan = replace(plan, conventions=replace(plan.conventions, after_to="drop"))
+        events = with_durations(events, plan)
         aggregation = Aggregation.of(events, installs, plan, durations=True)
         names = durations(events.frame)
         adders, _ = aggregation.run(lambda plan: _LadderAdder(plan, 1 + len(names)))
@@ -72,7 +77,7 @@ class Ladder:
             np.cumsum(payers, axis=2),
             np.cumsum(paid, axis=1),
             max(int(adder.trial[0]) for adder in adders),
-            plan.segments.ends,
+            plan.segments.starts if plan.conventions.ladder_age == "cohort" else plan.segments.ends,
         )
 
     def __add__(self, other: "Ladder") -> "Ladder":
@@ -91,7 +96,7 @@ class Ladder:
             added(self.payers, other.payers),
             self.paid + other.paid,
             max(self.trial, other.trial),
-            self.last_days,
+            self.origins,
         )
 
 
@@ -104,9 +109,14 @@ class _LadderAdder:
         self.sums = [np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape[1:], np.int64)]
         self.trial = np.zeros(1, np.int64)
         self._column_of_age = column_of_age(AGES)
+        by_cohort = plan.conventions.ladder_age == "cohort"
+        self._starts = plan.segments.starts.astype(np.int64) if by_cohort else np.empty(0, np.int64)
 
     def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
-        add_ladder(linked.users, columns.rows, columns.extras, self._column_of_age, *self.sums, self.trial, scratch)
+        add_ladder(
+            linked.users, columns.rows, columns.extras, self._column_of_age, self._starts, *self.sums, self.trial,
+            scratch,
+        )  # fmt: skip
 
 
 def predict(events: Events, installs: Installs, plan: RequestPlan) -> list[Prediction]:
@@ -152,18 +162,22 @@ def _predicted(own: Ladder, history: Ladder, segment: int, plan: RequestPlan) ->
     """Predict one segment, or explain why not."""
     horizon = HORIZONS[plan.request.prediction_months]
     edge = min(plan.as_of, plan.segments.last)
-    age = edge - int(own.last_days[segment])
-    wait = max(own.trial, history.trial, AGES[0])
+    age = edge - int(own.origins[segment])
+    by_cohort = plan.conventions.ladder_age == "cohort"
+    since = "the cohort's first day" if by_cohort else "the last install"
+    # By the first age used, all users of a cohort have installed and their trials are over.
+    wait = max(own.trial, history.trial) + (LENGTHS[plan.request.period_unit] if by_cohort else 0)
+    wait = max(wait, AGES[0])
     reached = sum(day <= age for day in AGES) - 1
     if reached < 0 or AGES[reached] < wait:
         wait = next(day for day in AGES if day >= wait)
-        return Prediction(reason=f"{age:,} days since the last install; a prediction needs {wait}, after all trials")
+        return Prediction(reason=f"{age:,} days since {since}; a prediction needs {wait}, after all trials")
     if age >= horizon:
-        return Prediction(reason=f"{age:,} days since the last install: the horizon of {horizon} days is reached")
+        return Prediction(reason=f"{age:,} days since {since}: the horizon of {horizon} days is reached")
     payers = int(own.paid[segment, reached])
     if payers < MIN_PAYERS:
         return Prediction(reason=f"{payers:,} payers by day {AGES[reached]}; a prediction needs {MIN_PAYERS}")
-    ages = edge - history.last_days
+    ages = edge - history.origins
     rungs = np.searchsorted(AGES, ages, side="right") - 1
     large = (rungs >= 0) & (history.paid[np.arange(ages.size), rungs] >= MIN_PAYERS)
     revenue = own.revenue[:, segment, reached].astype(float)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cohortlib.adapty import filters
 from cohortlib.adapty.arrays import DayColumn, UserColumn, bits_of
+from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.plan import RequestPlan, Segments
 from cohortlib.engine.partitions import Partitions, WriteColumns
 from cohortlib.engine.threads import workers_for
@@ -48,6 +49,14 @@ class Installs:
     def users(self) -> pl.Series | None:
         """The column of users; None for ready counts and without a frame."""
         return self.frame["user"] if self.frame is not None and "user" in self.frame.columns else None
+
+    def findings(self, plan: RequestPlan) -> Findings:
+        """Count the filters that the installs lack columns for, and the values of filters that they hold."""
+        if self.frame is None or not plan.request.filters.active:
+            return Findings()
+        names = filters.unreached(self.frame, plan.request.filters)
+        held = filters.findings(self.frame, plan.request.filters, installs=True)
+        return held + Findings({("unfiltered", name): 1 for name in names})
 
     def counts(self, segments: Segments, plan: RequestPlan) -> Ints:
         """Sum ready counts by segment; zeros if there are none."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cohortlib.adapty import filters
 from cohortlib.adapty.conventions import Conventions
+from cohortlib.adapty.read.event_types import EventTypes
 from cohortlib.adapty.request import Request
 from cohortlib.engine.progress import Progress
 from cohortlib.literals import Freq
@@ -56,6 +57,10 @@ class RequestPlan:
     decimals: int
     threads: int | None
     progress: Progress | None
+    event_types: EventTypes = ()
+    """Renamed event types and Adapty's names of them."""
+    products: tuple[tuple[str, str], ...] = ()
+    """Products and their durations."""
 
     @cached_property
     def segments(self) -> Segments:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from cohortlib.adapty import filters
 from cohortlib.adapty.arrays import DayColumn, TextColumn, UserColumn, bits_of, without_nulls
+from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.installs import take_columns
 from cohortlib.adapty.kernels.records import (
     EXTRA,
     HAS_CHAIN,
     HAS_EVENT,
     HAS_TRANSACTION,
+    LACKS_MONEY,
     ONE_TIME,
     PASSES,
     REFUND,
@@ -75,6 +77,8 @@ class EventRows:
     passes: NDArray[np.bool_] | None
     seen: NDArray[np.bool_] | None
     """Whether an event proves that its user installed; None with a table of installs."""
+    lacks_money: NDArray[np.bool_] | None
+    """Whether an event lacks proceeds or net revenue, which count as 0; None if none does."""
 
     @classmethod
     def of(
@@ -118,7 +122,7 @@ class EventRows:
             event_days,
             transactions,
             chain_ids,
-            tuple(Amounts.of(frame[name], plan.decimals) for name in MONEY),
+            tuple(Amounts.of(frame[name].fill_null(0), plan.decimals) for name in MONEY),
             UserColumn.of(users),
             first_seen,
             expiries,
@@ -128,7 +132,18 @@ class EventRows:
             _durations(frame) if durations else np.empty(0, np.int32),
             bits_of(filters.transactions(frame, plan.request.filters)),
             seen,
+            _lacks_money(frame),
         )
+
+    def findings(self, events: Events) -> Findings:
+        """Count the values of the filters in rows that count."""
+        request = self.plan.request
+        if not request.filters.active:
+            return Findings()
+        names = [name for name in filters.columns(request.filters) | {"product_id"} if name in events.frame.columns]
+        networks = [name for name in events.frame.columns if "@" in name]
+        rows = events.frame.select(*names, *networks).filter(events.kind >= 0)
+        return filters.findings(rows, request.filters) + Findings({("rows",): rows.height})
 
     def partitions(
         self, bits: int, last_day: int, meter: Meter, report: dict[str, int]
@@ -210,9 +225,16 @@ class EventRows:
             (HAS_TRANSACTION, self.transactions.present(lines)),
             (HAS_CHAIN, self.chains.present(lines)),
             (HAS_EVENT, False if self.events is None else self.events.present(lines)),
+            (LACKS_MONEY, False if self.lacks_money is None else self.lacks_money[lines]),
         ):
             flags |= np.where(is_set, np.int32(flag), np.int32(0))
         return flags
+
+
+def _lacks_money(frame: pl.DataFrame) -> NDArray[np.bool_] | None:
+    if not any(frame[name].null_count() for name in MONEY):
+        return None
+    return frame.select(pl.any_horizontal(pl.col(MONEY).is_null())).to_series().to_numpy()
 
 
 def _clip_last_day(column: pl.Series) -> pl.Series:

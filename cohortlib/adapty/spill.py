@@ -5,8 +5,8 @@ user and written as one file. A partition is a range of hashes, chosen after all
 in memory; its rows are one slice of each file. So there are few, long files, whatever the number of partitions.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
@@ -14,148 +14,40 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TypeAlias
 
-import numpy as np
 import polars as pl
 
 from cohortlib.adapty import forecast
-from cohortlib.adapty.additive import Sums, repeated
+from cohortlib.adapty.additive import Sums
+from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.forecast import Ladder, Prediction
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.column_types import ColumnTypes, cast_to
+from cohortlib.adapty.read.counted import without_stray_lines
 from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.read.installs import check_one_kind
 from cohortlib.adapty.read.readers import is_whole, is_wide
-from cohortlib.adapty.read.tables import BatchedTable, frame_bytes
+from cohortlib.adapty.read.states import has_states
+from cohortlib.adapty.read.tables import BatchedTable
+from cohortlib.adapty.spill_files import (
+    BUFFER_SHARE,
+    PARTITION_SHARE,
+    ChainFiles,
+    SpillFiles,
+    StateFiles,
+    bucket_ranges,
+)
 from cohortlib.engine import files
 from cohortlib.engine.progress import Progress
-from cohortlib.errors import Arg, CohortlibError, SchemaError, SourceError
-from cohortlib.read.arrays import Ints, Keys
+from cohortlib.errors import SchemaError
 from cohortlib.read.nulls import Dropped
-from cohortlib.read.users import Users
 
 EVENT_WORK = 160
 """Bytes that aggregation needs per event, beside the row itself."""
 INSTALL_WORK = 60
 """The same per row of installs."""
 
-_BITS = 12
-_BUCKETS = 1 << _BITS
-_BUFFER_SHARE = 0.1  # of the memory; sorting and writing the buffer need three times as much
-_PARTITION_SHARE = 0.4  # of the memory
-_MIN_BYTES = 1 << 16  # of a buffer, so that files are not tiny
 _KIND = "kind"
-
-
-class SpillFiles:
-    """Rows on disk; each file is sorted by the bucket of the user's hash."""
-
-    def __init__(self, folder: Path, name: str, buffer_bytes: int) -> None:
-        self.rows = np.zeros(_BUCKETS, np.int64)
-        self.bytes = 0
-        self._path, self._buffer_bytes = folder / name, buffer_bytes
-        self._types = ColumnTypes()
-        self._files: list[tuple[Path, Ints]] = []
-        self._buffer: list[pl.DataFrame] = []
-        self._size = 0
-
-    def add_types(self, frame: pl.DataFrame) -> None:
-        """Include the types of a frame in the common types of all rows."""
-        self._types.add(frame)
-
-    def append(self, frame: pl.DataFrame) -> None:
-        """Buffer rows, and write the buffer when it is full."""
-        if not frame.height:
-            return
-        if self._buffer and self._buffer[0].schema != frame.schema:
-            self.flush()
-        self._buffer.append(frame)
-        self._size += frame_bytes(frame)
-        if self._size > max(self._buffer_bytes, _MIN_BYTES):
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the buffer as one file."""
-        if not self._buffer:
-            return
-        frame = pl.concat(self._buffer)
-        self._buffer.clear()
-        self.bytes, self._size = self.bytes + self._size, 0
-        keys, _ = Users.of(frame["user"]).keys(0, frame.height)
-        buckets = (keys >> np.uint64(64 - _BITS)).astype(np.uint16)
-        order = np.argsort(buckets, kind="stable")
-        counts = np.bincount(buckets, minlength=_BUCKETS)
-        self.rows += counts
-        file = self._path.with_name(f"{self._path.name}-{len(self._files):05}.parquet")
-        with _write_errors(file):
-            frame[order].write_parquet(
-                file, compression="lz4", statistics=False, row_group_size=max(1024, frame.height >> 6)
-            )
-        self._files.append((file, np.concatenate([[0], np.cumsum(counts)])))
-
-    def read(self, first: int, last: int) -> pl.DataFrame:
-        """Return the rows of buckets `first` to `last` (exclusive), in the common types of all rows."""
-        types = self._types.common()
-        empty = pl.DataFrame(schema=types)
-        slices = [
-            cast_to(pl.scan_parquet(file, glob=False).slice(edges[first], edges[last] - edges[first]).collect(), types)
-            for file, edges in self._files
-            if edges[last] > edges[first]
-        ]
-        return pl.concat([empty, *slices], rechunk=True)
-
-    @property
-    def row_bytes(self) -> int:
-        """Average bytes of a row."""
-        return self.bytes // max(1, int(self.rows.sum()))
-
-
-class ChainFiles:
-    """The keys of chains of all partitions, on disk, since the users of a chain may be in different partitions."""
-
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder, self._max_bytes = folder, max_bytes
-        self._files: list[Path] = []
-        self._count = 0
-
-    def append(self, keys: Keys) -> None:
-        """Write the sorted keys of a partition."""
-        file = self._folder / f"chains-{len(self._files):05}.npy"
-        with _write_errors(file):
-            np.save(file, keys)
-        self._files.append(file)
-        self._count += keys.size
-
-    def repeated(self) -> int:
-        """Count the keys that occur more than once, one range of keys after another."""
-        columns: list[Keys] = [np.load(file, mmap_mode="r") for file in self._files]
-        ranges = 1 << max(0, (16 * self._count // max(self._max_bytes, _MIN_BYTES)).bit_length())
-        edges = [np.uint64(at * (2**64 // ranges)) for at in range(1, ranges)]
-        cuts = [[0, *np.searchsorted(keys, np.array(edges, np.uint64)), keys.size] for keys in columns]
-        count = 0
-        for at in range(ranges):
-            slices = [keys[cut[at] : cut[at + 1]] for keys, cut in zip(columns, cuts, strict=True)]
-            merged = np.concatenate([np.empty(0, np.uint64), *slices])
-            merged.sort()
-            count += repeated(merged)
-        return count
-
-
-@contextmanager
-def _write_errors(file: Path) -> Iterator[None]:
-    try:
-        with files.file_errors(file):
-            yield
-    except CohortlibError:
-        raise
-    except OSError as error:
-        raise SourceError(
-            f"the temporary file {str(file)!r} cannot be written: {error.strerror}",
-            hint=(
-                "set the environment variable TMPDIR to another folder for temporary files, or pass a larger ",
-                Arg("max_memory"),
-            ),
-        ) from error
 
 
 def aggregate(
@@ -169,7 +61,7 @@ def aggregate(
     """Aggregate all users in about `room` bytes, and predict if requested. Without `installs` events define them."""
     with files.temporary_folder(Path(gettempdir())) as folder:
         spilled = SpilledRows(plan, events, installs, folder, room, predict=predict)
-        chains = ChainFiles(folder, int(room * _PARTITION_SHARE))
+        chains = ChainFiles(folder, int(room * PARTITION_SHARE))
 
         def partials() -> Iterator[_Partial]:
             for part_events, part_installs, part_plan in spilled.partitions():
@@ -193,6 +85,25 @@ def _add_partials(one: _Partial, other: _Partial) -> _Partial:
     return sums + more_sums, (ladders[0] + more_ladders[0], ladders[1] + more_ladders[1])
 
 
+def _read_events(events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> Iterator[Events]:
+    """Read all batches of events; RevenueCat's rows are read once the latest states are known."""
+    strays: Counter[str] = Counter()
+    for table in events.raw_batches(as_text=as_text):
+        if not has_states(table.frame.columns):
+            yield events.read(table)
+            continue
+        if not table.frame.height:
+            yield events.read(table)  # for its types
+        clean, counts = without_stray_lines(table)
+        strays.update(counts)
+        states.append(clean)
+    for tables, counted in states.latest():
+        for number, table in enumerate(tables):
+            read = events.read(table)
+            yield read if number else read.with_states(counted).with_strays(strays)
+            strays = strays if number else Counter()
+
+
 class SpilledRows:
     """Events and installs on disk, and the counts over all of them."""
 
@@ -212,7 +123,7 @@ class SpilledRows:
         self._predict = predict
         types = events.user_types, [] if installs is None else installs.user_types
         as_text = any(map(is_wide, types[0] + types[1]))
-        buffer_bytes = int(room * _BUFFER_SHARE)
+        buffer_bytes = int(room * BUFFER_SHARE)
         self._install_files = SpillFiles(folder, "installs", buffer_bytes)
         self._install_counts: list[pl.DataFrame] = []
         self._dropped_installs = Dropped()
@@ -221,7 +132,8 @@ class SpilledRows:
         self._event_files = SpillFiles(folder, "events", buffer_bytes)
         self._report: dict[str, int] = {}
         self._dropped_events = Dropped()
-        self._spill_events(events, as_text=as_text)
+        self._findings = Findings()
+        self._spill_events(events, StateFiles(folder, room), as_text=as_text)
         whole = [{is_whole(kind) for kind in kinds} for kinds in types]
         if whole[0] != whole[1] and self._event_files.rows.any() and self._install_files.rows.any():
             raise SchemaError(
@@ -244,8 +156,9 @@ class SpilledRows:
                 self._update_since(Events(pl.DataFrame(), pl.Series(dtype=pl.Int8), {}), Installs(frame))
         self._install_files.flush()
 
-    def _spill_events(self, events: BatchedTable[Events], *, as_text: bool) -> None:
-        for batch in events.batches(as_text=as_text):
+    def _spill_events(self, events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> None:
+        for batch in _read_events(events, states, as_text=as_text):
+            self._findings += batch.findings
             self._report = {name: self._report.get(name, 0) + count for name, count in batch.report.items()}
             self._dropped_events += batch.dropped
             frame = batch.frame.with_columns(batch.kind.alias(_KIND))
@@ -265,10 +178,10 @@ class SpilledRows:
         done = 0
         for first, last in pairwise(self._cuts()):
             frame = self._event_files.read(first, last)
-            report, dropped = self._report, self._dropped_events
+            report, dropped, findings = self._report, self._dropped_events, self._findings
             if first:
-                report, dropped = dict.fromkeys(report, 0), Dropped()
-            events = Events(frame.drop(_KIND), frame[_KIND], report, dropped)
+                report, dropped, findings = dict.fromkeys(report, 0), Dropped(), Findings()
+            events = Events(frame.drop(_KIND), frame[_KIND], report, dropped, findings)
             yield events, self._installs(first, last), replace(self._plan, progress=self._progress(done))
             done += frame.height
         if self._plan.progress is not None:
@@ -298,10 +211,4 @@ class SpilledRows:
         need = events.rows * (2 * events.row_bytes + EVENT_WORK) + installs.rows * (
             2 * installs.row_bytes + INSTALL_WORK
         )
-        cuts, size = [0], 0
-        for bucket, bucket_bytes in enumerate(need.tolist()):
-            if size and size + bucket_bytes > self._room * _PARTITION_SHARE:
-                cuts.append(bucket)
-                size = 0
-            size += bucket_bytes
-        return [*cuts, _BUCKETS]
+        return bucket_ranges(need, self._room * PARTITION_SHARE)

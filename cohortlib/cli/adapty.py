@@ -25,8 +25,10 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 # The counts of rows left out, and their names in messages.
 LEFT_OUT = {
-    "sandbox": "sandbox", "other_events": "of events without money", "unknown_events": "of unknown events",
-    "family_shared": "family-shared", "granted": "granted", "upgraded": "refunds for upgrades",
+    "blank_lines": "blank lines", "header_lines": "repeated header lines",
+    "superseded": "superseded by a later state", "sandbox": "sandbox", "other_events": "of events without money",
+    "unknown_events": "of unknown events", "family_shared": "family-shared", "granted": "granted",
+    "upgraded": "refunds for upgrades", "void": "ending before they start", "zero_payments": "free payments",
     "nulls": "with nulls", "after_to": "after the last day", "duplicates": "repeated",
 }  # fmt: skip
 COLUMNS = {"renewals": "number of the payment", "days": "day since the install"}
@@ -37,6 +39,17 @@ def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date |
         return None if text is None else read_day(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a date. Expected one such as 2026-01-31.", ctx, param) from None
+
+
+def _event_types(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
+    types: dict[str, str] = {}
+    for pair in pairs:
+        name, mark, known = pair.rpartition("=")
+        if not (mark and name and known):
+            raise click.BadParameter(f"{pair!r}. Expected NAME=TYPE.", ctx, param)
+        if types.setdefault(name, known) != known:
+            raise click.BadParameter(f"{name!r} is mapped to {types[name]} and to {known}.", ctx, param)
+    return types or None
 
 
 def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:
@@ -65,6 +78,9 @@ OPTIONS = (
     _convention("period_number", "Number of a payment: its ordinal in its chain, or the column consecutive_payments."),
     _convention("restart_per_product", "Restart numbering with each product; auto: if products are filtered."),
     _convention("averages", "Money in ARPU and ARPAS, by renewals: up to the column, or of the column alone."),
+    _convention("missing_money", "Payments without proceeds or net revenue: count these as 0, or refuse."),
+    _convention("zero_payments", "Payments of revenue 0: count them as payments, or skip them."),
+    _convention("ladder_age", "Ages of predictions: from the first day of a cohort's period, or from each install."),
     _convention("after_to", "Events after the request's last day: leave out all of them, or only refunds."),
     click.option(
         "--as-of", metavar="DATE", callback=_day,
@@ -72,6 +88,15 @@ OPTIONS = (
     ),
     _convention("week_start", "First day of a week.", "WEEKDAY"),
     click.option("--predict", is_flag=True, help="Predict each segment."),
+    click.option(
+        "--event-type",
+        "event_types",
+        multiple=True,
+        metavar="NAME=TYPE",
+        callback=_event_types,
+        help="Name of a renamed event type and Adapty's name of it: app_subscribed=subscription_started. Repeatable.",
+    ),
+    click.option("--products", metavar="FILE", help="A file of product_id and duration, such as Monthly."),
     options.NULLS, options.DECIMALS, options.THREADS, options.MAX_MEMORY,
     options.output_option("Write the answer to FILE (.json or .csv by its ending); - is standard output."),
     options.format_option(
@@ -92,8 +117,8 @@ def cohort(
 ) -> None:
     """Answer a request of Adapty's cohort API from the events in EVENTS.
 
-    EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON lines) or RevenueCat's transactions: a
-    file, or a glob in quotes.
+    EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON lines) or RevenueCat's transactions (all
+    deliveries together; the latest state of each transaction counts): a file, or a glob in quotes.
 
     The answer is written to -o, or to standard output, as the API returns it. In a terminal, without -o, the values
     that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows
@@ -111,7 +136,8 @@ def cohort(
     chosen = {name: settings.pop(name) for name in (*CHOICES, "as_of")}
     chosen["restart_per_product"] = {"yes": True, "no": False}.get(chosen["restart_per_product"], "auto")
     settings |= {"conventions": Conventions(**chosen), "installs": installs}
-    sources = [events, installs if installs != "from_events" else None, request if request != "-" else None]
+    others = [installs if installs != "from_events" else None, request if request != "-" else None]
+    sources = [events, settings["products"], *others]
 
     def answer() -> "Answer":
         from cohortlib.adapty import cohort as compute
@@ -173,7 +199,7 @@ def format_of(output: str | None, request: Request) -> Format:
     return next((kind for kind in FORMATS if kind == extension), request.format)
 
 
-def report_lines(report: dict[str, int]) -> list[str]:
+def report_lines(report: dict[str, float]) -> list[str]:
     """Summarise the rows left out and the rows before the install; other counts have warnings of their own."""
     lines = []
     left = [f"{report[name]:,} {words}" for name, words in LEFT_OUT.items() if report[name]]

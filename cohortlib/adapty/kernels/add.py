@@ -194,10 +194,11 @@ def _add_stay(cells, s, paid, left):
 
 
 @njit(nogil=True, cache=True)
-def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, scratch):
+def add_ladder(count, rows, extras, column_of_age, starts, money, payers, paid, trial, scratch):
     """Add the users of a linked and numbered partition to the sums over (duration, segment, age) of predictions.
 
-    Ages are as in `add_days`. `money` is revenue; a refund counts at its own age, under the duration of its payment.
+    Ages are as in `add_days`; with `starts`, the first day of each segment's period, they count from it instead of from
+    the install. `money` is revenue; a refund counts at its own age, under the duration of its payment.
     `payers` counts users at their first payment of the duration, refunded or not; `paid`, by segment and age, at their
     first payment of all. ``trial[0]`` becomes the longest trial of a user in a segment, in days. Without durations the
     code of every duration is 0.
@@ -213,6 +214,7 @@ def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, s
         s = np.int64(user.segment)
         if s < 0:
             continue
+        origin = starts[U(s)] if starts.size else np.int64(user.install)
         for d in range(first.size):
             first[d] = width
         for k in range(begin, end):
@@ -230,7 +232,7 @@ def add_ladder(count, rows, extras, column_of_age, money, payers, paid, trial, s
                 continue
             own = i if place.target < 0 else U(position[U(place.target)])
             d = np.int64(extras[own].duration) if extras.size else np.int64(0)
-            column = _column(row.day, user.install, column_of_age, width)
+            column = _column(row.day, origin, column_of_age, width)
             if kind >= REFUND:
                 money[d, s, column] -= abs(row.revenue)
             else:

@@ -6,6 +6,7 @@ from numba import njit
 from cohortlib.adapty.kernels.records import (
     BEFORE_INSTALL,
     CHAIN_SALT,
+    COUNTED,
     DUPLICATES,
     EVENT_SALT,
     HAS_CHAIN,
@@ -13,6 +14,9 @@ from cohortlib.adapty.kernels.records import (
     HAS_TRANSACTION,
     KIND,
     KIND_SALT,
+    LACKING,
+    LACKING_UNITS,
+    LACKS_MONEY,
     NONE,
     NOT_IN_INSTALLS,
     NUMBERING_SALT,
@@ -78,7 +82,7 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
     first_day, segments
         First day of the date range, and the segment of each of its days.
     counters
-        int64[5], the counters for the report; updated.
+        int64[8], the counters for the report; updated.
 
     Returns
     -------
@@ -265,6 +269,10 @@ def number(count, rows, extras, restarts, consecutive, as_of, counters, scratch)
                 if row.marks & KIND > TRIAL and row.day < user.install:
                     counters[BEFORE_INSTALL] += 1
                 if place.use:
+                    counters[COUNTED] += 1
+                    if row.marks & LACKS_MONEY:
+                        counters[LACKING] += 1
+                        counters[LACKING_UNITS] += abs(row.revenue)
                     if row.marks & KIND > TRIAL:
                         widest = max(widest, np.int64(place.ordinal))
                     if place.running:

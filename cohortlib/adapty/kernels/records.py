@@ -10,10 +10,10 @@ NONE = np.int32(-(2**31))  # an unknown day
 # Kinds of events. Payments are STARTED to ONE_TIME; a one-time purchase belongs to no subscription.
 TRIAL, STARTED, CONVERTED, RENEWED, ONE_TIME, REFUND, ONE_TIME_REFUND = range(7)
 
-# The bits of `marks`: the kind of the event, whether it passes the filters, which ids it has, and whether it proves
-# that its user installed.
+# The bits of `marks`: the kind of the event, whether it passes the filters, which ids it has, whether it proves that
+# its user installed, and whether it lacks proceeds or net revenue.
 KIND = 7
-PASSES, HAS_TRANSACTION, HAS_CHAIN, SEEN, HAS_EVENT = 8, 16, 32, 64, 128
+PASSES, HAS_TRANSACTION, HAS_CHAIN, SEEN, HAS_EVENT, LACKS_MONEY = 8, 16, 32, 64, 128, 256
 
 
 def _record(fields: list[tuple[str, type]], *, align: bool = False) -> "np.dtype[np.record]":
@@ -62,7 +62,10 @@ _ENTRY = _record([("key", np.uint64), ("value", np.int32)], align=True)
 REVENUE, PROCEEDS, NET, SUBSCRIBERS, SUBSCRIPTIONS, PAYERS, ACTIVATED, RUNNING = range(8)
 INSTALLS, PAID, CHAINS = range(3)
 # Counters for the report.
-DUPLICATES, REFUNDS_WITHOUT_PAYMENT, WITHOUT_INSTALL, NOT_IN_INSTALLS, BEFORE_INSTALL = range(5)
+(
+    DUPLICATES, REFUNDS_WITHOUT_PAYMENT, WITHOUT_INSTALL, NOT_IN_INSTALLS, BEFORE_INSTALL, COUNTED, LACKING,
+    LACKING_UNITS,
+) = range(8)  # fmt: skip
 
 U = np.uint64
 U0, U1, U2, U4, U8, U12, U32, U56 = (U(i) for i in (0, 1, 2, 4, 8, 12, 32, 56))

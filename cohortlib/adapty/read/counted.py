@@ -1,21 +1,28 @@
 """Decide for each event row whether it counts, and count why rows do not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from math import isfinite
+from operator import and_
 
 import polars as pl
 
-from cohortlib.adapty.kernels.records import TRIAL
+from cohortlib.adapty.findings import Findings
+from cohortlib.adapty.kernels.records import REFUND, STARTED, TRIAL
 from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.event_types import NO_MONEY, UNKNOWN
 from cohortlib.adapty.read.readers import ReadColumn, is_text
 from cohortlib.adapty.read.specs import ALL_KINDS, EVENT_COLUMNS, MONEY, MONEY_KINDS
+from cohortlib.adapty.read.tables import RawTable
 from cohortlib.errors import Arg, DataError, SchemaError
 from cohortlib.read.nulls import Dropped
 
 # Products that Adapty grants for free.
 GRANTED = ("adapty_server_side_product", "adapty_dashboard_product", "adapty_promotion")
-REASONS = ("sandbox", "other_events", "unknown_events", "family_shared", "granted", "upgraded", "nulls")
+REASONS = (
+    "blank_lines", "header_lines", "superseded", "sandbox", "other_events", "unknown_events", "family_shared",
+    "granted", "upgraded", "void", "zero_payments", "nulls",
+)  # fmt: skip
 
 # The kinds of events whose rows need a column, and the columns that must not be null there.
 _KINDS = {name: spec.kinds for name, spec in EVENT_COLUMNS.items()} | dict.fromkeys(revenuecat.SHARES, MONEY_KINDS)
@@ -30,6 +37,48 @@ class CountedRows:
     kind: pl.Series
     report: dict[str, int]
     nulls: dict[str, int]
+    findings: Findings = field(default_factory=Findings)
+
+    def with_strays(self, strays: dict[str, int]) -> "CountedRows":
+        """Add the counts of lines that were removed before."""
+        if not strays:
+            return self
+        return replace(self, report=self.report | strays | {"rows": self.report["rows"] + sum(strays.values())})
+
+
+def without_stray_lines(table: RawTable) -> tuple[RawTable, dict[str, int]]:
+    """Remove blank lines, and header lines that are repeated where files were joined; count them."""
+    counts: dict[str, int] = {}
+    if table.mixed or not table.frame.width:
+        return table, counts
+    for name, is_stray in (("blank_lines", _blank_lines), ("header_lines", _header_lines)):
+        stray = is_stray(table.frame)
+        if stray is not None and stray.any():
+            counts[name] = int(stray.sum())
+            table = replace(table, frame=table.frame.filter(~stray))
+    return table, counts
+
+
+def _blank_lines(frame: pl.DataFrame) -> pl.Series | None:
+    if not all(column.null_count() and column.dtype == pl.String for column in frame.iter_columns()):
+        return None
+    return reduce(and_, (column.is_null() for column in frame.iter_columns()))
+
+
+def _header_lines(frame: pl.DataFrame) -> pl.Series | None:
+    columns = frame.get_columns()
+    if not all(column.dtype == pl.String for column in columns):
+        return None
+    repeated = columns[0] == columns[0].name
+    if not repeated.any():
+        return None
+    return reduce(and_, (column == column.name for column in columns[1:]), repeated).fill_null(value=False)
+
+
+def zero_payments(columns: dict[str, ReadColumn], kind: pl.Series) -> pl.Series:
+    """Return which rows are payments of revenue 0."""
+    zero = (columns["revenue_usd"].series == 0).fill_null(value=False)
+    return zero & (kind >= STARTED) & (kind < REFUND)
 
 
 def granted_rows(columns: dict[str, ReadColumn]) -> pl.Series:
@@ -59,6 +108,7 @@ def count_rows(
     live: pl.Series,
     reasons: dict[str, pl.Series | None],
     keep: frozenset[str],
+    types: pl.Series | None = None,
 ) -> CountedRows:
     """Decide which rows count, and raise on values of these rows that could not be read.
 
@@ -72,10 +122,13 @@ def count_rows(
         Masks of rows that do not count, by reason; a row is counted under its first reason.
     keep
         Reasons to ignore.
+    types
+        The event types as in the table, to name unknown ones.
     """
     if "sandbox" in keep:
         live = pl.repeat(value=True, n=len(kind), eager=True)
     report = dict.fromkeys(("rows", *REASONS), 0) | {"rows": len(kind), "sandbox": len(kind) - int(live.sum())}
+    unknown = live & (kind == UNKNOWN)
     for reason, mask in {"other_events": kind == NO_MONEY, "unknown_events": kind == UNKNOWN, **reasons}.items():
         if reason not in keep and mask is not None and mask.any():
             report[reason] = int((live & mask).sum())
@@ -97,8 +150,20 @@ def count_rows(
         live = live & ~dropped
     if not live.all():
         kind = pl.select(pl.when(live).then(kind).otherwise(pl.lit(-1, pl.Int8))).to_series()
-    kept = [column.series.alias(name) for name, column in columns.items() if name == "user" or name in EVENT_COLUMNS]
-    return CountedRows(pl.DataFrame(kept), kind, report, nulls)
+    kept = [
+        column.series.alias(name)
+        for name, column in columns.items()
+        if name == "user" or name.partition("@")[0] in EVENT_COLUMNS
+    ]
+    return CountedRows(pl.DataFrame(kept), kind, report, nulls, _unknown_types(types, unknown))
+
+
+def _unknown_types(types: pl.Series | None, unknown: pl.Series) -> Findings:
+    """Count the rows of each event type that is not known."""
+    if types is None or not unknown.any():
+        return Findings()
+    counts = types.filter(unknown).cast(pl.String).fill_null("").value_counts()
+    return Findings({("unknown", name): count for name, count in counts.iter_rows()})
 
 
 def checked_money(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
@@ -119,6 +184,18 @@ def checked_money(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
                 hint=("filter these rows, or use fill_nan(None) with ", Arg("nulls", "drop")),
             )
     return frame
+
+
+def check_money(frame: pl.DataFrame, kind: pl.Series) -> None:
+    """Raise if payments or refunds lack proceeds or net revenue."""
+    lacking = {name: int((frame[name].is_null() & (kind > TRIAL)).sum()) for name in MONEY[1:]}
+    if any(lacking.values()):
+        counts = ", ".join(f"{count:,} in column {name!r}" for name, count in lacking.items() if count)
+        raise DataError(
+            f"the events have nulls in payments or refunds: {counts}",
+            expected="none",
+            hint=(Arg("missing_money", "zero"), " counts these amounts as 0"),
+        )
 
 
 def check_nulls(what: str, dropped: Dropped, nulls: str) -> None:

@@ -6,26 +6,30 @@ that do not count, and the report counts these.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 
 import polars as pl
 
+from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.kernels.records import REFUND
 from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.column_types import concatenated
 from cohortlib.adapty.read.counted import (
     REASONS,
     CountedRows,
+    check_money,
     check_nulls,
     checked_money,
     count_rows,
     equals_ignoring_case,
     granted_rows,
+    without_stray_lines,
+    zero_payments,
 )
-from cohortlib.adapty.read.event_types import kinds_of
+from cohortlib.adapty.read.event_types import EventTypes, kinds_of
 from cohortlib.adapty.read.readers import ReadColumn
 from cohortlib.adapty.read.specs import (
     EVENT_COLUMNS,
@@ -36,6 +40,7 @@ from cohortlib.adapty.read.specs import (
     accepted_names,
     check_required,
 )
+from cohortlib.adapty.read.states import StateCounts, latest_states
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.engine.threads import on_threads, workers_for
 from cohortlib.read.nulls import Dropped
@@ -52,6 +57,25 @@ class Events:
     report: dict[str, int]
     dropped: Dropped = field(default_factory=Dropped)
     """The rows dropped for nulls, and the nulls of each column."""
+    findings: Findings = field(default_factory=Findings)
+    """What to warn of, with counts."""
+
+    def with_strays(self, strays: Mapping[str, int]) -> "Events":
+        """Add the counts of lines that were removed before these events were read."""
+        count = sum(strays.values())
+        report = self.report | {name: self.report[name] + lines for name, lines in strays.items()}
+        dropped = replace(self.dropped, rows=self.dropped.rows + count)
+        return replace(self, report=report | {"rows": report["rows"] + count}, dropped=dropped)
+
+    def with_states(self, states: StateCounts) -> "Events":
+        """Add the counts of RevenueCat's states that were removed before these events were read."""
+        if states == StateCounts():
+            return self
+        count = states.superseded
+        report = self.report | {"rows": self.report["rows"] + count, "superseded": self.report["superseded"] + count}
+        dropped = replace(self.dropped, rows=self.dropped.rows + count)
+        findings = self.findings + Findings({("unordered",): states.unordered})
+        return replace(self, report=report, dropped=dropped, findings=findings)
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,9 @@ class _EventReader:
     optional: frozenset[str]
     keep: frozenset[str]
     workers: int
+    missing_money: str = "zero"
+    zero_payments: str = "count"
+    event_types: EventTypes = ()
 
     @property
     def _specs(self) -> dict[str, ColumnSpec]:
@@ -92,6 +119,11 @@ class _EventReader:
 
     def read(self, table: RawTable) -> CountedRows:
         """Read a table in the format that its columns show."""
+        table, strays = without_stray_lines(table)
+        return self.read_lines(table).with_strays(strays)
+
+    def read_lines(self, table: RawTable) -> CountedRows:
+        """Read a table without stray lines."""
         return (self._from_revenuecat if revenuecat.MARK in table.frame.columns else self._from_adapty)(table)
 
     def _from_adapty(self, table: RawTable) -> CountedRows:
@@ -102,7 +134,8 @@ class _EventReader:
         picked = zip(specs, on_threads(self.workers, pick, list(specs.items())), strict=True)
         columns = {name: column for name, column in picked if column is not None}
         frame = table.frame
-        kind = kinds_of(frame["event_type"], self.workers)
+        columns |= extra_networks(table)
+        kind = kinds_of(frame["event_type"], self.workers, self.event_types)
         ownership = [name for name in EVENT_COLUMNS["ownership_type"].accepted if name in frame.columns]
         family = [equals_ignoring_case(frame[name], "FAMILY_SHARED") for name in ownership]
         reasons = {"family_shared": reduce(or_, family) if family else None, "granted": granted_rows(columns)}
@@ -112,8 +145,10 @@ class _EventReader:
             reasons["upgraded"] = pl.repeat(value=False, n=len(kind), eager=True).scatter(
                 refunds.filter(upgraded), values=True
             )
+        if self.zero_payments == "skip":
+            reasons["zero_payments"] = zero_payments(columns, kind)
         live = equals_ignoring_case(frame["environment"], "Production")
-        return count_rows(columns, kind, live, reasons, self.keep)
+        return count_rows(columns, kind, live, reasons, self.keep, frame["event_type"])
 
     def _from_revenuecat(self, table: RawTable) -> CountedRows:
         frame = table.frame
@@ -122,7 +157,9 @@ class _EventReader:
         family = None
         if "ownership_type" in frame.columns:
             family = equals_ignoring_case(frame["ownership_type"], "FAMILY_SHARED")
-        reasons = {"family_shared": family, "granted": granted}
+        reasons = {"family_shared": family, "granted": granted, "void": revenuecat.void(frame, table.dates)}
+        if self.zero_payments == "skip":
+            reasons["zero_payments"] = zero_payments(columns, kind)
         payments = count_rows(columns, kind, revenuecat.production(frame), reasons, self.keep)
         refunds, refund_kind = revenuecat.refunds(frame, payments.frame, payments.kind, table.dates)
         null = refunds["revenue_usd"].is_null()
@@ -132,8 +169,9 @@ class _EventReader:
             refund_kind = refund_kind.set(null, -1)
             report, nulls = report | {"nulls": report["nulls"] + count}, nulls | {"price_in_usd": count}
         return CountedRows(
-            concatenated([payments.frame, refunds]), pl.concat([payments.kind, refund_kind]), report, nulls
-        )
+            concatenated([payments.frame, refunds]), pl.concat([payments.kind, refund_kind]), report, nulls,
+            payments.findings,
+        )  # fmt: skip
 
 
 def read_events(
@@ -146,6 +184,9 @@ def read_events(
     keep: Iterable[str] = (),
     dates: Collection[str] | None = None,
     threads: int | None = None,
+    missing_money: str = "zero",
+    zero_payments: str = "count",
+    event_types: EventTypes = (),
 ) -> Events:
     """Read events and decide which rows count.
 
@@ -153,7 +194,7 @@ def read_events(
     ----------
     source
         A frame, an Arrow stream, or the path or glob of CSV, Parquet or JSON lines files.
-    user_unit, refund_upgraded
+    user_unit, refund_upgraded, missing_money, zero_payments
         As in :class:`~cohortlib.adapty.Conventions`.
     nulls
         ``"error"``, or ``"drop"`` to drop rows without a user, an instant or their money.
@@ -165,16 +206,28 @@ def read_events(
         For a source that is part of a table: the text columns that hold dates. By default the values decide.
     threads
         Number of threads, by default all.
+    event_types
+        Renamed event types, as :func:`~cohortlib.adapty.read.event_types.check_event_types` returns them.
     """
-    reader = _EventReader(user_unit, refund_upgraded, frozenset(optional), frozenset(keep), workers_for(threads))
+    reader = _EventReader(
+        user_unit, refund_upgraded, frozenset(optional), frozenset(keep), workers_for(threads), missing_money,
+        zero_payments, event_types,
+    )  # fmt: skip
     tables = read_tables(source, reader.choose, reader.fields(), assumed=MONEY)
-    parts = [reader.read(table if dates is None else replace(table, dates=dates)) for table in tables]
+    if dates is not None:
+        tables = [replace(table, dates=dates) for table in tables]
+    clean = [without_stray_lines(table) for table in tables]
+    tables, states = latest_states([table for table, _ in clean])
+    parts = [reader.read_lines(table).with_strays(strays) for table, (_, strays) in zip(tables, clean, strict=True)]
     report = {key: sum(part.report[key] for part in parts) for key in ("rows", *REASONS)}
     dropped = Dropped(report["rows"], report["nulls"], sum((Counter(part.nulls) for part in parts), Counter()))
     check_nulls("the events", dropped, nulls)
     frame = concatenated([part.frame for part in parts])
     kind = pl.concat([part.kind for part in parts], rechunk=True).alias("kind")
-    return Events(checked_money(frame, kind), kind, report, dropped)
+    if missing_money == "error":
+        check_money(frame, kind)
+    findings = sum((part.findings for part in parts), Findings())
+    return Events(checked_money(frame, kind), kind, report, dropped, findings).with_states(states)
 
 
 def batched_events(
@@ -185,15 +238,23 @@ def batched_events(
     nulls: str,
     optional: Iterable[str] = (),
     threads: int | None = None,
+    missing_money: str = "zero",
+    zero_payments: str = "count",
+    event_types: EventTypes = (),
 ) -> BatchedTable[Events]:
     """Open events to be read in batches; the parameters are those of :func:`read_events`."""
-    reader = _EventReader(user_unit, refund_upgraded, frozenset(optional), frozenset(), workers_for(threads))
+    reader = _EventReader(
+        user_unit, refund_upgraded, frozenset(optional), frozenset(), workers_for(threads), missing_money,
+        zero_payments, event_types,
+    )  # fmt: skip
 
     def read(table: RawTable) -> Events:
         part = reader.read(table)
         dropped = Dropped(part.report["rows"], part.report["nulls"], Counter(part.nulls))
         check_nulls("the events", dropped, nulls)
-        return Events(checked_money(part.frame, part.kind), part.kind, part.report, dropped)
+        if missing_money == "error":
+            check_money(part.frame, part.kind)
+        return Events(checked_money(part.frame, part.kind), part.kind, part.report, dropped, part.findings)
 
     users = [*USER_COLUMNS[user_unit].accepted, *revenuecat.USERS.values()]
     return BatchedTable(source, reader.choose, reader.fields(), instant_columns(), users, read, MONEY)
@@ -224,6 +285,12 @@ def known_columns() -> set[str]:
     """List all names of columns of events and installs that can be read, in any of the three formats."""
     specs = (*USER_COLUMNS.values(), *EVENT_COLUMNS.values(), *INSTALL_COLUMNS.values())
     return {*accepted_names(specs), *(name for unit in USER_COLUMNS for name in revenuecat.names(unit))}
+
+
+def extra_networks(table: RawTable) -> dict[str, ReadColumn]:
+    """Return the attribution columns of further networks, which only JSON lines have: ``attribution_source@1`` …."""
+    names = [name for name in table.frame.columns if name.startswith("attribution_") and "@" in name]
+    return {name: ReadColumn(table.frame[name]) for name in names} if table.mixed else {}
 
 
 def pick_column(table: RawTable, spec: ColumnSpec) -> ReadColumn | None:

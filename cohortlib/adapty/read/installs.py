@@ -10,8 +10,8 @@ import polars as pl
 
 from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.column_types import concatenated
-from cohortlib.adapty.read.counted import check_nulls
-from cohortlib.adapty.read.events import pick_column
+from cohortlib.adapty.read.counted import check_nulls, without_stray_lines
+from cohortlib.adapty.read.events import extra_networks, pick_column
 from cohortlib.adapty.read.specs import INSTALL_COLUMNS, USER_COLUMNS, ColumnSpec, accepted_names, check_required
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.errors import DataError, SchemaError
@@ -49,9 +49,10 @@ class _InstallReader:
         return [name for name in self.fields() if name in columns and name not in unused.accepted]
 
     def read(self, table: RawTable) -> pl.DataFrame:
-        """Read a table of installs."""
+        """Read a table of installs, without stray lines."""
+        table, _ = without_stray_lines(table)
         picked = {name: pick_column(table, spec) for name, spec in self.specs.items()}
-        columns = {name: column for name, column in picked.items() if column is not None}
+        columns = {name: column for name, column in picked.items() if column is not None} | extra_networks(table)
         for column in columns.values():
             column.check(pl.repeat(value=True, n=len(column.series), eager=True))
         return pl.DataFrame([column.series.alias(name) for name, column in columns.items()])

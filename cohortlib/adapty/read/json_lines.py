@@ -12,6 +12,7 @@ from cohortlib.errors import CohortlibError, SourceError
 from cohortlib.read.tables import first_line
 
 _NETWORK = r'^\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:\s*\{'  # the first key of a JSON object
+_KEY = r'"(?:[^"\\]|\\.)*"\s*:\s*\{'
 
 
 def read(
@@ -27,7 +28,7 @@ def read(
         flat = _flattened(lines.lazy(), fields).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise broken(files, error) from error
-    return flat.select(choose(_present(flat.lazy(), fields, assumed), repr(path)))
+    return flat.select(with_networks(choose(_present(flat.lazy(), fields, assumed), repr(path)), flat.columns))
 
 
 def scan(
@@ -40,11 +41,17 @@ def scan(
     """Scan lines lazily; the parameters are those of :func:`read`."""
     try:
         flat = _flattened(pl.scan_ndjson(files, schema=_schema(fields)), fields)
-        return flat.select(choose(_present(flat, fields, assumed), repr(path)))
+        chosen = choose(_present(flat, fields, assumed), repr(path))
+        return flat.select(with_networks(chosen, flat.collect_schema().names()))
     except CohortlibError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise broken(files, error) from error
+
+
+def with_networks(chosen: list[str], columns: list[str]) -> list[str]:
+    """Add the columns of further networks to the chosen columns."""
+    return chosen + [name for name in columns if "@" in name and name.partition("@")[0] in chosen]
 
 
 def broken(files: list[str], error: Exception) -> SourceError:
@@ -101,10 +108,20 @@ def _flattened(lines: pl.LazyFrame, fields: Collection[str]) -> pl.LazyFrame:
     networks = lines.select(network.drop_nulls().unique()).collect(engine="streaming").to_series().sort().to_list()
     if not networks:
         return flat
-    values = _attribution_fields(networks)
+    every = _all_networks(lines)
+    values = _attribution_fields(networks, every)
     filled = plain.with_columns(pl.coalesce(name, values[name]).alias(name) for name in targets if name in values)
+    if len(every) > 1:
+        filled = filled.with_columns(
+            (pl.when(of_network.is_not_null()).then(pl.lit(network)) if name == "attribution_source"
+             else of_network.struct.field(name.removeprefix("attribution_"))).alias(f"{name}@{number}")
+            for number, network in enumerate(every, 1)
+            for of_network in [_decoded(every).struct.field(network)]
+            for name in targets
+            if name in values
+        )  # fmt: skip
     try:
-        plain.select(_decoded(networks).count()).collect(engine="streaming")
+        plain.select(_decoded(every).count()).collect(engine="streaming")
     except pl.exceptions.ComputeError:  # attributions of another shape cannot be used
         return flat
     return filled.drop("attributions")
@@ -115,9 +132,17 @@ def _decoded(networks: list[str]) -> pl.Expr:
     return pl.col("attributions").str.json_decode(shape)
 
 
-def _attribution_fields(networks: list[str]) -> dict[str, pl.Expr]:
+def _all_networks(lines: pl.LazyFrame) -> list[str]:
+    """List the keys whose values are objects, and so may be networks."""
+    keys = pl.col("attributions").str.extract_all(_KEY).list.explode().drop_nulls().unique()
+    texts = lines.select(keys).collect(engine="streaming").to_series()
+    return sorted({str(json.loads(text[: text.rindex('"') + 1])) for text in texts})
+
+
+def _attribution_fields(networks: list[str], every: list[str]) -> dict[str, pl.Expr]:
     """Return expressions for the attribution columns, from the first network of each line."""
-    network, decoded = pl.col("attributions").str.extract(_NETWORK), _decoded(networks)
+    networks = [name for name in networks if name in every]
+    network, decoded = pl.col("attributions").str.extract(_NETWORK), _decoded(every)
     by_field = {
         f"attribution_{field}": pl.coalesce(
             pl.when(network == name).then(decoded.struct.field(name).struct.field(field)) for name in networks

@@ -79,7 +79,7 @@ def text(column: pl.Series) -> ReadColumn:
     kind = column.dtype
     if not (is_text(kind) or is_whole(kind) or kind == pl.Null):
         raise _wrong_type(column, "text, categoricals or integers", f"pl.col({column.name!r}).cast(pl.String)")
-    return ReadColumn(_as_text(column))
+    return ReadColumn(as_text(column))
 
 
 def user(column: pl.Series) -> ReadColumn:
@@ -111,7 +111,7 @@ def number(column: pl.Series) -> ReadColumn:
         return ReadColumn(column.cast(pl.Float64))
     if not is_text(kind):
         raise _wrong_type(column, "floats, integers, Decimal or numbers as text", "cast it to pl.Float64")
-    texts = _as_text(column)
+    texts = as_text(column)
     numbers = texts.cast(pl.Float64, strict=False)
     return ReadColumn(numbers, _unread(texts, numbers), "numbers such as 12.5")
 
@@ -125,7 +125,7 @@ def whole(column: pl.Series) -> ReadColumn:
     numbers = number(column)
     counts = numbers.series.cast(pl.Int64, strict=False)
     counts = counts.set((counts != numbers.series).fill_null(value=False), None)
-    return ReadColumn(counts, _unread(_as_text(column) if is_text(kind) else column, counts), "whole numbers such as 3")
+    return ReadColumn(counts, _unread(as_text(column) if is_text(kind) else column, counts), "whole numbers such as 3")
 
 
 def flag(column: pl.Series) -> ReadColumn:
@@ -135,7 +135,7 @@ def flag(column: pl.Series) -> ReadColumn:
         return ReadColumn(column.cast(pl.Boolean))
     if not (kind.is_integer() or is_text(kind)):
         raise _wrong_type(column, "booleans", f"pl.col({column.name!r}).cast(pl.Boolean)")
-    texts = _as_text(column)
+    texts = as_text(column)
     lower = texts.str.to_lowercase()
     yes, no = lower.is_in(["true", "t", "1"]), lower.is_in(["false", "f", "0"])
     flags = yes.set(~(yes | no), None).alias(column.name)
@@ -160,7 +160,7 @@ def instant(column: pl.Series, dates: Collection[str] | None = None) -> ReadColu
         return ReadColumn(column.cast(UTC))
     if not is_text(kind):
         raise _wrong_type(column, "a Date, a Datetime or ISO 8601 text", f"pl.from_epoch({column.name!r}), or a cast")
-    texts = _as_text(column)
+    texts = as_text(column)
     if are_dates(*date_counts(texts)) if dates is None else column.name in dates:
         days = texts.str.to_date(_DATE, strict=False)
         return ReadColumn(days, _unread(texts, days), "ISO dates such as '2026-01-31', in all rows or in none")
@@ -203,7 +203,7 @@ def _strptime(texts: pl.Series, form: str) -> pl.Series:
     return texts.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False, cache=False)
 
 
-def _as_text(column: pl.Series) -> pl.Series:
+def as_text(column: pl.Series) -> pl.Series:
     """Return a column as text, with nulls for empty texts."""
     texts = column if column.dtype == pl.String else column.cast(pl.String)
     empty = texts == ""

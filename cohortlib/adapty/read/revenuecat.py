@@ -1,7 +1,7 @@
-"""Read RevenueCat's transactions export (scheduled data exports, version 5) as Adapty's events.
+"""Read RevenueCat's transactions export (scheduled data exports, versions 4 to 7) as Adapty's events.
 
-RevenueCat has one row per transaction; a refund is a date and the remaining price in that row. Such a row becomes two
-events: the payment and the refund.
+A row is a state of a transaction; :mod:`cohortlib.adapty.read.states` selects the latest. A refund is a date and the
+remaining price in that row, which becomes two events: the payment and the refund.
 """
 
 from collections.abc import Collection
@@ -12,28 +12,32 @@ import polars as pl
 
 from cohortlib.adapty.kernels.records import CONVERTED, ONE_TIME, ONE_TIME_REFUND, REFUND, RENEWED, STARTED, TRIAL
 from cohortlib.adapty.read import readers
-from cohortlib.adapty.read.readers import ReadColumn
+from cohortlib.adapty.read.readers import ReadColumn, is_text
 
 MARK = "rc_original_app_user_id"
 """The column that identifies the format."""
 USERS = {"profile_id": MARK, "customer_user_id": "rc_last_seen_app_user_id_alias"}
 """The column of users, by user_unit."""
 
-INSTANTS = ("start_time", "refunded_at", "first_seen_time", "effective_end_time", "end_time")
+UPDATED, TRANSACTION, RENEWAL = "updated_at", "store_transaction_id", "renewal_number"
+"""The instant of a state, and the two columns that identify its transaction."""
+
+INSTANTS = ("start_time", "refunded_at", "first_seen_time", "effective_end_time", "end_time", UPDATED)
 """The columns of instants."""
 
 # Text columns, by the name of the event's column.
 _TEXTS = {
-    "transaction_id": "store_transaction_id",
+    "transaction_id": TRANSACTION,
     "original_transaction_id": "original_store_transaction_id",
     "product_id": "product_identifier",
     "store": "store",
 }
 _REQUIRED = (
-    *_TEXTS.values(), "start_time", "refunded_at", "product_duration", "is_trial_period", "is_trial_conversion",
-    "renewal_number", "price_in_usd", "purchase_price_in_usd", "is_sandbox", "commission_percentage", "tax_percentage",
+    *_TEXTS.values(), "start_time", "refunded_at", "is_trial_period", "is_trial_conversion", RENEWAL, "price_in_usd",
+    "purchase_price_in_usd", "is_sandbox", "commission_percentage", "tax_percentage",
 )  # fmt: skip
-_OPTIONAL = ("first_seen_time", "effective_end_time", "end_time", "ownership_type", "country", "offer")
+_TERMS = ("end_time", "is_auto_renewable", "product_duration")  # the first two show whether a row is a subscription
+_OPTIONAL = (*_TERMS, UPDATED, "first_seen_time", "effective_end_time", "ownership_type", "country", "offer")
 _DURATIONS = {
     "P7D": "Weekly", "P1W": "Weekly", "P1M": "Monthly", "P2M": "2 months", "P3M": "3 months", "P6M": "6 months",
     "P12M": "Annual", "P1Y": "Annual",
@@ -44,12 +48,12 @@ SHARES = ("commission_percentage", "tax_percentage")
 
 def required(user_unit: str) -> dict[str, tuple[str, ...]]:
     """Return the required columns, each with its accepted names."""
-    return {name: (name,) for name in (USERS.get(user_unit, user_unit), *_REQUIRED)}
+    return {name: (name,) for name in (USERS.get(user_unit, user_unit), *_REQUIRED)} | {_TERMS[0]: _TERMS}
 
 
 def names(user_unit: str) -> list[str]:
     """List all columns that are read."""
-    return [MARK, *required(user_unit), *_OPTIONAL]
+    return [*USERS.values(), *required(user_unit), *_OPTIONAL]
 
 
 def payments(
@@ -68,23 +72,50 @@ def payments(
     for name, column in (("store_country", "country"), ("offer_id", "offer")):
         if column in raw.columns:
             columns[name] = readers.text(raw[column])
-    duration = readers.text(raw["product_duration"]).series
-    columns["duration"] = ReadColumn(
-        duration.replace_strict(_DURATIONS, default="Uncategorized", return_dtype=pl.String).fill_null("Uncategorized")
-    )
+    if "product_duration" in raw.columns:
+        duration = readers.text(raw["product_duration"]).series
+        columns["duration"] = ReadColumn(
+            duration.replace_strict(_DURATIONS, default="Uncategorized", return_dtype=pl.String).fill_null(
+                "Uncategorized"
+            )
+        )
     columns |= _shares(readers.number(raw["purchase_price_in_usd"]), raw)
-    renewal = readers.whole(raw["renewal_number"])
-    columns |= _stripe_ids(columns, renewal.series)
+    renewal = readers.whole(raw[RENEWAL])
+    columns |= _transaction_ids(columns, renewal.series)
     # These decide the kind. They are checked like the others, but are not columns of events.
     trial, conversion = (readers.flag(raw[name]) for name in ("is_trial_period", "is_trial_conversion"))
     columns |= {"is_trial_period": trial, "is_trial_conversion": conversion, "renewal_number": renewal}
     columns |= {name: readers.number(raw[name]) for name in SHARES}
     kind = pl.select(
         pl.when(trial.series).then(TRIAL).when(conversion.series).then(CONVERTED)
-        .when(duration.is_null()).then(ONE_TIME)
+        .when(one_time(raw)).then(ONE_TIME)
         .when(renewal.series == 1).then(STARTED).otherwise(RENEWED).cast(pl.Int8)
     ).to_series()  # fmt: skip
     return columns, kind
+
+
+def one_time(raw: pl.DataFrame) -> pl.Series:
+    """Return which transactions are no subscriptions: those that neither end nor renew."""
+    if "end_time" in raw.columns or "is_auto_renewable" in raw.columns:
+        once = pl.repeat(value=True, n=len(raw), eager=True)
+        if "end_time" in raw.columns:
+            once &= (
+                readers.text(raw["end_time"]).series.is_null()
+                if is_text(raw["end_time"].dtype)
+                else raw["end_time"].is_null()
+            )
+        if "is_auto_renewable" in raw.columns:
+            once &= ~readers.flag(raw["is_auto_renewable"]).series.fill_null(value=False)
+        return once
+    return readers.text(raw["product_duration"]).series.is_null()
+
+
+def void(raw: pl.DataFrame, dates: Collection[str] | None = None) -> pl.Series | None:
+    """Return which transactions end before they start; None without the column end_time."""
+    if "end_time" not in raw.columns:
+        return None
+    start, end = (readers.instant(raw[name], dates).series.cast(readers.UTC) for name in ("start_time", "end_time"))
+    return (end < start).fill_null(value=False)
 
 
 def production(raw: pl.DataFrame) -> pl.Series:
@@ -128,19 +159,14 @@ def _shares(gross: ReadColumn, raw: pl.DataFrame) -> dict[str, ReadColumn]:
     }
 
 
-def _stripe_ids(columns: dict[str, ReadColumn], renewal: pl.Series) -> dict[str, ReadColumn]:
-    """Append the renewal number to the ids of Stripe's transactions, which share one id per subscription.
+def _transaction_ids(columns: dict[str, ReadColumn], renewal: pl.Series) -> dict[str, ReadColumn]:
+    """Append the renewal number to the ids of transactions, since some stores have one id per subscription.
 
     If the id of the chain is missing, the shared id is used for it.
     """
-    shared, chain, store = (columns[name].series for name in ("transaction_id", "original_transaction_id", "store"))
-    stripe = (store.str.to_lowercase() == "stripe").fill_null(value=False)
-    if not stripe.any():
-        return {}
-    ids = pl.DataFrame({"shared": shared, "chain": chain, "stripe": stripe, "renewal": renewal.cast(pl.String)}).select(
-        own=pl.when("stripe")
-        .then(pl.concat_str("shared", pl.lit(":"), pl.col("renewal").fill_null("")))
-        .otherwise("shared"),
-        chain=pl.when("stripe").then(pl.coalesce("chain", "shared")).otherwise("chain"),
+    shared, chain = (columns[name].series for name in ("transaction_id", "original_transaction_id"))
+    ids = pl.DataFrame({"shared": shared, "chain": chain, "renewal": renewal.cast(pl.String)}).select(
+        own=pl.concat_str("shared", pl.lit(":"), pl.col("renewal").fill_null("")),
+        chain=pl.coalesce("chain", "shared"),
     )
     return {"transaction_id": ReadColumn(ids["own"]), "original_transaction_id": ReadColumn(ids["chain"])}

@@ -104,8 +104,8 @@ EVENT_COLUMNS = _by_name(
     ColumnSpec("original_transaction_id", readers.text, required=True),
     ColumnSpec("product_id", readers.text, ("vendor_product_id",), required=True),
     ColumnSpec("revenue_usd", readers.number, ("price_usd",), required=True, kinds=MONEY_KINDS, not_null=True),
-    ColumnSpec("proceeds_usd", readers.number, required=True, kinds=MONEY_KINDS, not_null=True),
-    ColumnSpec("net_revenue_usd", readers.number, required=True, kinds=MONEY_KINDS, not_null=True),
+    ColumnSpec("proceeds_usd", readers.number, required=True, kinds=MONEY_KINDS),
+    ColumnSpec("net_revenue_usd", readers.number, required=True, kinds=MONEY_KINDS),
     ColumnSpec("install_date", readers.instant, ("profile_install_datetime",)),
     ColumnSpec("subscription_expires_at", readers.instant),
     ColumnSpec("profile_event_id", readers.text),
@@ -120,6 +120,7 @@ EVENT_COLUMNS = _by_name(
     ColumnSpec("offer_id", readers.text, ("promotional_offer_id",), optional=True),
     *_ATTRIBUTION,
 )
+OFFERS = ("offer_category", "offer_type", "offer_id")
 MONEY = tuple(name for name, spec in EVENT_COLUMNS.items() if spec.reader is readers.number)
 
 INSTALL_COLUMNS = _by_name(

@@ -105,9 +105,13 @@ class BatchedTable(Generic[_BatchT]):
 
     def batches(self, *, as_text: bool) -> Iterator[_BatchT]:
         """Read all batches, starting each table with an empty one. With `as_text`, user ids are read as text."""
+        for table in self.raw_batches(as_text=as_text):
+            yield self.read(table)
+
+    def raw_batches(self, *, as_text: bool) -> Iterator[RawTable]:
+        """Yield the batches before they are read."""
         for stream in self.streams:
-            for table in stream.batches(self.instants, self.users if as_text else ()):
-                yield self.read(table)
+            yield from stream.batches(self.instants, self.users if as_text else ())
 
 
 def frame_bytes(frame: pl.DataFrame) -> int:
