@@ -227,7 +227,7 @@ def _dates(frame: "SparkFrame | None", kinds: dict[str, str] | None) -> frozense
     counts = [
         f"sum(case when {condition} then 1 else 0 end)"
         for name in map(quoted, texts)
-        for condition in (f"{name} <> ''", f"octet_length({name}) = 10")
+        for condition in (f"{name} <> ''", f"octet_length({name}) = 10 and {name} < 'A'")
     ]
     values = [count or 0 for count in pl.DataFrame(frame.selectExpr(*counts).toArrow()).row(0)]
     return frozenset(name for at, name in enumerate(texts) if are_dates(*values[2 * at : 2 * at + 2]))

@@ -170,8 +170,11 @@ def instant(column: pl.Series, dates: Collection[str] | None = None) -> ReadColu
 
 
 def date_counts(texts: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    """Count the texts of a column (a series or an expression) and those as long as a date; counts of parts add."""
-    return (texts != "").sum(), (texts.str.len_bytes() == len("2026-01-31")).sum()
+    """Count the texts of a column (a series or an expression) and those as long as a date; counts of parts add.
+
+    A name in a repeated header line may be as long, but begins with a letter.
+    """
+    return (texts != "").sum(), ((texts.str.len_bytes() == len("2026-01-31")) & (texts < "A")).sum()
 
 
 def are_dates(present: int, short: int) -> bool:
