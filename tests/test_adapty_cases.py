@@ -1,5 +1,6 @@
 """Small files as people have them, each with the answer that is right, in Python and on the command line."""
 
+import gzip
 import json
 import warnings
 from contextlib import contextmanager
@@ -131,11 +132,6 @@ def test_renamed_types(tmp_path):
 def test_wrong_event_types(event_types, said):
     with pytest.raises(SettingError, match=said):
         in_python_once("renamed_types.csv", event_types=event_types)
-
-
-def test_a_comma_in_a_field():
-    with pytest.raises(cl.errors.SourceError, match=r"line 3.* 14 fields"):
-        in_python_once("comma_in_a_field.csv")
 
 
 def test_installs_that_a_filter_cannot_reach(tmp_path):
@@ -303,3 +299,16 @@ def test_stray_lines_of_installs(tmp_path):
     answer, warned = warnings_of(CASES / "two_countries.csv", None, path)
     assert answer.segments["total_installs"][0] == 2
     assert warned == ["users of the events that are not in installs: 1; their money counts, but not the users"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_a_json_array(tmp_path, name):
+    text = "[" + (CASES / "two_networks.jsonl").read_text("utf-8").strip().replace("\n", ",") + "]"
+    data = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    filters = {"attribution_source": ["apple_search_ads"]}
+    assert in_python(tmp_path / name, filters) == in_python("two_networks.jsonl", filters)
+    for broken, said in (("[1]", "element 1 of .* is a int"), ('[{"a": 1}', "is broken")):
+        (tmp_path / "b.json").write_text(broken, "utf-8")
+        with pytest.raises(cl.errors.SourceError, match=said):
+            in_python_once(tmp_path / "b.json")

@@ -745,7 +745,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "there is no file" in fails(SourceError, read, tmp_path / "events.csv")
     assert "is empty" in fails(SourceError, read, written(tmp_path / "empty.csv", ""))
     assert "kind" in fails(SourceError, read, written(tmp_path / "events.xlsx", "x"))
-    assert "kind" in fails(SourceError, read, written(tmp_path / "events.json", "[]"))
+    assert "kind" in fails(SourceError, read, written(tmp_path / "events.txt", "[]"))
     assert "cannot be read" in fails(SourceError, read, written(tmp_path / "no.parquet", "text"))
     ragged = written(tmp_path / "ragged.csv", ",".join(REQUIRED) + "\n" + "1," * 20 + "\n")
     assert "ragged.csv" in fails(SourceError, read, ragged)

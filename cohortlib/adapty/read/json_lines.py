@@ -1,8 +1,9 @@
-"""Read JSON lines as Adapty's webhook sends them: nested event_properties and attributions become columns."""
+"""Read JSON lines or arrays as Adapty's webhook sends them: nested event_properties and attributions become columns."""
 
 import gzip
 import json
 from collections.abc import Callable, Collection
+from io import BytesIO
 from pathlib import Path
 
 import polars as pl
@@ -24,8 +25,10 @@ def read(
 ) -> pl.DataFrame:
     """Read all lines, with all values as text; the parameters are those of :func:`tables.read_tables`."""
     try:
-        lines = pl.concat([pl.read_ndjson(file, schema=_schema(fields)) for file in files])
+        lines = pl.concat([pl.read_ndjson(_as_lines(file), schema=_schema(fields)) for file in files])
         flat = _flattened(lines.lazy(), fields).collect()
+    except CohortlibError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise broken(files, error) from error
     return flat.select(with_networks(choose(_present(flat.lazy(), fields, assumed), repr(path)), flat.columns))
@@ -40,13 +43,32 @@ def scan(
 ) -> pl.LazyFrame:
     """Scan lines lazily; the parameters are those of :func:`read`."""
     try:
-        flat = _flattened(pl.scan_ndjson(files, schema=_schema(fields)), fields)
+        scans = [pl.scan_ndjson(_as_lines(file), schema=_schema(fields)) for file in files]
+        flat = _flattened(pl.concat(scans), fields)
         chosen = choose(_present(flat, fields, assumed), repr(path))
         return flat.select(with_networks(chosen, flat.collect_schema().names()))
     except CohortlibError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise broken(files, error) from error
+
+
+def _as_lines(file: str) -> str | BytesIO:
+    """Return the file, or the elements of a JSON array as lines."""
+    if not file.lower().endswith((".json", ".json.gz")):
+        return file
+    with gzip.open(file, "rb") if file.lower().endswith(".gz") else Path(file).open("rb") as opened:
+        text = opened.read()
+    if not text.lstrip().startswith(b"["):
+        return BytesIO(text)
+    try:
+        elements = json.loads(text)
+    except ValueError as error:
+        raise SourceError(f"{file!r} is broken: {first_line(error)}", expected="a JSON array, or JSON lines") from error
+    for number, element in enumerate(elements, 1):
+        if problem := _problem(json.dumps(element).encode()):
+            raise SourceError(f"element {number} of {file!r} {problem}", value=element, expected="a JSON object")
+    return BytesIO(b"\n".join(json.dumps(element).encode() for element in elements))
 
 
 def with_networks(chosen: list[str], columns: list[str]) -> list[str]:

@@ -217,13 +217,13 @@ def _files(path: str) -> tuple[list[str], str]:
         return files, "parquet"
     if all(name.endswith(CSV) for name in names):
         return files, "csv"
-    if all(name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson")) for name in names):
+    if all(name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson", ".json")) for name in names):
         return files, "lines"
     raise SourceError(
         f"{path!r} is not of a known kind",
         expected=(
-            "names that all end in .csv, .csv.gz or .csv.zst, all in .parquet, or all in .jsonl, .ndjson or these "
-            "with .gz"
+            "names that all end in .csv, .csv.gz or .csv.zst, all in .parquet, or all in .jsonl, .ndjson, .json or "
+            "these with .gz"
         ),
         hint="for a folder pass a glob, such as 'folder/*.csv'",
     )
