@@ -16,6 +16,7 @@ from cohortlib.adapty.read.events import event_columns, instant_columns, known_c
 from cohortlib.adapty.read.readers import NO_DEVICE, are_dates
 from cohortlib.errors import Arg, CohortlibError, SchemaError, one_of
 from cohortlib.literals import Nulls
+from cohortlib.read.tables import Source
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 
@@ -47,6 +48,7 @@ def adapty_cohort(
     *,
     installs: "SparkFrame | str | None" = None,
     timezone: str = "UTC", conventions: Conventions | None = None,
+    event_types: "Mapping[str, str] | None" = None, products: Source | None = None,
     nulls: Nulls = "error", decimals: int = 6, partitions: int | None = None,
 ) -> Answer:  # fmt: skip
     """Compute Adapty's cohort table of Spark frames: the answer of :func:`cohortlib.adapty.cohort`, to the bit.
@@ -58,8 +60,9 @@ def adapty_cohort(
     ----------
     events
         A Spark frame, classic or of Spark Connect, with the columns of Adapty's event export or webhook, or of
-        RevenueCat's transactions.
-    request, timezone, conventions, nulls, decimals
+        RevenueCat's transactions. Of these the latest state counts among those of one user, so remove earlier states
+        before if transactions can move to another user.
+    request, timezone, conventions, event_types, products, nulls, decimals
         As for :func:`cohortlib.adapty.cohort`.
     installs
         Required: a Spark frame of users and their `install_date`, or of ready counts, with `install_date` and
@@ -83,7 +86,10 @@ def adapty_cohort(
     """
     install_frame = _checked(events, installs, partitions)
     one_of("nulls", nulls, ("error", "drop"))
-    plan = make_plan(request, timezone=timezone, conventions=conventions, decimals=decimals, threads=1)
+    plan = make_plan(
+        request, timezone=timezone, conventions=conventions, event_types=event_types, products=products,
+        decimals=decimals, threads=1,
+    )  # fmt: skip
     reader = _SparkEvents.of(events, install_frame, plan)
     # Sums without rows: errors in columns and types are raised here, before Spark reads any row.
     empty = reader.sums((_empty(events), None if install_frame is None else _empty(install_frame))).table()
