@@ -176,15 +176,15 @@ def offsets(zone: str, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[
     return result
 
 
-def check_zone(zone: str) -> None:
-    """Raise SettingError unless `zone` is in the time zone database."""
+def check_zone(zone: str, setting: str = "timezone") -> None:
+    """Raise SettingError unless `zone`, the value of a setting, is in the time zone database."""
     try:
         if not zone[:1].isalpha():
             raise TypeError
         _shifts(zone, np.zeros(1, np.int64))
     except (pl.exceptions.PolarsError, TypeError):
         raise SettingError(
-            (Arg("timezone", zone), " is not a time zone"),
+            (Arg(setting, zone), " is not a time zone"),
             value=zone,
             expected="an IANA name such as 'UTC' or 'Europe/Berlin'",
         ) from None

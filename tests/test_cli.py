@@ -204,7 +204,8 @@ def test_options_reach_the_engine(seen):
     line = (
         "x.csv --user u --timestamp t --amount m --freq W --timezone Europe/Berlin --week-start sunday "
         "--refunds signed --joined since --before-joined clip --start 2025 --end 2026-02 --complete-only "
-        "--nulls drop --decimals 2 --threads 2 --basis cohort_mean --rows active --top-n 3 --rank-by ltv"
+        "--nulls drop --decimals 2 --threads 2 --basis cohort_mean --rows active --top-n 3 --rank-by ltv "
+        "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip"
     )
     good("termina", "customer-cohorts", *line.split())
     assert seen == {
@@ -222,6 +223,10 @@ def test_options_reach_the_engine(seen):
         "end": "2026-02",
         "complete_only": True,
         "nulls": "drop",
+        "timestamp_format": "epoch_s",
+        "decimal": ",",
+        "assume_zone": "UTC",
+        "normalize": "strip",
         "decimals": 2,
         "threads": 2,
         "basis": "cohort_mean",
@@ -271,7 +276,7 @@ def test_a_command_of_a_group_is_pointed_to(given, hint):
         (["missing-*.parquet"], "missing-*.parquet"),
         (["orders.csv", "--user", "customer"], "--user"),
         (["orders.csv", "--amount", "user_id", "--user", "amount"], "user_id"),
-        (["orders.csv", "--timestamp", "amount", "--amount", "timestamp"], "timestamp"),
+        (["orders.csv", "--timestamp", "amount", "--amount", "timestamp"], "amount '100' is not a date"),
         (["orders.csv", "--freq", "X"], "'D', 'W', 'M', 'Q', 'A'"),
         (["orders.csv", "--freq", "m"], "'D', 'W', 'M', 'Q', 'A'"),
         (["orders.csv", "--timezone", "Mars"], "--timezone Mars is not a time zone"),
@@ -303,7 +308,7 @@ def test_refused(folder, args, expected):
     ("name", "text", "expected"),
     [
         ("empty.csv", "", "empty.csv"),
-        ("nan.csv", "user_id,timestamp,amount\na,2026-01-01,nan\n", "NaN"),
+        ("nan.csv", "user_id,timestamp,amount\na,2026-01-01,nan\n", "'nan' is not a number"),
         ("null.csv", "user_id,timestamp,amount\na,2026-01-01,\nb,2026-01-01,1\n", "Hint: --nulls drop"),
         ("text.csv", "user_id,timestamp,amount\na,2026-01-01,much\n", "'much'"),
         ("when.csv", "user_id,timestamp,amount\na,yesterday,1\n", "timestamp"),

@@ -149,6 +149,7 @@ def test_every_setting_of_prepare_is_an_option_with_the_same_default(folder, mon
     good("prepare", "x.csv", "there")
     assert seen == expected | {"inputs": ("x.csv", "there")}
     line = "--user u --timestamp t --amount m --keep a --keep b --timezone Europe/Berlin --nulls drop --decimals 2"
+    line += " --timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip"
     good("prepare", "x.csv", "there", *line.split(), "--threads", "2", "--max-memory", "1GB")
     assert seen == {
         "inputs": ("x.csv", "there"),
@@ -158,6 +159,10 @@ def test_every_setting_of_prepare_is_an_option_with_the_same_default(folder, mon
         "keep": ("a", "b"),
         "timezone": "Europe/Berlin",
         "nulls": "drop",
+        "timestamp_format": "epoch_s",
+        "decimal": ",",
+        "assume_zone": "UTC",
+        "normalize": "strip",
         "decimals": 2,
         "threads": 2,
         "max_memory": "1GB",
@@ -294,7 +299,8 @@ def test_every_setting_of_a_state_is_an_option_with_the_same_default(folder, mon
     assert seen == expected | {"inputs": ("x.csv", "there")}
     line = (
         "--user u --timestamp t --amount m --freq W --timezone Europe/Berlin --week-start sunday --refunds drop "
-        "--nulls drop --decimals 2 --threads 2 --max-memory 1GB"
+        "--nulls drop --decimals 2 --threads 2 --max-memory 1GB "
+        "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip"
     )
     good("termina", "state", "build", "x.csv", "there", *line.split())
     assert seen == {
@@ -307,6 +313,10 @@ def test_every_setting_of_a_state_is_an_option_with_the_same_default(folder, mon
         "week_start": "sunday",
         "refunds": "drop",
         "nulls": "drop",
+        "timestamp_format": "epoch_s",
+        "decimal": ",",
+        "assume_zone": "UTC",
+        "normalize": "strip",
         "decimals": 2,
         "threads": 2,
         "max_memory": "1GB",

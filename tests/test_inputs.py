@@ -247,7 +247,7 @@ TEXTS = {
     "twelve bytes and thirteen": ["twelve bytes", "twelve bytes!", "twelve byte"],
     "long, alike but for the end": ["x" * 100 + "1", "x" * 100 + "2", "x" * 100],
     "long, alike but for the middle": ["p" * 20 + "1" + "s" * 20, "p" * 20 + "2" + "s" * 20, "p" * 41],
-    "one empty": ["", " ", "  "],
+    "marks": [".", "..", "-"],
     "unicode": ["é", "e\u0301", "日本語の利用者番号" * 3],
     "letter case and digits": ["A", "a", "0"],
     "zero bytes": ["a\0", "a", "a\0\0"],
@@ -255,6 +255,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*differ only in case")
 @pytest.mark.parametrize("case", TEXTS)
 @pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum])
 def test_text_users(case, dtype, cohorts, customers):
@@ -279,7 +280,7 @@ def test_arrow_strings(kind, source, customers):
 @pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, "enum"])
 def test_users_are_ordered_as_text(dtype):
     """Ties in the amount are ordered by code points, for every type of user id."""
-    users = ["10", "9", "Z", "a", "é", "\uffff", "😀", "", "aa"]
+    users = ["10", "9", "Z", "a", "é", "\uffff", "😀", "!", "aa"]
     kind = pl.Enum(sorted(users, reverse=True)) if dtype == "enum" else dtype
     rows = pl.DataFrame({"user_id": pl.Series(users[::-1], dtype=kind), "timestamp": dt.date(2026, 1, 1)})
     result = cl.termina.customer_cohorts(rows.with_columns(amount=1))
@@ -314,6 +315,7 @@ def test_ids_with_colliding_murmur_hashes():
     assert sorted(names_of(cl.termina.customer_cohorts(rows))) == pair
 
 
+@pytest.mark.filterwarnings("ignore:.*the same number")
 def test_csv_users_stay_text(tmp_path):
     """Leading zeros, signs and long numbers in user ids are kept as in the file."""
     users = ["007", "7", "+7", "1e3", "123456789012345678901234567890", "a,b", "true", "2026-01-01", "7.0"]
@@ -705,12 +707,10 @@ WRONG = {
     "boolean user": ("user_id", [True] * 8, "Boolean"),
     "date user": ("user_id", [dt.date(2026, 1, 1)] * 8, "Date"),
     "list user": ("user_id", [["a"]] * 8, "List"),
-    "text timestamp": ("timestamp", ["2026-01-05"] * 8, "String"),
     "integer timestamp": ("timestamp", [1_767_571_200] * 8, "Int64"),
     "float timestamp": ("timestamp", [1.5] * 8, "Float64"),
     "time timestamp": ("timestamp", [dt.time(12)] * 8, "Time"),
     "duration timestamp": ("timestamp", [dt.timedelta(1)] * 8, "Duration"),
-    "text amount": ("amount", ["1.5"] * 8, "String"),
     "boolean amount": ("amount", [True] * 8, "Boolean"),
     "date amount": ("amount", [dt.date(2026, 1, 1)] * 8, "Date"),
 }
@@ -1031,7 +1031,7 @@ def test_bad_joined(tmp_path):
     mentions(message(SchemaError, call, frame(), joined=JOINED.rename({"user_id": "id"})), "'user_id'", "'id'")
     three = JOINED.rename({"joined": "since"}).with_columns(other=1)
     mentions(message(SchemaError, call, frame(), joined=three), "'joined'", "'since'", "expected")
-    mentions(message(SchemaError, call, frame(), joined=JOINED.cast({"joined": pl.String})), "'joined'", "String")
+    mentions(message(SchemaError, call, frame(), joined=JOINED.with_columns(joined=True)), "'joined'", "Boolean")
     mentions(message(SchemaError, call, frame(), joined=42), "joined=42")
     mentions(message(SourceError, call, frame(), joined=tmp_path / "none.parquet"), "none.parquet")
     mentions(message(CohortlibError, call, frame(), joined="nonesuch"), "nonesuch", "'user_id'")
@@ -1090,8 +1090,8 @@ def test_roles_are_not_patterns(role, name, cohorts):
 @pytest.mark.parametrize(
     ("column", "values", "hint"),
     [
-        ("timestamp", [1704067200], "pl.from_epoch('timestamp', 's')"),
-        ("timestamp", ["2024-01-01"], "pl.col('timestamp').str.to_datetime()"),
+        ("timestamp", [1704067200], "timestamp_format='epoch_s'"),
+        ("timestamp", [True], "pl.col('timestamp').cast(pl.Date)"),
         ("user_id", [1.0], "pl.col('user_id').cast(pl.Int64)"),
         ("user_id", [dt.date(2024, 1, 1)], "pl.col('user_id').cast(pl.String)"),
     ],

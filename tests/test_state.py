@@ -236,8 +236,8 @@ def test_no_state(tmp_path, state):
     with pytest.raises(SettingError, match="has files that cohortlib did not write"):
         cl.termina.State.build(HISTORY, tmp_path)
     manifest = state.folder / "cohortlib.json"
-    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 99'))
-    with pytest.raises(SourceError, match="not of version 2"):
+    manifest.write_text(manifest.read_text().replace('"version": 3', '"version": 99'))
+    with pytest.raises(SourceError, match="not of version 3"):
         cl.termina.State.open(state.folder)
 
 

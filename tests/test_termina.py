@@ -591,8 +591,8 @@ def test_ranking_refuses_what_is_no_score():
 
 @pytest.mark.parametrize("table", [cl.termina.cohorts, cl.termina.customer_cohorts])
 def test_a_wrong_date_far_away_is_refused_before_the_memory_is_full(table):
-    days = [date(2018, 1, 1) + timedelta(days=i) for i in range(3000)]
-    rows = frame([(str(day), day, 1.0) for day in [*days, date(9999, 12, 31)]])
+    days = [date(1901, 1, 1) + timedelta(days=i) for i in range(30_000)]
+    rows = frame([(str(day), day, 1.0) for day in [*days, date(2199, 12, 31)]])
     more = {"basis": "cohort_total", "top_n": 2} if table is cl.termina.customer_cohorts else {}
     with pytest.raises(cl.errors.DataError, match="date may be wrong"):
         table(rows, freq="D", **more)
@@ -606,8 +606,8 @@ def test_a_wrong_date_far_away_is_refused_before_the_memory_is_full(table):
         (date(1, 1, 1), {"freq": "W", "week_start": "sunday"}),
     ],
 )
-def test_local_dates_stay_within_the_years(instant, settings):
-    with pytest.raises(cl.errors.DataError, match="years 1 to 9999"):
+def test_instants_stay_within_the_years(instant, settings):
+    with pytest.raises(cl.errors.DataError, match="before 1900 or after 2200"):
         cl.termina.cohorts(frame([("a", instant, 1.0)]), **settings)
 
 

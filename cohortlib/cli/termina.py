@@ -21,13 +21,14 @@ from cohortlib.cli.output import (
 )
 from cohortlib.engine.files import is_folder
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, SHOWN, Fields, by_age
+from cohortlib.transactions.keywords import Parsing, types
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 FORMATS = ("csv", "json", "parquet")
-PREPARED_WITH = ("user", "timestamp", "amount", "timezone", "decimals")
+PREPARED_WITH = ("user", "timestamp", "amount", "timezone", "decimals", *types(Parsing))
 CUSTOMERS_SHOWN = ("amount",)
 SLICE = 100_000
 

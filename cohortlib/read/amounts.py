@@ -1,6 +1,7 @@
 """Read the column of amounts as integers: units of 10^-decimals."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,7 @@ from cohortlib.engine.kernels import money
 from cohortlib.engine.kernels.money import round_to_units
 from cohortlib.errors import Arg, DataError, SchemaError
 from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Ints, example, min_max, physical, range_text
+from cohortlib.read.text import TextRules, parse_units
 
 _MOST_DECIMALS = 9
 
@@ -26,11 +28,15 @@ class Amounts:
 
     series: pl.Series
     decimals: int
+    in_units: bool = False
+    """Whether the series has units already."""
 
     @classmethod
-    def of(cls, column: pl.Series, decimals: int) -> "Amounts":
+    def of(cls, column: pl.Series, decimals: int, *, in_units: bool = False) -> "Amounts":
         """Check the type of a column of amounts, and the range of integers and decimals."""
         dtype = column.dtype
+        if in_units:
+            return cls(column, decimals, in_units=True)
         if dtype == pl.Null and not len(column):
             return cls(column.cast(pl.Int64), decimals)
         if not dtype.is_numeric():
@@ -56,6 +62,9 @@ class Amounts:
 
     def too_large(self) -> DataError:
         """Return the error for an amount, or a sum of amounts, that does not fit into 64 bits."""
+        if self.in_units:
+            decimal = as_decimal(pl.lit(self.series.alias("")), self.decimals)
+            return beyond_range(range_text(pl.select(decimal).to_series().alias(self.series.name)), self.decimals)
         return beyond_range(range_text(self.series), self.decimals)
 
     def units(self, first: int, count: int) -> Ints:
@@ -85,7 +94,28 @@ class Amounts:
     @cached_property
     def _factor(self) -> int:
         dtype = self.series.dtype
+        if self.in_units:
+            return 1
         return int(10 ** (self.decimals - (dtype.scale if isinstance(dtype, pl.Decimal) else 0)))
+
+
+def read_amounts(column: pl.Series, rules: TextRules, decimals: int, workers: int = 1) -> tuple[pl.Series, str]:
+    """Parse a column of text as units; return also the currency, or empty text if there is none."""
+    amounts = parse_units(column, rules.decimal, decimals, workers)
+    if amounts.too_large:
+        raise beyond_range(f"column {column.name!r} has {min(amounts.too_large)!r}", decimals)
+    if amounts.bad or len(amounts.currencies) > 1:
+        raise DataError(f"column {column.name!r} has text that is not an amount")
+    units = pl.Series(column.name, amounts.units)
+    if not amounts.valid.all():
+        units = units.set(pl.Series(~amounts.valid), None)
+    return units, next(iter(amounts.currencies), "")
+
+
+def as_decimal(units: pl.Expr, decimals: int) -> pl.Expr:
+    """Convert units to decimal numbers, exactly."""
+    whole = units.cast(pl.Decimal(38, decimals))
+    return (whole * pl.lit(Decimal(1).scaleb(-decimals), pl.Decimal(38, decimals))).cast(pl.Decimal(38, decimals))
 
 
 def beyond_range(where: str, decimals: int) -> DataError:

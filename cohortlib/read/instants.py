@@ -1,6 +1,7 @@
 """Read the column of timestamps, and cut them to local days."""
 
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 
 import numpy as np
@@ -8,10 +9,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.engine.kernels.days import local_days
-from cohortlib.errors import DataError, SchemaError
-from cohortlib.periods import FIRST_DAY, LAST_DAY, Calendar, offsets
+from cohortlib.engine.kernels.instants import BAD, DATE, NAIVE, NULL, ZONED
+from cohortlib.errors import Arg, DataError, SchemaError, Text, listed
+from cohortlib.periods import FIRST_DAY, LAST_DAY, Calendar, epoch_day, offsets
 from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Ints, example, min_max, physical, range_text
+from cohortlib.read.formats import NUMBERS
+from cohortlib.read.text import TextRules, epoch_ticks, is_text, parse_instants
 
+EARLIEST, LATEST = epoch_day(date(1900, 1, 1)), epoch_day(date(2200, 12, 31))
+"""Instants of other days are refused, since they are usually mistakes."""
 _TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 
@@ -31,13 +37,13 @@ class Instants:
         if dtype == pl.Null and not len(column):
             column, dtype = column.cast(pl.Date), pl.Date()
         if dtype != pl.Date and not isinstance(dtype, pl.Datetime):
-            hint = f"pl.col({column.name!r}).str.to_datetime(); a CSV file needs ISO dates, one form in all rows"
+            hint: Text = f"pl.col({column.name!r}).cast(pl.Date)"
             if dtype.is_numeric():
-                hint = f"pl.from_epoch({column.name!r}, 's'), or 'ms', 'us', 'ns': the unit of these numbers"
+                hint = Arg("timestamp_format", "epoch_s"), ", or the unit of these numbers: ", listed(NUMBERS)
             raise SchemaError(
                 f"column {column.name!r} is {dtype}{example(column)}",
                 value=dtype,
-                expected="a Date or a Datetime",
+                expected="a Date, a Datetime or text",
                 hint=hint,
             )
         zoned = isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
@@ -122,3 +128,117 @@ class Cut:
             self.days[0] * day, halvings, float(day >> halvings), self.days[0], days,
         )  # fmt: skip
         return days
+
+
+def read_instants(column: pl.Series, rules: TextRules, workers: int = 1) -> tuple[pl.Series, bool | None]:
+    """Parse text and numbers as instants, and assume a zone for those without an offset.
+
+    Returns the column as dates or datetimes, and whether it has offsets from UTC; None if it has no instants. Any
+    other type is returned as it is.
+    """
+    dtype = column.dtype
+    if is_text(dtype):
+        return _from_text(column, rules, workers)
+    if dtype.is_numeric() and rules.format.number is not None:
+        column = _from_numbers(column, rules.format.number)
+        dtype = column.dtype
+    if dtype != pl.Date and not isinstance(dtype, pl.Datetime):
+        return column, None
+    zoned = isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
+    if rules.assume_zone is not None and not zoned:
+        ticks = physical(column.cast(pl.Datetime("us")))
+        empty = column.alias("").is_null()
+        utc = assume_zone(ticks.fill_null(0).to_numpy(), ~np.asarray(empty), rules.assume_zone)
+        column, zoned = _datetimes(column.name, utc, np.asarray(empty), "UTC"), True
+    return column, zoned if column.null_count() < len(column) else None
+
+
+def _from_text(column: pl.Series, rules: TextRules, workers: int) -> tuple[pl.Series, bool | None]:
+    instants = parse_instants(column, rules.format, workers)
+    counts = instants.counts()
+    naive, zoned = counts[DATE] + counts[NAIVE], counts[ZONED]
+    if counts[BAD]:
+        raise DataError(f"column {column.name!r} has text that is not a date, {counts[BAD]:,} times")
+    ticks = instants.ticks
+    if naive and rules.assume_zone is not None:
+        ticks = assume_zone(ticks, (instants.kinds == DATE) | (instants.kinds == NAIVE), rules.assume_zone)
+        naive, zoned = 0, naive + zoned
+    if naive and zoned:
+        raise DataError(f"column {column.name!r} has instants with and without an offset")
+    empty = instants.kinds == NULL if counts[NULL] else np.empty(0, np.bool_)
+    is_zoned = bool(zoned) if naive or zoned else None
+    return _datetimes(column.name, ticks, empty, "UTC" if is_zoned else None), is_zoned
+
+
+def _from_numbers(column: pl.Series, number: str) -> pl.Series:
+    """Convert a column of numbers since an epoch to datetimes."""
+    scale = 10 ** NUMBERS[number]
+    units = (column.alias("").cast(pl.Decimal(38, 9), strict=False) * scale).round().cast(pl.Int64, strict=False)
+    lost = column.alias("").is_not_null() & units.is_null()
+    if lost.any():
+        raise DataError(
+            f"column {column.name!r} has {lost.sum():,} numbers that are not instants, the first in row "
+            f"{lost.arg_max()}: {column[lost.arg_max() or 0]!r}",
+            expected=f"finite numbers, for ({Arg('timestamp_format', number)})",
+        )
+    empty = np.asarray(units.is_null())
+    ticks = epoch_ticks(units.fill_null(0).to_numpy(), number)
+    return _datetimes(column.name, ticks, empty, None if number == "excel" else "UTC")
+
+
+def _datetimes(name: str, ticks: Ints, empty: NDArray[np.bool_], zone: str | None) -> pl.Series:
+    """Return microseconds as datetimes, with nulls where `empty`."""
+    column = pl.Series(name, ticks)
+    if empty.any():
+        column = column.set(pl.Series(empty), None)
+    return column.cast(pl.Datetime("us", zone))
+
+
+def assume_zone(ticks: Ints, local: NDArray[np.bool_], zone: str) -> Ints:
+    """Convert local times of a zone, where `local`, to UTC; both in microseconds.
+
+    When clocks go back, a time that occurs twice is the first; when they go forward, a time that is skipped counts
+    with the offset from before: as Python's ``datetime`` does with ``fold=0``.
+    """
+    seconds = ticks[local] // 1_000_000
+    if not seconds.size:
+        return ticks
+    # Other years are refused or cut off, so the offsets at the ends are good enough for them.
+    low, high = np.clip([seconds.min(), seconds.max()], EARLIEST * 86_400, LATEST * 86_400).tolist()
+    starts, shifts = offsets(zone, low - 2 * 86_400, high + 2 * 86_400)
+    # The wall clock that shows the last moment of the earlier offset.
+    changes = starts[1:] + np.maximum(shifts[:-1], shifts[1:])
+    ticks = ticks.copy()
+    ticks[local] -= shifts[np.searchsorted(changes, seconds, side="right")] * 1_000_000
+    return ticks
+
+
+def check_years(column: pl.Series, last_day: int | None) -> pl.Series:
+    """Raise DataError for instants before 1900 or after 2200; return the column.
+
+    `last_day` is the last local day that counts, or None. Later rows can have any year: those after 2200 are returned
+    as of a day in 2201, so that no later step meets a day that the calendar or the clock cannot represent.
+    """
+    dtype = column.dtype
+    if dtype != pl.Date and not isinstance(dtype, pl.Datetime):
+        return column
+    day = _TICKS_PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
+    low, high = min_max(physical(column))
+    if low is None or (low >= EARLIEST * day and high < (LATEST + 1) * day):
+        return column
+    if outside(column, last_day).any():
+        raise DataError(f"column {column.name!r} has instants before 1900 or after 2200")
+    limit = (max(LATEST, last_day or 0) + 3) * day
+    ticks = physical(column).cast(pl.Int64).clip(upper_bound=limit)
+    return ticks.cast(physical(column).dtype).cast(dtype).alias(column.name)
+
+
+def outside(column: pl.Series, last_day: int | None) -> pl.Series:
+    """Return which rows are before 1900 or after 2200, without those that are later than `last_day`."""
+    dtype = column.dtype
+    day = _TICKS_PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
+    days = physical(column).cast(pl.Int64) // day
+    wrong = (days < EARLIEST) | (days > LATEST)
+    if last_day is not None:
+        wrong &= days <= last_day + 1  # local days differ from those of UTC by at most one
+    return wrong.fill_null(value=False)

@@ -23,6 +23,21 @@ def parquet_batches(frame: pl.LazyFrame, name: str, paths: list[str], choose: Ch
             rows_read += batch.height
 
 
+def mixes_zones(paths: list[str], choose: ChooseColumns) -> bool:
+    """Return whether one of the columns has instants with an offset from UTC in some files, and without in others.
+
+    polars would read all files as the first.
+    """
+    kinds: dict[str, set[bool]] = {}
+    for path in paths if len(paths) > 1 else ():
+        schema = pl.read_parquet_schema(path)
+        for name in choose(list(schema)):
+            dtype = schema.get(name)
+            if dtype == pl.Date or isinstance(dtype, pl.Datetime):
+                kinds.setdefault(name, set()).add(getattr(dtype, "time_zone", None) is not None)
+    return any(len(each) > 1 for each in kinds.values())
+
+
 def find_bad_parquet(paths: list[str], choose: ChooseColumns, rows_read: int = 0) -> SourceError | None:
     """Find the file that cannot be read or has other columns; skip files whose rows have all been read.
 

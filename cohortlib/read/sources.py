@@ -9,7 +9,8 @@ from polars.selectors import by_name
 
 from cohortlib.errors import SchemaError, SourceError
 from cohortlib.read.csv import Csv
-from cohortlib.read.parquet import find_bad_parquet, parquet_batches, scan_parquet
+from cohortlib.read.lines import locate_in
+from cohortlib.read.parquet import find_bad_parquet, mixes_zones, parquet_batches, scan_parquet
 from cohortlib.read.tables import (
     ChooseColumns,
     Source,
@@ -28,10 +29,8 @@ _KINDS = "Parquet or CSV files"
 _COMPRESSION = 5  # a compressed CSV file has about this many times its size in text
 
 
-def read(
-    source: Source, choose: ChooseColumns, *, text_column: str | None = None, number_column: str | None = None
-) -> pl.DataFrame:
-    """Read columns of a source.
+def read(source: Source, choose: ChooseColumns) -> pl.DataFrame:
+    """Read columns of a source; those of CSV files are text.
 
     Parameters
     ----------
@@ -39,15 +38,13 @@ def read(
         A polars frame, lazy or not; the path or glob of Parquet or CSV files; or an Arrow stream.
     choose
         Returns the columns to read, from the names of all columns.
-    text_column, number_column
-        Columns that are read from CSV as text (so that user 007 stays 007) and as floats.
     """
     if isinstance(source, pl.DataFrame):
         return source.select(by_name(*choose_columns(source.columns, choose)))
     if isinstance(source, pl.LazyFrame):
         return collect(source, choose, "the lazy frame")
     if isinstance(source, str | Path):
-        return _read_files(str(source), choose, text_column, number_column)
+        return _read_files(str(source), choose)
     if hasattr(source, "__arrow_c_stream__"):
         try:
             frame = pl.DataFrame(source)
@@ -66,14 +63,7 @@ def read(
     )
 
 
-def stream(
-    source: Source,
-    choose: ChooseColumns,
-    *,
-    text_column: str | None = None,
-    number_column: str | None = None,
-    max_bytes: int | None = None,
-) -> Stream:
+def stream(source: Source, choose: ChooseColumns, *, max_bytes: int | None = None) -> Stream:
     """Read columns in batches: Parquet as it is decoded, other sources after reading them.
 
     The other parameters are those of :func:`read`.
@@ -96,11 +86,20 @@ def stream(
                 lazy = select_columns(scan_parquet(paths), choose)
                 rows = lazy.select(pl.len()).collect().item()
                 schema = lazy.collect_schema()
-            return Stream(source, schema, rows, lambda: parquet_batches(lazy, shown, paths, choose))
+                each = [[path] for path in paths] if mixes_zones(paths, choose) else [paths]
+
+            def batches() -> Iterator[pl.DataFrame]:
+                for group in each:
+                    part = lazy if group == paths else select_columns(scan_parquet(group), choose)
+                    yield from parquet_batches(part, shown, group, choose)
+
+            return Stream(source, schema, rows, batches)
         all_csv = all(name.endswith(CSV) for name in names)
         if max_bytes is not None and all_csv and _text_size(paths) > max_bytes // 4:
-            return Csv(str(source), paths, choose, text_column, number_column).stream()
-    return in_memory(read(source, choose, text_column=text_column, number_column=number_column))
+            return Csv(str(source), paths, choose).stream()
+        if all_csv:
+            return in_memory(read(source, choose))._replace(locate=locate_in(paths))
+    return in_memory(read(source, choose))
 
 
 def _lazy_batches(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
@@ -130,12 +129,17 @@ def match_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
     return paths, [Path(file).name.lower() for file in paths]
 
 
-def _read_files(path: str, choose: ChooseColumns, text_column: str | None, number_column: str | None) -> pl.DataFrame:
+def _read_files(path: str, choose: ChooseColumns) -> pl.DataFrame:
     paths, names = match_files(path, _KINDS)
     if all(name.endswith(PARQUET) for name in names):
+        with read_errors(repr(path), lambda: find_bad_parquet(paths, choose)):
+            if mixes_zones(paths, choose):
+                raise SchemaError(
+                    f"the files {path!r} have instants with and without an offset from UTC", expected="one kind"
+                )
         return collect(scan_parquet(paths), choose, repr(path), lambda: find_bad_parquet(paths, choose))
     if all(name.endswith(CSV) for name in names):
-        return Csv(path, paths, choose, text_column, number_column).read()
+        return Csv(path, paths, choose).read()
     raise SourceError(
         f"{path!r} is neither Parquet nor CSV by its name",
         value=path,

@@ -38,12 +38,15 @@ class Stream(NamedTuple):
         The columns and their types.
     rows
         The number of rows, or None if it is not known before they are read.
+    locate
+        Returns where a row is, from its number: for CSV files ``'orders.csv, line 203'``.
     """
 
     source: Source
     schema: pl.Schema
     rows: int | None
     batches: Callable[[], Iterator[pl.DataFrame]]
+    locate: Callable[[int], str] = "row {:,}".format
 
     def buffered(self, max_bytes: int) -> "Stream":
         """Read the first `max_bytes`; a table that ends within them becomes a frame in memory."""
@@ -55,7 +58,8 @@ class Stream(NamedTuple):
             size += int(batch.estimated_size())
             if size > max_bytes:
                 return self._replace(batches=lambda: chain(buffer, batches))
-        return in_memory(pl.concat(buffer) if buffer else pl.DataFrame(schema=self.schema))
+        frame = pl.concat(buffer) if buffer else pl.DataFrame(schema=self.schema)
+        return in_memory(frame)._replace(locate=self.locate)
 
 
 def in_memory(frame: pl.DataFrame) -> Stream:

@@ -1,19 +1,22 @@
-"""Turn a frame into three checked columns: users, instants and amounts.
+"""Turn frames into three checked columns: users, instants and amounts.
 
 Column names end here; later steps use users, instants and amounts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 from polars.selectors import by_name
 
+from cohortlib.errors import Arg, DataError
 from cohortlib.literals import Nulls
 from cohortlib.periods import Calendar
-from cohortlib.read.amounts import Amounts
-from cohortlib.read.instants import Cut, Instants
+from cohortlib.read.amounts import Amounts, read_amounts
+from cohortlib.read.ids import Doubts, clean_ids, has_clean_categories
+from cohortlib.read.instants import Cut, Instants, check_years, read_instants
 from cohortlib.read.nulls import Dropped, without_nulls
-from cohortlib.read.users import Users
+from cohortlib.read.text import TextRules, is_text
+from cohortlib.read.users import Users, uuid_text
 
 
 @dataclass(frozen=True)
@@ -28,24 +31,128 @@ class Transactions:
     dropped: Dropped
 
 
-def parse_transactions(
-    frame: pl.DataFrame, user: str, timestamp: str, amount: str, *,
-    nulls: Nulls, decimals: int, zone: str, calendar: Calendar,
-) -> Transactions:  # fmt: skip
-    """Check the three columns of a frame, and drop rows with nulls."""
-    # Types are checked first: an error about a type says more than one about values.
-    Users.of(frame[user].head(0))
-    Instants.of(frame[timestamp])
-    Amounts.of(frame[amount].head(0), decimals)
-    all_rows = Cut.of(Instants.of(frame[timestamp].alias("").drop_nulls().alias(timestamp)), zone, calendar)
-    kept, dropped = without_nulls(frame.select(by_name(user, timestamp, amount)), nulls, "the table")
-    cut = all_rows
-    if all_rows is not None and len(kept) < len(frame):
-        cut = Cut.of(Instants.of(kept[timestamp]), zone, calendar)
-    return Transactions(
-        Users.of(kept[user]),
-        Amounts.of(kept[amount], decimals),
-        cut,
-        all_rows.days[1] if all_rows is not None else None,
-        dropped,
-    )
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns, and how they are read: settings of these names.
+
+    Attributes
+    ----------
+    last_day
+        The last local day that counts, from the setting `end`; later rows can have any year.
+    workers
+        Number of threads.
+    check_years
+        Whether instants before 1900 or after 2200 are refused.
+    """
+
+    user: str
+    timestamp: str
+    amount: str
+    nulls: Nulls
+    decimals: int
+    zone: str
+    calendar: Calendar
+    rules: TextRules = field(default_factory=TextRules)
+    last_day: int | None = None
+    workers: int = 1
+    check_years: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of users, instants and amounts."""
+        return [self.user, self.timestamp, self.amount]
+
+
+@dataclass
+class TransactionReader:
+    """Check and parse the columns of a source, batch by batch.
+
+    An error counts over the batch; :func:`cohortlib.read.faults.find_faults` counts over the whole source.
+
+    Attributes
+    ----------
+    columns
+        How to read.
+    zoned
+        Whether the instants of earlier batches have an offset from UTC; None if there were none.
+    currency
+        The currency of earlier batches.
+    doubts
+        User ids that may be mistakes.
+    """
+
+    columns: Columns
+    zoned: bool | None = None
+    currency: str = ""
+    doubts: Doubts = field(default_factory=Doubts)
+
+    def typed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame with typed columns: ids, instants, and amounts; amounts from text are units."""
+        of = self.columns
+        columns = [
+            self.users(frame[of.user]),
+            self.instants(frame[of.timestamp]),
+            self.amounts(frame[of.amount]),
+        ]
+        return frame.with_columns(columns)
+
+    def users(self, column: pl.Series) -> pl.Series:
+        """Clean a column of ids."""
+        if column.dtype == pl.Binary:
+            return uuid_text(column)
+        if not is_text(column.dtype):
+            return column
+        if column.dtype != pl.String and has_clean_categories(column):
+            return column
+        return clean_ids(column, self.columns.rules.normalize, self.doubts, self.columns.workers)
+
+    def instants(self, column: pl.Series) -> pl.Series:
+        """Parse a column of instants."""
+        of = self.columns
+        column, zoned = read_instants(column, of.rules, of.workers)
+        if zoned is not None:
+            if self.zoned not in (None, zoned):
+                kinds = ("with", "without") if zoned else ("without", "with")
+                raise DataError(
+                    f"column {column.name!r} has instants {kinds[0]} an offset from UTC; earlier rows are {kinds[1]}",
+                    expected="all with an offset, or none",
+                    hint=(Arg("assume_zone", of.zone), " takes those without one as local times of that zone"),
+                )
+            self.zoned = zoned
+        return check_years(column, of.last_day) if of.check_years else column
+
+    def amounts(self, column: pl.Series) -> pl.Series:
+        """Parse a column of amounts."""
+        of = self.columns
+        if not is_text(column.dtype):
+            return column
+        column, currency = read_amounts(column, of.rules, of.decimals, of.workers)
+        if currency and self.currency not in ("", currency):
+            raise DataError(f"column {column.name!r} has amounts in several currencies")
+        self.currency = self.currency or currency
+        return column
+
+    def parse(self, frame: pl.DataFrame) -> Transactions:
+        """Check the three columns of a frame, and drop rows with nulls."""
+        return self.parse_typed(self.typed(frame), in_units=is_text(frame.schema[self.columns.amount]))
+
+    def parse_typed(self, frame: pl.DataFrame, *, in_units: bool) -> Transactions:
+        """Check typed columns, and drop rows with nulls; `in_units` if the amounts came as text."""
+        of = self.columns
+        # Types are checked first: an error about a type says more than one about values.
+        Users.of(frame[of.user].head(0))
+        Instants.of(frame[of.timestamp])
+        Amounts.of(frame[of.amount].head(0), of.decimals, in_units=in_units)
+        dated = frame[of.timestamp].alias("").drop_nulls().alias(of.timestamp)
+        all_rows = Cut.of(Instants.of(dated), of.zone, of.calendar)
+        kept, dropped = without_nulls(frame.select(by_name(*of.names)), of.nulls, "the table")
+        cut = all_rows
+        if all_rows is not None and len(kept) < len(frame):
+            cut = Cut.of(Instants.of(kept[of.timestamp]), of.zone, of.calendar)
+        return Transactions(
+            Users.of(kept[of.user]),
+            Amounts.of(kept[of.amount], of.decimals, in_units=in_units),
+            cut,
+            all_rows.days[1] if all_rows is not None else None,
+            dropped,
+        )

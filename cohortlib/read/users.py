@@ -34,6 +34,8 @@ class Users:
             return cls(column)
         if dtype in (pl.Int64, pl.UInt64):
             return cls(column, integers=True)
+        if dtype == pl.Binary:
+            return cls(uuid_text(column))
         if dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0):
             low, high = min_max(column)
             fits = low is None or (int(low) >= -INT64_LIMIT and int(high) < INT64_LIMIT)
@@ -120,6 +122,21 @@ class Users:
     @cached_property
     def _views(self) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
         return string_views(self.series)
+
+
+def uuid_text(column: pl.Series) -> pl.Series:
+    """Write binary ids of 16 bytes as UUIDs; raise SchemaError for other lengths."""
+    values = column.alias("")
+    if (values.bin.size() != 16).any():
+        raise SchemaError(
+            f"column {column.name!r} is Binary, of other lengths than 16 bytes",
+            value=column.dtype,
+            expected="user ids as integers, strings, categoricals or UUIDs",
+            hint=f"pl.col({column.name!r}).bin.encode('hex')",
+        )
+    digits = values.bin.encode("hex")
+    parts = [digits.str.slice(first, size) for first, size in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+    return pl.select(pl.concat_str([pl.lit(part) for part in parts], separator="-")).to_series().alias(column.name)
 
 
 _DTYPES: dict[str, type[pl.DataType]] = {"Int64": pl.Int64, "UInt64": pl.UInt64, "String": pl.String}

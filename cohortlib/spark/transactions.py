@@ -10,7 +10,7 @@ from cohortlib.errors import Arg, SchemaError, listed
 from cohortlib.periods import FIRST_DAY, date_of
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped, without_nulls
-from cohortlib.read.transactions import parse_transactions
+from cohortlib.read.transactions import TransactionReader
 from cohortlib.read.users import Users
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
@@ -130,7 +130,8 @@ def partitioned(
     kinds = frames.kinds(frame)
     roles = checked.roles
     no_rows = frames.empty({name: kinds[name] for name in roles})
-    parse_transactions(no_rows, *roles, **checked.reading)
+    _refuse_text(no_rows, checked)
+    TransactionReader(checked.columns).parse(no_rows)
     aliases = ("user_key", "instant", "amount")
     columns = [f"{quoted(name)} as {alias}" for name, alias in zip(roles, aliases, strict=True)]
     if joined is None:
@@ -146,6 +147,14 @@ def partitioned(
         return PartitionedRows(rows, reader, partitions)
     rows, joined_name = _with_joined_table(frame, joined, checked, columns[1:])
     return PartitionedRows(rows, PartitionReader(checked, (*roles, joined_name), tagged=True), partitions)
+
+
+def _refuse_text(no_rows: pl.DataFrame, settings: Settings) -> None:
+    """Raise SchemaError for text instants and amounts: partitions cannot compare what they read."""
+    expected = {settings.timestamp: "a Date or a Datetime", settings.amount: "amounts as floats, integers or Decimal"}
+    for name, types in expected.items():
+        if no_rows.schema[name] == pl.String:
+            raise SchemaError(f"column {name!r} is String", value=pl.String, expected=types, hint="cast it in Spark")
 
 
 def _with_joined_table(

@@ -41,8 +41,8 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
         object with the Arrow PyCapsule interface (pandas, pyarrow, a DuckDB relation), or the result of
         :func:`cohortlib.prepare` or the path of its folder.
     user, timestamp, amount
-        Names of the columns: the user (integer, string or categorical), the instant (Date or Datetime), the amount
-        (float, integer or Decimal; negative is a refund).
+        Names of the columns: the user (integer, string, categorical or 16-byte UUID), the instant (Date, Datetime or
+        text), the amount (float, integer, Decimal or text; negative is a refund).
     freq
         Period unit: ``"D"`` day, ``"W"`` week, ``"M"`` month, ``"Q"`` quarter, ``"A"`` calendar year.
     timezone
@@ -64,6 +64,15 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
         Leave out the last period if the table's last row is before its last day.
     nulls
         ``"error"``, or ``"drop"`` to leave out rows with a null, with a warning that counts them.
+    timestamp_format
+        How text writes instants: a strftime format such as ``"%d/%m/%Y"``, or ``"epoch_s"``, ``"epoch_ms"``,
+        ``"epoch_us"``, ``"excel"`` (also for numbers); ISO 8601 by default.
+    decimal
+        Decimal mark of amounts in text, ``"."`` or ``","``.
+    assume_zone
+        IANA name: the zone of dates, and of instants without one.
+    normalize
+        ``"strip"`` or ``"casefold"``: text ids that differ only in blanks around them, or also in case, are one user.
     decimals
         Decimal places of money that are exact, 0 to 9; amounts are rounded to them, half to even.
     threads
@@ -156,7 +165,7 @@ def customer_cohorts(transactions: Source, **settings: Unpack[CustomerKeywords])
         With `top_n`: a column of the summary of customers, or a polars expression on it, highest first. The summary
         has ``cohort``, ``user_id``, ``cohort_size_amount``, ``ltv`` (total amount), ``acv`` (amount of the trailing 12
         months at the last period) and ``active_periods``. The default is ``acv + ltv``. Ties go by user_id.
-    nulls, decimals, threads, progress
+    nulls, timestamp_format, decimal, assume_zone, normalize, decimals, threads, progress
         As for :func:`cohorts`.
 
     Returns
@@ -221,7 +230,7 @@ def sink_customer_cohorts(transactions: Source, path: str | Path, **settings: Un
         that is empty or that this function wrote, which is replaced. Its files are ``part-00000.parquet`` and so on;
         read them with a glob.
     user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, start, end, complete_only, \
-    basis, rows, top_n, rank_by, nulls, decimals, threads, progress
+    basis, rows, top_n, rank_by, nulls, timestamp_format, decimal, assume_zone, normalize, decimals, threads, progress
         As for :func:`customer_cohorts`. A folder does not take `top_n`, which ranks over all customers.
     max_memory
         As for :func:`cohorts`; rows that go to a single file are held in memory regardless.

@@ -17,6 +17,7 @@ from cohortlib.read.sources import list_files, read
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding, Users
 from cohortlib.transactions.keywords import BeforeJoined
+from cohortlib.transactions.reading import typed_pairs
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.parts import KEY, KEY2, USER
 
@@ -40,6 +41,7 @@ def joined_table(
         return None
     if settings.joined_is_one_of(columns):
         table = read_column()
+        table = typed_pairs(table, settings)
         table = table.filter(table[settings.user].alias("").is_not_null())
     else:
         if isinstance(joined, str) and not list_files(joined):
@@ -48,8 +50,8 @@ def joined_table(
         if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
             what = (Arg("joined", joined), " is not a table")
             raise SchemaError(what, value=joined, expected="a table or the name of a column")
-        table = read(joined, lambda names: joined_columns(names, settings.user), text_column=settings.user)
-    table, dropped = without_nulls(table, settings.nulls, "the joined table")
+        table = read(joined, lambda names: joined_columns(names, settings.user))
+    table, dropped = without_nulls(typed_pairs(table, settings), settings.nulls, "the joined table")
     dropped.warn("the joined table")
     return table
 
@@ -62,7 +64,7 @@ def joined_in_stream(source: Source, settings: Settings) -> pl.DataFrame | None:
         columns.extend(names)
         return [settings.user, *([str(settings.joined)] if settings.joined_is_one_of(names) else [])]
 
-    stream = sources.stream(source, choose, text_column=settings.user, max_bytes=0)
+    stream = sources.stream(source, choose, max_bytes=0)
 
     def read_column() -> pl.DataFrame:
         pairs = pl.DataFrame(schema=stream.schema)

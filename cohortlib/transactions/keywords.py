@@ -27,6 +27,8 @@ Refunds = Literal["net", "signed", "drop"]
 BeforeJoined = Literal["error", "clip", "drop"]
 Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
 CustomerRows = Literal["dense", "active"]
+Decimal = Literal[".", ","]
+Normalize = Literal["strip", "casefold"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -41,6 +43,15 @@ class Reading(TypedDict, total=False):
     timezone: str
     nulls: Nulls
     decimals: int
+
+
+class Parsing(TypedDict, total=False):
+    """How text is read."""
+
+    timestamp_format: str | None
+    decimal: Decimal
+    assume_zone: str | None
+    normalize: Normalize | None
 
 
 class Rules(TypedDict, total=False):
@@ -97,11 +108,11 @@ class Running(Threads, Watching, MemoryLimit, total=False):
     """How a computation runs, without effect on its result."""
 
 
-class PrepareKeywords(Reading, Running, total=False):
+class PrepareKeywords(Reading, Parsing, Running, total=False):
     """The settings of ``prepare``."""
 
 
-class StateKeywords(Reading, Rules, Running, total=False):
+class StateKeywords(Reading, Parsing, Rules, Running, total=False):
     """The settings of ``State.build``."""
 
 
@@ -113,7 +124,7 @@ class CohortsKeywords(SumsKeywords, Edges, total=False):
     """The settings of ``cohorts`` and ``report``."""
 
 
-class CustomerKeywords(Reading, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
+class CustomerKeywords(Reading, Parsing, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
     """The settings of ``customer_cohorts``."""
 
 
@@ -135,7 +146,7 @@ class Setting:
 
     def check(self, value: object) -> None:
         """Raise SettingError unless a value is one of :attr:`values`."""
-        if self.values:
+        if self.values and not (value is None and self.default is None):
             one_of(self.name, value, self.values)
 
 
@@ -163,6 +174,11 @@ SETTINGS = {setting.name: setting for setting in (
     Setting("rank_by", None, "Column to rank by: ltv, acv, cohort_size_amount or active_periods.", metavar="COLUMN",
             default_text="acv + ltv"),
     Setting("nulls", "error", "Rows without a user, a time or an amount: an error, or drop them.", get_args(Nulls)),
+    Setting("timestamp_format", None, metavar="FORMAT", default_text="ISO 8601",
+            sentence="Form of dates in text: a format such as %d/%m/%Y, or epoch_s, epoch_ms, epoch_us, excel."),
+    Setting("decimal", ".", "Decimal mark of amounts in text.", get_args(Decimal), "MARK"),
+    Setting("assume_zone", None, "IANA time zone of dates and times without an offset.", metavar="ZONE"),
+    Setting("normalize", None, "User ids in text: strip blanks around them, or casefold too.", get_args(Normalize)),
     Setting("decimals", 6, "Decimal places of money that are exact.", tuple(range(10)), "N"),
     Setting("threads", None, "Threads to use.", metavar="N", least=1, default_text="all cores"),
     Setting("progress", None, "Function to call with the rows done and all rows."),

@@ -30,17 +30,20 @@ from polars.selectors import by_name
 from cohortlib.engine import files
 from cohortlib.engine.partitions import partition_bits
 from cohortlib.engine.progress import Meter
-from cohortlib.errors import Arg, DataError, SchemaError, SettingError
+from cohortlib.errors import DataError, SchemaError
 from cohortlib.read import sources
+from cohortlib.read.lines import Locate
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source, Stream
-from cohortlib.read.transactions import Transactions, parse_transactions
+from cohortlib.read.text import is_text
+from cohortlib.read.transactions import TransactionReader, Transactions
 from cohortlib.read.users import UserEncoding, Users
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import joined_cohorts, joined_cut, joined_in_stream, joined_table
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.netting import RecordsNetting
 from cohortlib.transactions.part_netting import PartsNetting, PartStore
+from cohortlib.transactions.reading import check_prepared_with, reader_of, warn_of_ids
 from cohortlib.transactions.records import Batch, Layout, PackingError, RecordsBuilder
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import Manifest, PartFile
@@ -85,10 +88,7 @@ def _load(
         return _load_table(source, settings, full_grid=full_grid)
 
     budget = settings.budget if may_spill else math.inf
-    stream = sources.stream(
-        source, settings.columns_to_read, text_column=settings.user, number_column=settings.amount,
-        max_bytes=settings.budget if may_spill else None,
-    )  # fmt: skip
+    stream = sources.stream(source, settings.columns_to_read, max_bytes=settings.budget if may_spill else None)
     if stream.rows is None and may_spill:
         stream = stream.buffered(settings.budget // 4)
     by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
@@ -103,7 +103,7 @@ def _load(
                 meter.restart()
                 return _load_batches(stream, settings, meter)
     if estimate.full <= budget:
-        return _load_table(stream.source, settings, full_grid=full_grid)
+        return _load_table(stream.source, settings, full_grid=full_grid, locate=stream.locate)
     folder = stack.enter_context(files.temporary_folder(Path(gettempdir())))
     return _load_spilled(source, stream, settings, folder, keep_users=keep_users, full_grid=full_grid)
 
@@ -130,7 +130,7 @@ class _Estimate(NamedTuple):
 
 def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, full_grid: bool) -> LoadedRows:
     """Scan a prepared form part by part during netting."""
-    _check_prepared_with(source, settings)
+    check_prepared_with(source, settings)
     manifest = source.manifest
     # A kept column that is joined comes with user ids as they are stored: wide integers are text.
     integers = not manifest.text if settings.joined_is_one_of(source.columns) else manifest.whole
@@ -155,16 +155,22 @@ def _load_prepared(source: Prepared, settings: Settings, *, keep_users: bool, fu
     )
 
 
-def _load_table(source: Source, settings: Settings, *, full_grid: bool) -> LoadedRows:
-    """Read a table whole, with its joined table, and write full records."""
+def _load_table(source: Source, settings: Settings, *, full_grid: bool, locate: Locate | None = None) -> LoadedRows:
+    """Read a table whole, with its joined table, and write full records; `locate` says where its rows come from."""
     names: list[str] = []
 
     def choose(columns: list[str]) -> list[str]:
         names.extend(columns)
         return settings.columns_to_read(columns)
 
-    frame = sources.read(source, choose, text_column=settings.user, number_column=settings.amount)
-    rows = parse_transactions(frame, *settings.roles, **settings.reading)
+    stream = sources.stream(source, choose)
+    stream = stream._replace(locate=locate or stream.locate)
+    in_units = is_text(stream.schema[settings.amount])
+    with reader_of(stream, settings) as reader:
+        batches = [stream.source] if isinstance(stream.source, pl.DataFrame) else stream.batches()
+        typed = [reader.typed(batch) for batch in batches]
+        frame = pl.concat(typed, how="vertical_relaxed") if typed else pl.DataFrame(schema=stream.schema)
+        rows = reader.parse_typed(frame, in_units=in_units)
     joined = joined_table(settings, names, lambda: frame.select(by_name(settings.user, str(settings.joined))))
     batch, users = None, [rows.users]
     if joined is not None:
@@ -183,16 +189,18 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool) -> Loade
 
 def _load_batches(stream: Stream, settings: Settings, meter: Meter, *, packed: bool = False) -> LoadedRows:
     dropped = Dropped()
+    reader = TransactionReader(settings.columns)
 
     def batches() -> Iterator[Transactions]:
         nonlocal dropped
         for frame in stream.batches():
-            rows = parse_transactions(frame, *settings.roles, **settings.reading)
+            rows = reader.parse(frame)
             dropped += rows.dropped
             yield rows
 
     wide = stream.schema[settings.user] == pl.String
     rows = _place_records(settings, batches(), stream.rows or 0, meter, wide=wide, packed=packed)
+    warn_of_ids(reader, stream.source)
     dropped.warn("the table")
     return replace(rows, dropped=dropped)
 
@@ -208,12 +216,14 @@ def _load_spilled(
     totals = Totals()
     runs: list[tuple[PartFile, ...]] = []
     in_memory = None
-    for run in gather_runs(read_batches(stream.batches(), settings, encoding, ()), plan, totals, meter):
-        if run.last and not runs:
-            in_memory = keep_in_memory(run, plan)
-        else:
-            runs.append(write_run(run, plan, folder))
-        del run  # frees its memory before the next run is gathered
+    with reader_of(stream, settings) as reader:
+        batches = read_batches(stream.batches(), settings, reader, encoding, ())
+        for run in gather_runs(batches, plan, totals, meter):
+            if run.last and not runs:
+                in_memory = keep_in_memory(run, plan)
+            else:
+                runs.append(write_run(run, plan, folder))
+            del run  # frees its memory before the next run is gathered
     totals.dropped.warn("the table")
     first, final = totals.first_day, totals.final_day
     manifest = Manifest(
@@ -225,17 +235,6 @@ def _load_spilled(
         encoding, joined, full_grid=full_grid,
     )  # fmt: skip
     return replace(rows, dropped=totals.dropped)
-
-
-def _check_prepared_with(prepared: Prepared, settings: Settings) -> None:
-    """Raise SettingError if a prepared form was written with other settings, which would change the result."""
-    folder = str(prepared.folder)
-    for name in ("user", "timestamp", "amount", "timezone", "decimals"):
-        written_with, value = getattr(prepared.manifest, name), getattr(settings, name)
-        if value != written_with:
-            what = (f"{folder!r} was prepared with ", Arg(name, written_with), ", not with ", Arg(name, value))
-            hint = ("pass ", Arg(name, written_with), ", or prepare the transactions again")
-            raise SettingError(what, value=value, expected="the setting that it was prepared with", hint=hint)
 
 
 # ------------------------------------------------------------------------------------- the builders they share

@@ -15,7 +15,18 @@ from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.literals import Freq, Nulls
 from cohortlib.periods import Calendar, check_zone, span
 from cohortlib.read.tables import Source
-from cohortlib.transactions.keywords import SETTINGS, Basis, BeforeJoined, CustomerRows, Refunds, SinkKeywords
+from cohortlib.read.text import TextRules
+from cohortlib.read.transactions import Columns
+from cohortlib.transactions.keywords import (
+    SETTINGS,
+    Basis,
+    BeforeJoined,
+    CustomerRows,
+    Decimal,
+    Normalize,
+    Refunds,
+    SinkKeywords,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,6 +53,10 @@ class Settings:
     top_n: int | None
     rank_by: "str | pl.Expr | None"
     nulls: Nulls
+    timestamp_format: str | None
+    decimal: Decimal
+    assume_zone: str | None
+    normalize: Normalize | None
     decimals: int
     threads: int | None
     progress: Progress | None
@@ -65,6 +80,7 @@ class Settings:
             names = listed(columns.values())
             raise SettingError(f"user, timestamp and amount are the columns {names}", expected="three columns")
         check_zone(self.timezone)
+        _ = self.columns  # checks the settings of text
         workers_for(self.threads)
         check_progress(self.progress)
         if self.max_memory is not None:  # without it, free memory is measured when the budget is needed
@@ -89,10 +105,16 @@ class Settings:
         """The columns of user, timestamp and amount."""
         return [self.user, self.timestamp, self.amount]
 
-    @property
-    def reading(self) -> dict[str, Any]:
-        """Arguments of :func:`cohortlib.read.transactions.parse_transactions` other than the columns."""
-        return {"nulls": self.nulls, "decimals": self.decimals, "zone": self.timezone, "calendar": self.calendar}
+    @cached_property
+    def columns(self) -> Columns:
+        """The columns, and how they are read."""
+        last = None if self.end is None else self.edges()[1]
+        last_day = None if last is None else int(self.calendar.first_days(np.array([last + 1]))[0]) - 1
+        rules = TextRules(self.timestamp_format, self.decimal, self.assume_zone, self.normalize)
+        return Columns(
+            self.user, self.timestamp, self.amount, self.nulls, self.decimals, self.timezone, self.calendar, rules,
+            last_day, self.workers,
+        )  # fmt: skip
 
     def joined_is_one_of(self, columns: Sequence[str]) -> bool:
         """Check whether `joined` is one of a table's columns."""

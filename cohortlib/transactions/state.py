@@ -15,6 +15,7 @@ from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.keywords import Edges, MemoryLimit, Running, StateKeywords, Threads, with_settings
+from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import STANDING, Standing, SumsBuilder, Update
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run, sweep
@@ -22,7 +23,7 @@ from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.parts import Part
 from cohortlib.transactions.store.prepare import is_ours, write_all
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
-from cohortlib.transactions.store.spill import RunPlan, Totals, gather_runs, read_batches
+from cohortlib.transactions.store.spill import Run, RunPlan, Totals, gather_runs, read_batches
 from cohortlib.transactions.sums import TABLE, Sums, SumsSettings
 
 _RUNS = 32  # at most after an update; the next update searches each
@@ -58,8 +59,8 @@ class State:
 
         Parameters
         ----------
-        history, user, timestamp, amount, freq, timezone, week_start, refunds, nulls, decimals, threads, progress, \
-        max_memory
+        history, user, timestamp, amount, freq, timezone, week_start, refunds, nulls, timestamp_format, \
+        decimal, assume_zone, normalize, decimals, threads, progress, max_memory
             As for :func:`cohortlib.termina.cohorts`.
         folder
             Where to write: a new folder, or an earlier state, which is replaced once the new one is complete.
@@ -192,10 +193,7 @@ class State:
     def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
         sums = Sums.load(self.folder / manifest.state["sums"])
         rows = open_if_prepared(rows)
-        stream = sources.stream(
-            rows, lambda _: settings.roles,
-            text_column=settings.user, number_column=settings.amount, max_bytes=settings.budget,
-        )  # fmt: skip
+        stream = sources.stream(rows, lambda _: settings.roles, max_bytes=settings.budget)
         if stream.rows is None:
             stream = stream.buffered(settings.budget // 4)
         encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
@@ -204,22 +202,18 @@ class State:
         totals, before = Totals(), manifest
         if isinstance(rows, Prepared):
             totals.last_day = rows.last_dropped_day()
-        for run in gather_runs(read_batches(stream.batches(), settings, encoding, ()), plan, totals, meter):
-            now = replace(_grown(before, totals), runs=manifest.runs)
-            gained, lost = SumsBuilder(settings, now), SumsBuilder(settings, now)
-            update = Update(Prepared(self.folder, now), gained, lost, settings.workers)
-            name = new_run()
-            written = []
-            for number, partitions in enumerate(run.part_ranges(plan)):
-                part = run.part(partitions)
-                users = part.users.with_columns(update.of(part).columns(gained.origin))
-                written.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
-                meter.add(part.rows.height)
-            changed = pl.concat([gained.table(), lost.table(-1)])
-            sums = replace(sums, magnitude=0) + Sums(sums.settings, changed, None, 0)
-            manifest = replace(now, runs=(*manifest.runs, tuple(written)))
-            del run, part  # free memory before the next run
+        is_prepared = isinstance(rows, Prepared)
+        zoned = None if is_prepared else manifest.zoned
+        with reader_of(stream, settings, zoned=zoned, prepared=is_prepared) as reader:
+            batches = read_batches(stream.batches(), settings, reader, encoding, ())
+            for run in gather_runs(batches, plan, totals, meter):
+                now = replace(_grown(before, totals), runs=manifest.runs)
+                changed, written = self._write_run(run, now, plan, settings, meter)
+                sums = replace(sums, magnitude=0) + Sums(sums.settings, changed, None, 0)
+                manifest = replace(now, runs=(*manifest.runs, written))
+                del run  # free memory before the next run
         manifest = replace(_grown(before, totals), runs=manifest.runs)  # the last day counts dropped rows too
+        manifest = manifest if is_prepared else replace(manifest, zoned=reader.zoned)
         totals.dropped.warn("the table")
         meter.done()
         if manifest.magnitude >= 2**63:
@@ -230,6 +224,21 @@ class State:
                 hint=("build the state again with a smaller ", Arg("decimals")),
             )  # fmt: skip
         return manifest, replace(sums, last_day=manifest.last_day, magnitude=manifest.magnitude)
+
+    def _write_run(
+        self, run: Run, now: Manifest, plan: RunPlan, settings: Settings, meter: Meter
+    ) -> tuple[pl.DataFrame, tuple[PartFile, ...]]:
+        """Write new rows; return what they change in the sums, and the files."""
+        gained, lost = SumsBuilder(settings, now), SumsBuilder(settings, now)
+        update = Update(Prepared(self.folder, now), gained, lost, settings.workers)
+        name = new_run()
+        written = []
+        for number, partitions in enumerate(run.part_ranges(plan)):
+            part = run.part(partitions)
+            users = part.users.with_columns(update.of(part).columns(gained.origin))
+            written.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
+            meter.add(part.rows.height)
+        return pl.concat([gained.table(), lost.table(-1)]), tuple(written)
 
     @with_settings
     def compact(self, **running: Unpack[Compacting]) -> None:
@@ -260,7 +269,7 @@ class State:
 
 def _settings(manifest: Manifest, **running: Unpack[Running]) -> Settings:
     """Return the settings that a state was built with."""
-    names = ("user", "timestamp", "amount", "timezone", "decimals", "nulls")
+    names = ("user", "timestamp", "amount", "timezone", "decimals", "nulls", *TEXT_SETTINGS)
     built: dict[str, Any] = {name: getattr(manifest, name) for name in names}
     return Settings.of(**built, **{name: manifest.state[name] for name in _KEPT}, **running)
 

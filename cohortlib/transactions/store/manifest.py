@@ -14,7 +14,7 @@ from cohortlib.errors import SourceError
 from cohortlib.read.arrays import Keys
 from cohortlib.read.tables import first_line
 
-VERSION = 2
+VERSION = 3
 MANIFEST = "cohortlib.json"
 _FORMAT = "cohortlib parts"
 _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows|dropped)\.parquet|sums-[0-9a-f]{8}\.parquet")
@@ -50,6 +50,11 @@ class Manifest:
     timezone: str = "UTC"
     decimals: int = 6
     nulls: str = "error"
+    timestamp_format: str | None = None
+    decimal: str = "."
+    assume_zone: str | None = None
+    normalize: str | None = None
+    zoned: bool | None = None  # whether instants had an offset from UTC; None if there were none
     kind: str = "Int64"  # type of the user ids on disk: "Int64", "UInt64" or "String"
     whole: bool = True  # whether user ids were integers of any width
     secret: tuple[int, ...] = ()  # seed of the hash that makes keys of user ids

@@ -16,6 +16,7 @@ from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.keywords import PrepareKeywords, with_settings
+from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
@@ -39,7 +40,8 @@ def prepare(
 
     Parameters
     ----------
-    transactions, user, timestamp, amount, timezone, nulls, decimals, threads, progress, max_memory
+    transactions, user, timestamp, amount, timezone, nulls, timestamp_format, decimal, assume_zone, normalize, \
+    decimals, threads, progress, max_memory
         As for :func:`cohortlib.termina.cohorts`.
     folder
         Where to write: a new folder, or a folder that this function wrote, which is replaced once the new one is
@@ -98,10 +100,7 @@ def write_all(
     """
     keep = _checked_keep(keep, settings)
     source = open_if_prepared(source)
-    stream = sources.stream(
-        source, lambda _: [*settings.roles, *keep],
-        text_column=settings.user, number_column=settings.amount, max_bytes=settings.budget,
-    )  # fmt: skip
+    stream = sources.stream(source, lambda _: [*settings.roles, *keep], max_bytes=settings.budget)
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
     if isinstance(source, Prepared):  # its users are encoded already; without rows their type is not in the schema
         encoding = UserEncoding(source.manifest.kind, secret, source.manifest.whole)
@@ -119,6 +118,7 @@ def write_all(
     manifest = Manifest(
         user=settings.user, timestamp=settings.timestamp, amount=settings.amount, keep=tuple(keep),
         timezone=settings.timezone, decimals=settings.decimals, nulls=settings.nulls,
+        **{name: getattr(settings, name) for name in TEXT_SETTINGS},
         kind=encoding.dtype, whole=encoding.integers, secret=tuple(secret.tolist()), bits=plan.bits,
     )  # fmt: skip
     name = new_run()
@@ -129,13 +129,20 @@ def write_all(
 
     runs: list[tuple[PartFile, ...]] = []
     with files.temporary_folder(folder) as spill:
-        for run in gather_runs(read_batches(stream.batches(), settings, encoding, keep), plan, totals, meter):
-            if run.last and not runs:
-                manifest = _complete(manifest, totals)
-                return replace(manifest, runs=(tuple(run.map_parts(plan, write)),))
-            runs.append(write_run(run, plan, spill))
-            del run  # frees its memory before the next run is gathered
-        manifest = _complete(manifest, totals)
+        with reader_of(stream, settings, prepared=isinstance(source, Prepared)) as reader:
+            batches = read_batches(stream.batches(), settings, reader, encoding, keep)
+            in_memory = None
+            for run in gather_runs(batches, plan, totals, meter):
+                if run.last and not runs:
+                    manifest = _complete(manifest, totals)
+                    in_memory = tuple(run.map_parts(plan, write))
+                else:
+                    runs.append(write_run(run, plan, spill))
+                del run  # frees its memory before the next run is gathered
+        zoned = source.manifest.zoned if isinstance(source, Prepared) else reader.zoned
+        if in_memory is not None:
+            return replace(manifest, zoned=zoned, runs=(in_memory,))
+        manifest = replace(_complete(manifest, totals), zoned=zoned)
         spilled = Prepared(spill, replace(manifest, runs=tuple(runs)))
 
         def merge(index: int) -> PartFile:

@@ -11,7 +11,6 @@ describes the format.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -22,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.errors import Arg, CohortlibError, SettingError, SourceError, listed
+from cohortlib.read.amounts import as_decimal
 from cohortlib.read.tables import Source, first_line
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, damaged
 from cohortlib.transactions.store.part_files import has_valid_types, parts_in_range
@@ -83,7 +83,7 @@ class Prepared:
     def frame(self) -> pl.DataFrame:
         """Return the filtered rows as a frame with the columns of the source; instants have become local dates."""
         manifest = self.manifest
-        day, money = pl.col(DAY).cast(pl.Date), _as_decimal(pl.col(UNITS), manifest.decimals)
+        day, money = pl.col(DAY).cast(pl.Date), as_decimal(pl.col(UNITS), manifest.decimals)
         columns = (day.alias(manifest.timestamp), money.alias(manifest.amount), *map(pl.col, manifest.keep))
         pieces = list(self._with_users(manifest.keep, *columns))
         return pl.concat(pieces) if pieces else pl.DataFrame(schema=dict.fromkeys(self.columns, pl.Null))
@@ -290,11 +290,6 @@ class Prepared:
                 raise damaged(file)
             mask = self.filter_mask(rows)
             yield (rows.filter(mask) if mask.size else rows).select(*columns, DAY)
-
-
-def _as_decimal(units: pl.Expr, decimals: int) -> pl.Expr:
-    whole = units.cast(pl.Decimal(38, decimals))
-    return (whole * pl.lit(Decimal(1).scaleb(-decimals), pl.Decimal(38, decimals))).cast(pl.Decimal(38, decimals))
 
 
 def open_if_prepared(source: Source) -> Source:

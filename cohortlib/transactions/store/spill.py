@@ -17,7 +17,8 @@ from cohortlib.engine.threads import on_threads
 from cohortlib.read.amounts import Amounts
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped
-from cohortlib.read.transactions import Transactions, parse_transactions
+from cohortlib.read.text import is_text
+from cohortlib.read.transactions import TransactionReader, Transactions
 from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.records import Batch, Records, RecordsBuilder
 from cohortlib.transactions.settings import Settings
@@ -42,11 +43,16 @@ class ReadBatch(NamedTuple):
 
 
 def read_batches(
-    frames: Iterable[pl.DataFrame], settings: Settings, encoding: UserEncoding, keep: Sequence[str]
+    frames: Iterable[pl.DataFrame],
+    settings: Settings,
+    reader: TransactionReader,
+    encoding: UserEncoding,
+    keep: Sequence[str],
 ) -> Iterator[ReadBatch]:
     """Parse the three columns of each frame, and select the columns to keep."""
-    for frame in frames:
-        rows = parse_transactions(frame, *settings.roles, **settings.reading)
+    for raw in frames:
+        frame = reader.typed(raw)
+        rows = reader.parse_typed(frame, in_units=is_text(raw.schema[settings.amount]))
         without_nulls = frame.drop_nulls(settings.roles) if rows.dropped.count else frame
         users = encoding.users(without_nulls[settings.user])
         extras = without_nulls.select(by_name(*keep)) if keep else None

@@ -10,7 +10,7 @@ from inspect import signature
 from typing import Any
 
 import polars as pl
-from polars.selectors import temporal
+from polars.selectors import by_name, temporal
 
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.termina import faults
@@ -26,6 +26,9 @@ from cohortlib.periods import LABELS, Calendar
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
+from cohortlib.transactions.keywords import Parsing, Reading, types
+from cohortlib.transactions.reading import typed_frame
+from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import open_if_prepared
 
 
@@ -207,7 +210,6 @@ def _unit_of(labels: pl.Series) -> dict[str, Any]:
 def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
     """Read the columns of users, instants and amounts, and all date columns: one of them may define the cohorts."""
     transactions = open_if_prepared(transactions)
-    types = {"text_column": settings["user"], "number_column": settings["amount"]}
     required = [settings["user"], settings["timestamp"], settings["amount"]]
     known = [*required, settings["joined"]] if isinstance(settings["joined"], str) else required
 
@@ -215,10 +217,15 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
         # joined= may be a file instead of a column
         return [name for name in known if name in names or name in required]
 
+    rules = Settings.of(**{name: settings[name] for name in (*types(Reading), *types(Parsing)) if name in settings})
     try:
-        stream = sources.stream(transactions, lambda names: [*required, *names], **types)
+        stream = sources.stream(transactions, lambda names: [*required, *names])
     except SchemaError:
         # A column of a type that cannot be read is left out, unless it is needed.
-        return sources.read(transactions, columns, **types)
+        return typed_frame(sources.read(transactions, columns), rules, "row {:,}".format)
     dates = pl.DataFrame(schema=stream.schema).select(temporal()).columns
-    return sources.read(stream.source, lambda names: [*columns(names), *dates], **types)
+    texts = pl.DataFrame(schema=stream.schema).select(pl.col(pl.String)).columns
+    frame = typed_frame(
+        sources.read(stream.source, lambda names: [*columns(names), *dates, *texts]), rules, stream.locate
+    )
+    return frame.select(by_name(*dict.fromkeys([*columns(frame.columns), *frame.select(temporal()).columns])))

@@ -1,0 +1,256 @@
+"""Count what is wrong in a whole source, once a batch of it has been refused, and say what would read it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from cohortlib.engine.kernels.instants import BAD, DATE, NAIVE, NULL, ZONED
+from cohortlib.errors import Arg, DataError, Text
+from cohortlib.read.amounts import beyond_range
+from cohortlib.read.formats import GUESSES, NUMBERS, TIMES, compile_format
+from cohortlib.read.ids import clean_ids
+from cohortlib.read.instants import outside, read_instants
+from cohortlib.read.lines import Locate
+from cohortlib.read.nulls import Dropped
+from cohortlib.read.text import is_text, parse_instants, parse_units
+from cohortlib.read.transactions import Columns
+
+_MOST_TEXTS = 10_000  # distinct texts that formats are tried on
+_PLAUSIBLE = (7_305, 47_482)  # days from 1990 to 2100: numbers that are other days since an epoch are not suggested
+_SUGGESTED = 3
+
+
+def find_faults(batches: Iterable[pl.DataFrame], columns: Columns, locate: Locate) -> DataError | None:
+    """Read a source, and return the error for its values with counts over all rows; None if all can be read."""
+    faults = _Faults(columns)
+    for batch in batches:
+        faults.add(batch)
+    return faults.error(locate)
+
+
+@dataclass
+class _Tally:
+    """Values of one fault: how many there are, the first and its row."""
+
+    count: int = 0
+    row: int = -1
+    value: object = None
+
+    def add(self, column: pl.Series, mask: pl.Series, first_row: int) -> None:
+        """Count rows of a batch, in which the batch begins with row `first_row` of the source."""
+        count = int(mask.sum())
+        if count and not self.count:
+            at = int(mask.arg_max() or 0)
+            self.row, self.value = first_row + at, column.alias("").cast(pl.String)[at]
+        self.count += count
+
+
+@dataclass
+class _Faults:
+    """Counts over the batches of a source."""
+
+    columns: Columns
+    rows: int = 0
+    kinds: list[int] = field(default_factory=lambda: [0] * 5)
+    not_dates: _Tally = field(default_factory=_Tally)
+    not_amounts: _Tally = field(default_factory=_Tally)
+    years: _Tally = field(default_factory=_Tally)
+    early: int = 0
+    texts: Counter[str] = field(default_factory=Counter)
+    amount_texts: Counter[str] = field(default_factory=Counter)
+    currencies: Counter[str] = field(default_factory=Counter)
+    amounts: int = 0
+    too_large: str = ""
+    nulls: Counter[str] = field(default_factory=Counter)
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Look through a batch."""
+        of = self.columns
+        users = frame[of.user]
+        if is_text(users.dtype):
+            users = clean_ids(users, None, None)
+        self._count_nulls(of.user, users.null_count())
+        self._add_instants(frame[of.timestamp])
+        if of.amount:
+            self._add_amounts(frame[of.amount])
+        self.rows += frame.height
+
+    def _count_nulls(self, name: str, count: int) -> None:
+        if count:
+            self.nulls[name] += count
+
+    def _add_instants(self, column: pl.Series) -> None:
+        of = self.columns
+        dtype = column.dtype
+        if is_text(dtype):
+            instants = parse_instants(column, of.rules.format, of.workers)
+            counts = instants.counts()
+            self._count_nulls(of.timestamp, counts[NULL])
+            if counts[BAD]:
+                bad = pl.Series(instants.kinds == BAD)
+                self.not_dates.add(column, bad, self.rows)
+                if len(self.texts) < _MOST_TEXTS:
+                    texts = column.alias("").cast(pl.String).filter(bad).head(_MOST_TEXTS)
+                    self.texts.update(dict(texts.value_counts().iter_rows()))
+            is_instant = (instants.kinds == DATE) | (instants.kinds == NAIVE) | (instants.kinds == ZONED)
+            ticks = pl.Series(instants.ticks).set(pl.Series(~is_instant), None)
+            self._add_years(column, ticks.cast(pl.Datetime("us")))
+        else:
+            counts = [column.null_count(), 0, 0, 0, 0]
+            present = len(column) - counts[NULL]
+            self._count_nulls(of.timestamp, counts[NULL])
+            if dtype.is_numeric() and of.rules.format.number is not None:
+                column, _ = read_instants(column, of.rules)
+                dtype = column.dtype
+            if dtype == pl.Date:
+                counts[DATE] = present
+            elif isinstance(dtype, pl.Datetime):
+                counts[ZONED if dtype.time_zone else NAIVE] = present
+            else:
+                return
+            self._add_years(column, column)
+        self.kinds = [total + count for total, count in zip(self.kinds, counts, strict=True)]
+
+    def _add_years(self, column: pl.Series, instants: pl.Series) -> None:
+        if not self.columns.check_years:
+            return
+        wrong = outside(instants, self.columns.last_day)
+        self.years.add(column, wrong, self.rows)
+        if wrong.any():
+            self.early += int((wrong & (instants.alias("").dt.year() < 1900)).sum())
+
+    def _add_amounts(self, column: pl.Series) -> None:
+        of = self.columns
+        if not is_text(column.dtype):
+            self._count_nulls(of.amount, column.null_count())
+            return
+        amounts = parse_units(column, of.rules.decimal, of.decimals, of.workers)
+        present = len(column) - column.null_count()
+        self.currencies.update(amounts.currencies)
+        if amounts.too_large and not self.too_large:
+            self.too_large = min(amounts.too_large)
+        if amounts.bad:
+            is_bad = column.alias("").cast(pl.String).is_in(pl.Series(list(amounts.bad)).implode())
+            self.not_amounts.add(column, is_bad.fill_null(value=False), self.rows)
+            if len(self.amount_texts) < _MOST_TEXTS:
+                self.amount_texts.update(amounts.bad)
+        wrong = sum(amounts.bad.values()) + sum(amounts.too_large.values())
+        missing = int((~amounts.valid).sum()) - wrong
+        self._count_nulls(of.amount, missing)
+        self.amounts += present - (missing - column.null_count())
+
+    def error(self, locate: Locate) -> DataError | None:
+        """Return the error for the fault that matters most."""
+        naive, zoned = self.kinds[DATE] + self.kinds[NAIVE], self.kinds[ZONED]
+        if self.not_dates.count:
+            return self._bad_instants(locate)
+        if naive and zoned and self.columns.rules.assume_zone is None:
+            return self._two_kinds()
+        if self.years.count:
+            return self._bad_years(locate)
+        if self.not_amounts.count:
+            return self._bad_amounts(locate)
+        if len(self.currencies) > 1:
+            return self._two_currencies()
+        if self.too_large:
+            return beyond_range(f"column {self.columns.amount!r} has {self.too_large!r}", self.columns.decimals)
+        if self.nulls and self.columns.nulls == "error":
+            names = [name for name in self.columns.names if self.nulls[name]]
+            return Dropped(self.rows, 0, Counter({name: self.nulls[name] for name in names})).error("the table")
+        return None
+
+    def _bad_instants(self, locate: Locate) -> DataError:
+        tally, rules = self.not_dates, self.columns.rules
+        total = sum(self.kinds[DATE:])
+        if rules.timestamp_format is None:
+            expected: Text = "ISO 8601 such as '2025-02-28' or '2025-02-28T09:30:00Z'"
+        else:
+            expected = f"the form {rules.timestamp_format!r}"
+        return DataError(
+            f"{locate(tally.row)}: {self.columns.timestamp} {tally.value!r} is not a date "
+            f"({tally.count:,} of {total:,} values)",
+            value=tally.value,
+            expected=expected,
+            hint=self._formats() or "correct the rows, or make the field empty",
+        )
+
+    def _formats(self) -> Text:
+        """Say which formats read how many of the values that are not dates."""
+        column = pl.Series(list(self.texts), dtype=pl.String)
+        counts = np.array(list(self.texts.values()), np.int64)
+        fits: Counter[str] = Counter()
+        dates = [day + time for day in GUESSES for time in TIMES if "%S" not in day or not time]
+        for name in [*dates, *NUMBERS]:
+            if name == self.columns.rules.timestamp_format:
+                continue
+            instants = parse_instants(column, compile_format(name))
+            days = instants.ticks // 86_400_000_000
+            good = (instants.kinds != BAD) & (days >= _PLAUSIBLE[0]) & (days <= _PLAUSIBLE[1])
+            if good.any():
+                fits[name] = int(counts[good].sum())
+        total = int(counts.sum())
+        parts: list[str | Arg] = []
+        for name, count in fits.most_common(_SUGGESTED):
+            note = next((f" ({words})" for day, words in GUESSES.items() if name.startswith(day)), "")
+            separator = ", " if parts else ""
+            parts += [separator, Arg("timestamp_format", name), f"{note} reads {count:,} of these {total:,}"]
+        return parts
+
+    def _two_kinds(self) -> DataError:
+        kinds = {
+            "date": ("", self.kinds[DATE]),
+            "instant": (" without an offset", self.kinds[NAIVE]),
+            "instants": (" with an offset", self.kinds[ZONED]),
+        }
+        words = [
+            f"{count:,} {name.rstrip('s')}{'' if count == 1 else 's'}{suffix}"
+            for name, (suffix, count) in kinds.items()
+            if count
+        ]
+        return DataError(
+            f"column {self.columns.timestamp!r} has {' and '.join([', '.join(words[:-1]), words[-1]])}",
+            expected="all with an offset from UTC, or none",
+            hint=(Arg("assume_zone", self.columns.zone), " takes those without one as local times of that zone"),
+        )
+
+    def _bad_years(self, locate: Locate) -> DataError:
+        tally = self.years
+        instants = "instant" if tally.count == 1 else "instants"
+        hint: Text = (Arg("end"), " leaves later rows out") if not self.early else "correct the rows"
+        return DataError(
+            f"{locate(tally.row)}: {self.columns.timestamp} {tally.value!r} is before 1900 or after 2200 "
+            f"({tally.count:,} {instants})",
+            value=tally.value,
+            expected="instants in the years 1900 to 2200",
+            hint=hint,
+        )
+
+    def _bad_amounts(self, locate: Locate) -> DataError:
+        tally, rules = self.not_amounts, self.columns.rules
+        other = "," if rules.decimal == "." else "."
+        texts = pl.Series(list(self.amount_texts), dtype=pl.String)
+        refused = parse_units(texts, other, self.columns.decimals).bad
+        total = sum(self.amount_texts.values())
+        fits = total - sum(self.amount_texts[text] for text in refused)
+        hint: Text = "correct the rows, or make the field empty"
+        if fits:
+            hint = (Arg("decimal", other), f" reads {fits:,} of these {total:,}")
+        return DataError(
+            f"{locate(tally.row)}: {self.columns.amount} {tally.value!r} is not a number "
+            f"({tally.count:,} of {self.amounts:,} values)",
+            value=tally.value,
+            expected=f"numbers such as {'12.5 or $1,099.50' if rules.decimal == '.' else '12,5 or 1.099,50 €'}",
+            hint=hint,
+        )
+
+    def _two_currencies(self) -> DataError:
+        counts = [f"{count:,} in {name!r}" for name, count in self.currencies.most_common(5)]
+        return DataError(
+            f"column {self.columns.amount!r} has amounts in {len(self.currencies)} currencies: {', '.join(counts)}",
+            value=dict(self.currencies),
+            expected="one currency",
+            hint="convert the amounts, or split the table",
+        )

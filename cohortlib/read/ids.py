@@ -1,0 +1,172 @@
+"""Clean text user ids, and collect doubts about them over all batches of a source."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib.engine.kernels.texts import BLANK_ID, DOUBTFUL_ID, NULL_WORD, inspect_ids
+from cohortlib.errors import Arg, warn
+from cohortlib.read.arrays import read_only
+from cohortlib.read.text import each_block
+
+SPACES = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f"
+    "\u205f\u3000"
+)
+"""What Unicode calls white space."""
+
+_NULL_WORDS = (
+    "null", r"\n", "nan", "none", "n/a", "#n/a", "na", "nil", "<na>", "<null>", "(null)", "undefined", "nat", "(none)",
+)  # fmt: skip
+_MOST_DOUBTFUL = 1 << 20  # distinct ids that are compared with all others
+
+
+def _word_table() -> NDArray[np.uint64]:
+    """Return the length, the two words and the masks of letters' case of each of `_NULL_WORDS`."""
+    rows = []
+    for word in _NULL_WORDS:
+        data = word.encode().ljust(16, b"\0")
+        case = bytes(32 if chr(byte).isalpha() else 0 for byte in data)
+        words = [int.from_bytes(part, "little") for part in (data[:8], data[8:], case[:8], case[8:])]
+        rows.append([len(word), *words])
+    return np.array(rows, np.uint64)
+
+
+_TABLE = read_only(_word_table())
+
+
+@dataclass
+class Doubts:
+    """Ids that may be mistakes, over all batches."""
+
+    null_words: Counter[str] = field(default_factory=Counter)
+    doubtful: list[pl.Series] = field(default_factory=list)
+    """Distinct ids that could be another id, were it not for letters' case, blanks around or decimal places of 0."""
+    plain: bool = False
+    """Whether there were other ids."""
+
+    def warn(self, column: str, normalize: str | None, users: Callable[[], Iterable[pl.Series]]) -> None:
+        """Warn about the ids; `users` reads the column again, for what doubtful ids are compared with."""
+        if self.null_words:
+            counts = ", ".join(f"{word!r} {count:,}" for word, count in self.null_words.most_common(5))
+            rows = self.null_words.total()
+            warn(
+                f"column {column!r} has {rows:,} {'row' if rows == 1 else 'rows'} whose user is text that often "
+                f"stands for a missing value: {counts}. They count as users"
+            )
+        doubtful = pl.concat(self.doubtful).unique().head(_MOST_DOUBTFUL) if self.doubtful else None
+        if doubtful is None:
+            return
+        same: dict[str, set[str]] = {}
+        for text in doubtful:
+            same.setdefault(fold(text), set()).add(text)
+        if self.plain:
+            folds = pl.Series(list(same), dtype=pl.String)
+            for column_of_ids in users():
+                ids = column_of_ids.alias("").drop_nulls().cast(pl.String)
+                for text in ids.filter(ids.is_in(folds.implode())).unique():
+                    same[text].add(text)
+        self._warn_of_twins(column, normalize, [sorted(ids) for ids in same.values() if len(ids) > 1])
+
+    def _warn_of_twins(self, column: str, normalize: str | None, groups: list[list[str]]) -> None:
+        spelled = [group for group in groups if len({_spelling(text) for text in group}) < len(group)]
+        numbers = [group for group in groups if len({_number(text) for text in group}) < len(group)]
+        if spelled:
+            example = min(spelled)
+            hint = "casefold" if len({text.strip(SPACES) for text in example}) > 1 else "strip"
+            suffix = (". Hint: ", Arg("normalize", hint), " makes them one") if normalize != hint else ()
+            warn((
+                f"column {column!r} has {sum(map(len, spelled)):,} users whose ids differ only in case or in blanks "
+                f"around them, such as {example[0]!r} and {example[1]!r}",
+                *suffix,
+            ))  # fmt: skip
+        if numbers:
+            example = min(numbers)
+            warn(
+                f"column {column!r} has {sum(map(len, numbers)):,} users that are the same number written with and "
+                f"without decimal places, such as {example[0]!r} and {example[1]!r}. They count as different users"
+            )
+
+
+def _spelling(text: str) -> str:
+    return text.strip(SPACES).casefold()
+
+
+def _number(text: str) -> str:
+    """Cut decimal places of 0 off a whole number."""
+    whole, point, places = text.partition(".")
+    is_whole = point and places and not places.strip("0") and whole.lstrip("-").isdecimal()
+    return whole if is_whole else text
+
+
+def fold(text: str) -> str:
+    """Return what an id has in common with those that differ in case, blanks around or decimal places of 0.
+
+    >>> fold(" Ann "), fold("17850.0")
+    ('ann', '17850')
+    """
+    return _number(_spelling(text))
+
+
+def clean_ids(column: pl.Series, normalize: str | None, doubts: Doubts | None, workers: int = 1) -> pl.Series:
+    """Return a column of text ids with nulls for blanks, normalized; add what is doubtful to `doubts`."""
+    if column.dtype != pl.String:
+        column = column.cast(pl.String)
+    flags = np.empty(len(column), np.uint8)
+
+    def work(piece: tuple[Any, ...], offset: int, first: int, last: int) -> int:
+        rows = slice(offset, offset + piece[0].size // 2)
+        return int(inspect_ids(*piece, first, last, _TABLE, flags[rows]))
+
+    union = 0
+    for flag in each_block(column, workers, work):
+        union |= flag
+    if not union and normalize is None:
+        if doubts is not None:
+            doubts.plain = doubts.plain or len(column) > 0
+        return column
+    name, column = column.name, column.alias("")
+    blank = flags == BLANK_ID
+    is_doubtful = (flags & DOUBTFUL_ID).astype(np.bool_)
+    doubtful = column.filter(pl.Series(is_doubtful))
+    if len(doubtful):
+        blank[np.flatnonzero(is_doubtful)[np.asarray(doubtful.str.strip_chars(SPACES) == "")]] = True
+    if blank.any():
+        column = column.set(pl.Series(blank), None)
+    if normalize is not None and len(doubtful):
+        column = _normalized(column, doubtful, normalize)
+    if doubts is not None:
+        if union & NULL_WORD:
+            words = column.filter(pl.Series((flags & NULL_WORD).astype(np.bool_))).value_counts()
+            doubts.null_words.update(dict(words.iter_rows()))
+        doubts.plain = doubts.plain or normalize is not None or not bool((is_doubtful | blank).all())
+        if sum(map(len, doubts.doubtful)) < _MOST_DOUBTFUL:
+            rest = column.filter(pl.Series(is_doubtful)).drop_nulls().unique()
+            if normalize is not None:  # only these can still be like another
+                rest = rest.filter(rest.str.contains(r"\.0+$" if normalize == "casefold" else r"\p{Lu}|\.0+$"))
+            if len(rest):
+                doubts.doubtful.append(rest)
+    return column.alias(name)
+
+
+def has_clean_categories(column: pl.Series) -> bool:
+    """Return whether no category is blank or doubtful, so that the categories can stand for the ids."""
+    categories = column.alias("").unique().cast(pl.String)
+    doubts = Doubts()
+    clean = clean_ids(categories, None, doubts)
+    return not (clean.null_count() or doubts.doubtful or doubts.null_words)
+
+
+def _normalized(column: pl.Series, doubtful: pl.Series, normalize: str) -> pl.Series:
+    """Strip blanks, and fold letters' case; only doubtful ids can change."""
+    texts = doubtful.unique()
+    new = texts.str.strip_chars(SPACES)
+    if normalize == "casefold":
+        new = pl.Series([text.casefold() for text in new], dtype=pl.String)
+    changed = texts != new
+    return column.replace(texts.filter(changed), new.filter(changed))
