@@ -120,6 +120,13 @@ def test_instants_equal_the_slow_parser(texts, seed):
     assert as_pairs(parse_instants(column, compile_format(None), 1 + seed % 2)) == [*map(naive_text.instant, texts)]
 
 
+def test_every_day_is_read():
+    days = pl.date_range(dt.date(1600, 1, 1), dt.date(2400, 12, 31), eager=True)
+    for form in ("%Y-%m-%d", "%Y%m%d"):
+        ticks = parse_instants(days.dt.strftime(form), compile_format(None)).ticks
+        assert (ticks == days.cast(pl.Datetime("us")).to_physical().to_numpy()).all()
+
+
 @pytest.mark.parametrize("form", FORMATS)
 @given(st.lists(st.one_of(st.none(), FORMATTED), max_size=12), st.integers(0, 99))
 def test_formats_equal_the_slow_parser(form, texts, seed):
@@ -128,6 +135,7 @@ def test_formats_equal_the_slow_parser(form, texts, seed):
 
 
 @given(st.lists(st.one_of(st.none(), AMOUNTS), max_size=12), of(".", ","), of(0, 2, 6, 9), st.integers(0, 99))
+@example(["0,123", "01,234", "1,234", "1,234,567.5", "12,34", "1'234", "1,234'567"], ".", 2, 0)
 @example(["0.0000005", "0.0000015", "9223372036854.775807", "9223372036854.775808", "1e-7"], ".", 6, 0)
 def test_amounts_equal_the_slow_parser(texts, mark, decimals, seed):
     amounts = parse_units(chunked(texts, seed), mark, decimals, 1 + seed % 2)
