@@ -64,18 +64,18 @@ def unreached(frame: pl.DataFrame, filters: Filters) -> list[str]:
     return [name for name in _user_filters(filters) if _columns(name, installs=True)[0] not in frame.columns]
 
 
-def findings(frame: pl.DataFrame, filters: Filters, *, installs: bool = False) -> Findings:
-    """Count the rows that hold each value of the filters, and those that hold a value like one that none holds."""
+def findings(frame: pl.DataFrame, filters: Filters, rows: pl.Series, *, installs: bool = False) -> Findings:
+    """Count, of some rows, those that hold each value of the filters, and those that hold one like a missing value."""
     counts: Findings = Findings()
     names = filters.active
     if installs:
         names = tuple(name for name in _user_filters(filters) if name not in unreached(frame, filters))
     for name in names:
-        counts += _held(frame, filters, name, installs=installs)
+        counts += _held(frame, filters, name, rows, installs=installs)
     return counts
 
 
-def _held(frame: pl.DataFrame, filters: Filters, name: str, *, installs: bool) -> Findings:
+def _held(frame: pl.DataFrame, filters: Filters, name: str, rows: pl.Series, *, installs: bool) -> Findings:
     values, spelling = value_texts(filters, name), _SPELLINGS.get(name, _exact)
     columns, present = _columns(name, installs=installs), []
     for network in _networks(frame, name):
@@ -85,18 +85,20 @@ def _held(frame: pl.DataFrame, filters: Filters, name: str, *, installs: bool) -
     held = Findings()
     if name == "store_product_id":
         for value, product in zip(values, filters.store_product_id, strict=True):
-            count = int(frame.select(_product(frame, pl.col("product_id").cast(pl.String), product).sum()).item() or 0)
+            count = int(
+                frame.select((_product(frame, pl.col("product_id").cast(pl.String), product) & rows).sum()).item() or 0
+            )
             held[("held", name, value)] = count
     else:
         wanted = dict(zip(values, _spelled(values, spelling), strict=True))
-        passing = [column.filter(_masked(column, values, spelling)) for column in present]
+        passing = [column.filter(_masked(column, values, spelling) & rows) for column in present]
         counts = {text: count for column in passing for text, count in _counted(column, spelling)}
         held = Findings({("held", name, value): counts.get(text, 0) for value, text in wanted.items()})
         if NO_OFFER in values and name in OFFERS:
-            held[("held", name, NO_OFFER)] += int(frame.select(_without_offer(frame).sum()).item())
+            held[("held", name, NO_OFFER)] += int(frame.select((_without_offer(frame) & rows).sum()).item())
     missing = [value for value in values if not held[("held", name, value)]]
     if missing:
-        known = dict(sorted(pair for column in present for pair in _counted(column, _exact)))
+        known = dict(sorted(pair for column in present for pair in _counted(column.filter(rows), _exact)))
         lower = {text.lower(): text for text in reversed(known)}
         for value in missing:
             held[("held", name, value)] = 0

@@ -55,7 +55,8 @@ class Installs:
         if self.frame is None or not plan.request.filters.active:
             return Findings()
         names = filters.unreached(self.frame, plan.request.filters)
-        held = filters.findings(self.frame, plan.request.filters, installs=True)
+        rows = pl.repeat(value=True, n=self.frame.height, eager=True)
+        held = filters.findings(self.frame, plan.request.filters, rows, installs=True)
         return held + Findings({("unfiltered", name): 1 for name in names})
 
     def counts(self, segments: Segments, plan: RequestPlan) -> Ints:

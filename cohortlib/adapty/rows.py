@@ -140,10 +140,9 @@ class EventRows:
         request = self.plan.request
         if not request.filters.active:
             return Findings()
-        names = [name for name in filters.columns(request.filters) | {"product_id"} if name in events.frame.columns]
-        networks = [name for name in events.frame.columns if "@" in name]
-        rows = events.frame.select(*names, *networks).filter(events.kind >= 0)
-        return filters.findings(rows, request.filters) + Findings({("rows",): rows.height})
+        counting = events.kind >= 0
+        counts = filters.findings(events.frame, request.filters, counting)
+        return counts + Findings({("rows",): int(counting.sum())})
 
     def partitions(
         self, bits: int, last_day: int, meter: Meter, report: dict[str, int]
