@@ -35,6 +35,9 @@ class Answer:
         answer.
     conventions
         The conventions used; None in a fetched answer.
+    reply
+        The JSON that Adapty's API sent, byte for byte; None in a computed answer. `to_dict` and `to_json` return it,
+        with the vendor's own `predict` and the fields that have no column here.
     """
 
     segments: pl.DataFrame
@@ -42,6 +45,7 @@ class Answer:
     request: Request
     report: dict[str, float] = field(default_factory=dict)
     conventions: Conventions | None = None
+    reply: bytes | None = None
 
     def __repr__(self) -> str:
         first, last = self.request.date
@@ -55,7 +59,10 @@ class Answer:
         return self.values["period"].n_unique()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as the API's JSON, in Python values."""
+        """Return the answer as the API's JSON, in Python values; a fetched one as it came."""
+        if self.reply is not None:
+            fetched: dict[str, Any] = json.loads(self.reply)
+            return fetched
         keys = list(SEGMENT)
         widths = self.values.group_by(keys).len()
         counts = self.segments.select(keys).join(widths, on=keys, how="left", maintain_order="left")["len"]
@@ -68,7 +75,9 @@ class Answer:
         }
 
     def to_json(self) -> str:
-        """Return the answer as the API's JSON text."""
+        """Return the answer as the API's JSON text; a fetched one as it came."""
+        if self.reply is not None:
+            return self.reply.decode(json.detect_encoding(self.reply))
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
     def to_csv(self) -> str:

@@ -22,7 +22,6 @@ from cohortlib.termina.client.calls import ApiFreq, UserType
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohortlib.adapty import Answer
     from cohortlib.termina import Concentration
 
 FORMATS = ("json", "csv", "parquet")
@@ -87,7 +86,7 @@ def _add_table(name: str, what: str) -> None:
         def download() -> "pl.DataFrame | Concentration":
             from cohortlib.termina import Client
 
-            with _no_retry_logs():
+            with _no_retry_logs(), printed_warnings():
                 client = Client(**connection)
                 table: pl.DataFrame | Concentration = getattr(client, name.replace("-", "_"))(**query)
             return table
@@ -118,7 +117,7 @@ _add_table("concentration", "how much of the amount the largest users hold")
 @click.option("--timezone", metavar="ZONE", help="IANA zone in which days begin.  [default: the app's]")
 @lambda command: decorated(command, (*_connection_options("Adapty"), _output_option(".json, .csv")))
 def cohort(request: str, output: str | None, timezone: str | None, **settings: Any) -> None:
-    """Download the answer of Adapty's cohort API to a request.
+    """Download the answer of Adapty's cohort API to a request, as it comes.
 
     The key is read from the environment variable ADAPTY_API_KEY. The format is that of the ending of -o; without
     -o, it is the format of the request.
@@ -136,13 +135,13 @@ def cohort(request: str, output: str | None, timezone: str | None, **settings: A
         checked = replace(checked, format=next(known for known in get_args(Format) if known == chosen))
     connection, _ = _split(settings)
 
-    def download() -> "Answer | pl.DataFrame":
+    def download() -> list[bytes]:
         from cohortlib.adapty import Client
 
-        with _no_retry_logs():
-            return Client(**connection).cohort(checked, timezone=timezone)
+        with _no_retry_logs(), printed_warnings():
+            return [Client(**connection).reply(checked, timezone=timezone)]
 
-    write_output(lambda: _encode(download(), chosen), output, [request if request != "-" else None])
+    write_output(download, output, [request if request != "-" else None])
 
 
 @contextmanager
@@ -177,7 +176,7 @@ def _format_of(output: str | None, formats: Iterable[str], default: str = "json"
     return suffix
 
 
-def _encode(table: "pl.DataFrame | Answer | Concentration", suffix: str) -> Iterable[bytes]:
+def _encode(table: "pl.DataFrame | Concentration", suffix: str) -> Iterable[bytes]:
     import polars as pl
 
     if isinstance(table, pl.DataFrame):

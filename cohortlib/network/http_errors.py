@@ -4,9 +4,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cohortlib.errors import (
     Arg,
@@ -21,12 +20,13 @@ from cohortlib.errors import (
     ServerError,
     Text,
 )
-from cohortlib.network.secrets import Secrets, redact, redact_start
+from cohortlib.network.secrets import Secrets, hidden, redact, redact_sent, redact_start
 from cohortlib.network.transport import Reply
 
 Parsed = TypeVar("Parsed")
 
 MAX_BODY = 64 * 1024
+MAX_JSON = 1 << 20  # of an error's body
 MAX_MESSAGE = 600
 
 _ERRORS: dict[int, type[FetchError]] = {
@@ -50,16 +50,14 @@ def status_error(vendor: str, reply: Reply, secrets: Secrets = ()) -> FetchError
     status = reply.status
     if 200 <= status < 300:
         return None
-    # Redact before cutting: half a secret would not be recognized.
-    reply = replace(reply, body=redact_start(reply.body, secrets).encode())
     if status < 400:
-        location = reply.header("location")
+        location = redact_sent(reply.header("location"), secrets)
         message = f"{vendor} replied with a redirect ({status}){f' to {location}' if location else ''}"
         return _error(ReplyError, f"{message}, which is not followed", reply, secrets, hint=Arg("base_url"))
     kind = _ERRORS.get(status, ServerError if status >= 500 else RefusedError)
     wait = retry_after(reply)
     pause = f" (retry after {wait:g} seconds)" if wait is not None else ""
-    reasons = "; ".join(_reasons(reply))
+    reasons = "; ".join(_reasons(reply, secrets))
     message = f"{vendor} {_MESSAGES[kind]} ({status}){pause}{': ' if reasons else ''}{reasons}"
     return _error(kind, message, reply, secrets, wait)
 
@@ -67,7 +65,8 @@ def status_error(vendor: str, reply: Reply, secrets: Secrets = ()) -> FetchError
 def parse_reply(parse: Callable[[], Parsed], vendor: str, reply: Reply, secrets: Secrets) -> Parsed:
     """Call a parser of a reply; add the vendor, status and body to its ReplyError."""
     try:
-        return parse()
+        with hidden(secrets):
+            return parse()
     except ReplyError as error:
         message, expected, hint = f"{vendor}: {CohortlibError(error.what)}", error.expected, error.hint
     raise _error(ReplyError, message, reply, secrets, expected=expected, hint=hint)
@@ -108,17 +107,23 @@ def clean(message: str, secrets: Secrets) -> str:
     return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
 
 
-def _reasons(reply: Reply) -> Iterator[str]:
-    """List the reasons that a vendor states, such as the body of Termina's 422 or Adapty's 400."""
+def _reasons(reply: Reply, secrets: Secrets) -> Iterator[str]:
+    """List the reasons that a vendor states, without secrets. The words around them in a message are not redacted."""
     try:
-        body = json.loads(reply.body)
+        body = json.loads(reply.body[:MAX_JSON])
     except (ValueError, RecursionError):
-        text = " ".join(reply.body[:400].decode(errors="replace").split())
+        # Redact before cutting: half a secret would not be recognized.
+        text = " ".join(redact_start(reply.body, secrets, 400).split())
         if text and not text.startswith("<"):  # an HTML page says nothing useful
             yield text[:200]
         return
-    if not isinstance(body, dict):
-        return
+    if isinstance(body, dict):
+        for reason in _reasons_of(body, lambda text: redact_sent(text, secrets)):
+            yield redact_sent(reason, secrets)
+
+
+def _reasons_of(body: dict[str, Any], hide: Callable[[str], str]) -> Iterator[str]:
+    """List the reasons in a JSON body, such as that of Termina's 422 or Adapty's 400."""
     errors = body.get("errors")
     for item in errors if isinstance(errors, list) else []:
         if isinstance(item, dict) and isinstance(item.get("errors"), list):
@@ -126,23 +131,23 @@ def _reasons(reply: Reply) -> Iterator[str]:
             texts = ", ".join(map(str, item["errors"]))
             yield texts if source in (None, "", "non_field_errors") else f"{source}: {texts}"
         else:
-            yield _as_text(item)
+            yield _as_text(item, hide)
     detail = body.get("detail")
     for item in detail if isinstance(detail, list) else [detail]:
         if isinstance(item, dict) and "msg" in item:
             location = item.get("loc")
             place = ".".join(map(str, location)) if isinstance(location, list) else ""
-            value = f" (got {_as_text(item['input'])})" if "input" in item else ""
+            value = f" (got {_as_text(item['input'], hide)})" if "input" in item else ""
             yield f"{place}: {item['msg']}{value}" if place else f"{item['msg']}{value}"
         elif item is not None:
-            yield _as_text(item)
+            yield _as_text(item, hide)
     for name in ("message", "error", "error_code"):
         if isinstance(body.get(name), str):
             yield body[name]
 
 
-def _as_text(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+def _as_text(value: object, hide: Callable[[str], str]) -> str:
+    text = hide(value if isinstance(value, str) else json.dumps(value))
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

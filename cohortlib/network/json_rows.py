@@ -7,13 +7,14 @@ raises :class:`~cohortlib.errors.ReplyError`, which names its row and field.
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import polars as pl
 
-from cohortlib.errors import Arg, ReplyError, listed
+from cohortlib.errors import Arg, ReplyError, SettingError, listed, warn
 from cohortlib.literals import Freq
+from cohortlib.network.secrets import redact_sent
 from cohortlib.periods import LABELS, Calendar, span
 
 NameRow = Callable[[int], str]
@@ -26,10 +27,14 @@ _NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.
 _WHOLE = re.compile(r"\s*[+-]?\d{1,30}\s*", re.ASCII)
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?", re.ASCII)
 _INT64_END = 2**63
+MAX_PREVIEW = 4096  # characters of a value that are looked at for a message
 
 
 def parse_json(body: bytes) -> object:
-    """Parse JSON; raise ReplyError if it is empty, cut short or invalid. NaN and Infinity are not accepted."""
+    """Parse JSON; raise ReplyError if it is empty, cut short or invalid, or an object has a field more than once.
+
+    NaN and Infinity are not accepted.
+    """
 
     def refuse(name: str) -> None:
         raise ReplyError(f"the reply is not JSON: it contains {name}")
@@ -37,13 +42,14 @@ def parse_json(body: bytes) -> object:
     if not body.strip():
         raise ReplyError("the reply is empty", expected="JSON")
     try:
-        return json.loads(body, parse_constant=refuse)
+        text = body.decode(json.detect_encoding(body))
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         size = len(error.doc.rstrip())
         if error.pos >= size or error.msg.startswith("Unterminated"):
             reason = f"it is cut short after {size:,} characters"
         else:
-            reason = f"{error.msg} at character {error.pos:,}; it begins with {error.doc.lstrip()[:40]!r}"
+            reason = f"{error.msg} at character {error.pos:,}; it begins with {preview(error.doc.lstrip(), 40)}"
     except ReplyError:
         raise
     except UnicodeDecodeError:
@@ -53,20 +59,32 @@ def parse_json(body: bytes) -> object:
     raise ReplyError(f"the reply is not JSON: {reason}")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its fields; raise ReplyError if one is repeated, as json would keep only its last value."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in fields if names.count(name) > 1)
+        what = f"the reply has an object with the field {preview(repeated)} {names.count(repeated)} times"
+        raise ReplyError(what, expected="each field once")
+    return fields
+
+
 def frame(
     rows: object,
     schema: Mapping[str, Dtype],
     *,
     required: Collection[str],
     optional: Collection[str] = (),
+    signed: Collection[str] = (),
     name_row: NameRow = "row {}".format,
     name: str = "the reply",
 ) -> pl.DataFrame:
     """Read parsed JSON, a list of objects, into a frame with columns of String, Int64, Float64 or Boolean.
 
-    The `required` columns have no nulls; a row may omit the `optional` ones, which are null there. Raises ReplyError if
-    `rows` is not a list of objects, a field is missing, or a value has the wrong type; `name_row` and `name` describe a
-    row and the list in its message.
+    The `required` columns have no nulls; a row may omit the `optional` ones, which are null there. Integers are counts,
+    0 or more, except in the `signed` columns. Raises ReplyError if `rows` is not a list of objects, a field is missing,
+    or a value has the wrong type; `name_row` and `name` describe a row and the list in its message.
 
     >>> rows = [{"period": 0, "ltv": "12.5"}, {"period": 1.0, "ltv": None, "new": "field"}]
     >>> frame(rows, {"period": pl.Int64, "ltv": pl.Float64}, required=["period"]).rows()
@@ -76,28 +94,48 @@ def frame(
     if set(map(type, objects)) - {dict}:
         index = next(i for i, row in enumerate(objects) if type(row) is not dict)
         raise ReplyError(f"{name_row(index)} is {preview(objects[index])}", expected="an object of fields")
-    return pl.DataFrame(
+    table = pl.DataFrame(
         [
             _column(field, dtype, objects, field in required, field in optional, name_row)
             for field, dtype in schema.items()
         ]
     )
+    for field in [field for field, dtype in schema.items() if dtype == pl.Int64 and field not in signed]:
+        if (negative := (table[field] < 0).fill_null(value=False)).any():
+            index = negative.arg_true()[0]
+            what = f"{name_row(index)}, field {field!r} is {preview(objects[index][field])}"
+            raise ReplyError(what, expected="a count, 0 or more")
+    return table
+
+
+def check_unique(table: pl.DataFrame, keys: Sequence[str], name: str) -> None:
+    """Raise ReplyError if two rows have the same key."""
+    repeated = table.select(keys).filter(table.select(keys).is_duplicated())
+    if repeated.height:
+        key = ", ".join(f"{field} {preview(value)}" for field, value in repeated.row(0, named=True).items())
+        raise ReplyError(f"{name} of the reply have {key} more than once", expected="each once")
 
 
 def as_list(value: object, name: str) -> list[Any]:
     """Return a list as it is; raise ReplyError for any other value."""
     if not isinstance(value, list):
-        keys = f" with {listed(value)}" if isinstance(value, dict) and value else ""
+        keys = f" with {listed_fields(value)}" if isinstance(value, dict) and value else ""
         raise ReplyError(f"{name} is {_json_type(value)}{keys}", expected="a list of objects")
     return value
 
 
-def preview(value: object) -> str:
-    """Format a value for a message; cut it if it is long."""
+def preview(value: object, limit: int = 60) -> str:
+    """Format a value for a message, without the secrets that were sent; cut it if it is long."""
     if isinstance(value, dict | list):
         return _json_type(value)
-    text = repr(value[:60] if isinstance(value, str) else value)
+    # Redact before cutting: half a secret would not be recognized. Only its start is needed.
+    text = repr(redact_sent(value[:MAX_PREVIEW])[:limit]) if isinstance(value, str) else redact_sent(repr(value))
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def listed_fields(fields: Iterable[str]) -> str:
+    """List the names of a reply's fields for a message, without the secrets that were sent."""
+    return listed(redact_sent(name[:MAX_PREVIEW]) for name in fields)
 
 
 def _json_type(value: object) -> str:
@@ -114,7 +152,7 @@ def _column(
     if object in types:
         if not optional:
             index = next(i for i, value in enumerate(values) if value is _MISSING)
-            fields = f"its fields are {listed(rows[index])}" if rows[index] else "it has no fields"
+            fields = f"its fields are {listed_fields(rows[index])}" if rows[index] else "it has no fields"
             raise ReplyError(f"{name_row(index)} has no field {name!r}; {fields}")
         values = [None if value is _MISSING else value for value in values]
         types = types - {object} | {type(None)}
@@ -214,15 +252,17 @@ def number_or_none(value: object) -> float | None:
 def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
     """Replace dates, with or without a time, by the labels of their periods; keep all other text.
 
-    If `freq` is None, it is inferred from the labels that are not dates. If all are dates, they stay dates.
+    If `freq` is None, it is inferred from the labels that are not dates. If all are dates, they stay dates. Text that
+    is neither a date nor a label of the period raises a warning.
 
     >>> labels(pl.Series(["2026-01-01T00:00:00", "2026-04-01"]), "Q").to_list()
     ['2026Q1', '2026Q2']
     >>> labels(pl.Series(["2026-01", "2026-02-01"]), None).to_list()
     ['2026-01', '2026-02']
     """
-    texts = column.unique().drop_nulls().to_list()
+    texts = column.unique(maintain_order=True).drop_nulls().to_list()
     day_of = {text: match[1] for text in texts if (match := _DATE.fullmatch(text))}
+    chosen = freq
     if freq is None:
         freqs = {kind for text in texts if text not in day_of for kind, form in LABELS if re.fullmatch(form, text)}
         freq = freqs.pop() if len(freqs) == 1 else "D"
@@ -231,16 +271,40 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
         try:
             days[day] = span(column.name, day)[0]
         except ValueError:
-            raise ReplyError(f"field {column.name!r} has {text!r}, which is not a date of the calendar") from None
+            what = f"field {column.name!r} has {preview(text)}, which is not a date of the calendar"
+            raise ReplyError(what) from None
+    _warn_of_odd_labels(column, [text for text in texts if text not in day_of], freq, chosen)
     calendar = Calendar(freq)
     # A week may begin on any day, so its date stays as it is.
     label_of = {day: day if freq in ("D", "W") else calendar.label(calendar.ordinal(days[day])) for day in days}
     first_day: dict[str, str] = {}
     for day, label in label_of.items():
         if first_day.setdefault(label, day) != day:
+            both = redact_sent(f"{first_day[label]} and {day}")
             raise ReplyError(
-                f"field {column.name!r} has both {first_day[label]} and {day}, which are in one period, {label}",
+                f"field {column.name!r} has both {both}, which are in one period, {label}",
                 expected=("periods of ", Arg("freq", freq)),
                 hint=("set another ", Arg("freq")),
             )
     return column.replace({text: label_of[day] for text, day in day_of.items()}) if day_of else column
+
+
+def _warn_of_odd_labels(column: pl.Series, others: list[str], freq: Freq, chosen: Freq | None) -> None:
+    """Warn of labels, other than dates, that are not periods of the frequency."""
+    odd = [text for text in others if not _is_label(text, freq)]
+    if odd:
+        rows = column.is_in(odd).sum()
+        of = (" of ", Arg("freq", chosen)) if chosen else ()
+        counts = f"field {column.name!r} has {preview(odd[0])}, which is not a period"
+        warn((counts, *of, f" ({len(odd):,} such labels in {rows:,} of {len(column):,} rows); they stay as they are"))
+
+
+def _is_label(text: str, freq: Freq) -> bool:
+    form = dict(LABELS).get(freq)
+    if form is None or not re.fullmatch(form, text, re.ASCII):
+        return False
+    try:
+        span("label", text)
+    except SettingError:  # 2026-13
+        return False
+    return True

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from cohortlib.errors import Arg, FetchError, RateLimitError, ServerError, SettingError, TransportError
 from cohortlib.network.http_errors import MAX_BODY, clean, status_error
-from cohortlib.network.secrets import Secrets, redact_data, redact_logs, redact_start
+from cohortlib.network.secrets import Secrets, redact_data, redact_logs, redact_sent, redact_start
 from cohortlib.network.transport import Call, Reply, Transport, http, missing_extra
 
 ATTEMPTS, TIMEOUT = 5, 120.0
 RETRIED_STATUSES = (502, 503, 504)  # and 429, a RateLimitError
-# Exponential backoff without a Retry-After header, in stamina's terms.
+# Exponential backoff without a Retry-After header, or with one of 0, in stamina's terms.
 WAITS = {"wait_initial": 0.5, "wait_max": 10.0, "wait_jitter": 1.0}
 
 
@@ -143,7 +143,7 @@ def retry_wait(error: FetchError, left: float) -> bool | float:
     )
     if not temporary or left <= 0:
         return False
-    if error.retry_after is None:
+    if not error.retry_after:  # 0 too: a server that is overloaded must not be called again at once
         return True
     return error.retry_after if error.retry_after < left else False
 
@@ -154,11 +154,11 @@ def _call_transport(transport: Transport, call: Call, vendor: str, secrets: Secr
         reply: Any = transport(call)
     except FetchError as error:
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == FetchError.__module__)
-        message, facts = str(error), (error.status, error.body, error.retry_after)
+        message, facts = redact_sent(str(error), secrets), (error.status, error.body, error.retry_after)
         lasting = getattr(error, "lasting", True)
     except Exception as error:
         kind, facts = TransportError, (None, "", None)
-        message = f"the transport failed: {type(error).__name__}: {error}"
+        message = f"the transport failed: {type(error).__name__}: {redact_sent(str(error), secrets)}"
         lasting = not isinstance(error, OSError)
     else:
         if isinstance(reply, Reply):

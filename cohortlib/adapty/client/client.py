@@ -12,9 +12,9 @@ from cohortlib.adapty.client.replies import read
 from cohortlib.adapty.request import Request
 from cohortlib.errors import ReplyError
 from cohortlib.network.http_errors import parse_reply
-from cohortlib.network.json_rows import parse_json
+from cohortlib.network.json_rows import parse_json, preview
 from cohortlib.network.retry import ATTEMPTS, TIMEOUT, Connection, rate_limit
-from cohortlib.network.secrets import read_secret
+from cohortlib.network.secrets import read_secret, redact_sent
 from cohortlib.network.transport import Transport, api_url
 
 VENDOR = "Adapty"
@@ -85,8 +85,9 @@ class Client:
         Returns
         -------
         Answer or polars.DataFrame
-            An answer with an empty `report` and without `conventions`. For a request with ``"format": "csv"``, the
-            CSV as delivered: one row for each segment.
+            An answer with an empty `report` and without `conventions`, which keeps the reply: its `to_dict` and
+            `to_json` have every field that Adapty sent. For a request with ``"format": "csv"``, the CSV as a frame: one
+            row for each segment; :meth:`reply` returns it as it came.
 
         Raises
         ------
@@ -95,24 +96,37 @@ class Client:
         FetchError
             One of its subclasses, with ``.status`` and ``.body``; see :mod:`cohortlib.errors`.
         """
+        return self._download(request, timezone)[0]
+
+    def reply(self, request: Mapping[str, object] | Request, *, timezone: str | None = None) -> bytes:
+        """Download the reply to a request, JSON or CSV, and return it as it came, byte for byte, to save it.
+
+        The reply is checked first. Arguments and errors are those of :meth:`cohort`.
+        """
+        return self._download(request, timezone)[1]
+
+    def _download(
+        self, request: Mapping[str, object] | Request, timezone: str | None
+    ) -> tuple[Answer | pl.DataFrame, bytes]:
+        """Return the table and the bytes of a reply."""
         checked = Request.of(request)
         call = cohort_call(checked, timezone, self._base_url)
         signed = replace(call, headers={**call.headers, "Authorization": f"Api-Key {self._key}"})
         secrets = (self._key,)
         reply = self._connection.send(signed, secrets, self._connection.deadline())
         if checked.format == "csv":
-            return parse_reply(lambda: _read_csv(reply.body), VENDOR, reply, secrets)
+            return parse_reply(lambda: _read_csv(reply.body), VENDOR, reply, secrets), reply.body
         segments, values = parse_reply(lambda: read(parse_json(reply.body)), VENDOR, reply, secrets)
-        return Answer(segments, values, checked)
+        return Answer(segments, values, checked, reply=reply.body), reply.body
 
 
 def _read_csv(body: bytes) -> pl.DataFrame:
     """Read a CSV: integers as Int64, other numbers as Float64, everything else as text."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     if not body.strip() or body.lstrip()[:1] in (b"{", b"[", b"<"):
-        raise ReplyError(f"the reply is not CSV; it begins with {body.lstrip()[:40].decode(errors='replace')!r}")
+        raise ReplyError(f"the reply is not CSV; it begins with {preview(body.lstrip().decode(errors='replace'), 40)}")
     try:
         return pl.read_csv(BytesIO(body), infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
+        reason = redact_sent(str(error).partition("\n")[0])
     raise ReplyError(f"the reply is not CSV: {reason}")

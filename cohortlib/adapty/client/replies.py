@@ -1,15 +1,16 @@
 """Read the parsed JSON of Adapty's API into the frames of an answer."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Any
 
 import polars as pl
 
-from cohortlib.errors import ReplyError, listed
+from cohortlib.errors import ReplyError, warn
 from cohortlib.fields import SEGMENT, SEGMENTS, VALUES, schema
-from cohortlib.network.json_rows import as_list, frame, labels, number_or_none, preview
+from cohortlib.network.json_rows import as_list, check_unique, frame, labels, listed_fields, number_or_none, preview
+
+TYPES = ("total", "single")
 
 
 def read(payload: object) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -28,18 +29,19 @@ def read(payload: object) -> tuple[pl.DataFrame, pl.DataFrame]:
     Raises
     ------
     ReplyError
-        If the payload has another structure, a field is missing, or a value has the wrong type.
+        If the payload has another structure, a field is missing, a value has the wrong type, a count is negative, or
+        a segment or a period is repeated.
 
     Notes
     -----
-    Unknown fields are ignored. Numbers may be text, and integers may be written as 3.0. Numbers may be null; a
+    Unknown fields have no columns. Numbers may be text, and integers may be written as 3.0. Numbers may be null; a
     segment's date, type and title, and a period, may not. The fields of `predict` are not published; numbers under the
-    names used here are read.
+    names used here are read. A type other than total and single, and a start that is not a date, raise a warning.
     """
     if not isinstance(payload, dict):
         raise ReplyError(f"the reply is {preview(payload)}", expected="an object with 'data'")
     if "data" not in payload:
-        raise ReplyError(f"the reply has no field 'data'; its fields are {listed(payload)}")
+        raise ReplyError(f"the reply has no field 'data'; its fields are {listed_fields(payload)}")
     data = as_list(payload["data"], "'data'")
     plain = schema(SEGMENTS)
     predict = plain.pop("predict")
@@ -61,21 +63,18 @@ def read(payload: object) -> tuple[pl.DataFrame, pl.DataFrame]:
     counts = pl.Series(map(len, cells), dtype=pl.UInt32)
     segment_of_row = pl.Series(range(len(cells)), dtype=pl.UInt32).repeat_by(counts).explode(empty_as_null=False)
     values = segments.select(pl.col(SEGMENT).gather(segment_of_row)).hstack(values)
-    _check_unique(segments, SEGMENT, "segments")
-    _check_unique(values, (*SEGMENT, "period"), "values")
+    check_unique(segments, SEGMENT, "the segments")
+    check_unique(values, (*SEGMENT, "period"), "the values")
+    odd = segments["type"].filter(~segments["type"].is_in(TYPES))
+    if odd.len():
+        what = f"field 'type' has {preview(odd[0])}, which is neither 'total' nor 'single'"
+        warn(f"{what} (in {odd.len():,} of {segments.height:,} segments); it stays as it is")
     return segments, values
-
-
-def _check_unique(table: pl.DataFrame, keys: Sequence[str], name: str) -> None:
-    repeated = table.select(keys).filter(table.select(keys).is_duplicated())
-    if repeated.height:
-        key = ", ".join(f"{field} {value!r}" for field, value in repeated.row(0, named=True).items())
-        raise ReplyError(f"the {name} of the reply have {key} more than once", expected="each once")
 
 
 def _cells(index: int, segment: dict[str, Any]) -> list[Any]:
     if "values" not in segment:
-        raise ReplyError(f"segment {index} has no field 'values'; its fields are {listed(segment)}")
+        raise ReplyError(f"segment {index} has no field 'values'; its fields are {listed_fields(segment)}")
     return as_list(segment["values"], f"'values' of segment {index}")
 
 

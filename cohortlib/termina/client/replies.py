@@ -6,14 +6,15 @@ from typing import Any, Literal, get_args, overload
 import polars as pl
 
 from cohortlib.errors import ReplyError, listed, one_of
-from cohortlib.fields import CONCENTRATION, TABLES, Endpoint, Fields, required, schema
+from cohortlib.fields import CONCENTRATION, TABLES, Endpoint, Fields, keys, required, schema
 from cohortlib.literals import Freq
-from cohortlib.network.json_rows import as_list, frame, labels, preview
+from cohortlib.network.json_rows import as_list, check_unique, frame, labels, listed_fields, preview
 
 __all__ = ["Concentration", "endpoint_of", "read"]
 
 Table = Literal["cohorts", "customer-cohorts", "user-accounting", "growth-accounting"]
 ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
+SIGNED = ("churned",)  # the counts that are negative
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,12 +72,14 @@ def read(endpoint: Endpoint, payload: object, *, freq: Freq | None = None) -> pl
     Raises
     ------
     ReplyError
-        If the payload has another structure, a required field is missing, or a value has the wrong type.
+        If the payload has another structure, a required field is missing, a value has the wrong type, a count is
+        negative, or two rows have the same cohort or date, user and period.
 
     Notes
     -----
-    Unknown fields are ignored, and missing fields that are optional in Termina's SDK are null. Numbers may be text,
+    Unknown fields have no columns, and missing fields that are optional in Termina's SDK are null. Numbers may be text,
     and integers may be written as 3.0. Numeric user ids are read as their digits.
+    Periods that are neither dates nor labels raise a warning and stay as they are.
 
     Examples
     --------
@@ -91,7 +94,7 @@ def read(endpoint: Endpoint, payload: object, *, freq: Freq | None = None) -> pl
     if not isinstance(payload, dict):
         raise ReplyError(f"the reply is {preview(payload)}", expected=f"one object with {listed(CONCENTRATION)}")
     if not set(CONCENTRATION) & set(payload):
-        raise ReplyError(f"the reply has none of {listed(CONCENTRATION)}; its fields are {listed(payload)}")
+        raise ReplyError(f"the reply has none of {listed(CONCENTRATION)}; its fields are {listed_fields(payload)}")
     lists = {name: payload.get(name) for name in CONCENTRATION}
     return Concentration(
         **{name: _table(CONCENTRATION[name], [] if rows is None else rows, freq, name) for name, rows in lists.items()}
@@ -102,9 +105,15 @@ def _table(fields: Fields, payload: object, freq: Freq | None, name: str = "the 
     name_row = "row {}".format if name == "the reply" else f"{name}, row {{}}".format
     needed = required(fields)
     optional = set(fields) - set(needed)
-    table = frame(payload, schema(fields), required=needed, optional=optional, name_row=name_row, name=name)
+    table = frame(
+        payload, schema(fields), required=needed, optional=optional, signed=SIGNED, name_row=name_row, name=name
+    )
     period = next((field for field in ("cohort", "date") if field in fields), None)
-    return table if period is None else table.with_columns(labels(table[period], freq))
+    if period is not None:
+        table = table.with_columns(labels(table[period], freq))
+    if key := keys(fields):
+        check_unique(table, key, "the rows")
+    return table
 
 
 def endpoint_of(payload: object) -> Endpoint:
@@ -125,7 +134,7 @@ def endpoint_of(payload: object) -> Endpoint:
     for endpoint in by_fields:
         if set(required(TABLES[endpoint])) <= fields:
             return endpoint
-    row = f"the fields of its first row are {listed(first)}" if fields else f"its first row is {preview(first)}"
+    row = f"the fields of its first row are {listed_fields(first)}" if fields else f"its first row is {preview(first)}"
     raise ReplyError(
         f"the reply matches none of Termina's endpoints: {row}",
         hint=f"cohorts have {listed(required(TABLES['cohorts']))}, accountings 'date' and 'active_users' or 'amount'",
