@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 
 from cohortlib import termina
 from cohortlib.cli import main
+from cohortlib.compare.reconcile import files as reconcile_files
 from cohortlib.network import retry
 from cohortlib.termina.client import replies
 
@@ -136,6 +137,42 @@ def test_adapty(server, folder):
     )
     good("adapty", "cohort", "--request", "-", "--base-url", server.url, "-o", "out.json", stdin=body)
     assert (folder / "out.json").read_text() == text
+
+
+def test_a_saved_reply_is_as_it_came(server, folder):
+    """With unknown fields, the vendor's blanks and numbers; also to standard output."""
+    payload = json.loads((RECORDED / "adapty_renewals.json").read_text())
+    payload["data"][0] |= {"predict": {"p12": 1.0}, "new": {"é": 1}}
+    sent = b"\n" + json.dumps(payload, indent=3).replace("1.0", "1.00").encode() + b"\r\n"
+    csv = b"segment,1\r\nTotal,75.00\r\n"
+    args = ["adapty", "cohort", "--request", "request.json", "--base-url", server.url]
+    server.answer = sending(reply(200, sent))
+    good(*args, "-o", "out.json")
+    assert (folder / "out.json").read_bytes() == sent == good(*args).stdout_bytes
+    assert reconcile_files.read("out.json")["segments"].height == len(payload["data"])
+    server.answer = sending(reply(200, csv))
+    good(*args, "-o", "out.csv")
+    assert (folder / "out.csv").read_bytes() == csv
+
+
+def test_odd_replies_are_said_in_one_line(server, folder):
+    payload = json.loads((RECORDED / "adapty_renewals.json").read_text())
+    payload["data"][1]["type"] = "odd"
+    server.answer = sending(reply(200, payload))
+    args = ["adapty", "cohort", "--request", "request.json", "--base-url", server.url, "-o", "out.json"]
+    result = run(*args)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: field 'type' has 'odd', which is neither 'total' nor 'single'")
+    assert result.stderr.count("\n") == 1
+    server.answer = sending(reply(200, [json.loads(recorded("cohorts"))[0] | {"cohort": "first"}]))
+    result = run(
+        "termina", "cohorts", *QUERY, "--freq", "M", "--base-url", server.url, env={"TERMINA_API_KEY": "eyJa.b.c"}
+    )
+    assert result.stderr == (
+        "warning: field 'cohort' has 'first', which is not a period of --freq M (1 of 1 rows); it is kept\n"
+    )
+    server.answer = sending(reply(200, b'{"data": [], "data": []}'))
+    assert failing(*args) == "Adapty: the reply has an object with the field 'data' 2 times. Expected each field once"
 
 
 def test_a_warning_is_printed_once(server, folder):

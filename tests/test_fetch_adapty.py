@@ -184,6 +184,51 @@ def test_the_error_of_an_invalid_answer_has_the_reply(server):
     assert (caught.value.status, caught.value.body) == (200, '{"data": [{"type": "total"}]}')
 
 
+# --- the reply is kept ---
+
+VENDORS = json.loads(RECORDED)
+VENDORS["data"][0] |= {"predict": {"p12": {"revenue": 1.50, "low": -1}}, "cohort_colour": "green"}
+VENDORS["data"][1]["values"][0]["new_metric"] = [1e2, None]
+VENDORS["request_id"] = "übung-1"
+# As the vendor writes it: other blanks, escapes and numbers than ours, with a mark.
+SENT = b"\xef\xbb\xbf" + json.dumps(VENDORS, indent=1).replace("1.5,", "1.50,").encode() + b"\n \n"
+
+
+def test_a_fetched_answer_keeps_the_reply(server):
+    assert b"1.50," in SENT
+    assert b"\\u00fc" in SENT
+    server.answer = sending(reply(200, SENT))
+    answer = fetch(server)
+    assert answer.reply == SENT
+    assert answer.to_dict() == VENDORS
+    assert answer.to_json() == SENT.decode("utf-8-sig")
+    assert answer.segments["predict"].to_list()[0] is None
+    assert Client(api_key=KEY, base_url=server.url).reply(REQUEST) == SENT
+    assert cl.adapty.Answer(answer.segments, answer.values, answer.request).to_dict() != VENDORS
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-le"])
+def test_a_reply_in_another_encoding_is_kept(server, encoding):
+    sent = json.dumps(VENDORS, ensure_ascii=False).encode(encoding)
+    server.answer = sending(reply(200, sent))
+    answer = fetch(server)
+    assert (answer.reply, answer.to_dict()) == (sent, VENDORS)
+    assert json.loads(answer.to_json()) == VENDORS
+
+
+def test_a_fetched_csv_is_kept(server):
+    sent = b"\xef\xbb\xbfsegment;x,1\r\nTotal,1.50\r\n"
+    server.answer = sending(reply(200, sent))
+    assert Client(api_key=KEY, base_url=server.url).reply(REQUEST | {"format": "csv"}) == sent
+
+
+def test_a_wrong_reply_is_not_returned(server):
+    for body in (b"[]", SENT.replace(b'"type"', b'"title"', 1)):
+        server.answer = sending(reply(200, body))
+        with pytest.raises(ReplyError, match=r"the reply is a list|the field 'title' 2 times"):
+            Client(api_key=KEY, base_url=server.url).reply(REQUEST)
+
+
 # --- the rate limit ---
 
 

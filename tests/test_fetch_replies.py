@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from cohortlib import fields
 from cohortlib.adapty.client import replies as adapty
-from cohortlib.errors import CohortlibError, FetchError, RateLimitError, ReplyError, SettingError
+from cohortlib.errors import CohortlibError, CohortlibWarning, FetchError, RateLimitError, ReplyError, SettingError
 from cohortlib.network.json_rows import frame, labels
 from cohortlib.termina.client import replies as termina
 
@@ -135,10 +135,10 @@ def test_an_answer_without_segments():
 
 def test_tolerated_values():
     plain = {"cohort": "2026-01", "period": 1, "cohort_size": 2, "cohort_size_amount": 150.0, "active_users": 1}
-    odd = {"cohort": "2026-01-01T00:00:00Z", "period": "1", "cohort_size": 2.0, "cohort_size_amount": "1.5e2",
+    odd = {"cohort": "2026-01-01T00:00:00Z", "period": "2", "cohort_size": 2.0, "cohort_size_amount": "1.5e2",
            "active_users": "1.0", "ltv": 3, "seen": [1]}  # fmt: skip
     ours = {**dict.fromkeys(fields.COHORTS), **plain}
-    assert termina.read("cohorts", [plain, odd], freq="M").to_dicts() == [ours, ours | {"ltv": 3.0}]
+    assert termina.read("cohorts", [plain, odd], freq="M").to_dicts() == [ours, ours | {"period": 2, "ltv": 3.0}]
     user = {"cohort": "2026", "user_id": 812, "period": 0, "cohort_size_amount": -0.0}
     assert termina.read("customer-cohorts", [user])["user_id"].to_list() == ["812"]
 
@@ -173,13 +173,40 @@ def test_known_fields_of_predictions_are_read(predict, expected):
         (["2026-01-05T00:00:00"], None, ["2026-01-05"]),
         (["2026-01-01", "2026-02-01"], None, ["2026-01-01", "2026-02-01"]),
         (["2026Q1", "2026-04-01"], None, ["2026Q1", "2026Q2"]),
-        (["2026Q1", "2026-04", "2026-07-01"], None, ["2026Q1", "2026-04", "2026-07-01"]),
-        (["January", "2026-01"], "M", ["January", "2026-01"]),
         ([], "M", []),
     ],
 )
 def test_labels(given, freq, expected):
     assert labels(pl.Series("cohort", given, dtype=pl.String), freq).to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "freq", "message"),
+    [
+        (["January", "2026-01", "January"], "M", "has 'January', which is not a period of freq='M' (2 of 3 rows)"),
+        (["2026-01", "2026-13"], "M", "has '2026-13', which is not a period of freq='M' (1 of 2 rows)"),
+        (["2026Q1", "2026-04-01"], "M", "has '2026Q1', which is not a period of freq='M' (1 of 2 rows)"),
+        (["2026-01"], "D", "has '2026-01', which is not a period of freq='D' (1 of 1 rows)"),
+        (["", "2026-01"], None, "has '', which is not a period (1 of 2 rows)"),
+        (["2026Q5"], None, "has '2026Q5', which is not a period (1 of 1 rows)"),
+        (["2026Q1", "2026-04", "2026-07-01"], None, "has periods of different units: '2026Q1' and '2026-04'"),
+    ],
+)
+def test_odd_labels_raise_a_warning_and_are_kept(given, freq, message):
+    with pytest.warns(CohortlibWarning) as caught:
+        found = labels(pl.Series("cohort", given, dtype=pl.String), freq).to_list()
+    (warning,) = caught
+    assert message in str(warning.message)
+    assert found == [text if text != "2026-04-01" else "2026-04" for text in given]
+
+
+def test_odd_labels_of_tables_raise_a_warning():
+    with pytest.warns(CohortlibWarning, match="'cohort' has 'first', which is not a period of freq='M'"):
+        assert termina.read("cohorts", [COHORT | {"cohort": "first"}], freq="M")["cohort"].to_list() == ["first"]
+    with pytest.warns(CohortlibWarning, match="'segment_start_date' has 'soon', which is not a period"):
+        adapty.read(changed(["data", 2, "segment_start_date"], "soon"))
+    with pytest.warns(CohortlibWarning, match=r"'type' has 'double', which is neither .* \(in 1 of 6 segments\)"):
+        adapty.read(changed(["data", 2, "type"], "double"))
 
 
 def test_labels_refused():
@@ -213,6 +240,14 @@ def without(row, name):
         ([COHORT | {"period": True}], "row 0, field 'period' is True. Expected an integer"),
         ([COHORT | {"period": 2**63}], "row 0, field 'period' is 9223372036854775808. Expected an integer"),
         ([COHORT | {"period": 1e300}], "row 0, field 'period' is 1e+300. Expected an integer"),
+        (
+            [COHORT, COHORT | {"period": 1, "active_users": -1}],
+            "row 1, field 'active_users' is -1. Expected a count, 0 or",
+        ),
+        ([COHORT | {"cohort_size": "-2.0"}], "row 0, field 'cohort_size' is '-2.0'. Expected a count, 0 or more"),
+        ([COHORT | {"period": -1}], "row 0, field 'period' is -1. Expected a count"),
+        ([COHORT, COHORT], "the rows of the reply have cohort '2026-01', period 0 more than once. Expected each once"),
+        ([COHORT, COHORT | {"cohort": "2026-01-01"}], "have cohort '2026-01', period 0 more than once"),
         ([COHORT | {"ltv": False}], "row 0, field 'ltv' is False. Expected a number"),
         ([COHORT, COHORT | {"ltv": float("nan")}], "row 1, field 'ltv' is nan. Expected a number"),
         ([COHORT | {"ltv": float("inf")}], "row 0, field 'ltv' is inf. Expected a number"),
@@ -294,6 +329,11 @@ def changed(place, value):
         (changed(["data", 0, "values", 2], 5), "segment 0, values[2] is 5. Expected an object"),
         (changed(["data", 1, "values", 0, "installs"], None), "segment 1, values[0] has no field 'installs'"),
         (changed(["data", 3, "values", 1, "period"], 1.5), "segment 3, values[1], field 'period' is 1.5"),
+        (changed(["data", 1, "total_installs"], -3), "segment 1, field 'total_installs' is -3. Expected a count, 0 or"),
+        (
+            changed(["data", 3, "values", 1, "subscribers"], -1),
+            "segment 3, values[1], field 'subscribers' is -1. Expected",
+        ),
         (
             changed(["data", 3, "values", 1, "currently_active_period"], 1),
             "field 'currently_active_period' is 1. Expected true",
@@ -327,6 +367,15 @@ def test_wrong_answers(payload, message):
 def test_unknown_endpoints(payload, message):
     with pytest.raises(ReplyError, match=message):
         termina.endpoint_of(payload)
+
+
+def test_lost_users_are_negative():
+    (row,) = termina.read(
+        "user-accounting", [{"date": "2026-02", "active_users": 1, "churned": -3}], freq="M"
+    ).to_dicts()
+    assert row["churned"] == -3
+    with pytest.raises(ReplyError, match="row 0, field 'new' is -3"):
+        termina.read("user-accounting", [{"date": "2026-02", "active_users": 1, "new": -3}], freq="M")
 
 
 def test_unknown_names_are_refused():

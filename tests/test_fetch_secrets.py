@@ -281,6 +281,41 @@ def test_failures_show_no_secret(client, what):
         check_client(client, server.url, what)
 
 
+@pytest.mark.parametrize("client", ["with_key", "with_token", "of_adapty"])
+def test_failures_show_no_short_key(client, monkeypatch):
+    """A key of three characters could be ordinary text; it is hidden in all that the vendor sent."""
+    for name, value in {"KEY": "Zq7", "TOKEN": "Zq7", "SECRETS": ["zq7"]}.items():
+        monkeypatch.setitem(globals(), name, value)
+    for what in ECHOES:
+        test_failures_show_no_secret(client, what)
+    test_transports_show_no_secret(client)
+
+
+@pytest.mark.parametrize("secret", ["the", "key", "row", "k"])
+def test_our_words_stay_where_a_key_is_like_them(secret):
+    def answer(connection, received):
+        status, body = replies.pop(0)
+        connection.sendall(reply(status, body))
+
+    replies = [
+        (401, {"detail": f"no {secret}", "errors": [{"source": secret, "errors": [{secret: secret}]}]}),
+        (200, [{"cohort": "2026-01", secret: 1}]),
+        (200, [{"cohort": "2026-01", "period": secret * 30}]),
+        (200, f"{secret} <"),
+    ]
+    with Server(answer) as server:
+        errors = []
+        for _ in range(4):
+            with pytest.raises(CohortlibError) as caught:
+                cl.termina.Client(token=secret, base_url=server.url).cohorts(**BASE)
+            errors.append(str(caught.value))
+    assert errors[0] == "Termina does not accept the key or token (401): ***: {'***': '***'}; no ***"
+    assert errors[1] == "Termina: row 0 has no field 'period'; its fields are 'cohort', '***'"
+    shown = secret * 30 if len(secret) == 1 else "***" * 30
+    assert errors[2].startswith(f"Termina: row 0, field 'period' is '{shown[:20]}")
+    assert errors[3].startswith("Termina: the reply is text")
+
+
 def check_client(client, url, what):
     options = {"attempts": 2, "timeout": 20, "transport": http(max_bytes=2_000_000)}
     if client == "csv_of_adapty" and what in ONE_COLUMN:

@@ -181,6 +181,15 @@ def test_a_retry_after_in_the_past_is_zero():
     assert http_errors.retry_after(Reply(429, {"Retry-After": " 1.5 "})) == 1.5
 
 
+@pytest.mark.parametrize("after", ["0", "0.0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_retry_after_of_zero_waits_the_usual_pause(server, monkeypatch, after):
+    monkeypatch.setattr(retry, "WAITS", {"wait_initial": 0.3, "wait_max": 0.3, "wait_jitter": 0.0})
+    server.answer = sending(reply(429, b"", [f"Retry-After: {after}"]), reply(200, b"[]"))
+    send(server)
+    first, second = server.received
+    assert second.at - first.at >= 0.25
+
+
 def test_retries_end_at_the_timeout(server):
     server.answer = lambda connection, received: (server.wait(0.3), connection.sendall(reply(503, {"detail": "busy"})))
     error = failing(server, errors.ServerError, attempts=1000, timeout=1.0)
@@ -302,6 +311,9 @@ def test_the_largest_size(server):
         (b'[{"a": 1}, {"a"', "it is cut short after 15 characters"),
         (b'[{"a": "te', "it is cut short after 10 characters"),
         (b"[1, NaN]", "it contains NaN"),
+        (b'[{"a": 1, "b": 2, "a": 1}]', "an object with the field 'a' 2 times. Expected each field once"),
+        (b'{"data": [{"new": {"x": 1, "\\u0078": 2}}]}', "an object with the field 'x' 2 times. Expected"),
+        (b'"\xed\xa0\x80"', "it is not text"),
         (b"[-Infinity]", "it contains -Infinity"),
         (b"\xff\xfe\xfd", "it is not text"),
         (b"[" * 200_000, "recursion"),
@@ -314,7 +326,7 @@ def test_invalid_json(body, message):
     assert message in str(caught.value)
     with pytest.raises(ReplyError) as caught:
         http_errors.parse_reply(lambda: json_rows.parse_json(body), "Vendor", Reply(200, {}, body), ())
-    assert str(caught.value).startswith("Vendor: the reply is")
+    assert str(caught.value).startswith(("Vendor: the reply is", "Vendor: the reply has"))
     assert caught.value.status == 200
     assert caught.value.body == body.decode(errors="replace")[: 64 * 1024]
 
@@ -498,6 +510,26 @@ def test_short_keys_do_not_change_data():
     assert secrecy.redact_data(body * 100_000, ("test",)) == body * 100_000
     large = KEY.encode() + b" " * (1 << 21)
     assert secrecy.redact_data(large, (KEY,)) == b"***" + b" " * (1 << 21)
+
+
+@pytest.mark.parametrize("key", ["k", "Zq7", "Zq7-9x", "a*b"])
+def test_short_keys_in_text_that_was_sent(key):
+    escaped = "".join(f"\\u{ord(char):04x}" for char in key)
+    text = f"Bearer {key}, {key}: {{'{key}': '{escaped}'}} {key}."
+    assert secrecy.redact_sent(text, (key,)) == "Bearer ***, ***: {'***': '***'} ***."
+    assert secrecy.redact_sent("booklet", (key,)) == "booklet"
+    assert secrecy.redact_start(text.encode(), (key,)) == "Bearer ***, ***: {'***': '***'} ***."
+
+
+@pytest.mark.parametrize("key", ["k", "Zq7", "Zq7-9x", "a*b"])
+def test_short_keys_in_data(key):
+    data = f'[{{"user_id": "{key}", "country": "{key}x", "monkey": "{key}k"}}'
+    echoes = [f"Bearer {key}", f"api-key%20{key}", f"Api-Key {key}", f'"api_key": "{key}"', f'"token":"{key}"']
+    for echo in echoes:
+        found = secrecy.redact_data(f"{data}, {echo}]".encode(), (key,)).decode()
+        assert found == f"{data}, {echo[: -len(key)] if echo.endswith(key) else echo[: -len(key) - 1]}***" + (
+            '"]' if echo.endswith('"') else "]"
+        )
 
 
 @pytest.mark.parametrize("key", [KEY, KEY * 10])

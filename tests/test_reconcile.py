@@ -564,6 +564,7 @@ def test_recorded_replies(tmp_path):
         ("a.json", '{"a": 1}', "has no table that can be compared"),
         ("a.json", '[{"cohort": "2026-01"}]', "matches none of Termina's endpoints"),
         ("a.json", "[" * 100_000, "is not JSON"),
+        ("a.json", '[{"cohort": "2026-01", "cohort": "2026-02"}]', "an object with the field 'cohort' 2 times"),
         ("a.csv", "", "cannot be read"),
         ("a.parquet", "x", "cannot be read"),
         ("a.txt", "x", r"has an unknown ending\. Expected \.parquet"),

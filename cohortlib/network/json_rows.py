@@ -253,7 +253,7 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
     """Replace dates, with or without a time, by the labels of their periods; keep all other text.
 
     If `freq` is None, it is inferred from the labels that are not dates. If all are dates, they stay dates. Text that
-    is neither a date nor a label of the period raises a warning.
+    is neither a date nor a label of a period raises a warning.
 
     >>> labels(pl.Series(["2026-01-01T00:00:00", "2026-04-01"]), "Q").to_list()
     ['2026Q1', '2026Q2']
@@ -262,7 +262,7 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
     """
     texts = column.unique(maintain_order=True).drop_nulls().to_list()
     day_of = {text: match[1] for text in texts if (match := _DATE.fullmatch(text))}
-    chosen = freq
+    _warn_of_odd_labels(column, [text for text in texts if text not in day_of], freq)
     if freq is None:
         freqs = {kind for text in texts if text not in day_of for kind, form in LABELS if re.fullmatch(form, text)}
         freq = freqs.pop() if len(freqs) == 1 else "D"
@@ -273,7 +273,6 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
         except ValueError:
             what = f"field {column.name!r} has {preview(text)}, which is not a date of the calendar"
             raise ReplyError(what) from None
-    _warn_of_odd_labels(column, [text for text in texts if text not in day_of], freq, chosen)
     calendar = Calendar(freq)
     # A week may begin on any day, so its date stays as it is.
     label_of = {day: day if freq in ("D", "W") else calendar.label(calendar.ordinal(days[day])) for day in days}
@@ -289,22 +288,24 @@ def labels(column: pl.Series, freq: Freq | None) -> pl.Series:
     return column.replace({text: label_of[day] for text, day in day_of.items()}) if day_of else column
 
 
-def _warn_of_odd_labels(column: pl.Series, others: list[str], freq: Freq, chosen: Freq | None) -> None:
-    """Warn of labels, other than dates, that are not periods of the frequency."""
-    odd = [text for text in others if not _is_label(text, freq)]
+def _warn_of_odd_labels(column: pl.Series, others: Sequence[str], freq: Freq | None) -> None:
+    """Warn of labels, other than dates, that are not periods of the frequency, or of several where none is set."""
+    kinds = {text: _freq_of(text) for text in others}
+    odd = [text for text, kind in kinds.items() if kind is None or kind != (freq or kind)]
     if odd:
-        rows = column.is_in(odd).sum()
-        of = (" of ", Arg("freq", chosen)) if chosen else ()
-        counts = f"field {column.name!r} has {preview(odd[0])}, which is not a period"
-        warn((counts, *of, f" ({len(odd):,} such labels in {rows:,} of {len(column):,} rows); they stay as they are"))
+        rows = f" ({column.is_in(odd).sum():,} of {len(column):,} rows)"
+        of_freq = (" of ", Arg("freq", freq)) if freq else ()
+        warn((f"field {column.name!r} has {preview(odd[0])}, which is not a period", *of_freq, rows, "; it is kept"))
+    elif freq is None and len(set(kinds.values())) > 1:
+        first = {kind: text for text, kind in reversed(kinds.items())}
+        examples = " and ".join(map(preview, list(first.values())[::-1]))
+        warn(f"field {column.name!r} has periods of different units: {examples}; they are kept")
 
 
-def _is_label(text: str, freq: Freq) -> bool:
-    form = dict(LABELS).get(freq)
-    if form is None or not re.fullmatch(form, text, re.ASCII):
-        return False
+def _freq_of(text: str) -> Freq | None:
+    """Return the frequency of a label; None if it is not one, such as 2026-13."""
+    freq = next((freq for freq, form in LABELS if re.fullmatch(form, text, re.ASCII)), None)
     try:
-        span("label", text)
-    except SettingError:  # 2026-13
-        return False
-    return True
+        return freq if freq and span("label", text) else None
+    except SettingError:
+        return None

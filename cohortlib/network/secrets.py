@@ -97,15 +97,20 @@ def _redact(text: str, secrets: Secrets) -> str:
 
 @lru_cache(maxsize=4)
 def _pattern(secrets: Secrets) -> re.Pattern[str]:
-    """Match each secret, every character plain or escaped; the longest first, as it may contain another."""
+    """Match each secret; the longest first, as it may contain another."""
     longest_first = sorted(secrets, key=len, reverse=True)
-    return re.compile("|".join(map(_forms, longest_first)), re.IGNORECASE)
+    # A single character is matched only where it stands alone.
+    alone = (
+        rf"(?<![a-z0-9]){_forms(secret)}(?![a-z0-9])" if len(secret) == 1 else _forms(secret)
+        for secret in longest_first
+    )
+    return re.compile("|".join(alone), re.IGNORECASE)
 
 
 def _forms(secret: str) -> str:
-    """Return a pattern of a secret; one of a single character is matched only where it stands alone."""
+    """Return a pattern of a secret, every character plain or escaped."""
     chars = (rf"(?:\\?{re.escape(char)}|\\u{ord(char):04x}|%{ord(char):02x})" for char in secret)
-    return "".join(chars) if len(secret) > 1 else rf"(?<![a-z0-9]){next(chars)}(?![a-z0-9])"
+    return "".join(chars)
 
 
 @lru_cache(maxsize=4)

@@ -1,15 +1,15 @@
 """Read a side from a file that cohortlib wrote or a vendor sent."""
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from cohortlib.adapty.client import replies as adapty
 from cohortlib.errors import ReplyError, SourceError
 from cohortlib.fields import ALL_TABLES
-from cohortlib.network.json_rows import labels
+from cohortlib.network.json_rows import labels, parse_json
 from cohortlib.periods import LABELS
 from cohortlib.read.sources import CSV, PARQUET, match_files
 from cohortlib.read.tables import first_line
@@ -56,10 +56,7 @@ def _csv(path: str) -> pl.DataFrame:
 
 
 def _json(path: str) -> dict[str, pl.DataFrame]:
-    try:
-        payload = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path!r} is not JSON: {first_line(error)}") from error
+    payload: Any = parse_json(Path(path).read_bytes())
     rows = payload["data"] if isinstance(payload, dict) and isinstance(payload.get("data"), list) else payload
     if rows == []:
         return {"": pl.DataFrame()}
