@@ -517,7 +517,12 @@ def test_short_keys_in_text_that_was_sent(key):
     escaped = "".join(f"\\u{ord(char):04x}" for char in key)
     text = f"Bearer {key}, {key}: {{'{key}': '{escaped}'}} {key}."
     assert secrecy.redact_sent(text, (key,)) == "Bearer ***, ***: {'***': '***'} ***."
-    assert secrecy.redact_sent("booklet", (key,)) == "booklet"
+    assert secrecy.redact_sent("booklet kin book", (key,)) == "booklet kin book"
+    with secrecy.hidden((key,)):
+        assert (
+            json_rows.preview(f"{'-' * (59 - len(key) // 2)}{key}")
+            == repr("-" * (59 - len(key) // 2) + "***")[:57] + "..."
+        )
     assert secrecy.redact_start(text.encode(), (key,)) == "Bearer ***, ***: {'***': '***'} ***."
 
 
