@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 import cohortlib as cl
 from cohortlib.engine import memory
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SettingError
+from cohortlib.read import ids as id_module
+from cohortlib.read import text as text_module
 from cohortlib.read.formats import compile_format
 from cohortlib.read.ids import fold
 from cohortlib.read.instants import assume_zone
@@ -404,3 +406,15 @@ def test_numeric_timestamps():
     assert cl.termina.cohorts(floats, timestamp_format="excel")["period"].to_list() == [0, 1]
     with pytest.raises(DataError, match="1 numbers that are not instants"):
         cl.termina.cohorts(rows.with_columns(timestamp=pl.Series([1.0, float("nan")])), timestamp_format="epoch_s")
+
+
+def test_blanks_beyond_the_sample_are_null_and_twins_there_are_not_compared(monkeypatch):
+    monkeypatch.setattr(id_module, "SAMPLE", 4)
+    monkeypatch.setattr(text_module, "_BLOCK", 2)
+    texts = ["a", "b", "A", "c", " ", "", "\u3000", "\u00e9", "NULL", "a long id, a blank at its end ", "B", " " * 20]
+    doubts = id_module.Doubts()
+    clean = id_module.clean_ids(pl.Series("user", texts), None, doubts)
+    assert clean.to_list() == [None if not text.strip() else text for text in texts]
+    assert doubts.null_words == {"NULL": 1}
+    with pytest.warns(CohortlibWarning, match="in its first 4 rows, 2 users .* such as 'A' and 'a'"):
+        doubts.warn("user", None)

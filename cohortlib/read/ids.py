@@ -1,7 +1,6 @@
 """Clean text user ids, and collect doubts about them over all batches of a source."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +22,7 @@ SPACES = (
 _NULL_WORDS = (
     "null", r"\n", "nan", "none", "n/a", "#n/a", "na", "nil", "<na>", "<null>", "(null)", "undefined", "nat", "(none)",
 )  # fmt: skip
-_MOST_DOUBTFUL = 1 << 20  # distinct ids that are compared with all others
+SAMPLE = 1 << 16  # rows, the first of a source, in which ids are compared with each other
 
 
 def _word_table() -> NDArray[np.uint64]:
@@ -45,13 +44,14 @@ class Doubts:
     """Ids that may be mistakes, over all batches."""
 
     null_words: Counter[str] = field(default_factory=Counter)
-    doubtful: list[pl.Series] = field(default_factory=list)
-    """Distinct ids that could be another id, were it not for letters' case, blanks around or decimal places of 0."""
-    plain: bool = False
-    """Whether there were other ids."""
+    rows: int = 0
+    sample: list[pl.Series] = field(default_factory=list)
+    """Distinct ids of the first `SAMPLE` rows."""
+    doubtful: bool = False
+    """Whether one of these could be another id, were it not for letters' case, blanks around or decimal places of 0."""
 
-    def warn(self, column: str, normalize: str | None, users: Callable[[], Iterable[pl.Series]]) -> None:
-        """Warn about the ids; `users` reads the column again, for what doubtful ids are compared with."""
+    def warn(self, column: str, normalize: str | None) -> None:
+        """Warn about the ids."""
         if self.null_words:
             counts = ", ".join(f"{word!r} {count:,}" for word, count in self.null_words.most_common(5))
             rows = self.null_words.total()
@@ -59,21 +59,17 @@ class Doubts:
                 f"column {column!r} has {rows:,} {'row' if rows == 1 else 'rows'} whose user is text that often "
                 f"stands for a missing value: {counts}. They count as users"
             )
-        doubtful = pl.concat(self.doubtful).unique().head(_MOST_DOUBTFUL) if self.doubtful else None
-        if doubtful is None:
-            return
-        same: dict[str, set[str]] = {}
-        for text in doubtful:
-            same.setdefault(fold(text), set()).add(text)
-        if self.plain:
-            folds = pl.Series(list(same), dtype=pl.String)
-            for column_of_ids in users():
-                ids = column_of_ids.alias("").drop_nulls().cast(pl.String)
-                for text in ids.filter(ids.is_in(folds.implode())).unique():
-                    same[text].add(text)
-        self._warn_of_twins(column, normalize, [sorted(ids) for ids in same.values() if len(ids) > 1])
+        if self.doubtful:
+            ids = pl.concat(self.sample).unique()
+            folded = ids.str.strip_chars(SPACES).str.to_lowercase().str.replace(r"^(-?\d+)\.0+$", "$1")
+            twins = ids.filter(folded.is_duplicated()).to_list()
+            groups: dict[str, list[str]] = {}
+            for text in sorted(twins):
+                groups.setdefault(fold(text), []).append(text)
+            self._warn_of_twins(column, normalize, [group for group in groups.values() if len(group) > 1])
 
     def _warn_of_twins(self, column: str, normalize: str | None, groups: list[list[str]]) -> None:
+        where = f", in its first {SAMPLE:,} rows," if self.rows > SAMPLE else ""
         spelled = [group for group in groups if len({_spelling(text) for text in group}) < len(group)]
         numbers = [group for group in groups if len({_number(text) for text in group}) < len(group)]
         if spelled:
@@ -81,15 +77,15 @@ class Doubts:
             hint = "casefold" if len({text.strip(SPACES) for text in example}) > 1 else "strip"
             suffix = (". Hint: ", Arg("normalize", hint), " makes them one") if normalize != hint else ()
             warn((
-                f"column {column!r} has {sum(map(len, spelled)):,} users whose ids differ only in case or in blanks "
-                f"around them, such as {example[0]!r} and {example[1]!r}",
+                f"column {column!r} has{where} {sum(map(len, spelled)):,} users whose ids differ only in case or in "
+                f"blanks around them, such as {example[0]!r} and {example[1]!r}",
                 *suffix,
             ))  # fmt: skip
         if numbers:
             example = min(numbers)
             warn(
-                f"column {column!r} has {sum(map(len, numbers)):,} users that are the same number written with and "
-                f"without decimal places, such as {example[0]!r} and {example[1]!r}. They count as different users"
+                f"column {column!r} has{where} {sum(map(len, numbers)):,} users that are the same number written with "
+                f"and without decimal places, such as {example[0]!r} and {example[1]!r}. They count as different users"
             )
 
 
@@ -118,39 +114,36 @@ def clean_ids(column: pl.Series, normalize: str | None, doubts: Doubts | None, w
     if column.dtype != pl.String:
         column = column.cast(pl.String)
     flags = np.empty(len(column), np.uint8)
+    # Beyond the sample only blanks and words for null matter, and these show in the views; unless ids are normalized.
+    sampled = len(column) if normalize is not None or doubts is None else max(SAMPLE - doubts.rows, 0)
 
     def work(piece: tuple[Any, ...], offset: int, first: int, last: int) -> int:
         rows = slice(offset, offset + piece[0].size // 2)
-        return int(inspect_ids(*piece, first, last, _TABLE, flags[rows]))
+        return int(inspect_ids(*piece, first, last, offset + first < sampled, _TABLE, flags[rows]))
 
     union = 0
     for flag in each_block(column, workers, work):
         union |= flag
-    if not union and normalize is None:
-        if doubts is not None:
-            doubts.plain = doubts.plain or len(column) > 0
-        return column
     name, column = column.name, column.alias("")
-    blank = flags == BLANK_ID
-    is_doubtful = (flags & DOUBTFUL_ID).astype(np.bool_)
-    doubtful = column.filter(pl.Series(is_doubtful))
-    if len(doubtful):
-        blank[np.flatnonzero(is_doubtful)[np.asarray(doubtful.str.strip_chars(SPACES) == "")]] = True
-    if blank.any():
-        column = column.set(pl.Series(blank), None)
-    if normalize is not None and len(doubtful):
-        column = _normalized(column, doubtful, normalize)
+    if union & BLANK_ID or union & DOUBTFUL_ID:
+        blank = flags == BLANK_ID
+        is_doubtful = (flags & DOUBTFUL_ID).astype(np.bool_)
+        doubtful = column.filter(pl.Series(is_doubtful))
+        if len(doubtful):
+            blank[np.flatnonzero(is_doubtful)[np.asarray(doubtful.str.strip_chars(SPACES) == "")]] = True
+        if blank.any():
+            column = column.set(pl.Series(blank), None)
+        if normalize is not None and len(doubtful):
+            column = _normalized(column, doubtful, normalize)
     if doubts is not None:
         if union & NULL_WORD:
             words = column.filter(pl.Series((flags & NULL_WORD).astype(np.bool_))).value_counts()
             doubts.null_words.update(dict(words.iter_rows()))
-        doubts.plain = doubts.plain or normalize is not None or not bool((is_doubtful | blank).all())
-        if sum(map(len, doubts.doubtful)) < _MOST_DOUBTFUL:
-            rest = column.filter(pl.Series(is_doubtful)).drop_nulls().unique()
-            if normalize is not None:  # only these can still be like another
-                rest = rest.filter(rest.str.contains(r"\.0+$" if normalize == "casefold" else r"\p{Lu}|\.0+$"))
-            if len(rest):
-                doubts.doubtful.append(rest)
+        if doubts.rows < SAMPLE:
+            ids = column.head(SAMPLE - doubts.rows).drop_nulls().unique()
+            doubts.sample.append(pl.Series(ids.to_list(), dtype=pl.String))  # a copy, which holds no batch in memory
+            doubts.doubtful |= bool(union & DOUBTFUL_ID)
+        doubts.rows += len(column)
     return column.alias(name)
 
 

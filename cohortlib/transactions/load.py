@@ -200,7 +200,7 @@ def _load_batches(stream: Stream, settings: Settings, meter: Meter, *, packed: b
 
     wide = stream.schema[settings.user] == pl.String
     rows = _place_records(settings, batches(), stream.rows or 0, meter, wide=wide, packed=packed)
-    warn_of_ids(reader, stream.source)
+    warn_of_ids(reader)
     dropped.warn("the table")
     return replace(rows, dropped=dropped)
 

@@ -11,7 +11,6 @@ from cohortlib.errors import Arg, DataError, SchemaError, SettingError
 from cohortlib.read import sources
 from cohortlib.read.amounts import as_decimal
 from cohortlib.read.faults import find_faults
-from cohortlib.read.ids import clean_ids
 from cohortlib.read.instants import read_instants
 from cohortlib.read.lines import Locate
 from cohortlib.read.tables import Source, Stream, in_memory
@@ -51,7 +50,7 @@ def reader_of(
         if error is not None:
             raise error from None
         raise
-    warn_of_ids(reader, stream.source)
+    warn_of_ids(reader)
 
 
 def typed_frame(frame: pl.DataFrame, settings: Settings, locate: Locate) -> pl.DataFrame:
@@ -82,18 +81,9 @@ def typed_pairs(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         raise
 
 
-def warn_of_ids(reader: TransactionReader, source: Source) -> None:
+def warn_of_ids(reader: TransactionReader) -> None:
     """Warn about ids that may be mistakes, once all batches of a source have been read."""
-    columns = reader.columns
-    normalize = columns.rules.normalize
-
-    def users() -> Iterator[pl.Series]:
-        for batch in _batches(source, [columns.user]):
-            column = batch.to_series()
-            is_changed = normalize is not None and is_text(column.dtype)
-            yield clean_ids(column, normalize, None, columns.workers) if is_changed else column
-
-    reader.doubts.warn(columns.user, normalize, users)
+    reader.doubts.warn(reader.columns.user, reader.columns.rules.normalize)
 
 
 def check_prepared_with(prepared: Prepared, settings: Settings) -> None:

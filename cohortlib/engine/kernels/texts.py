@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from cohortlib.engine.kernels.instants import is_blank
-from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U8, U12, U16, U32, U255, U, load_word
+from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U4, U8, U12, U16, U32, U255, U, load_word
 
 # What a row holds as an amount: nothing, a plain number, or something for the slower parser.
 NOTHING, PLAIN, OTHER = range(3)
@@ -26,7 +26,7 @@ def parse_amounts(views, short, memory, bases, first, last, mark, decimals, unit
         head = views[U2 * U(i)]
         size = head & LOW
         if size <= U12:
-            kind, value = _amount(short, U16 * U(i) + U(4), size, mark, decimals)
+            kind, value = _amount(short, U16 * U(i) + U4, size, mark, decimals)
         else:
             tail = views[U2 * U(i) + U1]
             kind, value = _amount(memory, bases[tail & LOW] + (tail >> U32), size, mark, decimals)
@@ -79,21 +79,30 @@ def _amount(text, at, size, mark, decimals):
 
 
 @njit(nogil=True, cache=True)
-def inspect_ids(views, short, memory, bases, first, last, words, flags):
+def inspect_ids(views, short, memory, bases, first, last, whole, words, flags):
     """Flag rows `first` to `last` that may be mistakes; returns all flags that occur.
 
     `BLANK_ID`: empty, or only ASCII blanks. `DOUBTFUL_ID`: other letters' case, other blanks or another form of a
     number would make it another id: it has a capital letter or a byte beyond ASCII, begins or ends with a blank, or
     ends with a decimal place of 0. `NULL_WORD`: it is one of `words` (rows of length and two 8-byte words in lower
     case), which often stand for a missing value.
+
+    Unless `whole`, only ids that begin like a blank can be doubtful; all other ids are judged by their views alone.
     """
     union = 0
     for i in range(first, last):
         head, tail = views[U2 * U(i)], views[U2 * U(i) + U1]
         size = head & LOW
+        if not whole and size > U0 and not _begins_like_blank(short[U16 * U(i) + U4]):
+            flag = 0
+            if size > U1 and size < U12 and _is_word(size, (head >> U32) | (tail << U32), tail >> U32, words):
+                flag = NULL_WORD
+            flags[i] = flag
+            union |= flag
+            continue
         if size <= U12:
             left, right = (head >> U32) | (tail << U32), tail >> U32
-            at = U16 * U(i) + U(4)
+            at = U16 * U(i) + U4
             doubt = left | right | ((left + _FROM_A) & ~(left + _BEYOND_Z)) | ((right + _FROM_A) & ~(right + _BEYOND_Z))
             flag = _edges(short, at, size)
             if size > U1 and size < U12 and _is_word(size, left, right, words):
@@ -126,6 +135,12 @@ def _is_word(size, left, right, words):
         if words[k, 0] == size and words[k, 1] == left | words[k, 3] and words[k, 2] == right | words[k, 4]:
             return True
     return False
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _begins_like_blank(byte):
+    """Return whether text that begins with a byte may begin with white space, ASCII or other."""
+    return is_blank(byte) or byte == 0xC2 or (byte >= 0xE1 and byte <= 0xE3)
 
 
 @njit(nogil=True, cache=True, inline="always")
