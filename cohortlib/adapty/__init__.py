@@ -3,7 +3,9 @@
 Lives here: the request (`request`), the choices that Adapty's documents leave open (`conventions`), what both mean for
 the rows (`plan`, `filters`), the aggregation (`rows`, `installs`, `aggregate`, `kernels`, `spill`), the values that add
 (`additive`), predictions (`forecast`), and the answer (`compose`, `answer`). ``read`` reads events and installs;
-``client`` calls the API. Imports the shared ``read`` and the engine, never ``transactions``.
+``client`` calls the API. Refunds are linked to payments in
+``kernels/link.py`` and subtracted in ``kernels/add.py``. Imports the shared ``read``
+and the engine, never ``transactions``.
 
 Public names are listed in ``__init__.pyi`` and are imported on first use: a request is checked without polars or
 numba.
