@@ -1100,3 +1100,8 @@ def test_the_hint_depends_on_the_type(column, values, hint):
     row = {"user_id": ["a"], "timestamp": [dt.date(2024, 1, 1)], "amount": [1]} | {column: values}
     with pytest.raises(SchemaError, match=re.escape(f"Hint: {hint}")):
         cl.termina.cohorts(pl.DataFrame(row))
+
+
+def test_a_nul_in_the_name_of_a_text_column_is_harmless(cohorts):
+    texts = frame().cast(pl.String).rename({"user_id": "u\0", "timestamp": "t\0", "amount": "a\0"})
+    same(cl.termina.cohorts(texts, user="u\0", timestamp="t\0", amount="a\0"), cohorts)

@@ -58,7 +58,7 @@ def string_views(column: pl.Series, *, nulls: bool = True) -> list[tuple[Keys, N
     pieces = []
     is_null = column.alias("").is_null().to_numpy() if nulls and column.null_count() else None
     row = 0
-    for chunk in nanoarrow.c_array_stream(column):
+    for chunk in nanoarrow.c_array_stream(column.alias("")):  # a NUL in a name would abort the process
         _, views, *addresses, sizes = chunk.buffers
         lengths = _array_at(sizes, len(addresses), "<i8", chunk).tolist()
         buffers = list(zip(addresses, lengths, strict=True))
