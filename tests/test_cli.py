@@ -205,7 +205,8 @@ def test_options_reach_the_engine(seen):
         "x.csv --user u --timestamp t --amount m --freq W --timezone Europe/Berlin --week-start sunday "
         "--refunds signed --joined since --before-joined clip --start 2025 --end 2026-02 --complete-only "
         "--nulls drop --decimals 2 --threads 2 --basis cohort_mean --rows active --top-n 3 --rank-by ltv "
-        "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip"
+        "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip "
+        "--encoding cp1252 --sheet 2 --storage-option aws_region=eu --storage-option key=a=b"
     )
     good("termina", "customer-cohorts", *line.split())
     assert seen == {
@@ -227,6 +228,9 @@ def test_options_reach_the_engine(seen):
         "decimal": ",",
         "assume_zone": "UTC",
         "normalize": "strip",
+        "encoding": "cp1252",
+        "sheet": "2",
+        "storage_options": {"aws_region": "eu", "key": "a=b"},
         "decimals": 2,
         "threads": 2,
         "basis": "cohort_mean",

@@ -55,7 +55,7 @@ REFUSED = [
     ("bad_date.csv", {}, "timestamp '2025-02-29' is not a date (2 of 202 values). Expected ISO 8601 such as", ""),
     ("bad_date.csv", {}, "bad_date.csv, line 202: ", ""),
     ("short_year.csv", {}, "'03-02-26' is not a date", "timestamp-format %d-%m-%y"),
-    ("open_end.parquet", {}, "timestamp '9999-12-31' is before 1900 or after 2200 (1 instant)", "end"),
+    ("open_end.parquet", {}, "open_end.parquet, row 1: timestamp '9999-12-31' is before 1900 or after 2200", "end"),
     ("empty_users.csv", {}, "has nulls: 2 in column 'user_id', of 4 rows", "nulls drop"),
 ]
 

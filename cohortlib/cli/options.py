@@ -39,6 +39,14 @@ def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
     return click.argument(name, nargs=-1, required=True, metavar=metavar, callback=one)
 
 
+def _pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
+    """Return options written as KEY=VALUE."""
+    pairs = [value.partition("=") for value in values]
+    if wrong := [key for key, mark, _ in pairs if not (key and mark)]:
+        raise click.UsageError(f"--storage-option {wrong[0]} is not KEY=VALUE", ctx)
+    return {key: value for key, _, value in pairs} or None
+
+
 def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> Callable[[Decorated], Decorated]:
     """Return the option for a setting; with `unset` its default is None instead of the setting's default."""
     spec = keywords.SETTINGS[name]
@@ -54,6 +62,10 @@ def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> 
         kind = click.IntRange(min(spec.values), max(spec.values))
     elif spec.values and not flag:
         kind = click.Choice(spec.values)
+    if name == "storage_options":
+        return click.option(
+            "--storage-option", name, multiple=True, metavar=spec.metavar, callback=_pairs, help=f"{text}  (repeatable)"
+        )
     return click.option(
         f"--{name.replace('_', '-')}", type=kind, is_flag=flag, default=default,
         show_default=default is not None and not flag, metavar=spec.metavar, help=text,
@@ -69,5 +81,6 @@ COHORTS_OPTIONS = settings(keywords.CohortsKeywords, "max_memory")
 STATE_OPTIONS = settings(keywords.StateKeywords)
 PREPARE_OPTIONS = settings(keywords.PrepareKeywords)
 EDGES_OPTIONS = settings(keywords.Edges)
+FILES_OPTIONS = settings(keywords.Files)
 CUSTOMER_OPTIONS = settings(keywords.Customer)
 NULLS, DECIMALS, THREADS, MAX_MEMORY = map(setting, ("nulls", "decimals", "threads", "max_memory"))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cohortlib.cli.options import EDGES_OPTIONS, MAX_MEMORY, STATE_OPTIONS, THREADS, decorated, source
+from cohortlib.cli.options import EDGES_OPTIONS, FILES_OPTIONS, MAX_MEMORY, STATE_OPTIONS, THREADS, decorated, source
 from cohortlib.cli.output import check_not_inside, compute_with_progress, writing
 from cohortlib.cli.termina import output_options, write_or_print
 from cohortlib.fields import COHORTS, SHOWN
@@ -49,7 +49,7 @@ def build(transactions: str, folder: str, **settings: Any) -> None:
 @state.command(short_help="Add rows.")
 @FOLDER
 @source("new_rows", "NEW_ROWS")
-@lambda command: decorated(command, (THREADS, MAX_MEMORY))
+@lambda command: decorated(command, (*FILES_OPTIONS, THREADS, MAX_MEMORY))
 def update(folder: str, new_rows: str, **settings: Any) -> None:
     """Add the transactions in NEW_ROWS, a file or a glob in quotes, to the state in FOLDER.
 

@@ -3,7 +3,7 @@
 import os
 import queue
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -24,7 +24,9 @@ def workers_for(threads: int | None) -> int:
     return threads or available
 
 
-def map_ordered(workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def map_ordered(
+    workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item]
+) -> Generator[_Result, None, None]:
     """Call `work` for each item on threads and yield the results in order; takes only a few items in advance."""
     if workers == 1:
         yield from map(work, items)

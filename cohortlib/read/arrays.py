@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Ints: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint64]
 INT64_LIMIT = 2**63
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 and 9999
 
 
 class ColumnReader:
@@ -90,13 +91,23 @@ def example(column: pl.Series) -> str:
     return f" ({column.alias('').drop_nulls()[0]!r})" if column.null_count() < len(column) else ""
 
 
+def value_text(column: pl.Series, at: int) -> str:
+    """Return a value as text; far instants, for which polars has no text and panics, as a number."""
+    value = column.alias("").slice(at, 1)
+    if value.dtype.is_temporal():
+        unit = value.dtype.time_unit if isinstance(value.dtype, pl.Datetime) else "days"
+        number = value.to_physical()[0]
+        seconds = number * 86_400 if unit == "days" else number // {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+        if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+            return f"{number:,} {unit} since 1970"
+    return str(value.cast(pl.String)[0])
+
+
 def range_text(column: pl.Series) -> str:
     """Describe the range of a column, for a message."""
     values = column.alias("")
     if values.dtype.is_temporal():
-        # As text, since Python has no dates before year 1.
-        values = values.gather([values.arg_min() or 0, values.arg_max() or 0]).cast(pl.String)
-        low, high = values
+        low, high = (value_text(values, at or 0) for at in (values.arg_min(), values.arg_max()))
     else:
         low, high = min_max(values)
     return f"column {column.name!r} runs from {low} to {high}"

@@ -1,81 +1,316 @@
-"""Read CSV files as text, and find the file behind an error."""
+"""Read columns of CSV files as text, and check the shape of every row.
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+A kernel splits blocks of text on threads. A block ends at a line end outside of quotes, where a count of the quotes
+before it is even; if quotes inside of fields make that wrong, the rest of the file is split in one thread.
+"""
 
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from cohortlib.errors import SourceError, listed
-from cohortlib.read.lines import locate_in
-from cohortlib.read.tables import ChooseColumns, Stream, read_errors, select_columns, unreadable
+from cohortlib.engine.kernels import csv as kernel
+from cohortlib.engine.threads import map_ordered
+from cohortlib.errors import SourceError
+from cohortlib.read.bytes import text_blocks
+from cohortlib.read.csv_header import Header, not_utf8, read_header
+from cohortlib.read.folders import File, partition_columns
+from cohortlib.read.tables import (
+    DEFAULT_OPTIONS,
+    ChooseColumns,
+    FileOptions,
+    Source,
+    Stream,
+    choose_columns,
+    in_memory,
+)
+
+_PADDING = bytes(16)  # the kernel reads words
+_LONGEST = 64 << 20  # bytes of a record
+_NEWLINE = b"\n"
+_ALL = 1 << 62
+
+
+class _Block(NamedTuple):
+    """Some records of a file: text with padding.
+
+    `offset` and `line` are where it begins in the text, and `last` is whether it is the last of its file. `split` is
+    False if no record end was found.
+    """
+
+    file: int
+    text: bytes
+    offset: int
+    line: int
+    last: bool
+    split: bool = True
+
+    @property
+    def size(self) -> int:
+        """The bytes without padding."""
+        return len(self.text) - len(_PADDING)
+
+
+class _Records(NamedTuple):
+    """What the kernel returns for a block, and the frame."""
+
+    rows: int
+    end: int
+    ragged: int
+    fault: int
+    place: int
+    fields: int
+    frame: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class Csv:
-    """CSV files with the same header, and the columns to read.
+    """CSV files, whose columns may differ in order and number, and the columns to read."""
 
-    Attributes
-    ----------
-    name
-        The path or glob, for messages.
-    paths
-        The files.
-    """
-
-    name: str
-    paths: list[str]
+    source: Source
+    files: list[File]
     choose: ChooseColumns
+    options: FileOptions = field(default=DEFAULT_OPTIONS)
 
-    def read(self) -> pl.DataFrame:
-        """Read all rows."""
-        with self._read_errors():
-            return self._checked().collect()
+    def stream(self, *, whole: bool) -> Stream:
+        """Read in batches; `whole` reads all rows at once."""
+        schema = pl.Schema(dict.fromkeys(self.columns, pl.String()))
+        stream = Stream(self.source, schema, None, self.batches, self.locate)
+        return in_memory(stream.frame(), self.locate) if whole else stream
 
-    def stream(self) -> Stream:
-        """Read in batches."""
-        lazy = self._checked()
-        return Stream(self.name, lazy.collect_schema(), None, lambda: self._batches(lazy), locate_in(self.paths))
+    @cached_property
+    def headers(self) -> list[Header]:
+        """The headers of the files."""
+        return [read_header(file.path, self.options) for file in self.files]
 
-    def _batches(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-        with self._read_errors():
-            yield from lazy.collect_batches(maintain_order=True)
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns to read; each file must have them."""
+        names = [[*header.names, *self._partitions(file, header)] for file, header in self._pairs()]
+        every = list(dict.fromkeys(name for each in names for name in each))
+        # A name that stands twice in a file stands twice here, so that it is refused if it is needed.
+        twice = [name for name in every if any(each.count(name) > 1 for each in names)]
+        columns = choose_columns([*every, *twice], self.choose)
+        for file, each in zip(self.files, names, strict=True):
+            for name in columns:
+                if name not in each:
+                    raise SourceError(f"{file.path!r} has no column {name!r}", expected="the same columns in all files")
+        return columns
 
-    def _checked(self) -> pl.LazyFrame:
-        """Scan the files; raise SourceError if there is no header."""
-        with self._read_errors():
-            try:
-                return self._scan(self.paths)
-            except pl.exceptions.NoDataError as error:
-                if len(self.paths) > 1:
-                    raise
-                raise SourceError(f"{self.name!r} is empty", expected="a CSV file with a header line") from error
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Read the rows in batches."""
+        first: _Block | None = self._first_block(0)
+        while first is not None:
+            failed = None
+            with closing(map_ordered(self.options.workers, self._parse, self._blocks(first))) as results:
+                for block, records in results:
+                    if records is None:
+                        failed = block
+                        break
+                    yield records.frame
+            if failed is None:
+                return
+            for _, records in self._in_sequence(failed):
+                yield records.frame
+            first = self._next_file(failed)
 
-    def _scan(self, paths: list[str]) -> pl.LazyFrame:
-        """Scan the columns of some of the files."""
-        return select_columns(_scan_csv(paths), self.choose)
+    def locate(self, row: int) -> str:
+        """Return the file and the line of a row, counted from 0."""
+        for number in range(len(self.files)):
+            for block, records in self._in_sequence(self._first_block(number), check=False):
+                if row < records.rows:
+                    _, end, *_ = self._split(block, np.zeros((0, 1), np.int32), row)
+                    text = block.text[: block.size]
+                    while text.startswith((b"\n", b"\r\n"), end):
+                        end = text.index(b"\n", end) + 1
+                    return self._where(block, end)
+                row -= records.rows
+        return f"row {row}"
 
-    def _read_errors(self) -> AbstractContextManager[None]:
-        return read_errors(repr(self.name), self._find_bad_file)
+    # ------------------------------------------------------------------------------------------------- blocks
 
-    def _find_bad_file(self) -> SourceError | None:
-        """Find the file that cannot be read or whose header differs from the first."""
-        header: list[str] = []
-        for path in self.paths:
-            try:
-                names = _scan_csv([path]).collect_schema().names()
-                header = header or names
-                if names != header:
-                    return SourceError(
-                        f"{path!r} has columns {listed(names)}", expected=f"{listed(header)}, as in {self.paths[0]!r}"
-                    )
-                for _ in self._scan([path]).collect_batches():
-                    pass
-            except (pl.exceptions.PolarsError, OSError) as error:
-                return unreadable(repr(path), error)
-        return None
+    def _pairs(self) -> Iterator[tuple[File, Header]]:
+        return zip(self.files, self.headers, strict=True)
+
+    @staticmethod
+    def _partitions(file: File, header: Header) -> list[str]:
+        return [name for name in file.partitions if name not in header.names]
+
+    def _next_file(self, block: _Block) -> _Block | None:
+        """Return an empty block at the first record of the next file; None after the last one."""
+        return self._first_block(block.file + 1) if block.file + 1 < len(self.files) else None
+
+    def _first_block(self, number: int) -> _Block:
+        """Return an empty block at the first record of a file."""
+        header = self.headers[number]
+        return _Block(number, _PADDING, header.size, header.lines + 1, last=False)
+
+    def _blocks(self, first: _Block) -> Iterator[_Block]:
+        """Cut the text of all files from `first` on into blocks at record ends."""
+        block: _Block | None = first
+        while block is not None:
+            yield from self._file_blocks(block)
+            block = self._next_file(block)
+
+    def _file_blocks(self, begin: _Block) -> Iterator[_Block]:
+        file, offset, line = begin.file, begin.offset, begin.line
+        carry = b""
+        with closing(self._text(begin)) as texts:
+            for block in texts:
+                text = carry + block
+                end = text.rfind(b"\n") + 1
+                if _count(text, b'"', end) % 2:
+                    end = kernel.last_line_end(np.frombuffer(text, np.uint8), 0, end)
+                if not end and len(text) > _LONGEST:
+                    yield _Block(file, _PADDING, offset, line, last=False, split=False)
+                    return
+                if end:
+                    yield _Block(file, text[:end] + _PADDING, offset, line, last=False)
+                    line += _count(text, _NEWLINE, end)
+                    offset += end
+                carry = text[end:]
+        yield _Block(file, carry + _PADDING, offset, line, last=True)
+
+    def _text(self, begin: _Block) -> Generator[bytes, None, None]:
+        """Read the text of a file from the beginning of a block on."""
+        skip = begin.offset
+        with closing(text_blocks(self.files[begin.file].path, self.options)) as texts:
+            for text in texts:
+                if skip < len(text):
+                    yield text[skip:] if skip else text
+                skip = max(0, skip - len(text))
+
+    # ------------------------------------------------------------------------------------------------ records
+
+    def _parse(self, block: _Block) -> tuple[_Block, _Records | None]:
+        """Split a block; None if it does not end at a record end."""
+        if not block.split:
+            return block, None
+        records = self._records(block, complete=True)
+        if records.fault == kernel.OPEN_QUOTE and not block.last:
+            return block, None
+        self._check(block, records)
+        return block, records
+
+    def _in_sequence(self, begin: _Block, *, check: bool = True) -> Iterator[tuple[_Block, _Records]]:
+        """Split the text of one file, each block from the end of the records before it."""
+        offset, line, carry = begin.offset, begin.line, b""
+        with closing(self._text(begin)) as texts:
+            ahead = next(texts, None)
+            while True:
+                text, ahead = carry + (ahead or b""), None if ahead is None else next(texts, None)
+                block = _Block(begin.file, text + _PADDING, offset, line, last=ahead is None)
+                records = self._records(block, complete=block.last)
+                if check:
+                    self._check(block, records)
+                yield block, records
+                if ahead is None:
+                    return
+                carry = text[records.end :]
+                if len(carry) > _LONGEST:
+                    where = self._where(block, records.end)
+                    raise SourceError(f"{where}: a row is longer than {_LONGEST >> 20} MiB", hint="is a quote open?")
+                line += text.count(b"\n", 0, records.end)
+                offset += records.end
+
+    def _records(self, block: _Block, *, complete: bool) -> _Records:
+        text = block.text
+        header = self.headers[block.file]
+        array = np.frombuffer(text, np.uint8)
+        if block.size and int(array[: block.size].view(np.int8).min()) < 0:
+            at = kernel.first_invalid(array, 0, block.size)
+            # At the end of a block in sequence a character can be cut off.
+            if at >= 0 and (complete or at < block.size - 3):
+                raise not_utf8(self.files[block.file].path, block.line + text.count(b"\n", 0, at))
+        chosen = [name for name in self.columns if name in header.names]
+        offsets = np.zeros((len(chosen), _count(text, _NEWLINE) + 2), np.int32)
+        values = np.empty(len(chosen) * (len(text) + 16), np.uint8)
+        counts = self._split(block, offsets, _ALL, values, complete=complete)
+        rows = counts[0]
+        parts = values.reshape(max(len(chosen), 1), -1)
+        columns = {name: _strings(offsets[slot, : rows + 1], parts[slot]) for slot, name in enumerate(chosen)}
+        frame = pl.DataFrame(columns)
+        partitions = self.files[block.file].partitions
+        added = {name: partitions[name] for name in self.columns if name not in columns}
+        if added:
+            frame = frame.with_columns(partition_columns(added, pl.String())).select(pl.col(*self.columns))
+        return _Records(*counts, frame)
+
+    def _split(
+        self, block: _Block, offsets: NDArray[np.int32], most: int, values: NDArray[np.uint8] | None = None,
+        *, complete: bool = True,
+    ) -> tuple[int, int, int, int, int, int]:  # fmt: skip
+        header = self.headers[block.file]
+        chosen = [name for name in self.columns if name in header.names] if values is not None else []
+        slots = np.array([chosen.index(name) if name in chosen else -1 for name in header.names], np.int64)
+        text = block.text
+        returns = b"\r" in text and text.count(b"\r") != text.count(b"\r\n")
+        result: tuple[int, int, int, int, int, int] = kernel.split_records(
+            np.frombuffer(text, np.uint8), 0, block.size, np.uint8(ord(header.separator)), slots, complete, returns,
+            most, offsets, np.empty(0, np.uint8) if values is None else values,
+        )  # fmt: skip
+        return result
+
+    # ------------------------------------------------------------------------------------------------- errors
+
+    def _where(self, block: _Block, at: int) -> str:
+        """Return the file and the line of a place in a block."""
+        return f"{self.files[block.file].path}, line {block.line + block.text.count(_NEWLINE, 0, at):,}"
+
+    def _check(self, block: _Block, records: _Records) -> None:
+        """Raise SourceError for the first fault of a block."""
+        if records.fault == kernel.OKAY:
+            return
+        path, names = self.files[block.file].path, self.headers[block.file].names
+        where = self._where(block, records.place)
+        if records.fault == kernel.OPEN_QUOTE:
+            raise SourceError(f"{where} opens a quote that is never closed", value=path)
+        if records.fault == kernel.AFTER_QUOTE:
+            raise SourceError(
+                f"{where} has text after a closing quote",
+                value=path,
+                expected="a separator there; a quote inside of quotes is written twice",
+            )
+        if records.fault == kernel.LONE_RETURN:
+            raise SourceError(
+                f"{where} has a carriage return inside of a field",
+                value=path,
+                expected=r"lines that end with \n or \r\n",
+            )
+        ragged = self._count_ragged(block.file)
+        more = f" ({ragged:,} rows of the file do not fit it)" if ragged > 1 else ""
+        fields = "1 field" if records.fields == 1 else f"{records.fields:,} fields"
+        raise SourceError(
+            f"{where} has {fields}, the header {len(names):,}{more}",
+            value=path,
+            hint=f"a field that holds {self.headers[block.file].separator!r} must stand in quotes",
+        )
+
+    def _count_ragged(self, number: int) -> int:
+        """Count the ragged rows of a file, as far as quotes are right."""
+        count = 0
+        for _, records in self._in_sequence(self._first_block(number), check=False):
+            count += records.ragged
+            if records.fault not in (kernel.OKAY, kernel.RAGGED):
+                break
+        return count
 
 
-def _scan_csv(paths: list[str]) -> pl.LazyFrame:
-    """Scan CSV files with every column as text; one parser reads text for all sources."""
-    return pl.scan_csv(paths, glob=False, infer_schema=False)
+def _count(text: bytes, byte: bytes, stop: int | None = None) -> int:
+    """Count a byte; several times faster than bytes.count where it is frequent."""
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8)[:stop] == ord(byte)))
+
+
+def _strings(offsets: NDArray[np.int32], values: NDArray[np.uint8]) -> pl.Series:
+    """Return a column of text; empty text is null."""
+    import nanoarrow
+
+    present = offsets[1:] != offsets[:-1]
+    validity: Any = None if present.all() else np.packbits(present, bitorder="little")
+    buffers = [validity, offsets, values[: offsets[-1]]]
+    return pl.Series(nanoarrow.c_array_from_buffers(nanoarrow.string(), len(present), buffers))

@@ -10,11 +10,12 @@ import polars as pl
 from cohortlib.engine.kernels.instants import BAD, DATE, NAIVE, NULL, ZONED
 from cohortlib.errors import Arg, DataError, Text
 from cohortlib.read.amounts import beyond_range
+from cohortlib.read.arrays import physical, value_text
 from cohortlib.read.formats import GUESSES, NUMBERS, TIMES, compile_format
 from cohortlib.read.ids import clean_ids
 from cohortlib.read.instants import outside, read_instants
-from cohortlib.read.lines import Locate
 from cohortlib.read.nulls import Dropped
+from cohortlib.read.tables import Locate
 from cohortlib.read.text import is_text, parse_instants, parse_units
 from cohortlib.read.transactions import Columns
 
@@ -44,7 +45,7 @@ class _Tally:
         count = int(mask.sum())
         if count and not self.count:
             at = int(mask.arg_max() or 0)
-            self.row, self.value = first_row + at, column.alias("").cast(pl.String)[at]
+            self.row, self.value = first_row + at, value_text(column, at)
         self.count += count
 
 
@@ -120,7 +121,7 @@ class _Faults:
         wrong = outside(instants, self.columns.last_day)
         self.years.add(column, wrong, self.rows)
         if wrong.any():
-            self.early += int((wrong & (instants.alias("").dt.year() < 1900)).sum())
+            self.early += int((wrong & (physical(instants) < 0)).sum())
 
     def _add_amounts(self, column: pl.Series) -> None:
         of = self.columns

@@ -1,72 +1,179 @@
-"""Read Parquet files in batches, and find the file behind an error."""
+"""Read Parquet files, whose columns may differ in order, number and width, and find the file behind an error."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 from polars.selectors import by_name
 
-from cohortlib.errors import SourceError
-from cohortlib.read.tables import ChooseColumns, choose_columns, read_errors, unreadable
+from cohortlib.errors import SchemaError, SourceError
+from cohortlib.read.drift import common_type, converted, inexact
+from cohortlib.read.folders import File, partition_columns, partition_type
+from cohortlib.read.tables import (
+    DEFAULT_OPTIONS,
+    PANIC,
+    ChooseColumns,
+    FileOptions,
+    Source,
+    Stream,
+    choose_columns,
+    first_line,
+    read_errors,
+    unreadable,
+)
 
 
-def scan_parquet(paths: list[str]) -> pl.LazyFrame:
+def scan_parquet(paths: list[str], options: FileOptions = DEFAULT_OPTIONS) -> pl.LazyFrame:
     """Scan Parquet files lazily; later files may have more columns than the first."""
-    return pl.scan_parquet(paths, glob=False, extra_columns="ignore")
+    stored = dict(options.storage_options) if options.storage_options else None
+    return pl.scan_parquet(paths, glob=False, extra_columns="ignore", hive_partitioning=False, storage_options=stored)
 
 
-def parquet_batches(frame: pl.LazyFrame, name: str, paths: list[str], choose: ChooseColumns) -> Iterator[pl.DataFrame]:
-    """Read Parquet files in batches."""
-    rows_read = 0
-    with read_errors(name, lambda: find_bad_parquet(paths, choose, rows_read)):
-        for batch in frame.collect_batches(maintain_order=True):
-            yield batch
-            rows_read += batch.height
+@dataclass(frozen=True)
+class Parquet:
+    """Parquet files, and the columns to read."""
 
+    source: Source
+    name: str
+    files: list[File]
+    choose: ChooseColumns
+    options: FileOptions = field(default=DEFAULT_OPTIONS)
 
-def mixes_zones(paths: list[str], choose: ChooseColumns) -> bool:
-    """Return whether one of the columns has instants with an offset from UTC in some files, and without in others.
+    def stream(self) -> Stream:
+        """Read in batches, as files are decoded."""
+        with read_errors(self.name):
+            lazy = self.lazy()
+        with read_errors(self.name, self.find_bad_file):
+            rows = self._scan(self.paths).select(pl.len()).collect().item()
+            schema = lazy.collect_schema()
+        return Stream(self.source, schema, rows, lambda: self._batches(lazy), self.locate)
 
-    polars would read all files as the first.
-    """
-    kinds: dict[str, set[bool]] = {}
-    for path in paths if len(paths) > 1 else ():
-        schema = pl.read_parquet_schema(path)
-        for name in choose(list(schema)):
-            dtype = schema.get(name)
-            if dtype == pl.Date or isinstance(dtype, pl.Datetime):
-                kinds.setdefault(name, set()).add(getattr(dtype, "time_zone", None) is not None)
-    return any(len(each) > 1 for each in kinds.values())
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the files."""
+        return [file.path for file in self.files]
 
+    @cached_property
+    def stored(self) -> list[pl.Schema]:
+        """The columns that each file holds."""
+        schemas = []
+        for file in self.files:
+            try:
+                schemas.append(self._scan([file.path]).collect_schema())
+            except (pl.exceptions.PolarsError, OSError, PANIC) as error:
+                raise unreadable(repr(file.path), error) from error
+        return schemas
 
-def find_bad_parquet(paths: list[str], choose: ChooseColumns, rows_read: int = 0) -> SourceError | None:
-    """Find the file that cannot be read or has other columns; skip files whose rows have all been read.
+    @cached_property
+    def schemas(self) -> list[pl.Schema]:
+        """The columns of each file, with those of the partitions in its path."""
+        types = {name: partition_type(self.files, name) for file in self.files for name in file.partitions}
+        return [
+            pl.Schema({**{name: types[name] for name in file.partitions}, **stored})
+            for file, stored in zip(self.files, self.stored, strict=True)
+        ]
 
-    All footers are read before any rows.
-    """
-    columns: dict[str, pl.DataType] = {}
-    unread: list[str] = []
-    rows = 0
-    for path in paths:
-        frame = scan_parquet([path])
-        try:
-            schema = frame.collect_schema()
-            rows += frame.select(pl.len()).collect().item()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            return unreadable(repr(path), error)
-        columns = columns or {name: schema[name] for name in choose_columns(schema.names(), choose)}
-        for name, dtype in columns.items():
-            if name not in schema:
-                return SourceError(f"{path!r} has no column {name!r}", expected=f"the columns of {paths[0]!r}")
-            if schema[name] != dtype:
+    @cached_property
+    def columns(self) -> pl.Schema:
+        """The columns to read, with the types that all files have in common; each file must have them."""
+        every = list(dict.fromkeys(name for schema in self.schemas for name in schema))
+        columns = pl.Schema()
+        for name in choose_columns(every, self.choose):
+            for file, schema in zip(self.files, self.schemas, strict=True):
+                if name not in schema:
+                    raise SourceError(f"{file.path!r} has no column {name!r}", expected="the same columns in all files")
+            common = common_type(schema[name] for schema in self.schemas)
+            if common is None:
+                raise self._two_meanings(name)
+            columns[name] = common
+        return columns
+
+    def _two_meanings(self, name: str) -> SourceError:
+        first = next(schema[name] for schema in self.schemas if schema[name] != pl.Null)
+        for file, schema in zip(self.files, self.schemas, strict=True):
+            if common_type([first, schema[name]]) is None:
                 return SourceError(
-                    f"column {name!r} of {path!r} is {schema[name]}", expected=f"{dtype}, as in {paths[0]!r}"
+                    f"column {name!r} of {file.path!r} is {schema[name]}",
+                    expected=f"{first}, as in {self.files[0].path!r}",
                 )
-        if rows > rows_read:
-            unread.append(path)
-    for path in unread:
-        try:
-            for _ in scan_parquet([path]).select(by_name(*columns)).collect_batches():
-                pass
-        except (pl.exceptions.PolarsError, OSError) as error:
-            return unreadable(repr(path), error)
-    return None
+        return SourceError(f"column {name!r} has types that do not fit together", expected="one type in all files")
+
+    def lazy(self) -> pl.LazyFrame:
+        """Return the columns of all rows, in the types that the files have in common."""
+        columns = self.columns
+        if all(name in stored and stored[name] == columns[name] for stored in self.stored for name in columns):
+            return self._scan(self.paths).select(by_name(*columns))
+        return pl.concat([self._converted(*each) for each in zip(self.files, self.stored, strict=True)])
+
+    def _converted(self, file: File, stored: pl.Schema) -> pl.LazyFrame:
+        """Return the rows of one file in the common types."""
+        scan = self._scan([file.path])
+        own = {name: stored[name] for name in self.columns if name in stored}
+        self._check_exact(scan, file, own)
+        expressions = [converted(name, dtype, self.columns[name]) for name, dtype in own.items()]
+        for name in self.columns:
+            if name not in own:
+                expressions += partition_columns({name: file.partitions[name]}, self.columns[name])
+        return scan.select(expressions).select(by_name(*self.columns))
+
+    def _check_exact(self, scan: pl.LazyFrame, file: File, own: dict[str, pl.DataType]) -> None:
+        """Raise SchemaError for integers that are not exact as the floats of other files."""
+        every = {name: inexact(name, dtype, self.columns[name]) for name, dtype in own.items()}
+        counts = {name: count for name, count in every.items() if count is not None}
+        if not counts:
+            return
+        row = scan.select(count.alias(name) for name, count in counts.items()).collect(engine="streaming")
+        for name, count in row.row(0, named=True).items():
+            if count:
+                raise SchemaError(
+                    f"column {name!r} of {file.path!r} has {count:,} integers beyond 2**53, and floats elsewhere",
+                    expected="values that are exact in both",
+                )
+
+    def _scan(self, paths: list[str]) -> pl.LazyFrame:
+        return scan_parquet(paths, self.options)
+
+    def _batches(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+        rows_read = 0
+        with read_errors(self.name, lambda: self.find_bad_file(rows_read)):
+            for batch in lazy.collect_batches(maintain_order=True):
+                yield batch
+                rows_read += batch.height
+
+    def locate(self, row: int) -> str:
+        """Return the file of a row, and its number there, from 0."""
+        at = row
+        for file in self.files:
+            rows = self._scan([file.path]).select(pl.len()).collect().item()
+            if at < rows:
+                return f"{file.path}, row {at:,}"
+            at -= rows
+        return f"row {row:,}"
+
+    def find_bad_file(self, rows_read: int = 0) -> SourceError | None:
+        """Find the file that cannot be read; skip files whose rows have all been read.
+
+        All footers are read before any rows.
+        """
+        unread: list[str] = []
+        rows = 0
+        for file in self.files:
+            frame = self._scan([file.path])
+            try:
+                frame.collect_schema()
+                rows += frame.select(pl.len()).collect().item()
+            except (pl.exceptions.PolarsError, OSError, PANIC) as error:
+                return unreadable(repr(file.path), error)
+            if rows > rows_read:
+                unread.append(file.path)
+        for path in unread:
+            try:
+                scan = self._scan([path])
+                stored = scan.collect_schema()
+                names = [name for name in self.columns if name in stored]
+                for _ in scan.select(by_name(*names)).collect_batches():
+                    pass
+            except (pl.exceptions.PolarsError, OSError, PANIC) as error:
+                return SourceError(f"{path!r} cannot be read: {first_line(error)}")
+        return None

@@ -37,9 +37,10 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
     Parameters
     ----------
     transactions
-        One row per payment or refund: a polars DataFrame or LazyFrame, the path or glob of Parquet or CSV files, an
-        object with the Arrow PyCapsule interface (pandas, pyarrow, a DuckDB relation), or the result of
-        :func:`cohortlib.prepare` or the path of its folder.
+        One row per payment or refund: a polars DataFrame or LazyFrame; a path, glob, folder or URL of Parquet, CSV,
+        TSV, JSON lines or Excel files, or a list of these; a table of pandas, pyarrow, DuckDB, ibis, narwhals, Delta or
+        Iceberg, or any other with the Arrow PyCapsule interface; or the result of :func:`cohortlib.prepare` or the
+        path of its folder.
     user, timestamp, amount
         Names of the columns: the user (integer, string, categorical or 16-byte UUID), the instant (Date, Datetime or
         text), the amount (float, integer, Decimal or text; negative is a refund).
@@ -73,6 +74,12 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
         IANA name: the zone of dates, and of instants without one.
     normalize
         ``"strip"`` or ``"casefold"``: text ids that differ only in blanks around them, or also in case, are one user.
+    encoding
+        Encoding of text files, such as ``"latin-1"``; UTF-8, or UTF-16 with a byte order mark, by default.
+    sheet
+        Sheet of an Excel file: its name, or its number from 1.
+    storage_options
+        Options for URLs, such as ``{"aws_region": "eu-central-1"}``, which polars hands on to the store.
     decimals
         Decimal places of money that are exact, 0 to 9; amounts are rounded to them, half to even.
     threads
@@ -165,7 +172,8 @@ def customer_cohorts(transactions: Source, **settings: Unpack[CustomerKeywords])
         With `top_n`: a column of the summary of customers, or a polars expression on it, highest first. The summary
         has ``cohort``, ``user_id``, ``cohort_size_amount``, ``ltv`` (total amount), ``acv`` (amount of the trailing 12
         months at the last period) and ``active_periods``. The default is ``acv + ltv``. Ties go by user_id.
-    nulls, timestamp_format, decimal, assume_zone, normalize, decimals, threads, progress
+    nulls, timestamp_format, decimal, assume_zone, normalize, encoding, sheet, storage_options, decimals, threads, \
+    progress
         As for :func:`cohorts`.
 
     Returns
@@ -230,7 +238,8 @@ def sink_customer_cohorts(transactions: Source, path: str | Path, **settings: Un
         that is empty or that this function wrote, which is replaced. Its files are ``part-00000.parquet`` and so on;
         read them with a glob.
     user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, start, end, complete_only, \
-    basis, rows, top_n, rank_by, nulls, timestamp_format, decimal, assume_zone, normalize, decimals, threads, progress
+    basis, rows, top_n, rank_by, nulls, timestamp_format, decimal, assume_zone, normalize, encoding, sheet, \
+    storage_options, decimals, threads, progress
         As for :func:`customer_cohorts`. A folder does not take `top_n`, which ranks over all customers.
     max_memory
         As for :func:`cohorts`; rows that go to a single file are held in memory regardless.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from cohortlib.periods import Calendar
 from cohortlib.read import sources
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import without_nulls
-from cohortlib.read.sources import list_files, read
+from cohortlib.read.sources import is_table, list_files, read
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding, Users
 from cohortlib.transactions.keywords import BeforeJoined
@@ -44,13 +43,13 @@ def joined_table(
         table = typed_pairs(table, settings)
         table = table.filter(table[settings.user].alias("").is_not_null())
     else:
-        if isinstance(joined, str) and not list_files(joined):
+        if isinstance(joined, str) and "://" not in joined and not list_files(joined):
             what = (Arg("joined", joined), " is neither a column nor a file")
             raise SchemaError(what, value=joined, expected=f"a file, or one of the columns {listed(columns)}")
-        if not (isinstance(joined, str | Path | pl.DataFrame | pl.LazyFrame) or hasattr(joined, "__arrow_c_stream__")):
+        if not is_table(joined):
             what = (Arg("joined", joined), " is not a table")
             raise SchemaError(what, value=joined, expected="a table or the name of a column")
-        table = read(joined, lambda names: joined_columns(names, settings.user))
+        table = read(joined, lambda names: joined_columns(names, settings.user), options=settings.file_options)
     table, dropped = without_nulls(typed_pairs(table, settings), settings.nulls, "the joined table")
     dropped.warn("the joined table")
     return table
@@ -64,7 +63,7 @@ def joined_in_stream(source: Source, settings: Settings) -> pl.DataFrame | None:
         columns.extend(names)
         return [settings.user, *([str(settings.joined)] if settings.joined_is_one_of(names) else [])]
 
-    stream = sources.stream(source, choose, max_bytes=0)
+    stream = sources.stream(source, choose, options=settings.file_options, max_bytes=0)
 
     def read_column() -> pl.DataFrame:
         pairs = pl.DataFrame(schema=stream.schema)

@@ -54,6 +54,14 @@ class Parsing(TypedDict, total=False):
     normalize: Normalize | None
 
 
+class Files(TypedDict, total=False):
+    """How files are opened."""
+
+    encoding: str | None
+    sheet: str | int | None
+    storage_options: dict[str, Any] | None
+
+
 class Rules(TypedDict, total=False):
     """How rows become activity in periods."""
 
@@ -108,12 +116,16 @@ class Running(Threads, Watching, MemoryLimit, total=False):
     """How a computation runs, without effect on its result."""
 
 
-class PrepareKeywords(Reading, Parsing, Running, total=False):
+class PrepareKeywords(Reading, Parsing, Files, Running, total=False):
     """The settings of ``prepare``."""
 
 
-class StateKeywords(Reading, Parsing, Rules, Running, total=False):
+class StateKeywords(Reading, Parsing, Files, Rules, Running, total=False):
     """The settings of ``State.build``."""
+
+
+class UpdateKeywords(Files, Running, total=False):
+    """The settings of ``State.update``."""
 
 
 class SumsKeywords(StateKeywords, Joining, total=False):
@@ -124,7 +136,7 @@ class CohortsKeywords(SumsKeywords, Edges, total=False):
     """The settings of ``cohorts`` and ``report``."""
 
 
-class CustomerKeywords(Reading, Parsing, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
+class CustomerKeywords(Reading, Parsing, Files, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
     """The settings of ``customer_cohorts``."""
 
 
@@ -179,6 +191,11 @@ SETTINGS = {setting.name: setting for setting in (
     Setting("decimal", ".", "Decimal mark of amounts in text.", get_args(Decimal), "MARK"),
     Setting("assume_zone", None, "IANA time zone of dates and times without an offset.", metavar="ZONE"),
     Setting("normalize", None, "User ids in text: strip blanks around them, or casefold too.", get_args(Normalize)),
+    Setting("encoding", None, "Encoding of text files, such as latin-1 or cp1252.", metavar="NAME",
+            default_text="UTF-8, or UTF-16 with its mark"),
+    Setting("sheet", None, "Sheet of an Excel file: its name, or its number from 1.", metavar="SHEET"),
+    Setting("storage_options", None, metavar="KEY=VALUE",
+            sentence="Options of the store for URLs, such as aws_region=eu-central-1, which polars hands on."),
     Setting("decimals", 6, "Decimal places of money that are exact.", tuple(range(10)), "N"),
     Setting("threads", None, "Threads to use.", metavar="N", least=1, default_text="all cores"),
     Setting("progress", None, "Function to call with the rows done and all rows."),

@@ -32,9 +32,8 @@ from cohortlib.engine.partitions import partition_bits
 from cohortlib.engine.progress import Meter
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.read import sources
-from cohortlib.read.lines import Locate
 from cohortlib.read.nulls import Dropped
-from cohortlib.read.tables import Source, Stream
+from cohortlib.read.tables import Locate, Source, Stream
 from cohortlib.read.text import is_text
 from cohortlib.read.transactions import TransactionReader, Transactions
 from cohortlib.read.users import UserEncoding, Users
@@ -88,7 +87,8 @@ def _load(
         return _load_table(source, settings, full_grid=full_grid)
 
     budget = settings.budget if may_spill else math.inf
-    stream = sources.stream(source, settings.columns_to_read, max_bytes=settings.budget if may_spill else None)
+    max_bytes = settings.budget if may_spill else None
+    stream = sources.stream(source, settings.columns_to_read, options=settings.file_options, max_bytes=max_bytes)
     if stream.rows is None and may_spill:
         stream = stream.buffered(settings.budget // 4)
     by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
@@ -163,7 +163,7 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool, locate: 
         names.extend(columns)
         return settings.columns_to_read(columns)
 
-    stream = sources.stream(source, choose)
+    stream = sources.stream(source, choose, options=settings.file_options)
     stream = stream._replace(locate=locate or stream.locate)
     in_units = is_text(stream.schema[settings.amount])
     with reader_of(stream, settings) as reader:

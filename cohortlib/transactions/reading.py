@@ -12,8 +12,7 @@ from cohortlib.read import sources
 from cohortlib.read.amounts import as_decimal
 from cohortlib.read.faults import find_faults
 from cohortlib.read.instants import read_instants
-from cohortlib.read.lines import Locate
-from cohortlib.read.tables import Source, Stream, in_memory
+from cohortlib.read.tables import DEFAULT_OPTIONS, FileOptions, Locate, Source, Stream, in_memory
 from cohortlib.read.text import is_text
 from cohortlib.read.transactions import TransactionReader
 from cohortlib.transactions.keywords import SETTINGS, Parsing, types
@@ -46,7 +45,7 @@ def reader_of(
     try:
         yield reader
     except (DataError, SchemaError):
-        error = find_faults(_batches(stream.source, settings.roles), columns, stream.locate)
+        error = find_faults(_batches(stream.source, settings.roles, settings.file_options), columns, stream.locate)
         if error is not None:
             raise error from None
         raise
@@ -103,5 +102,5 @@ def check_prepared_with(prepared: Prepared, settings: Settings) -> None:
             )
 
 
-def _batches(source: Source, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    return sources.stream(source, lambda _: list(columns), max_bytes=0).batches()
+def _batches(source: Source, columns: Sequence[str], options: FileOptions) -> Iterator[pl.DataFrame]:
+    return sources.stream(source, lambda _: list(columns), options=options, max_bytes=0).batches()

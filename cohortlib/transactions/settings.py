@@ -14,7 +14,7 @@ from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.literals import Freq, Nulls
 from cohortlib.periods import Calendar, check_zone, span
-from cohortlib.read.tables import Source
+from cohortlib.read.tables import FileOptions, Source
 from cohortlib.read.text import TextRules
 from cohortlib.read.transactions import Columns
 from cohortlib.transactions.keywords import (
@@ -57,6 +57,9 @@ class Settings:
     decimal: Decimal
     assume_zone: str | None
     normalize: Normalize | None
+    encoding: str | None
+    sheet: str | int | None
+    storage_options: dict[str, Any] | None
     decimals: int
     threads: int | None
     progress: Progress | None
@@ -80,7 +83,7 @@ class Settings:
             names = listed(columns.values())
             raise SettingError(f"user, timestamp and amount are the columns {names}", expected="three columns")
         check_zone(self.timezone)
-        _ = self.columns  # checks the settings of text
+        _ = self.columns, self.file_options  # checks the settings of text and files
         workers_for(self.threads)
         check_progress(self.progress)
         if self.max_memory is not None:  # without it, free memory is measured when the budget is needed
@@ -115,6 +118,11 @@ class Settings:
             self.user, self.timestamp, self.amount, self.nulls, self.decimals, self.timezone, self.calendar, rules,
             last_day, self.workers,
         )  # fmt: skip
+
+    @cached_property
+    def file_options(self) -> FileOptions:
+        """How files are opened."""
+        return FileOptions(self.encoding, self.sheet, self.storage_options, self.workers)
 
     def joined_is_one_of(self, columns: Sequence[str]) -> bool:
         """Check whether `joined` is one of a table's columns."""

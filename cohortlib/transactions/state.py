@@ -14,7 +14,7 @@ from cohortlib.errors import Arg, DataError, SchemaError, SourceError
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
-from cohortlib.transactions.keywords import Edges, MemoryLimit, Running, StateKeywords, Threads, with_settings
+from cohortlib.transactions.keywords import Edges, MemoryLimit, StateKeywords, Threads, UpdateKeywords, with_settings
 from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import STANDING, Standing, SumsBuilder, Update
@@ -60,7 +60,7 @@ class State:
         Parameters
         ----------
         history, user, timestamp, amount, freq, timezone, week_start, refunds, nulls, timestamp_format, \
-        decimal, assume_zone, normalize, decimals, threads, progress, max_memory
+        decimal, assume_zone, normalize, encoding, sheet, storage_options, decimals, threads, progress, max_memory
             As for :func:`cohortlib.termina.cohorts`.
         folder
             Where to write: a new folder, or an earlier state, which is replaced once the new one is complete.
@@ -154,7 +154,7 @@ class State:
         return self.sums().cohorts(**edges)
 
     @with_settings
-    def update(self, rows: Source, **running: Unpack[Running]) -> None:
+    def update(self, rows: Source, **running: Unpack[UpdateKeywords]) -> None:
         """Add rows.
 
         The update is atomic: the folder holds the old state until all rows are added, even after a crash. It can be
@@ -165,7 +165,7 @@ class State:
         ----------
         rows
             The new rows, with the columns of the history.
-        threads, progress, max_memory
+        encoding, sheet, storage_options, threads, progress, max_memory
             As for :func:`cohortlib.termina.cohorts`.
 
         Raises
@@ -193,7 +193,9 @@ class State:
     def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
         sums = Sums.load(self.folder / manifest.state["sums"])
         rows = open_if_prepared(rows)
-        stream = sources.stream(rows, lambda _: settings.roles, max_bytes=settings.budget)
+        stream = sources.stream(
+            rows, lambda _: settings.roles, options=settings.file_options, max_bytes=settings.budget
+        )
         if stream.rows is None:
             stream = stream.buffered(settings.budget // 4)
         encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
@@ -267,7 +269,7 @@ class State:
             sweep(self.folder, self._manifest())
 
 
-def _settings(manifest: Manifest, **running: Unpack[Running]) -> Settings:
+def _settings(manifest: Manifest, **running: Unpack[UpdateKeywords]) -> Settings:
     """Return the settings that a state was built with."""
     names = ("user", "timestamp", "amount", "timezone", "decimals", "nulls", *TEXT_SETTINGS)
     built: dict[str, Any] = {name: getattr(manifest, name) for name in names}

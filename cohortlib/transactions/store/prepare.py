@@ -41,7 +41,7 @@ def prepare(
     Parameters
     ----------
     transactions, user, timestamp, amount, timezone, nulls, timestamp_format, decimal, assume_zone, normalize, \
-    decimals, threads, progress, max_memory
+    encoding, sheet, storage_options, decimals, threads, progress, max_memory
         As for :func:`cohortlib.termina.cohorts`.
     folder
         Where to write: a new folder, or a folder that this function wrote, which is replaced once the new one is
@@ -100,7 +100,8 @@ def write_all(
     """
     keep = _checked_keep(keep, settings)
     source = open_if_prepared(source)
-    stream = sources.stream(source, lambda _: [*settings.roles, *keep], max_bytes=settings.budget)
+    columns, options = [*settings.roles, *keep], settings.file_options
+    stream = sources.stream(source, lambda _: columns, options=options, max_bytes=settings.budget)
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
     if isinstance(source, Prepared):  # its users are encoded already; without rows their type is not in the schema
         encoding = UserEncoding(source.manifest.kind, secret, source.manifest.whole)

@@ -26,7 +26,7 @@ from cohortlib.periods import LABELS, Calendar
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
-from cohortlib.transactions.keywords import Parsing, Reading, types
+from cohortlib.transactions.keywords import Files, Parsing, Reading, types
 from cohortlib.transactions.reading import typed_frame
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import open_if_prepared
@@ -217,15 +217,16 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
         # joined= may be a file instead of a column
         return [name for name in known if name in names or name in required]
 
-    rules = Settings.of(**{name: settings[name] for name in (*types(Reading), *types(Parsing)) if name in settings})
+    groups = (*types(Reading), *types(Parsing), *types(Files))
+    rules = Settings.of(**{name: settings[name] for name in groups if name in settings})
+    options = rules.file_options
     try:
-        stream = sources.stream(transactions, lambda names: [*required, *names])
+        stream = sources.stream(transactions, lambda names: [*required, *names], options=options)
     except SchemaError:
         # A column of a type that cannot be read is left out, unless it is needed.
-        return typed_frame(sources.read(transactions, columns), rules, "row {:,}".format)
+        return typed_frame(sources.read(transactions, columns, options=options), rules, "row {:,}".format)
     dates = pl.DataFrame(schema=stream.schema).select(temporal()).columns
     texts = pl.DataFrame(schema=stream.schema).select(pl.col(pl.String)).columns
-    frame = typed_frame(
-        sources.read(stream.source, lambda names: [*columns(names), *dates, *texts]), rules, stream.locate
-    )
+    every = sources.read(stream.source, lambda names: [*columns(names), *dates, *texts], options=options)
+    frame = typed_frame(every, rules, stream.locate)
     return frame.select(by_name(*dict.fromkeys([*columns(frame.columns), *frame.select(temporal()).columns])))

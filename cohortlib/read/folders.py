@@ -1,0 +1,215 @@
+"""Find the files of a source: paths, globs, lists and folders, with the Hive partitions in their paths."""
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike, walk
+from pathlib import Path
+from urllib.parse import unquote
+
+import polars as pl
+
+from cohortlib.errors import SourceError, listed
+from cohortlib.read.tables import DEFAULT_OPTIONS, FileOptions
+
+PARQUET = (".parquet", ".pq")
+CSV = tuple(ending + packed for ending in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
+LINES = tuple(ending + packed for ending in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
+EXCEL = (".xlsx", ".xlsm")
+KINDS = {"parquet": PARQUET, "csv": CSV, "lines": LINES, "excel": EXCEL}
+"""The kinds of files, by the ends of their names in lower case."""
+SHOWN = "Parquet, CSV, TSV, JSON lines or Excel files"
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, or a URL, and the values of the Hive partitions in its path."""
+
+    path: str
+    partitions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a source, all of one kind: a key of :data:`KINDS`, or ``"delta"`` or ``"iceberg"`` for a folder."""
+
+    name: str
+    files: list[File]
+    kind: str
+
+
+def is_paths(source: object) -> bool:
+    """Return whether a source is a path, or a list of paths."""
+    return isinstance(source, str | PathLike) or (
+        isinstance(source, list | tuple) and all(isinstance(path, str | PathLike) for path in source)
+    )
+
+
+def resolve(
+    source: str | PathLike[str] | Sequence[str | PathLike[str]], options: FileOptions = DEFAULT_OPTIONS
+) -> Files:
+    """Find the files of a path, a glob, a folder, a URL, or of a list of them."""
+    if isinstance(source, str | PathLike):
+        return _resolve_one(str(source), options)
+    name = listed(map(str, source), 3)
+    if not source:
+        raise SourceError("the list of files is empty", expected=f"paths or globs of {SHOWN}")
+    each = [_resolve_one(str(path), options) for path in source]
+    if lakes := [item for item in each if item.kind in ("delta", "iceberg")]:
+        raise SourceError(f"{lakes[0].name!r} is a table of its own, in a list", expected="one table, or files")
+    if len(kinds := {item.kind for item in each}) > 1:
+        raise SourceError(f"the list of files mixes {' and '.join(sorted(kinds))}", expected="files of one kind")
+    files = [file for item in each for file in item.files]
+    seen: set[str] = set()
+    for file in files:
+        place = file.path if "://" in file.path else str(Path(file.path).resolve())
+        if place in seen:
+            raise SourceError(
+                f"the list of files holds {file.path!r} twice", value=file.path, expected="each file once"
+            )
+        seen.add(place)
+    return Files(name, files, each[0].kind)
+
+
+def _resolve_one(path: str, options: FileOptions) -> Files:
+    if "://" in path:
+        from cohortlib.read import urls
+
+        paths = urls.list_urls(path, options)
+        shown = urls.without_secrets(path)
+        kind = _kind(shown, [urls.without_secrets(each) for each in paths])
+        urls.refuse_lake(path, paths, options)
+        return Files(shown, [File(each) for each in paths], kind)
+    if _is_folder(path):
+        return _resolve_folder(path)
+    paths = match_files(path, SHOWN)[0]
+    root = path if Path(path).is_file() else _before_wildcards(path)
+    return Files(path, [File(file, _partitions(file, root)) for file in paths], _kind(path, paths))
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _resolve_folder(path: str) -> Files:
+    if (Path(path) / "_delta_log").is_dir():
+        return Files(path, [File(path)], "delta")
+    if _is_iceberg(Path(path)):
+        return Files(path, [File(path)], "iceberg")
+    found: dict[str, list[str]] = {}
+    for folder, folders, names in walk(path):
+        _refuse_lake(Path(folder), path)
+        # Names that begin with a dot or an underscore are those of tools: _SUCCESS, .part-0.parquet.crc.
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        for name in names:
+            for kind in ("parquet", "csv"):
+                if name.lower().endswith(KINDS[kind]) and not name.startswith((".", "_")):
+                    found.setdefault(kind, []).append(str(Path(folder) / name))
+    if not found:
+        raise SourceError(f"the folder {path!r} has no Parquet or CSV files", value=path, expected=SHOWN)
+    if len(found) > 1:
+        counts = " and ".join(f"{len(paths):,} {kind}" for kind, paths in sorted(found.items()))
+        raise SourceError(
+            f"the folder {path!r} has {counts} files",
+            value=path,
+            expected="files of one kind",
+            hint=f"use a glob: '{Path(path) / '**' / '*.parquet'}'",
+        )
+    ((kind, paths),) = found.items()
+    return Files(path, [File(file, _partitions(file, path)) for file in sorted(paths)], kind)
+
+
+def _kind(name: str, paths: Sequence[str]) -> str:
+    """Return the kind of files, by their names."""
+    names = [Path(path).name.lower() for path in paths]
+    for kind, endings in KINDS.items():
+        if all(each.endswith(endings) for each in names):
+            return kind
+    raise SourceError(
+        f"{name!r} is neither Parquet, CSV, TSV, JSON lines nor Excel by its name",
+        value=name,
+        expected="names that all end in .parquet, in .csv or .tsv, in .jsonl (also with .gz or .zst), or in .xlsx",
+        hint="" if len(names) == 1 else "use a glob such as 'folder/*.parquet'",
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- globs
+
+
+def list_files(path: str) -> list[str]:
+    """List the files of a path or glob; a URL is returned as it is."""
+    try:
+        if "://" in path or Path(path).is_file():
+            return [path]
+        return sorted(glob.glob(path, recursive=True))
+    except (OSError, ValueError):  # no file can have this name
+        return []
+
+
+def match_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
+    """List the files of a path or glob, and their names without folders in lower case; there must be at least one."""
+    paths = [file for file in list_files(path) if "://" in file or Path(file).is_file()]
+    if not paths:
+        problem = "no file matches" if glob.has_magic(path) else "there is no file"
+        raise SourceError(f"{problem} {path!r}", value=path, expected=f"the path or glob of {kinds}")
+    for folder in {parent for file in paths if "://" not in file for parent in Path(file).parents}:
+        _refuse_lake(folder, path)
+    return paths, [Path(file).name.lower() for file in paths]
+
+
+def _is_iceberg(folder: Path) -> bool:
+    return any(folder.glob("metadata/*.metadata.json"))
+
+
+def _refuse_lake(folder: Path, path: str) -> None:
+    """Raise SourceError if a folder is a table of Delta or Iceberg, whose files also hold deleted rows."""
+    kind = "Delta" if (folder / "_delta_log").is_dir() else "Iceberg" if _is_iceberg(folder) else None
+    if kind is None and not {"_delta_log", "metadata"} & set(folder.parts[-1:]):
+        return
+    if kind is None:  # a file of the log itself
+        parent = folder.parent
+        kind = "Delta" if folder.name == "_delta_log" else "Iceberg" if _is_iceberg(parent) else None
+        folder = parent
+    if kind is not None:
+        raise SourceError(
+            f"{path!r} reads files of the {kind} table {str(folder)!r}, also those that were deleted from it",
+            value=path,
+            expected="the table itself",
+            hint=f"pass its folder {str(folder)!r}, which is read with cohortlib[lake]",
+        )
+
+
+# ----------------------------------------------------------------------------------------------- partitions
+
+
+def _before_wildcards(path: str) -> str:
+    parts = Path(path).parts
+    fixed = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    return str(Path(*parts[:fixed])) if fixed else "."
+
+
+def _partitions(file: str, root: str) -> dict[str, str | None]:
+    """Return the Hive partitions in the folders of a file below `root`: of ``country=DE/0.csv`` the country."""
+    if file == root:
+        return {}
+    folders = Path(file).relative_to(root).parts[:-1]
+    pairs = (folder.partition("=") for folder in folders if "=" in folder)
+    return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, _, value in pairs if name}
+
+
+def partition_type(files: Sequence[File], name: str) -> pl.DataType:
+    """Return the type of a partition: integers if each value in all paths is written as one, else text."""
+    values = [value for file in files if (value := file.partitions.get(name)) is not None]
+    whole = all(value.isdecimal() and value.isascii() and str(int(value)) == value for value in values)
+    fits = whole and all(int(value) < 2**63 for value in values)
+    return pl.Int64() if values and fits else pl.String()
+
+
+def partition_columns(values: Mapping[str, str | None], dtype: pl.DataType) -> list[pl.Expr]:
+    """Return columns of constants."""
+    return [pl.lit(value, pl.String()).cast(dtype).alias(name) for name, value in values.items()]
