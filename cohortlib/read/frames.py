@@ -7,10 +7,13 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import polars as pl
+from polars.selectors import by_name
 
 from cohortlib.errors import CohortlibError, DataError, SchemaError
 from cohortlib.read.arrays import min_max
 from cohortlib.read.tables import PANIC, ChooseColumns, Stream, choose_columns, first_line, in_memory
+
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # seconds of the years 1 and 9999
 
 Reader: TypeAlias = Callable[[Any, ChooseColumns, bool], Any]
 
@@ -89,89 +92,111 @@ def _pandas_series(frame: Any, name: str, index: int) -> pl.Series:  # noqa: ANN
 
 def _arrow(source: Any, choose: ChooseColumns, whole: bool) -> Stream:  # noqa: ANN401
     """Read any Arrow stream; it can be one that is read only once, so all of it is kept."""
-    return _arrow_stream(source, lambda: source, choose, whole=True)
+    import nanoarrow
+
+    stream = nanoarrow.c_array_stream(source)
+    schema = stream.get_schema()
+    names = [child.name or "" for child in schema.children]
+    columns = choose_columns(names, choose)
+    indexes = [names.index(name) for name in columns]
+    formats = [schema.child(index).format for index in indexes]
+    _check_formats(formats, columns)
+    unknown = any(_unknown_type(child.format) for child in schema.children)
+    # nanoarrow does not keep all buffers of views, so these are imported with the rest of the table.
+    if not unknown or any(each.startswith("v") for each in formats) or "tss:" in "".join(formats):
+        return in_memory(_imported(stream, columns, formats))
+    wanted = list(zip(indexes, columns, strict=True))
+    frames = [pl.DataFrame([_series(nanoarrow.c_array([], schema.child(index)), name) for index, name in wanted])]
+    frames += [pl.DataFrame([_series(batch.child(index), name) for index, name in wanted]) for batch in stream]
+    return in_memory(pl.concat(frames))
 
 
-def _arrow_stream(source: Any, opened: Callable[[], Any], choose: ChooseColumns, *, whole: bool) -> Stream:  # noqa: ANN401
-    """Read an Arrow stream batch by batch, only the chosen columns of each; `opened` begins it anew."""
+def _projected(source: Any, columns: list[str], opened: Callable[[], Any], *, whole: bool) -> Stream:  # noqa: ANN401
+    """Read an Arrow stream of the chosen columns alone, in their order; `opened` begins it anew."""
     import nanoarrow
 
     first = nanoarrow.c_array_stream(opened())
-    schema = first.get_schema()
-    names = _names(source) or [child.name or "" for child in schema.children]
-    columns = choose_columns(names, choose)
-    indexes = [names.index(name) for name in columns]
-    for index, name in zip(indexes, columns, strict=True):
-        _check_format(schema.child(index).format, name)
-
-    def frame(arrays: list[Any]) -> pl.DataFrame:
-        return pl.DataFrame([_arrow_series(array, name) for array, name in zip(arrays, columns, strict=True)])
-
-    def batches(stream: Any | None = None) -> Iterator[pl.DataFrame]:  # noqa: ANN401
-        with _conversion_errors(source):
-            for batch in stream or nanoarrow.c_array_stream(opened()):
-                yield frame([batch.child(index) for index in indexes])
-
-    empty = frame([nanoarrow.c_array([], schema.child(index)) for index in indexes])
+    formats = [child.format for child in first.get_schema().children]
+    _check_formats(formats, columns)
     if whole:
-        return in_memory(pl.concat([empty, *batches(first)]))
-    first.release() if hasattr(first, "release") else None
-    return Stream(source, empty.schema, None, batches)
+        return in_memory(_imported(first, columns, formats))
+
+    def lazy() -> pl.LazyFrame:
+        return pl.scan_arrow_c_stream(nanoarrow.c_array_stream(opened()))
+
+    def batches() -> Iterator[pl.DataFrame]:
+        with _conversion_errors(source):
+            for batch in lazy().collect_batches(maintain_order=True):
+                yield batch.rename(dict(zip(batch.columns, columns, strict=True)))
+
+    types = lazy().collect_schema().dtypes()
+    return Stream(source, pl.Schema(zip(columns, types, strict=True)), None, batches)
 
 
-def _names(source: Any) -> list[str] | None:  # noqa: ANN401
-    """Return the names of the columns of pyarrow's tables: the Arrow interface cuts a name at a NUL."""
-    if type(source).__module__.partition(".")[0] != "pyarrow" or hasattr(source, "scanner"):
-        return None
-    return list(source.schema.names) if hasattr(source, "schema") else None
+def _imported(stream: Any, columns: list[str], formats: list[str]) -> pl.DataFrame:  # noqa: ANN401
+    """Import a stream, and check seconds, which polars reads as milliseconds without a check."""
+    frame = pl.DataFrame(stream)
+    if frame.width == len(columns):
+        frame.columns = columns
+    frame = frame.select(by_name(*columns))
+    for name, written in zip(columns, formats, strict=True):
+        if written.startswith("tss:"):  # as milliseconds
+            _check_seconds(frame[name].to_physical() // 1000, name)
+    return frame
 
 
-class _Integers:
-    """An Arrow array read as integers of 64 bits."""
+def _check_formats(formats: list[str], columns: list[str]) -> None:
+    """Raise SchemaError for types that polars does not have; it would panic at some of them."""
+    for written, name in zip(formats, columns, strict=True):
+        if kind := _unknown_type(written):
+            raise SchemaError(f"column {name!r} is {kind}", value=written, expected="users, instants or amounts")
 
-    def __init__(self, array: Any) -> None:  # noqa: ANN401
-        self._array = array
 
-    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
-        import nanoarrow
-
-        _, values = self._array.__arrow_c_array__()
-        return nanoarrow.c_schema(nanoarrow.int64()).__arrow_c_schema__(), values
+def _unknown_type(written: str) -> str:
+    return "an interval" if written.startswith("ti") else "a decimal of 256 bits" if written.endswith(",256") else ""
 
 
 def _check_seconds(values: pl.Series, name: str) -> None:
-    """Raise DataError for seconds that do not fit into milliseconds, as polars reads them."""
+    """Raise DataError for instants of seconds beyond the years 1 to 9999, some of which would wrap around."""
     low, high = min_max(values)
-    if low is not None and max(-low, high) > 2**63 // 1000:
-        raise DataError(f"column {name!r} has instants beyond the range of 64 bits in milliseconds")
+    if low is not None and not (low >= _FIRST and high <= _LAST):
+        raise DataError(f"column {name!r} has instants beyond the years 1 to 9999")
 
 
-def _check_format(written: str, name: str) -> None:
-    """Raise SchemaError for types that polars does not have; it would panic at some of them."""
-    kind = "an interval" if written.startswith("ti") else "a decimal of 256 bits" if written.endswith(",256") else ""
-    if kind:
-        raise SchemaError(f"column {name!r} is {kind}", value=written, expected="users, instants or amounts")
-
-
-def _arrow_series(array: Any, name: str) -> pl.Series:  # noqa: ANN401
+def _series(array: Any, name: str) -> pl.Series:  # noqa: ANN401
     try:
-        if array.schema.format.startswith("tss:"):
-            _check_seconds(pl.Series(_Integers(array)), name)
         return pl.Series(array).alias(name)
-    except CohortlibError:
-        raise
     except (Exception, PANIC) as error:
-        raise SchemaError(
-            f"column {name!r} cannot be read through the Arrow interface: {first_line(error)}", hint=_zone_hint(error)
-        ) from error
+        raise SchemaError(f"column {name!r} cannot be read: {first_line(error)}", hint=_zone_hint(error)) from error
 
 
 def _pyarrow(source: Any, choose: ChooseColumns, whole: bool) -> Stream:  # noqa: ANN401
-    """Read a dataset or a scanner of pyarrow."""
-    if not hasattr(source, "scanner"):
-        return _arrow_stream(source, source.to_reader, choose, whole=whole)
-    columns = choose_columns(source.schema.names, choose)
-    return _arrow_stream(source, lambda: source.scanner(columns=columns).to_reader(), lambda _: columns, whole=whole)
+    """Read a table, a batch, a reader, a dataset or a scanner of pyarrow."""
+    import pyarrow
+
+    kind = type(source).__name__
+    names = list((source.projected_schema if kind == "Scanner" else source.schema).names)
+    columns = choose_columns(names, choose)
+    indexes = [names.index(name) for name in columns]
+    numbers = [str(index) for index in range(len(columns))]  # the Arrow interface cuts a name at a NUL
+
+    def chosen(batches: Any) -> Any:  # noqa: ANN401
+        schema = pyarrow.schema([full.field(index) for index in indexes])
+        return pyarrow.Table.from_batches((batch.select(indexes) for batch in batches), schema).rename_columns(numbers)
+
+    full = source.projected_schema if kind == "Scanner" else source.schema
+    if hasattr(source, "scanner"):
+        return _projected(source, columns, lambda: source.scanner(columns=columns).to_reader(), whole=whole)
+    if kind == "Scanner":
+        return _projected(source, columns, lambda: chosen(source.to_reader()), whole=True)
+    if kind == "RecordBatchReader":
+        return _projected(source, columns, lambda: chosen(source), whole=True)
+    seconds = [full.field(index).type for index in indexes]
+    for name, index, dtype in zip(columns, indexes, seconds, strict=True):
+        if str(dtype).startswith("timestamp[s"):
+            column = source.column(index)
+            _check_seconds(pl.Series(column.cast(pyarrow.int64())), name)
+    return _projected(source, columns, lambda: source.select(indexes).rename_columns(numbers), whole=True)
 
 
 def _duckdb(source: Any, choose: ChooseColumns, whole: bool) -> Stream:  # noqa: ANN401
@@ -179,13 +204,13 @@ def _duckdb(source: Any, choose: ChooseColumns, whole: bool) -> Stream:  # noqa:
 
     columns = choose_columns(list(source.columns), choose)
     chosen = source.select(*(duckdb.ColumnExpression(name) for name in columns))
-    return _arrow_stream(source, lambda: chosen, lambda _: columns, whole=whole)
+    return _projected(source, columns, lambda: chosen, whole=True)  # a connection has one open result
 
 
 def _ibis(source: Any, choose: ChooseColumns, whole: bool) -> Stream:  # noqa: ANN401
     columns = choose_columns(list(source.columns), choose)
     chosen = source.select(*columns)
-    return _arrow_stream(source, chosen.to_pyarrow, lambda _: columns, whole=whole)
+    return _projected(source, columns, chosen.to_pyarrow, whole=whole)
 
 
 def _narwhals(source: Any, choose: ChooseColumns, whole: bool) -> Any:  # noqa: ANN401
@@ -211,7 +236,7 @@ def _lake(source: Any, choose: ChooseColumns, whole: bool) -> Stream:  # noqa: A
 
 _READERS: dict[str, tuple[tuple[str, ...], Reader]] = {
     "pandas": (("DataFrame",), _pandas),
-    "pyarrow": (("Dataset", "Scanner"), _pyarrow),
+    "pyarrow": (("Dataset", "Scanner", "Table", "RecordBatch", "RecordBatchReader"), _pyarrow),
     "duckdb": (("DuckDBPyRelation",), _duckdb),
     "_duckdb": (("DuckDBPyRelation",), _duckdb),
     "ibis": (("Table",), _ibis),
