@@ -12,7 +12,7 @@ from cohortlib.read import sources
 from cohortlib.read.amounts import as_decimal
 from cohortlib.read.faults import find_faults
 from cohortlib.read.instants import read_instants
-from cohortlib.read.tables import DEFAULT_OPTIONS, FileOptions, Locate, Source, Stream, in_memory
+from cohortlib.read.tables import FileOptions, Locate, Source, Stream, in_memory
 from cohortlib.read.text import is_text
 from cohortlib.read.transactions import TransactionReader
 from cohortlib.transactions.keywords import SETTINGS, Parsing, types
