@@ -5,6 +5,8 @@ from . import termina as termina
 from .compare.explain.explain import explain as explain
 from .compare.reconcile.compare import reconcile as reconcile
 from .show import plot as plot
+from .show.inspect.inspect import inspect as inspect
+from .show.inspect.inspection import Inspection as Inspection
 from .show.report.report import report as report
 from .show.triangle import triangle as triangle
 from .transactions.store.prepare import prepare as prepare

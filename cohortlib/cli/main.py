@@ -15,6 +15,7 @@ from cohortlib import __version__
 from cohortlib.cli.adapty import adapty
 from cohortlib.cli.explain import explain
 from cohortlib.cli.fetch import fetch
+from cohortlib.cli.inspect import inspect
 from cohortlib.cli.messages import Failure, error_text, one_line
 from cohortlib.cli.output import writing
 from cohortlib.cli.prepare import prepare
@@ -89,6 +90,7 @@ def cli(debug: bool) -> None:
     \b
     Start here:
       cohortlib demo
+      cohortlib inspect FILE
       cohortlib termina cohorts --help
       cohortlib adapty cohort --help
     """
@@ -105,5 +107,5 @@ def demo() -> None:
 
 
 termina.add_command(state)
-for command in (termina, adapty, prepare, reconcile, explain, fetch, report):
+for command in (inspect, termina, adapty, prepare, reconcile, explain, fetch, report):
     cli.add_command(command)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cohortlib.engine.kernels.instants import BAD, DATE, NAIVE, NULL, ZONED
 from cohortlib.errors import Arg, DataError, Text
@@ -26,10 +27,23 @@ _SUGGESTED = 3
 
 def find_faults(batches: Iterable[pl.DataFrame], columns: Columns, locate: Locate) -> DataError | None:
     """Read a source, and return the error for its values with counts over all rows; None if all can be read."""
-    faults = _Faults(columns)
+    faults = Faults(columns)
     for batch in batches:
         faults.add(batch)
     return faults.error(locate)
+
+
+def date_formats() -> list[str]:
+    """List the formats of dates to try, alone and with times."""
+    return [day + time for day in GUESSES for time in TIMES if "%S" not in day or not time]
+
+
+def fitting(texts: pl.Series, name: str | None) -> NDArray[np.bool_]:
+    """Return which texts a format reads as an instant of the years 1990 to 2100."""
+    instants = parse_instants(texts, compile_format(name))
+    days = instants.ticks // 86_400_000_000
+    plausible = (days >= _PLAUSIBLE[0]) & (days <= _PLAUSIBLE[1])
+    return np.asarray((instants.kinds != BAD) & (instants.kinds != NULL) & plausible)
 
 
 @dataclass
@@ -50,8 +64,8 @@ class _Tally:
 
 
 @dataclass
-class _Faults:
-    """Counts over the batches of a source."""
+class Faults:
+    """What is wrong in the batches of a source, counted."""
 
     columns: Columns
     rows: int = 0
@@ -183,14 +197,8 @@ class _Faults:
         column = pl.Series(list(self.texts), dtype=pl.String)
         counts = np.array(list(self.texts.values()), np.int64)
         fits: Counter[str] = Counter()
-        dates = [day + time for day in GUESSES for time in TIMES if "%S" not in day or not time]
-        for name in [*dates, *NUMBERS]:
-            if name == self.columns.rules.timestamp_format:
-                continue
-            instants = parse_instants(column, compile_format(name))
-            days = instants.ticks // 86_400_000_000
-            good = (instants.kinds != BAD) & (days >= _PLAUSIBLE[0]) & (days <= _PLAUSIBLE[1])
-            if good.any():
+        for name in [*date_formats(), *NUMBERS]:
+            if name != self.columns.rules.timestamp_format and (good := fitting(column, name)).any():
                 fits[name] = int(counts[good].sum())
         total = int(counts.sum())
         parts: list[str | Arg] = []

@@ -50,6 +50,11 @@ class Lines:
         stream = Stream(self.source, self.schema, self._survey[0], self._batches, self.locate)
         return in_memory(stream.frame(), self.locate) if whole else stream
 
+    def head(self, rows: int) -> tuple[list[dict[str, Any]], list[int]]:
+        """Return the first objects, at most as many as a batch has, and their lines."""
+        first = next(self._objects(), None)
+        return ([], []) if first is None else (first.objects[:rows], first.lines[:rows])
+
     @cached_property
     def _survey(self) -> tuple[int, dict[str, Kinds]]:
         """Count the rows, and what the values of each column are; check that each file with rows has the columns."""

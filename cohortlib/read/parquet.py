@@ -45,9 +45,20 @@ class Parquet:
         with read_errors(self.name):
             lazy = self.lazy()
         with read_errors(self.name, self.find_bad_file):
-            rows = self._scan(self.paths).select(pl.len()).collect().item()
             schema = lazy.collect_schema()
-        return Stream(self.source, schema, rows, lambda: self._batches(lazy), self.locate)
+        return Stream(self.source, schema, self.height, lambda: self._batches(lazy), self.locate)
+
+    def head(self, rows: int) -> list[pl.DataFrame]:
+        """Read the first rows of each file, in the types that the files have in common."""
+        with read_errors(self.name, self.find_bad_file):
+            pairs = zip(self.files, self.stored, strict=True)
+            return [self._converted(file, stored).head(rows).collect() for file, stored in pairs]
+
+    @property
+    def height(self) -> int:
+        """The number of rows, from the footers of the files."""
+        with read_errors(self.name, self.find_bad_file):
+            return int(self._scan(self.paths).select(pl.len()).collect().item())
 
     @property
     def paths(self) -> list[str]:
