@@ -1,7 +1,5 @@
 """The command `cohortlib inspect`: what is in a source, and the command to run."""
 
-# ruff: noqa: D301 - \b is click's mark of a paragraph to leave as it is
-
 from typing import Any
 
 import click
@@ -15,7 +13,7 @@ from cohortlib.cli.output import writing
 @source("transactions", "FILE")
 @click.option("--all-rows", is_flag=True, help="Read all rows, not only the first 10,000.")
 @lambda command: decorated(command, (*FILES_OPTIONS, THREADS))
-def inspect(transactions: str, **settings: Any) -> None:  # noqa: ANN401
+def inspect(transactions: str, **settings: Any) -> None:
     """Look into FILE: its columns, which are user, timestamp and amount, its doubts, and the command to run.
 
     FILE is a file, a folder, a URL, or a glob in quotes. The first 10,000 rows are read, of many files some rows of

@@ -234,8 +234,8 @@ def _timestamp(column: ColumnProfile) -> int:
     score = _by_name(column.name, _TIMESTAMPS, _NOT_TIMES)
     if not len(column.values):
         return score  # a table without rows has names only
-    if not column.formats:
-        return -1
+    if not column.formats:  # a name that is plain is worth an error that says what is wrong
+        return score // 4 if score >= _CERTAIN else -1
     numbers = column.formats[0] in NUMBERS
     return score if score or numbers else 10
 
@@ -245,7 +245,7 @@ def _amount(column: ColumnProfile) -> int:
     if not len(column.values):
         return score if not len(column.series) else -1
     if not column.marks:
-        return -1
+        return score // 4 if score >= _CERTAIN else -1
     return score or (10 if column.has_places else 1)
 
 

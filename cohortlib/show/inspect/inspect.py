@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,8 +15,9 @@ from cohortlib.adapty.read.specs import EVENT_COLUMNS, USER_COLUMNS
 from cohortlib.engine.kernels.instants import DATE, NAIVE, ZONED
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, CohortlibError, CohortlibWarning, SchemaError, Text
+from cohortlib.read.folders import is_paths, resolve
 from cohortlib.read.formats import GUESSES
-from cohortlib.read.tables import FileOptions, Locate, Source
+from cohortlib.read.tables import FileOptions, Locate, Source, read_errors
 from cohortlib.read.text import TextRules
 from cohortlib.read.transactions import TransactionReader
 from cohortlib.show.inspect.columns import ColumnProfile, Guess, guess_columns, words
@@ -86,11 +88,12 @@ def inspect(
     """
     _refuse_prepared(source)
     options = FileOptions(encoding, sheet, storage_options, workers_for(threads))
-    sample = read_sample(source, options, ROWS)
-    columns = [ColumnProfile(column) for column in sample.frame.get_columns()]
-    inspected = _Inspected(source, sample, columns, all_rows=all_rows)
-    vendor = _vendor([*sample.frame.columns, *sample.unreadable])
-    return inspected.export(vendor) if vendor else inspected.transactions()
+    with read_errors(repr(str(source)) if is_paths(source) else f"the {type(source).__qualname__}"):
+        sample = read_sample(source, options, ROWS)
+        columns = [ColumnProfile(column) for column in sample.frame.get_columns()]
+        inspected = _Inspected(source, sample, columns, all_rows=all_rows)
+        vendor = _vendor([*sample.frame.columns, *sample.unreadable])
+        return inspected.export(vendor) if vendor else inspected.transactions()
 
 
 def _refuse_prepared(source: Source) -> None:
@@ -210,7 +213,7 @@ class _Inspected:
         iso = self.profile(settings["timestamp"]).iso
         if formats[0] is not None and iso:
             self.doubts.append((
-                f"column {settings['timestamp']!r} has {iso:,} dates of ISO 8601 among others, which ",
+                f"column {settings['timestamp']!r} has dates of ISO 8601 ({iso:,}) and others, which ",
                 Arg("timestamp_format", formats[0]), _order(formats[0]), " reads",
             ))  # fmt: skip
         if others and formats[0] is not None:
@@ -327,6 +330,14 @@ class _Inspected:
         doubts = [*warned, *map(CohortlibWarning, self.doubts)]
         return self._result(survey, vendor=vendor, request=request, warnings=tuple(doubts), error=error)
 
+    def _events(self) -> Source:
+        """Return the source as Adapty's table takes it: of a folder a glob."""
+        if not isinstance(self.source, str | PathLike) or not Path(self.source).is_dir():
+            return self.source
+        endings = {"".join(Path(file.path).suffixes[-2:]) for file in resolve(self.source).files}
+        names = sorted({f".{ending.split('.')[-1]}" for ending in endings} if len(endings) > 1 else endings)
+        return str(Path(self.source) / "**" / f"*{names[0]}")
+
     def _check_export(self, request: dict[str, Any] | None) -> tuple[CohortlibError | None, list[CohortlibWarning]]:
         """Compute Adapty's table of the rows that were read; return the error or the warnings."""
         nested = "event_properties" in self.sample.unreadable
@@ -338,7 +349,7 @@ class _Inspected:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", CohortlibWarning)
             try:
-                cohort(self.source if complete else self.sample.frame, request, installs="from_events")
+                cohort(self._events() if complete else self.sample.frame, request, installs="from_events")
             except CohortlibError as error:
                 return error, []
         return None, [each.message for each in caught if isinstance(each.message, CohortlibWarning)]
@@ -355,7 +366,7 @@ class _Inspected:
         )
         path = None
         if isinstance(self.source, str | PathLike):
-            path = sample.name if "://" in sample.name else str(self.source)
+            path = sample.name if "://" in sample.name else str(self._events() if "vendor" in facts else self.source)
         return Inspection(
             source=sample.name,
             kind=sample.kind,
@@ -373,6 +384,7 @@ class _Inspected:
             range_is_of_all=self.knows_range,
             repeats=survey.repeats,
             path=path,
+            rows_compared=sample.frame.height,
             **facts,
         )
 

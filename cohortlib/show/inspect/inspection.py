@@ -83,6 +83,10 @@ class Inspection:
         The doubts, as warnings.
     error
         The error that the table ends with, whatever the settings; None if there is none.
+    path
+        The source as the command takes it, if it is one path.
+    rows_compared
+        The rows in which distinct values were counted.
     request
         The request for Adapty's table, for a vendor's export.
     """
@@ -111,6 +115,7 @@ class Inspection:
     error: CohortlibError | None = None
     request: dict[str, Any] | None = None
     path: str | None = None
+    rows_compared: int = 0
 
     @property
     def doubts(self) -> list[str]:
@@ -169,9 +174,9 @@ class Inspection:
                 column = getattr(self, role)
                 lines.append(f"{role:<9}  {'no column looks like it' if column is None else text(column)}")
         if self.first is not None and self.last is not None:
-            lines.append(
-                f"{'from':<9}  {_moment(self.first)} to {_moment(self.last)}{' UTC' if self.has_offsets else ''}"
-            )
+            zone = " UTC" if self.has_offsets else ""
+            of_all = " (all rows)" if self.range_is_of_all and self.rows != self.rows_read else ""
+            lines.append(f"{'from':<9}  {_moment(self.first)} to {_moment(self.last)}{zone}{of_all}")
         if self.repeats:
             lines.append(f"{'repeated':<9}  {self.repeats:,} rows are the same as an earlier one in all columns")
         if self.warnings:
@@ -214,7 +219,8 @@ class Inspection:
              short(each.example, _WIDEST))
             for each in shown
         ]  # fmt: skip
-        headers = ["column", "type", "nulls", "distinct", "holds", "example"]
+        distinct = "distinct" if self.rows_compared == self.rows_read else f"distinct in {self.rows_compared:,}"
+        headers = ["column", "type", "nulls", distinct, "holds", "example"]
         widths = [max(len(row[at]) for row in [headers, *rows]) for at in range(len(headers))]
         lines = []
         for row in [headers, *rows]:

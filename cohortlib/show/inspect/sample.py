@@ -308,18 +308,22 @@ def _stream_sample(source: Source, options: FileOptions, rows: int, name: str, k
         return frame, opened
 
     unreadable: dict[str, str] = {}
+    failed: CohortlibError | None = None
     try:
         frame, opened = head(every)
-    except CohortlibError:
+    except CohortlibError as error:
+        failed = error.with_traceback(None)  # its frames would keep a result of DuckDB open
+    if failed is not None:
+        failed.__cause__ = failed.__context__ = None
         good: list[str] = []
         for column in once(seen):
             try:
                 head(lambda _, column=column: [column])  # type: ignore[misc]
                 good.append(column)
             except CohortlibError as error:
-                unreadable[column] = str(error)
+                unreadable[column] = error.text()
         if not good:
-            raise
+            raise failed
         frame, opened = head(lambda _: good)
     unreadable |= {twice: "stands twice" for twice, count in Counter(seen).items() if count > 1}
     complete = frame.height <= rows
