@@ -1105,3 +1105,4 @@ def test_the_hint_depends_on_the_type(column, values, hint):
 def test_a_nul_in_the_name_of_a_text_column_is_harmless(cohorts):
     texts = frame().cast(pl.String).rename({"user_id": "u\0", "timestamp": "t\0", "amount": "a\0"})
     same(cl.termina.cohorts(texts, user="u\0", timestamp="t\0", amount="a\0"), cohorts)
+    assert cl.inspect(texts).user == "u\0"

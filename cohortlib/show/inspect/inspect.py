@@ -290,7 +290,7 @@ class _Inspected:
                 for batch in self._batches():
                     rows = reader.parse(batch)
                     rows.amounts.units(0, len(rows.users))
-                reader.doubts.warn(user, None, lambda: (batch[user] for batch in self._batches()))
+                reader.doubts.warn(user, None)
             except CohortlibError as error:
                 return error, []
         return None, [each.message for each in caught if isinstance(each.message, CohortlibWarning)]
