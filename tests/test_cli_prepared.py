@@ -150,6 +150,7 @@ def test_every_setting_of_prepare_is_an_option_with_the_same_default(folder, mon
     assert seen == expected | {"inputs": ("x.csv", "there")}
     line = "--user u --timestamp t --amount m --keep a --keep b --timezone Europe/Berlin --nulls drop --decimals 2"
     line += " --timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip"
+    line += " --encoding cp1252 --sheet Orders --storage-option region=eu-central-1"
     good("prepare", "x.csv", "there", *line.split(), "--threads", "2", "--max-memory", "1GB")
     assert seen == {
         "inputs": ("x.csv", "there"),
@@ -163,6 +164,9 @@ def test_every_setting_of_prepare_is_an_option_with_the_same_default(folder, mon
         "decimal": ",",
         "assume_zone": "UTC",
         "normalize": "strip",
+        "encoding": "cp1252",
+        "sheet": "Orders",
+        "storage_options": {"region": "eu-central-1"},
         "decimals": 2,
         "threads": 2,
         "max_memory": "1GB",
@@ -197,7 +201,7 @@ def test_a_prepared_folder_that_cannot_be(folder):
     assert "'who' is not in the table" in failing("prepare", "orders.csv", "prepared", "--user", "who")
     assert "--keep" in failing("prepare", "orders.csv", "prepared", *COLUMNS, "--keep", "customer")
     assert failing("prepare", "missing.csv", "x") == (
-        "there is no file 'missing.csv'. Expected the path or glob of Parquet or CSV files"
+        "there is no file 'missing.csv'. Expected the path or glob of Parquet, CSV, TSV, JSON lines or Excel files"
     )
     assert names(folder) == ["orders.csv"]
     expected = "cannot write not/there: No such file or directory"
@@ -300,7 +304,8 @@ def test_every_setting_of_a_state_is_an_option_with_the_same_default(folder, mon
     line = (
         "--user u --timestamp t --amount m --freq W --timezone Europe/Berlin --week-start sunday --refunds drop "
         "--nulls drop --decimals 2 --threads 2 --max-memory 1GB "
-        "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip"
+        "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip --encoding cp1252 --sheet Orders "
+        "--storage-option region=eu-central-1"
     )
     good("termina", "state", "build", "x.csv", "there", *line.split())
     assert seen == {
@@ -317,6 +322,9 @@ def test_every_setting_of_a_state_is_an_option_with_the_same_default(folder, mon
         "decimal": ",",
         "assume_zone": "UTC",
         "normalize": "strip",
+        "encoding": "cp1252",
+        "sheet": "Orders",
+        "storage_options": {"region": "eu-central-1"},
         "decimals": 2,
         "threads": 2,
         "max_memory": "1GB",

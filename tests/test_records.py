@@ -275,13 +275,13 @@ def test_nulls_are_counted_over_all_batches(streamed):
     ],
     ids=["NaN", "null", "sum", "year 0", "text"],
 )
-def test_errors_count_over_the_whole_table(change, streamed):
+def test_errors_count_over_the_whole_table(change, streamed, tmp_path):
     frame = table().with_columns(**change)
     with pytest.raises((DataError, SchemaError)) as whole:
         cl.termina.cohorts(frame)
     with pytest.raises(type(whole.value)) as parts:
         cl.termina.cohorts(streamed(frame, whole=True))
-    assert str(parts.value) == str(whole.value)
+    assert str(parts.value).removeprefix(f"{tmp_path / 'rows.parquet'}, ") == str(whole.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import random
+import re
 import warnings
 from zoneinfo import ZoneInfo
 
@@ -245,7 +246,7 @@ def outcome(call):
         try:
             return call().rows()
         except CohortlibError as error:
-            return type(error), str(error).split(": ", 1)[-1] if str(error).startswith(("row ", "part")) else str(error)
+            return type(error), re.sub(r"^\S*(row|part\S* row|part\S* line) [\d,]+: ", "", str(error))
 
 
 ROW = st.tuples(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Ints: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint64]
 INT64_LIMIT = 2**63
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 and 9999
+_FAR = 253_402_300_799  # the last second of the year 9999
 
 
 class ColumnReader:
@@ -98,7 +98,7 @@ def value_text(column: pl.Series, at: int) -> str:
         unit = value.dtype.time_unit if isinstance(value.dtype, pl.Datetime) else "days"
         number = value.to_physical()[0]
         seconds = number * 86_400 if unit == "days" else number // {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
-        if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        if abs(seconds) > _FAR:
             return f"{number:,} {unit} since 1970"
     return str(value.cast(pl.String)[0])
 
