@@ -1,11 +1,10 @@
 """The commands that download a vendor's table. The key comes from the environment only."""
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 
@@ -16,13 +15,9 @@ from cohortlib.cli.options import Decorated, decorated, output_option
 from cohortlib.cli.output import ending, write_output
 from cohortlib.cli.termina import encoded
 from cohortlib.errors import CohortlibWarning
+from cohortlib.fields import Endpoint
 from cohortlib.network.retry import ATTEMPTS, TIMEOUT
 from cohortlib.termina.client.calls import ApiFreq, UserType
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from cohortlib.termina import Concentration
 
 FORMATS = ("json", "csv", "parquet")
 CONNECTION = ("base_url", "attempts", "timeout")  # the settings of a client; all others are those of its methods
@@ -75,7 +70,7 @@ def adapty_group() -> None:
     """Adapty's cohort table; the key is read from ADAPTY_API_KEY."""
 
 
-def _add_table(name: str, what: str) -> None:
+def _add_table(name: Endpoint, what: str) -> None:
     """Add the command for one of Termina's tables."""
     formats = FORMATS if name != "concentration" else FORMATS[:1]
 
@@ -83,19 +78,21 @@ def _add_table(name: str, what: str) -> None:
         chosen = _format_of(output, formats)
         connection, query = _split(settings)
 
-        def download() -> "pl.DataFrame | Concentration":
+        def download() -> Iterable[bytes]:
             from cohortlib.termina import Client
 
             with _no_retry_logs(), printed_warnings():
                 client = Client(**connection)
-                table: pl.DataFrame | Concentration = getattr(client, name.replace("-", "_"))(**query)
-            return table
+                if chosen == "json":
+                    return [client.reply(name, **query)]
+                return encoded(getattr(client, name.replace("-", "_"))(**query), chosen)
 
-        write_output(lambda: _encode(download(), chosen), output, [])
+        write_output(download, output, [])
 
     command.__doc__ = f"""Download {what}, in the fields of Termina's API.
 
-    The key is read from the environment variable TERMINA_API_KEY. Without -o, JSON is written to standard output.
+    The key is read from the environment variable TERMINA_API_KEY. JSON is the reply as it comes, byte for byte;
+    without -o, it is written to standard output.
 
     \b
     Example:
@@ -174,11 +171,3 @@ def _format_of(output: str | None, formats: Iterable[str], default: str = "json"
     if suffix not in formats:
         raise click.UsageError(f"-o {output}: the ending is none of {', '.join(f'.{known}' for known in formats)}")
     return suffix
-
-
-def _encode(table: "pl.DataFrame | Concentration", suffix: str) -> Iterable[bytes]:
-    import polars as pl
-
-    if isinstance(table, pl.DataFrame):
-        return encoded(table, suffix)
-    return [json.dumps(table.to_dict(), ensure_ascii=False, allow_nan=False).encode(), b"\n"]

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias, overload
 
 import polars as pl
 
-from cohortlib.errors import Arg, AuthenticationError, SettingError
+from cohortlib.errors import Arg, AuthenticationError, SettingError, one_of
 from cohortlib.fields import Endpoint
 from cohortlib.network.http_errors import parse_reply
 from cohortlib.network.json_rows import parse_json
@@ -13,7 +13,7 @@ from cohortlib.network.retry import ATTEMPTS, TIMEOUT, Connection
 from cohortlib.network.secrets import Secrets, read_secret
 from cohortlib.network.transport import Call, Reply, Transport, api_url
 from cohortlib.termina.client.calls import BASE_URL, ApiFreq, UserType, is_token, table_call
-from cohortlib.termina.client.replies import Concentration, Table, read
+from cohortlib.termina.client.replies import ENDPOINTS, Concentration, Table, read
 from cohortlib.termina.client.tokens import TokenCache
 
 __all__ = ["Client"]
@@ -155,6 +155,23 @@ class Client:
         """
         return self._get("concentration", (group_id, deal_id, user_type, metric, freq))
 
+    def reply(
+        self, table: Endpoint, *, group_id: int, deal_id: int, user_type: UserType, metric: str,
+        freq: ApiFreq | None = None,
+    ) -> bytes:  # fmt: skip
+        """Download the reply for a table and return it as it came, byte for byte, to save it.
+
+        The reply is checked first. The other arguments and the errors are those of :meth:`cohorts`.
+
+        Parameters
+        ----------
+        table
+            ``"cohorts"``, ``"customer-cohorts"``, ``"user-accounting"``, ``"growth-accounting"`` or
+            ``"concentration"``.
+        """
+        one_of("table", table, ENDPOINTS)
+        return self._download(table, (group_id, deal_id, user_type, metric, freq))[1]
+
     @overload
     def _get(self, endpoint: Table, deal: Deal) -> pl.DataFrame: ...
 
@@ -162,13 +179,18 @@ class Client:
     def _get(self, endpoint: Literal["concentration"], deal: Deal) -> Concentration: ...
 
     def _get(self, endpoint: Endpoint, deal: Deal) -> pl.DataFrame | Concentration:
+        return self._download(endpoint, deal)[0]
+
+    def _download(self, endpoint: Endpoint, deal: Deal) -> tuple[pl.DataFrame | Concentration, bytes]:
+        """Return the table and the bytes of a reply."""
         group_id, deal_id, user_type, metric, freq = deal
         call = table_call(
             endpoint, group_id=group_id, deal_id=deal_id, user_type=user_type, metric=metric, freq=freq,
             base_url=self._base_url,
         )  # fmt: skip
         reply, secrets = self._send(call)
-        return parse_reply(lambda: read(endpoint, parse_json(reply.body), freq=freq), VENDOR, reply, secrets)
+        table = parse_reply(lambda: read(endpoint, parse_json(reply.body), freq=freq), VENDOR, reply, secrets)
+        return table, reply.body
 
     def _send(self, call: Call) -> tuple[Reply, Secrets]:
         """Send a call with a token; return the reply and the secrets that no message may show."""
