@@ -254,6 +254,32 @@ def test_every_choice_is_known_to_the_engine(folder, option, name, value):
     assert text == termina.customer_cohorts(orders(), **{name: value}).write_csv()
 
 
+def test_several_files_are_one_source(folder):
+    lines = ROWS.splitlines(keepends=True)
+    for name, rows in (("a.csv", lines[1:4]), ("b.csv", lines[4:])):
+        (folder / name).write_text(lines[0] + "".join(rows), encoding="utf-8")
+    expected = good("termina", "cohorts", "orders.csv").stdout
+    assert good("termina", "cohorts", "a.csv", "b.csv").stdout == expected
+    customers = good("termina", "customer-cohorts", "orders.csv").stdout
+    assert good("termina", "customer-cohorts", "b.csv", "a.csv").stdout == customers
+    good("prepare", "a.csv", "b.csv", "prepared")
+    assert good("termina", "cohorts", "prepared").stdout == expected
+    good("termina", "state", "build", "a.csv", "state")
+    good("termina", "state", "update", "state", "b.csv")
+    assert good("termina", "state", "cohorts", "state").stdout == expected
+    good("termina", "state", "build", "a.csv", "b.csv", "state")
+    assert good("termina", "state", "cohorts", "state").stdout == expected
+    good("report", "a.csv", "b.csv", "-o", "page.html")
+    assert '<p class="note">From a.csv, b.csv, by month.</p>' in Path("page.html").read_text(encoding="utf-8")
+    (folder / "remote.csv").write_text(expected, encoding="utf-8")
+    assert "agree without any change" in good("explain", "a.csv", "b.csv", "remote.csv").stdout
+    printed = good("inspect", "a.csv", "b.csv").stdout.splitlines()
+    assert "cohortlib termina cohorts a.csv b.csv" in printed
+    assert "cl.termina.cohorts(['a.csv', 'b.csv'])" in printed
+    error = failing("termina", "cohorts", "a.csv", "b.csv", "-o", "b.csv")
+    assert error == "cannot write b.csv: it is a file of the source b.csv"
+
+
 def test_joined_as_a_file_and_as_a_column(folder):
     (folder / "since.csv").write_text("user_id,joined\na,2025-12-31\nb,2026-01-01\nc,2026-01-31\nd,2026-02-01\n")
     text = good("termina", "cohorts", "orders.csv", "--joined", "since.csv").stdout
@@ -298,7 +324,9 @@ def test_a_command_of_a_group_is_pointed_to(given, hint):
         (["orders.csv", "--show", "ltv", "-o", "table.csv"], "--show"),
         (["orders.csv", "--show", "ltv", "--format", "csv"], "--show"),
         (["orders.csv", "--show", "cohort"], "'logo_retention'"),
-        (["orders.csv", "other.csv"], "put a glob in quotes"),
+        (["orders.csv", "other.csv"], "there is no file 'other.csv'"),
+        (["orders.csv", "*.csv"], "'orders.csv' twice"),
+        (["orders.csv", "--refunds", "all"], "'all' is none of 'net', 'signed', 'drop'. Periods of a user that net"),
         ([], "TRANSACTIONS"),
     ],
 )
@@ -416,11 +444,11 @@ def test_other_warnings_are_left_to_python(recwarn):
     assert [str(warning.message) for warning in recwarn] == ["of another kind"]
 
 
-def test_the_same_warning_twice_is_told_twice(capsys):
+def test_a_warning_is_printed_once(capsys):
     with messages.printed_warnings():
         for _ in range(2):
             warnings.warn(CohortlibWarning("3 rows dropped"), stacklevel=1)
-    assert capsys.readouterr().err == "warning: 3 rows dropped\n" * 2
+    assert capsys.readouterr().err == "warning: 3 rows dropped\n"
 
 
 # --- files are replaced, not rewritten ---

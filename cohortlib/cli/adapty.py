@@ -113,12 +113,12 @@ def adapty() -> None:
 @adapty.command(short_help="The cohort table for a request of the API.")
 @lambda command: options.decorated(command, OPTIONS)
 def cohort(
-    events: str, request: str, installs: str | None, output: str | None, kind: str | None, **settings: Any
+    events: str | list[str], request: str, installs: str | None, output: str | None, kind: str | None, **settings: Any
 ) -> None:
     """Answer a request of Adapty's cohort API from the events in EVENTS.
 
     EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON lines) or RevenueCat's transactions (all
-    deliveries together; the latest state of each transaction counts): a file, or a glob in quotes.
+    deliveries together; the latest state of each transaction counts): files, or globs in quotes.
 
     The answer is written to -o, or to standard output, as the API returns it. In a terminal, without -o, the values
     that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows

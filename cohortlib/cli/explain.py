@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cohortlib.cli.adapty import read_body
-from cohortlib.cli.options import decorated, output_option, settings
+from cohortlib.cli.options import decorated, output_option, settings, source
 from cohortlib.cli.output import compute_with_progress, write_output
 from cohortlib.cli.reconcile import TOLERANCES
 from cohortlib.transactions.keywords import CohortsKeywords
@@ -25,7 +25,7 @@ SETTINGS = (
 
 
 @click.command(short_help="Find out why a vendor's table differs from the local one.")
-@click.argument("transactions")
+@source("transactions", "TRANSACTIONS")
 @click.argument("remote")
 @lambda command: decorated(command, SETTINGS)
 @TOLERANCES
@@ -40,8 +40,9 @@ SETTINGS = (
 @click.option("--html", metavar="FILE", help="Write an HTML page with the result and both tables to FILE.")
 @output_option("Write the result to FILE as JSON; - is standard output.")
 def explain(
-    transactions: str, remote: str, request: str | None, html: str | None, output: str | None, **settings: Any
-) -> None:
+    transactions: str | list[str], remote: str, request: str | None, html: str | None, output: str | None,
+    **settings: Any,
+) -> None:  # fmt: skip
     """Find out why the table in REMOTE differs from the one computed from TRANSACTIONS.
 
     The local table is recomputed with other settings (time zone, refunds, first and last period, source of the

@@ -13,11 +13,12 @@ from cohortlib.cli.output import writing
 @source("transactions", "FILE")
 @click.option("--all-rows", is_flag=True, help="Read all rows, not only the first 10,000.")
 @lambda command: decorated(command, (*FILES_OPTIONS, THREADS))
-def inspect(transactions: str, **settings: Any) -> None:
+def inspect(transactions: str | list[str], **settings: Any) -> None:
     """Look into FILE: its columns, which are user, timestamp and amount, its doubts, and the command to run.
 
-    FILE is a file, a folder, a URL, or a glob in quotes. The first 10,000 rows are read, of many files some rows of
-    each; the output says which. The exports of Adapty and RevenueCat are recognized by their columns.
+    FILE is a file, a folder, a URL, or a glob in quotes; several are one source. The first 10,000 rows are read, of
+    many files some rows of each; the output says which. The exports of Adapty and RevenueCat are recognized by their
+    columns.
 
     \b
     Examples:

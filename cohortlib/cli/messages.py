@@ -59,16 +59,30 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 
 @contextmanager
 def printed_warnings() -> Iterator[None]:
-    """Print cohortlib's warnings as lines on standard error; leave all others to Python."""
+    """Print cohortlib's warnings as lines on standard error, once each and at the end; leave all others to Python.
+
+    The end is that of the command, so that in a terminal the warnings stand below the table.
+    """
+    lines: dict[str, None] = {}
+
+    def print_lines() -> None:
+        for line in lines:
+            click.echo(f"warning: {line}", err=True)
+
     with warnings.catch_warnings():
         warnings.simplefilter("always", CohortlibWarning)
         show_other = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if isinstance(message, CohortlibWarning):
-                click.echo(f"warning: {one_line(error_text(message))}", err=True)
+                lines[one_line(error_text(message))] = None
             else:
                 show_other(message, category, *where)
 
         warnings.showwarning = show  # type: ignore[assignment]
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            context.call_on_close(print_lines)
         yield
+        if context is None:
+            print_lines()

@@ -28,15 +28,24 @@ def format_option(formats: Sequence[str], help_text: str) -> Callable[[Decorated
 
 
 def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
-    """Return the argument for a file or a glob; more than one value means that the shell expanded the glob."""
+    """Return the argument for files, folders, globs or URLs: a string if there is one, else a list."""
 
-    def one(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> str:
-        if len(values) > 1:
-            hint = "Hint: put a glob in quotes, 'data/*.csv', so that the shell does not expand it"
-            raise click.UsageError(f"one {metavar} expected, {len(values)} given. {hint}", ctx)
-        return values[0]
+    def one_or_list(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> str | list[str]:
+        return values[0] if len(values) == 1 else list(values)
 
-    return click.argument(name, nargs=-1, required=True, metavar=metavar, callback=one)
+    return click.argument(name, nargs=-1, required=True, metavar=f"{metavar}...", callback=one_or_list)
+
+
+class SettingChoice(click.Choice[Any]):
+    """The values of a setting; the error for another value has the setting's sentence, which says what they mean."""
+
+    def __init__(self, values: Sequence[Any], sentence: str) -> None:
+        super().__init__(values)
+        self.sentence = sentence
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return the error for a value that is not one of the choices."""
+        return f"{value!r} is none of {', '.join(map(repr, self.choices))}. {self.sentence.removesuffix('.')}"
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
@@ -61,7 +70,7 @@ def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> 
     elif isinstance(spec.default, int) and not flag:
         kind = click.IntRange(min(spec.values), max(spec.values))
     elif spec.values and not flag:
-        kind = click.Choice(spec.values)
+        kind = SettingChoice(spec.values, spec.sentence)
     if name == "storage_options":
         return click.option(
             "--storage-option", name, multiple=True, metavar=spec.metavar, callback=_pairs, help=f"{text}  (repeatable)"

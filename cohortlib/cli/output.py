@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeAlias, TypeVar
 
 from cohortlib.cli.messages import Failure, printed_warnings
 from cohortlib.errors import CohortlibError
 
 Result = TypeVar("Result")
+Sources: TypeAlias = "Sequence[str | list[str] | None]"
+"""Inputs of a command, each a path or a list of paths; None is left out."""
 
 ROWS_SHOWN = 40
 
@@ -35,7 +37,7 @@ def size_of(source: object) -> int | None:
     from cohortlib.read.sources import list_files
 
     with suppress(OSError):
-        paths = [Path(name) for name in list_files(str(source))]
+        paths = [Path(name) for each in _listed(source) for name in list_files(str(each))]
         inside = [file for folder in paths if folder.is_dir() for file in folder.iterdir()]
         return sum(file.stat().st_size for file in (*paths, *inside)) or None
     return None
@@ -56,7 +58,7 @@ def ending(output: str | None) -> str:
     return "" if output is None or output == "-" else Path(output).suffix.lower().removeprefix(".")
 
 
-def write_output(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sequence[str | None]) -> None:
+def write_output(make: Callable[[], Iterable[bytes]], output: str | None, sources: Sources) -> None:
     """Write the bytes that `make` returns. It is called only once the file is known to be writable."""
     if output is None or output == "-":
         with writing("to standard output"):
@@ -93,7 +95,7 @@ def writing(where: str) -> Iterator[None]:
         raise Failure(f"cannot write {error.filename if other else where}: {why}") from error
 
 
-def check_not_input(output: str, sources: Sequence[str | None]) -> None:
+def check_not_input(output: str, sources: Sources) -> None:
     """Raise if the output is one of the input files."""
     path = Path(output)
     if not path.is_file():
@@ -103,7 +105,7 @@ def check_not_input(output: str, sources: Sequence[str | None]) -> None:
             raise Failure(f"cannot write {path}: it is a file of the source {source}")
 
 
-def check_not_inside(output: str, sources: Sequence[str | None]) -> None:
+def check_not_inside(output: str, sources: Sources) -> None:
     """Raise if the output folder holds an input file."""
     folder = Path(output).resolve()
     for source, file in _existing(sources):
@@ -111,9 +113,14 @@ def check_not_inside(output: str, sources: Sequence[str | None]) -> None:
             raise Failure(f"cannot write {output}: the source {source} is in it")
 
 
-def _existing(sources: Sequence[str | None]) -> Iterator[tuple[str, Path]]:
+def _existing(sources: Sources) -> Iterator[tuple[str, Path]]:
     """Return the existing files of each source."""
-    for source in filter(None, sources):
+    for source in (each for group in sources if group is not None for each in _listed(group)):
         for name in (source, *glob.iglob(source, recursive=True)):
             if Path(name).exists():
                 yield source, Path(name)
+
+
+def _listed(source: Any) -> list[Any]:
+    """Return a list of sources; one alone is put into a list."""
+    return source if isinstance(source, list) else [source]

@@ -17,12 +17,12 @@ SETTINGS = (
 
 @click.command(short_help="Write transactions once, for many tables.")
 @lambda command: decorated(command, SETTINGS)
-def prepare(transactions: str, folder: str, **settings: Any) -> None:
+def prepare(transactions: str | list[str], folder: str, **settings: Any) -> None:
     """Write TRANSACTIONS to FOLDER, in the form that every table reads fastest.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
-    All commands accept FOLDER in its place, return the same table, and are much faster. An earlier folder of this
-    command is replaced once the new one is complete.
+    TRANSACTIONS are Parquet, CSV, TSV, JSON lines or Excel files: paths, folders, URLs, or globs in quotes. They
+    have one row per payment, with user, time and amount. All commands accept FOLDER in their place, return the
+    same table, and are much faster. An earlier folder of this command is replaced once the new one is complete.
 
     \b
     Examples:

@@ -17,10 +17,11 @@ from cohortlib.cli.termina import as_prepared, settings_options
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="Write the page to FILE.html; - is standard output."
 )
-def report(transactions: str, output: str, **settings: Any) -> None:
+def report(transactions: str | list[str], output: str, **settings: Any) -> None:
     """Write a report on the cohorts of TRANSACTIONS: one self-contained HTML page.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
+    TRANSACTIONS are Parquet, CSV, TSV, JSON lines or Excel files: paths, folders, URLs, or globs in quotes. They
+    have one row per payment, with user, time and amount.
 
     The page has headline numbers, heat maps, curves, sortable tables with CSV export, the settings, the definitions,
     and the count of rows read and dropped. It opens in any browser without a network.

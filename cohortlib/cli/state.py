@@ -29,11 +29,12 @@ def state() -> None:
 
 @state.command(short_help="Write the first rows.")
 @lambda command: decorated(command, (source("transactions", "TRANSACTIONS"), FOLDER, *STATE_OPTIONS))
-def build(transactions: str, folder: str, **settings: Any) -> None:
+def build(transactions: str | list[str], folder: str, **settings: Any) -> None:
     """Write TRANSACTIONS as a new state to FOLDER.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
-    The settings apply to all updates. An existing state is replaced once the new one is complete.
+    TRANSACTIONS are Parquet, CSV, TSV, JSON lines or Excel files: paths, folders, URLs, or globs in quotes. They
+    have one row per payment, with user, time and amount. The settings apply to all updates. An existing state is
+    replaced once the new one is complete.
 
     \b
     Examples:
@@ -50,8 +51,8 @@ def build(transactions: str, folder: str, **settings: Any) -> None:
 @FOLDER
 @source("new_rows", "NEW_ROWS")
 @lambda command: decorated(command, (*FILES_OPTIONS, THREADS, MAX_MEMORY))
-def update(folder: str, new_rows: str, **settings: Any) -> None:
-    """Add the transactions in NEW_ROWS, a file or a glob in quotes, to the state in FOLDER.
+def update(folder: str, new_rows: str | list[str], **settings: Any) -> None:
+    """Add the transactions in NEW_ROWS (files, folders, URLs, or globs in quotes) to the state in FOLDER.
 
     The update is atomic: FOLDER holds the old state until all rows are added, even after a crash. Late rows are
     allowed: if one makes a user's cohort earlier, the whole user moves to that cohort.

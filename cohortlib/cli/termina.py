@@ -66,10 +66,13 @@ def termina() -> None:
 @settings_options
 @options.MAX_MEMORY
 @output_options(COHORTS, SHOWN)
-def cohorts(transactions: str, output: str | None, kind: str | None, show: tuple[str, ...], **settings: Any) -> None:
+def cohorts(
+    transactions: str | list[str], output: str | None, kind: str | None, show: tuple[str, ...], **settings: Any
+) -> None:
     """Compute one row per cohort and age from TRANSACTIONS.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
+    TRANSACTIONS are Parquet, CSV, TSV, JSON lines or Excel files: paths, folders, URLs, or globs in quotes. They
+    have one row per payment, with user, time and amount.
 
     The table is written to -o, or as CSV to standard output. In a terminal, without -o, its logo retention
     and ltv are printed as triangles instead (--show selects other fields).
@@ -92,12 +95,13 @@ def cohorts(transactions: str, output: str | None, kind: str | None, show: tuple
 @options.MAX_MEMORY
 @output_options(CUSTOMER_COHORTS, CUSTOMERS_SHOWN)
 def customer_cohorts(
-    transactions: str, output: str | None, kind: str | None, show: tuple[str, ...], max_memory: str | None,
+    transactions: str | list[str], output: str | None, kind: str | None, show: tuple[str, ...], max_memory: str | None,
     **settings: Any,
 ) -> None:  # fmt: skip
     """Compute one row per customer and age from TRANSACTIONS.
 
-    TRANSACTIONS is a Parquet or CSV file, or a glob in quotes. It has one row per payment, with user, time and amount.
+    TRANSACTIONS are Parquet, CSV, TSV, JSON lines or Excel files: paths, folders, URLs, or globs in quotes. They
+    have one row per payment, with user, time and amount.
 
     The table is written to -o, or as CSV to standard output. In a terminal, without -o, the amounts of
     the first customers are printed by age instead (--show selects other fields). If -o is a folder (out/), the table
@@ -122,7 +126,7 @@ def customer_cohorts(
 
 
 def write_or_print(
-    compute: "Callable[..., pl.DataFrame]", transactions: str, settings: dict[str, Any], *,
+    compute: "Callable[..., pl.DataFrame]", transactions: str | list[str], settings: dict[str, Any], *,
     output: str | None, kind: str | None, show: Sequence[str], shown: Sequence[str],
     sink: Callable[..., None] | None = None,
 ) -> None:  # fmt: skip
@@ -158,7 +162,7 @@ def write_or_print(
     write_output(make, output, sources)
 
 
-def as_prepared(transactions: str, settings: dict[str, Any]) -> dict[str, Any]:
+def as_prepared(transactions: str | list[str], settings: dict[str, Any]) -> dict[str, Any]:
     """For prepared TRANSACTIONS, read columns, time zone and decimals from its manifest unless the options are set."""
     from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 

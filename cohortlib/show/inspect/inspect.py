@@ -20,6 +20,7 @@ from cohortlib.read.formats import GUESSES
 from cohortlib.read.tables import FileOptions, Locate, Source, read_errors
 from cohortlib.read.text import TextRules
 from cohortlib.read.transactions import TransactionReader
+from cohortlib.read.urls import is_url, without_secrets
 from cohortlib.show.inspect.columns import ColumnProfile, Guess, guess_columns, words
 from cohortlib.show.inspect.inspection import InspectedColumn, Inspection
 from cohortlib.show.inspect.sample import Sample, read_sample
@@ -364,9 +365,11 @@ class _Inspected:
             )
             for each in self.columns
         )
-        path = None
-        if isinstance(self.source, str | PathLike):
-            path = sample.name if "://" in sample.name else str(self._events() if "vendor" in facts else self.source)
+        path: str | list[str] | None = None
+        if isinstance(self.source, list | tuple):
+            path = [_shown(str(each)) for each in self.source]
+        elif isinstance(self.source, str | PathLike):
+            path = _shown(str(self._events() if "vendor" in facts else self.source))
         return Inspection(
             source=sample.name,
             kind=sample.kind,
@@ -387,6 +390,11 @@ class _Inspected:
             rows_compared=sample.frame.height,
             **facts,
         )
+
+
+def _shown(path: str) -> str:
+    """Return a path as it may be shown."""
+    return without_secrets(path) if is_url(path) else path
 
 
 def _order(name: str) -> str:

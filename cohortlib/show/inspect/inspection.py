@@ -84,7 +84,7 @@ class Inspection:
     error
         The error that the table ends with, whatever the settings; None if there is none.
     path
-        The source as the command takes it, if it is one path.
+        The source as the command takes it: a path, or a list of paths; None for others.
     rows_compared
         The rows in which distinct values were counted.
     request
@@ -114,7 +114,7 @@ class Inspection:
     warnings: tuple[CohortlibWarning, ...] = ()
     error: CohortlibError | None = None
     request: dict[str, Any] | None = None
-    path: str | None = None
+    path: str | list[str] | None = None
     rows_compared: int = 0
 
     @property
@@ -131,16 +131,17 @@ class Inspection:
 
     @property
     def command(self) -> str | None:
-        """The command to run; None for sources that are not one path, and where :attr:`is_ready` is False."""
+        """The command to run; None for sources that are not files, and where :attr:`is_ready` is False."""
         if not self.is_ready or self.path is None:
             return None
-        path = f"./{self.path}" if self.path.startswith("-") else self.path
+        paths = [self.path] if isinstance(self.path, str) else self.path
+        paths = [f"./{path}" if path.startswith("-") else path for path in paths]
         if self.vendor:
             import json
 
             body = shlex.quote(json.dumps(self.request))
-            return f"echo {body} | cohortlib adapty cohort {shlex.quote(path)} --installs from_events --request -"
-        words = ["cohortlib", "termina", "cohorts", path]
+            return f"echo {body} | cohortlib adapty cohort {shlex.join(paths)} --installs from_events --request -"
+        words = ["cohortlib", "termina", "cohorts", *paths]
         for name, value in self.settings.items():
             if name != "storage_options":
                 option = f"--{name.replace('_', '-')}"

@@ -12,6 +12,7 @@ from cohortlib.fields import COHORTS, keys, quotients
 from cohortlib.periods import date_of
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
+from cohortlib.read.urls import is_url, without_secrets
 from cohortlib.show.plot.cells import Cells, read
 from cohortlib.show.plot.curves import mean_by_age
 from cohortlib.show.plot.drawing import PERIODS
@@ -170,13 +171,18 @@ class Findings:
         return Block("Definitions", ("term", "meaning"), tuple(terms.items()), 2)
 
 
+_NAMED = 3  # files of a list
 _LATER: dict[str, tuple[int, ...]] = {"D": (7, 30), "W": (4, 12), "M": (6, 12), "Q": (4,), "A": ()}
 
 
 def source_name(source: object) -> str:
     """Return a short name of a source, without folders."""
     if isinstance(source, str | Path):
-        return text(Path(source).name)
+        path = str(source)
+        return text(Path(without_secrets(path) if is_url(path) else path).name)
+    if isinstance(source, list | tuple):
+        more = [f"{len(source) - _NAMED:,} more"] if len(source) > _NAMED else []
+        return ", ".join([*map(source_name, source[:_NAMED]), *more])
     if isinstance(source, Prepared):
         only = "" if source.predicate is None else f", rows where {source.predicate}"
         return text(f"{source.folder.name}, prepared{only}")
@@ -203,6 +209,8 @@ def _span(age: int, unit: str) -> str:
 def _setting_text(name: str, value: object) -> str:
     if value is None:
         return "none"
+    if name == "storage_options":  # their values can be keys
+        return "not shown"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return source_name(value) if name == "joined" else text(value)
