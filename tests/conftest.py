@@ -37,6 +37,12 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Read Parquet in batches of one row group, however small: the files of tests would be one batch."""
+    monkeypatch.setattr("cohortlib.read.parquet.FULL", 1)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """Run a single test file without workers: it would end before they have started."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cohortlib.errors import SchemaError, SettingError, SourceError
 from cohortlib.read import bytes as text_bytes
-from cohortlib.read import sources
+from cohortlib.read import parquet, sources
 from cohortlib.read.tables import FileOptions
 
 pytestmark = pytest.mark.unit
@@ -85,7 +85,7 @@ A = ("a", "2026-01-05", "10")
         ("x.tsv", codecs.BOM_UTF16_LE + (HEADER + "a,2026-01-05,10\n").replace(",", "\t").encode("utf-16-le")),
         ("x.csv", codecs.BOM_UTF16_BE + (HEADER + "a,2026-01-05,10\n").encode("utf-16-be")),
         ("x.csv.gz", HEADER + "a,2026-01-05,10\n"),
-        ("x.csv", gzip.compress(HEADER.encode()) + gzip.compress(b"a,2026-01-05,10\n")),
+        ("x.csv", gzip.compress(HEADER.encode(), mtime=0) + gzip.compress(b"a,2026-01-05,10\n", mtime=0)),
     ],
 )
 def test_forms_of_text(name, data):
@@ -416,3 +416,15 @@ def test_files_blocks_and_forms_do_not_matter(tmp_path_factory, drawn, block, wo
             assert frame.rows() == expected
             for row in range(frame.height):
                 assert re.search(r"line \d+$", stream(source, road=road).locate(row))
+
+
+@pytest.mark.parametrize(("full", "heights"), [(1, [3] * 7), (7, [9, 9, 3]), (1 << 16, [21])])
+def test_small_files_make_one_batch(tmp_path, monkeypatch, full, heights):
+    monkeypatch.setattr(parquet, "FULL", full)
+    frame = pl.DataFrame({"user_id": [f"user {row}" for row in range(21)]})
+    for number, part in enumerate(frame.iter_slices(3)):
+        part.write_parquet(tmp_path / f"{number}.parquet")
+    batches = list(sources.stream(tmp_path, lambda names: names).batches())
+    assert [batch.height for batch in batches] == heights
+    assert all(batch.n_chunks() == 1 for batch in batches)
+    assert pl.concat(batches).equals(frame)

@@ -23,6 +23,9 @@ from cohortlib.read.tables import (
     unreadable,
 )
 
+FULL = 1 << 16
+"""Smaller batches are joined up to this number of rows: each batch has a cost of its own."""
+
 
 def scan_parquet(paths: list[str], options: FileOptions = DEFAULT_OPTIONS) -> pl.LazyFrame:
     """Scan Parquet files lazily; later files may have more columns than the first."""
@@ -148,9 +151,16 @@ class Parquet:
     def _batches(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         rows_read = 0
         with read_errors(self.name, lambda: self.find_bad_file(rows_read)):
+            small: list[pl.DataFrame] = []
+            pending = 0
             for batch in lazy.collect_batches(maintain_order=True):
-                yield batch
-                rows_read += batch.height
+                small.append(batch)
+                rows_read, pending = rows_read + batch.height, pending + batch.height
+                if pending >= FULL:
+                    yield _joined(small)
+                    small, pending = [], 0
+            if small:
+                yield _joined(small)
 
     def locate(self, row: int) -> str:
         """Return the file of a row, and its number there, from 0."""
@@ -188,3 +198,7 @@ class Parquet:
             except (pl.exceptions.PolarsError, OSError, PANIC) as error:
                 return SourceError(f"{path!r} cannot be read: {first_line(error)}")
         return None
+
+
+def _joined(batches: list[pl.DataFrame]) -> pl.DataFrame:
+    return batches[0] if len(batches) == 1 else pl.concat(batches, rechunk=True)
