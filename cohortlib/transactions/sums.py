@@ -15,6 +15,7 @@ from cohortlib.fields import COHORTS, schema
 from cohortlib.literals import Freq
 from cohortlib.read.tables import Source, first_line
 from cohortlib.transactions.activity import Histogram
+from cohortlib.transactions.doubts import warn_of_years
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.keywords import Edges, Refunds, SumsKeywords, with_settings
 from cohortlib.transactions.load import load
@@ -148,7 +149,9 @@ class Sums:
             return pl.DataFrame(schema=schema(COHORTS))
         origin = int(shown["cohort"].to_numpy().min())
         grid = Grid(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
-        return cohort_frame(self.on_grid(grid), grid, settings)
+        histogram = self.on_grid(grid)
+        warn_of_years(histogram, grid, settings)
+        return cohort_frame(histogram, grid, settings)
 
     def on_grid(self, grid: Grid) -> Histogram:
         """Return the sums as a dense histogram, without cells outside of the grid."""
