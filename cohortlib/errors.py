@@ -237,8 +237,23 @@ def recorded_warnings() -> Iterator[list[str]]:
         _recorded.reset(token)
 
 
+_silent: ContextVar[bool] = ContextVar("_silent", default=False)
+
+
+@contextmanager
+def silent_warnings() -> Iterator[None]:
+    """Drop this package's warnings in the block; other than ``catch_warnings`` only in its own thread."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def warn(what: Text) -> None:
     """Warn at the line outside this package that made the call."""
+    if _silent.get():
+        return
     warning = CohortlibWarning(what)
     messages = _recorded.get()
     if messages is not None:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import cohortlib as cl
 from cohortlib import fields as registry
@@ -20,8 +21,33 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```(?:ba)?sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OUTPUT = re.compile(r"^```sh\n((?:cohortlib [^\n]*\n)+)```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILES = re.compile(r"^(`\w+\.(?:csv|tsv|json)`.*:)\n\n((?:```(?:csv|tsv|json)\n[^`]*```\n\n?)+)", re.MULTILINE)
 NEEDS = {"spark.md": ("pyspark", "pysail", "dask")}
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
+
+
+def write_files(page):
+    """Write the files of a page into this folder: blocks after a line that begins with their names."""
+    text = page.read_text(encoding="utf-8")
+    for line, blocks in FILES.findall(text):
+        names = re.findall(r"`([\w.]+\.(?:csv|tsv|json))`", line)
+        contents = re.findall(r"```\w+\n(.*?)^```\n", blocks, re.MULTILINE | re.DOTALL)
+        for name, content in zip(names, contents, strict=False):
+            Path(name).write_text(content, encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_print_what_follows_them(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_files(page)
+    for commands, expected in OUTPUT.findall(page.read_text(encoding="utf-8")):
+        printed = ""
+        for line in commands.splitlines():
+            result = CliRunner().invoke(cli, shlex.split(line)[1:], env={"COLUMNS": "100"})
+            assert result.exit_code == 0, result.output
+            printed += result.output
+        assert printed == expected, commands
 
 
 @pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
@@ -30,6 +56,7 @@ def test_python_blocks(page, monkeypatch, tmp_path):
     for module in NEEDS.get(page.name, ()):
         pytest.importorskip(module, reason=f"{module} is not installed (extra ci)")
     monkeypatch.chdir(tmp_path)
+    write_files(page)
     names = {"__name__": page.stem}
     text = page.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))

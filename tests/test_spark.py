@@ -408,7 +408,7 @@ def test_sums_of_negative_money(sail):
         (SchemaError, "'buyer' is not in the table.* Hint: set the columns with user=", {"user": "buyer"}),
         (SchemaError, "'amounts' is not in the table.*Hint: amount='amount'", {"amount": "amounts"}),
         (SchemaError, "column 'exact' is Decimal.*Expected a Date, a Datetime or text", {"timestamp": "exact"}),
-        (SchemaError, "column 'name' is String.*Expected amounts", {"amount": "name"}),
+        (DataError, "the Spark frame: name '.*' is not a number", {"amount": "name"}),
         (SchemaError, r"column 'amount' is Float64. Expected user ids", {"user": "amount", "amount": "user_id"}),
         (SchemaError, "column 'list' is array<bigint>. Expected text, numbers", {"user": "list"}),
         (SchemaError, "joined='when' is not a column", {"joined": "when"}),
@@ -534,6 +534,82 @@ def test_answers_are_those_of_the_local_run(session, question):
     same(answer, expected)
     assert told(said) == told(should)
     assert answer.report["shared_chains"] == expected.report["shared_chains"] > 0
+
+
+TEXT = pl.DataFrame(
+    {
+        "user_id": ["Ann", "ann ", "bob", "bob", " ", "null", "STRASSE", "straße", None],
+        "timestamp": ["05.01.2026 23:30", "10.02.2026", "2026-01-20", "01.03.2026", "02.03.2026", "03.03.2026",
+                      "04.03.2026", "05.04.2026", "06.04.2026"],
+        "amount": ["1.029,00 €", "80", "-5,5", "70", "1", "2", "3", "4", "5"],
+    }
+)  # fmt: skip
+READ = {"timestamp_format": "%d.%m.%Y %H:%M", "decimal": ",", "nulls": "drop"}
+
+
+def spread(session, frame):
+    """Give each row a partition of its own, so that partitions see other kinds of text."""
+    return sparkling(session, frame).repartition(frame.height)
+
+
+@pytest.mark.parametrize("more", [{}, {"assume_zone": "Europe/Berlin"}, {"normalize": "casefold"}, {"freq": "W"}])
+def test_text_is_read_as_from_a_file(session, more):
+    frame = TEXT.with_columns(pl.col("timestamp").str.replace(r"^(\d\d\.\d\d\.\d{4})$", "$1 09:00"))
+    rules = READ | more
+    with warnings.catch_warnings(record=True) as expected:
+        warnings.simplefilter("always")
+        table = cl.termina.cohorts(frame, **rules)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert_frame_equal(cl.spark.cohorts(spread(session, frame), partitions=3, **rules), table)
+    # Partitions do not compare their ids with each other.
+    assert told(warned) == [text for text in told(expected) if "differ only in case" not in text]
+    assert any("text that often stands for a missing value: 'null' 1" in text for text in told(warned))
+    assert any("2 of 9 rows of the table dropped" in text for text in told(warned))
+
+
+def test_text_customers_and_joined(sail):
+    frame = TEXT.filter(pl.col("user_id").is_in(["Ann", "ann ", "bob"])).with_columns(
+        timestamp=pl.lit("2026-01-0") + pl.int_range(1, 5).cast(pl.String) + "T10:00:00+02:00"
+    )
+    rules = {"decimal": ",", "normalize": "casefold", "timezone": "Europe/Berlin"}
+    table = cl.termina.customer_cohorts(frame, **rules)
+    assert_frame_equal(local(cl.spark.customer_cohorts(spread(sail, frame), **rules)).sort(KEYS), table.sort(KEYS))
+    joined = pl.DataFrame({"user_id": ["ANN", "bob"], "joined": [date(2025, 12, 1), date(2026, 1, 1)]})
+    table = cl.termina.cohorts(frame, joined=joined, **rules)
+    assert_frame_equal(cl.spark.cohorts(spread(sail, frame), joined=sparkling(sail, joined), **rules), table)
+    texts = joined.with_columns(pl.col("joined").cast(pl.String))
+    with pytest.raises(SchemaError, match="the join dates, column 'joined', are text"):
+        cl.spark.cohorts(spread(sail, frame), joined=sparkling(sail, texts), **rules)
+
+
+def test_numbers_since_an_epoch(sail):
+    frame = pl.DataFrame({"user_id": [1, 2], "timestamp": [1767225600, 1769904000], "amount": [1.5, 2.5]})
+    rules = {"timestamp_format": "epoch_s", "timezone": "America/New_York"}
+    assert_frame_equal(cl.spark.cohorts(spread(sail, frame), **rules), cl.termina.cohorts(frame, **rules))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("timestamp", ["2026-01-01", "2026-01-02 10:00", "2026-01-03T00:00Z"],
+         "1 date, 1 instant without an offset and 1 instant with an offset. Expected all with an offset.*Hint: assume_zone="),
+        ("timestamp", ["2026-01-01", "02/13/2026", "03/13/2026"], "'02/13/2026' is not a date \\(2 of 3 values\\).* "
+         "timestamp_format='%m/%d/%Y' \\(month first\\) reads 2 of these 2"),
+        ("timestamp", ["2026-01-01", "1066-01-01", "1067-01-01"], "'1066-01-01' is before 1900 .*\\(2 instants\\)"),
+        ("amount", ["1", "1,5", "x"], "'1,5' is not a number \\(2 of 3 values\\).*decimal=',' reads 1 of these 2"),
+        ("amount", ["$1", "2 €", "3"], "2 currencies: 1 in "),
+        ("amount", ["1", None, "3"], "the table has nulls: 1 in column 'amount', of 3 rows"),
+    ],
+)  # fmt: skip
+def test_text_is_refused_with_counts_over_all_partitions(sail, column, values, expected):
+    frame = pl.DataFrame({"user_id": ["a"] * 3, "timestamp": ["2026-01-01"] * 3, "amount": ["1"] * 3})
+    frame = frame.with_columns(pl.Series(column, values))
+    with pytest.raises(DataError, match=expected):
+        cl.spark.cohorts(spread(sail, frame), partitions=3)
+    if "date, 1 instant" in expected:
+        rules = {"assume_zone": "America/New_York", "timezone": "America/New_York"}
+        assert_frame_equal(cl.spark.cohorts(spread(sail, frame), **rules), cl.termina.cohorts(frame, **rules))
 
 
 def test_conventions_and_text_that_is_dates(sail):

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -61,6 +62,16 @@ class _Tally:
             at = int(mask.arg_max() or 0)
             self.row, self.value = first_row + at, value_text(column, at)
         self.count += count
+
+    def add_tally(self, other: "_Tally") -> None:
+        """Add the values of other rows; which is the first is not known, so the smallest is shown."""
+        if other.count and (not self.count or str(other.value) < str(self.value)):
+            self.row, self.value = other.row, other.value
+        self.count += other.count
+
+
+def _plain(value: object) -> object:
+    return vars(value) | {"value": str(value.value)} if isinstance(value, _Tally) else value
 
 
 @dataclass
@@ -156,6 +167,22 @@ class Faults:
         missing = int((~amounts.valid).sum()) - wrong
         self._count_nulls(of.amount, missing)
         self.amounts += present - (missing - column.null_count())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as values of JSON."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "columns"}
+
+    def add_counts(self, counts: dict[str, Any]) -> None:
+        """Add the counts of :meth:`to_dict`, of other rows."""
+        for name in ("not_dates", "not_amounts", "years"):
+            getattr(self, name).add_tally(_Tally(**counts[name]))
+        for name in ("texts", "amount_texts", "currencies", "nulls"):
+            getattr(self, name).update(counts[name])
+        self.kinds = [total + count for total, count in zip(self.kinds, counts["kinds"], strict=True)]
+        self.rows, self.early, self.amounts = (
+            getattr(self, name) + counts[name] for name in ("rows", "early", "amounts")
+        )
+        self.too_large = self.too_large or counts["too_large"]
 
     def error(self, locate: Locate) -> DataError | None:
         """Return the error for the fault that matters most."""

@@ -147,6 +147,7 @@ class Note:
     dropped: Dropped = field(default_factory=Dropped)
     dropped_joined: Dropped = field(default_factory=Dropped)
     fit: JoinedFit = field(default_factory=JoinedFit)
+    null_words: Counter[str] = field(default_factory=Counter)  # users that are text for a missing value
     error: tuple[str, str, str, str] | None = None  # the class of an error, and its `what`, `expected` and `hint`
 
     @classmethod
@@ -160,7 +161,7 @@ class Note:
         error = min((note.error for note in (self, other) if note.error), default=None)
         return Note(
             max(days, default=None), self.magnitude + other.magnitude, self.dropped + other.dropped,
-            self.dropped_joined + other.dropped_joined, self.fit + other.fit, error,
+            self.dropped_joined + other.dropped_joined, self.fit + other.fit, self.null_words + other.null_words, error,
         )  # fmt: skip
 
     def to_json(self) -> str:
@@ -176,7 +177,7 @@ class Note:
             values[name] = Dropped(values[name]["rows"], values[name]["count"], Counter(values[name]["nulls"]))
         error = values["error"] and tuple(values["error"])
         return cls(values["last_day"], values["magnitude"], values["dropped"], values["dropped_joined"],
-                   JoinedFit(**values["fit"]), error)  # fmt: skip
+                   JoinedFit(**values["fit"]), Counter(values["null_words"]), error)  # fmt: skip
 
     @classmethod
     def all(cls, texts: Iterable[str]) -> "Note":

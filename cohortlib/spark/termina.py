@@ -10,6 +10,7 @@ from cohortlib.errors import CohortlibError, SettingError, listed
 from cohortlib.fields import CUSTOMER_COHORTS, schema
 from cohortlib.read.amounts import beyond_range
 from cohortlib.read.arrays import Ints
+from cohortlib.read.ids import Doubts
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 from cohortlib.spark.transactions import (
@@ -23,7 +24,6 @@ from cohortlib.spark.transactions import (
 )
 from cohortlib.transactions.customers import Customers
 from cohortlib.transactions.keywords import with_settings
-from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.sums import TABLE, Sums, SumsSettings, sums_of
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ def cohorts(
     transactions
         One row per payment or refund: a ``pyspark.sql.DataFrame``, classic or of Spark Connect.
     user, timestamp, amount
-        Names of the columns: the user (integer or string), the instant (DATE, TIMESTAMP or TIMESTAMP_NTZ), the amount
-        (float, integer or decimal; negative is a refund). A TIMESTAMP is an instant, whatever the session's time zone;
-        a TIMESTAMP_NTZ and a DATE are used as they are.
+        Names of the columns: the user (integer or string), the instant (DATE, TIMESTAMP, TIMESTAMP_NTZ or STRING), the
+        amount (float, integer, decimal or STRING; negative is a refund). A TIMESTAMP is an instant, whatever the
+        session's time zone; a TIMESTAMP_NTZ and a DATE are used as they are. Text is read by the rule for files, in
+        two more passes: one to check it over all partitions, one to parse it.
     joined
         Join dates, which set the users' cohorts: a Spark frame with the user column and ``joined``, or the name of a
         column of `transactions`. This needs a second pass over `transactions`, for the last instant.
@@ -67,8 +68,10 @@ def cohorts(
         Number of partitions of users; None leaves it to Spark (``spark.sql.shuffle.partitions`` and adaptive
         execution). The rows of one partition must fit the memory of a Python worker. The result does not
         depend on it.
-    freq, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, decimals
-        As for :func:`cohortlib.termina.cohorts`.
+    freq, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, timestamp_format, decimal, \
+    assume_zone, normalize, decimals
+        As for :func:`cohortlib.termina.cohorts`. User ids are not compared with each other, so there is no warning of
+        ids that differ only in case.
 
     Returns
     -------
@@ -105,7 +108,8 @@ def customer_cohorts(
     rank_by
         With `top_n`: the name of a column of the summary of customers, highest first. Expressions, which may look at
         all customers, are only for :func:`cohortlib.termina.customer_cohorts`.
-    freq, basis, rows, top_n, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, decimals
+    freq, basis, rows, top_n, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, \
+    timestamp_format, decimal, assume_zone, normalize, decimals
         As for :func:`cohortlib.termina.customer_cohorts`.
 
     Returns
@@ -146,7 +150,7 @@ def _sums(rows: PartitionedRows) -> Sums:
     settings = rows.settings
     if settings.joined is not None:
         # Whether a join date is after the last period must be known in every partition.
-        notes = rows.frame.selectExpr("instant").mapInArrow(_LastDay(settings), "note string").toArrow()
+        notes = rows.frame.selectExpr("instant").mapInArrow(_LastDay(rows.reader), "note string").toArrow()
         _, last = settings.bounds(Note.all(pl.DataFrame(notes)["note"]).last_day)
         rows = rows.ending(last)
     values = [name for name in _PARTIAL if name not in _KEYS]
@@ -158,6 +162,7 @@ def _sums(rows: PartitionedRows) -> Sums:
         if dropped.count and settings.nulls == "error":
             raise dropped.error(what)
         dropped.warn(what)
+    Doubts(note.null_words).warn(settings.user, settings.normalize)
     if note.magnitude >= 2**63:
         raise beyond_range(f"column {settings.amount!r}", settings.decimals)
     if settings.joined is not None:
@@ -195,13 +200,14 @@ class _TransactionSums:
 class _LastDay:
     """Find the last day of a partition."""
 
-    settings: Settings
+    reader: PartitionReader
 
     def __call__(self, batches: Batches) -> Batches:
         frame = frames.read(batches)
         if frame is not None:
             try:
-                note = Note(last_day_of(frame.to_series(0), self.settings))
+                instants = self.reader.parsed.instants(frame.to_series(0))
+                note = Note(last_day_of(instants, self.reader.settings))
             except CohortlibError as error:
                 note = Note.of(error)
             yield from frames.batches(pl.DataFrame({"note": [note.to_json()]}), {"note": pl.String})

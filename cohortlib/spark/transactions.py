@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import polars as pl
 
-from cohortlib.errors import Arg, SchemaError, listed
+from cohortlib.errors import Arg, SchemaError, listed, silent_warnings
 from cohortlib.periods import FIRST_DAY, date_of
+from cohortlib.read.ids import Doubts, clean_ids
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.nulls import Dropped, without_nulls
+from cohortlib.read.text import is_text
 from cohortlib.read.transactions import TransactionReader
 from cohortlib.read.users import Users
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
+from cohortlib.spark.text import NOT_PARSED, Parsed, needs_parsing, parse
 from cohortlib.transactions.joined import joined_columns
-from cohortlib.transactions.keywords import BeforeJoined, Customer, Edges, Reading, Rules
+from cohortlib.transactions.keywords import BeforeJoined, Customer, Edges, Parsing, Reading, Rules
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import Settings
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 TABLES = ("the table", "the joined table")
 
 
-class SparkKeywords(Reading, Rules, Edges, total=False):
+class SparkKeywords(Reading, Parsing, Rules, Edges, total=False):
     """The settings of ``cohorts`` on Spark."""
 
     joined: "SparkFrame | str | None"
@@ -48,29 +51,41 @@ class PartitionReader:
     settings: Settings
     names: tuple[str, ...]  # of the columns in the transactions, then of the join date
     tagged: bool  # whether the rows include those of the joined table; a last column is true for transactions
+    parsed: Parsed = NOT_PARSED  # which columns were parsed from text before
 
     def load(self, batches: Batches, *, keep_users: bool = False) -> tuple[LoadedRows | None, Note]:
         """Load the rows of a partition, with user ids if `keep_users`, and return a note on them as well."""
-        frame = frames.read(batches)
+        frame = self.read(batches)
         if frame is None:
             return None, Note()
         rows, joined = self._tables(frame)
+        doubts = Doubts()
+        users = rows.to_series(0)
+        if is_text(users.dtype):
+            rows = rows.with_columns(clean_ids(users, None, doubts))
         rows, dropped = without_nulls(rows, "drop", TABLES[0])
         # Dropped rows count for the last period too.
         last_day = last_day_of(frame.to_series(1), self.settings) if dropped.count else None
         dropped_joined = Dropped()
         if joined is not None:
             joined, dropped_joined = without_nulls(joined, "drop", TABLES[1])
-        note = Note(last_day, 0, dropped, dropped_joined)
+        note = Note(last_day, 0, dropped, dropped_joined, null_words=doubts.null_words)
         if self.settings.nulls == "error" and (dropped.count or dropped_joined.count):
             return None, note
         # The last period depends on all partitions, so `complete_only` does not apply here.
         settings = replace(self.settings, joined=joined, threads=1, complete_only=False)
-        with load(rows, settings, keep_users=keep_users or joined is not None, may_spill=False) as loaded:
+        with_users = keep_users or joined is not None
+        # The driver warns, once for all partitions.
+        with silent_warnings(), load(rows, settings, keep_users=with_users, may_spill=False) as loaded:
             pass
         days = [day for day in (last_day, loaded.last_day) if day is not None]
         note = replace(note, last_day=max(days, default=None), magnitude=loaded.magnitude)
         return replace(loaded, caller_checks_fit=True), note
+
+    def read(self, batches: Batches) -> pl.DataFrame | None:
+        """Read the batches of a partition; None without rows."""
+        frame = frames.read(batches)
+        return None if frame is None else self.parsed.typed(frame, self.settings.decimals)
 
     def _tables(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """Split a partition into transactions and joined table, with the names of their columns."""
@@ -130,31 +145,40 @@ def partitioned(
     kinds = frames.kinds(frame)
     roles = checked.roles
     no_rows = frames.empty({name: kinds[name] for name in roles})
-    _refuse_text(no_rows, checked)
     TransactionReader(checked.columns).parse(no_rows)
     aliases = ("user_key", "instant", "amount")
     columns = [f"{quoted(name)} as {alias}" for name, alias in zip(roles, aliases, strict=True)]
     if joined is None:
         reader = PartitionReader(checked, tuple(roles), tagged=False)
-        return PartitionedRows(frame.selectExpr(*columns), reader, partitions)
+        return _parsed(frame.selectExpr(*columns), reader, partitions)
     if isinstance(joined, str):
         if joined not in kinds:
             what = (Arg("joined", joined), " is not a column")
             raise SchemaError(what, value=joined, expected=f"one of {listed(kinds)}")
-        Instants.of(frames.empty({joined: kinds[joined]})[joined])
+        _check_dates(frames.empty({joined: kinds[joined]})[joined])
         reader = PartitionReader(checked, (*roles, joined), tagged=False)
         rows = frame.selectExpr(*columns, f"{quoted(joined)} as joined")
-        return PartitionedRows(rows, reader, partitions)
+        return _parsed(rows, reader, partitions)
     rows, joined_name = _with_joined_table(frame, joined, checked, columns[1:])
-    return PartitionedRows(rows, PartitionReader(checked, (*roles, joined_name), tagged=True), partitions)
+    return _parsed(rows, PartitionReader(checked, (*roles, joined_name), tagged=True), partitions)
 
 
-def _refuse_text(no_rows: pl.DataFrame, settings: Settings) -> None:
-    """Raise SchemaError for text instants and amounts: partitions cannot compare what they read."""
-    expected = {settings.timestamp: "a Date or a Datetime", settings.amount: "amounts as floats, integers or Decimal"}
-    for name, types in expected.items():
-        if no_rows.schema[name] == pl.String:
-            raise SchemaError(f"column {name!r} is String", value=pl.String, expected=types, hint="cast it in Spark")
+def _parsed(frame: "SparkFrame", reader: PartitionReader, partitions: int | None) -> PartitionedRows:
+    """Parse the columns that are text, if there are any."""
+    if needs_parsing(frame, reader.settings):
+        frame, columns = parse(frame, reader.settings, tagged=reader.tagged)
+        reader = replace(reader, parsed=columns)
+    return PartitionedRows(frame, reader, partitions)
+
+
+def _check_dates(dates: pl.Series) -> None:
+    """Raise SchemaError unless join dates have a type of dates; unlike timestamps, they are not parsed from text."""
+    if is_text(dates.dtype):
+        raise SchemaError(
+            f"the join dates, column {dates.name!r}, are text",
+            value=dates.dtype, expected="dates or timestamps", hint=f"cast them in Spark: to_date({dates.name})",
+        )  # fmt: skip
+    Instants.of(dates)
 
 
 def _with_joined_table(
@@ -166,7 +190,7 @@ def _with_joined_table(
     user, day = joined_columns(list(joined_kinds), settings.user)
     no_rows = frames.empty({user: kinds[user]})
     no_dates = frames.empty({name: joined_kinds[name] for name in (user, day)})
-    Instants.of(no_dates[day])
+    _check_dates(no_dates[day])
     key = _common_key(kinds[user], joined_kinds[user], Users.of(no_rows[user]), Users.of(no_dates[user]))
     user_key = f"cast({quoted(user)} as {key}) as user_key"
     rows = frame.selectExpr(
