@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from cohortlib.compare.reconcile.form import detect
+from cohortlib.errors import DataError
 
 pytestmark = pytest.mark.unit
 
@@ -77,3 +78,231 @@ def test_labels_of_any_form_are_read_back(rows, freq, call, data):
     form = detect(written, freq=freq)
     assert_frame_equal(form.table, table)
     assert form.settings["freq"] == freq
+
+
+def table_of(count=400, freq="M", call="cohorts", **settings):
+    """A table of cohorts whose values need many decimal places."""
+    rows = pl.DataFrame({
+        "user_id": [f"u{n * n % 83}" for n in range(count)],
+        "timestamp": [date(2025, 1, 1) + timedelta(n * 7919 % 560) for n in range(count)],
+        "amount": [(n * 104_729 % 40_000) / 100 + 0.25 for n in range(count)],
+    })  # fmt: skip
+    return getattr(cl.termina, call)(rows, freq=freq, **settings)
+
+
+def as_percent(places):
+    return (pl.col("logo_retention", "amount_retention") * 100).round(places)
+
+
+def as_text(places, sign="%"):
+    return (pl.col("logo_retention", "amount_retention") * 100).map_batches(
+        lambda values: pl.Series([f"{value:.{places}f}{sign}" for value in values]), pl.String
+    )
+
+
+def cut(places):
+    return (pl.col("ltv", "amount_retention") * 10**places).floor() / pl.lit(pl.Series([10**places]))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (lambda t: t.with_columns(as_percent(3)), "logo_retention: percentages, compared as fractions"),
+        (lambda t: t.with_columns(as_percent(0)), "amount_retention: rounded to 2 decimal places"),
+        (lambda t: t.with_columns(as_text(1)), "logo_retention, amount_retention: percentages as text (in remote)"),
+        (lambda t: t.with_columns(as_text(2, " %")), "amount_retention: rounded to 4 decimal places"),
+        (lambda t: t.with_columns(pl.col("ltv").round(1)), "ltv: rounded to 1 decimal place"),
+        (lambda t: t.with_columns(pl.col("amount", "ltv").round(0)), "amount: rounded to 0 decimal places"),
+        (lambda t: t.with_columns(cut(1)), "ltv: truncated to 1 decimal place"),
+        (lambda t: t.with_columns(cut(3)), "amount_retention: truncated to 3 decimal places"),
+        (lambda t: t.filter(pl.col("active_users") > 0), "remote leaves out rows of zeros"),
+        (lambda t: t.with_columns(pl.col("period") + 1), "period: numbered from 1 (in remote), compared from 0"),
+        (lambda t: t.with_columns(pl.format("${}", pl.col("amount"))), "amount: thousands separators (in remote)"),
+        (
+            lambda t: t.with_columns(pl.col("amount").map_elements(lambda value: f"{value:,.2f}", pl.String)),
+            "amount: thousands separators (in remote)",
+        ),
+        (
+            lambda t: t.with_columns(
+                pl.col("amount").map_elements(
+                    lambda value: f"{value:_.2f}".replace(".", ",").replace("_", "."), pl.String
+                )
+            ),
+            "amount: a decimal comma (in remote)",
+        ),
+        (
+            lambda t: t.with_columns(pl.col("cohort").str.to_date("%Y-%m").dt.strftime("%b-%y")),
+            "cohort: months, written like 'Jan-25' (in remote)",
+        ),
+        (
+            lambda t: t.with_columns(pl.col("cohort").str.to_date("%Y-%m").dt.month_end()),
+            "cohort: months by their last days, written like '2025-01-31' (in remote)",
+        ),
+    ],
+)
+def test_forms_are_no_differences(written, said):
+    table = table_of()
+    report = cl.reconcile(table, written(table))
+    assert report.ok, report
+    assert any(said in form for form in report.forms), report.forms
+    assert said in str(report)
+    assert report.to_dict()["forms"] == list(report.forms)
+    assert cl.reconcile(written(table), table).ok
+
+
+def test_all_forms_together():
+    table = table_of()
+    written = table.filter(pl.col("active_users") > 0).with_columns(
+        as_text(1), pl.col("ltv").round(0), pl.col("cohort").str.to_date("%Y-%m").dt.month_end().dt.strftime("%d.%m.%Y")
+    )
+    report = cl.reconcile(table, written)
+    assert report.ok
+    assert report.total == written.height * 7
+    assert not cl.reconcile(table, written.with_columns(pl.col("ltv") + pl.when(period=3).then(1).otherwise(0))).ok
+
+
+@pytest.mark.parametrize("call", ["cohorts", "customer_cohorts"])
+def test_a_table_equals_itself_without_any_form(call):
+    table = table_of(call=call)
+    assert cl.reconcile(table, table).forms == ()
+    assert cl.reconcile(table, table.with_columns(pl.col("amount") + 1)).forms == ()
+
+
+def test_the_rounding_of_halves():
+    values = [n + 0.5 for n in range(60)]
+    local = pl.DataFrame({"cohort": ["2026-01"] * 60, "period": range(60), "ltv": values})
+    for halves, rounded in (("up", [n + 1.0 for n in range(60)]), ("to even", [n + n % 2.0 for n in range(60)])):
+        report = cl.reconcile(local, local.with_columns(ltv=pl.Series(rounded)))
+        assert report.ok
+        assert report.forms[0].startswith(f"ltv: rounded to 0 decimal places (halves {halves}) (in remote); 60 cells")
+
+
+def test_a_tolerance_of_the_caller_is_obeyed():
+    table = table_of()
+    rounded = table.with_columns(pl.col("ltv").round(0))
+    assert not cl.reconcile(table, rounded, tolerances={"ltv": 0.001}).ok
+
+
+def test_rounding_needs_evidence():
+    local = pl.DataFrame({"cohort": ["2026-01"] * 2, "period": [0, 1], "logo_retention": [1.0, 0.5333]})
+    assert not cl.reconcile(local, local.with_columns(pl.col("logo_retention").round(1))).ok
+
+
+@pytest.mark.parametrize(
+    ("ranking", "words"),
+    [
+        (pl.col("ltv").sort_by("period").last(), "ltv"),
+        (pl.col("cohort_size_amount").first(), "the amount of the first period"),
+        (pl.col("logo_retention").sum() + pl.col("ltv").max() * 1e-9, "active periods"),
+    ],
+)
+def test_top_customers(ranking, words):
+    table = table_of(call="customer_cohorts")
+    top = table.group_by("user_id").agg(value=ranking).top_k(9, by="value")["user_id"]
+    remote = table.filter(pl.col("user_id").is_in(top.implode()))
+    report = cl.reconcile(table, remote)
+    assert report.ok
+    assert f"remote has only the top 9 of {table['user_id'].n_unique()} customers, ranked by" in report.forms[0]
+    assert words in report.forms[0]
+    others = table["user_id"].unique().sort()[:9]
+    assert not cl.reconcile(table, table.filter(pl.col("user_id").is_in(others.implode()))).ok
+
+
+def test_rows_that_are_missing_are_no_rows_of_zeros():
+    table = table_of()
+    holed = table.filter(~((pl.col("period") == 3) & (pl.col("active_users") > 0)))
+    assert not cl.reconcile(table, holed).ok
+
+
+def cohort_labels(*labels):
+    return pl.DataFrame({"cohort": labels, "period": [0] * len(labels), "amount": [1.0] * len(labels)})
+
+
+MONTHS = ("2026-01", "2026-02", "2026-03", "2026-04", "2026-05")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("2026-01", "2026-02", "2026-03-01"), r"'cohort' of remote has '2026-03-01' in row 3, which is one of dates, "
+         r"while 2 of 3 labels are months such as '2026-01'\. Expected labels written in one form"),
+        (("2026-01", "Feb-26"), r"has 'Feb-26' in row 2"),
+        ((*MONTHS[:4], "2026-13"), r"has '2026-13' in row 5, while 4 of 5 labels are months such as '2026-01'"),
+        (("2026-01-01", "2026-02-01", "2026-03-01", "2026-04-01", "2026-01-07"), r"has '2026-01-07' in row 5, which is "
+         r"not the first day of a month"),
+        (("2026-01-31", "2026-02-28", "2026-03-31", "2026-04-30", "2026-05-30"), r"has '2026-05-30' in row 5, which is "
+         r"not the last day of a month"),
+        (("01/02/2026", "01/03/2026"), r"has '01/02/2026' in row 1, which can be 2026-02-01 or 2026-01-02, and no "
+         r"other label decides\. Expected ISO dates such as '2026-02-01'\. Hint: write"),
+    ],
+)  # fmt: skip
+def test_labels_that_are_refused(labels, message):
+    with pytest.raises(DataError, match=message):
+        cl.reconcile(cohort_labels(*MONTHS), cohort_labels(*labels))
+    with pytest.raises(DataError, match=message.replace("remote", "theirs")):
+        detect(cohort_labels(*labels).with_columns(period=pl.int_range(pl.len()) * 3), "theirs")
+
+
+def test_labels_of_another_unit_than_freq():
+    for freq, labels in (("M", ("2026-01-07", "2026-01-14")), ("Q", MONTHS), ("W", ("2026-01-07", "2026-01-15"))):
+        with pytest.raises(DataError, match="column 'cohort' of remote has '2026-01"):
+            detect(cohort_labels(*labels), freq=freq)
+
+
+def test_dates_that_only_one_order_fits():
+    ends = cohort_labels("31/01/2026", "28/02/2026", "31/03/2026", "30/04/2026", "31/05/2026")
+    assert cl.reconcile(cohort_labels(*MONTHS), ends).ok
+
+
+def test_units_are_read_from_the_ages():
+    quarters = ("2026-01-01", "2026-04-01", "2026-07-01")
+    for freq, ages in (("Q", (2, 1, 0)), ("M", (6, 3, 0))):
+        table = pl.concat(cohort_labels(*[label] * (age + 1)).with_columns(period=pl.int_range(age + 1, dtype=pl.Int64))
+                          for label, age in zip(quarters, ages, strict=True))  # fmt: skip
+        assert detect(table).settings == {"freq": freq}
+        assert detect(table, freq="M").settings == {"freq": "M"}
+    assert "years or quarters" in detect(cohort_labels("2026-01-01")).statements[0]
+
+
+def test_calendars_of_ones_own_are_left_alone():
+    table = cohort_labels("P1 2026", "P2 2026")
+    assert cl.reconcile(table, table.with_columns(pl.col("cohort").cast(pl.Categorical))).ok
+    assert detect(table).settings == {}
+
+
+def test_other_units_are_named():
+    report = cl.reconcile(table_of(), table_of(freq="Q"))
+    assert report.forms[0] == "cohort: local has months such as '2025-01', remote has quarters such as '2025Q1'"
+    assert not report.ok
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("active_users", [3, -1], r"column 'active_users' of remote has -1 in row 2\. Expected a count, 0 or more"),
+        (
+            "amount",
+            ["3.5", "n/a"],
+            r"column 'amount' of remote has 'n/a' in row 2, which is not a number \(1 of 2 values",
+        ),
+        (
+            "ltv",
+            ["1,234", "2,345"],
+            r"'ltv' of remote has '1,234' in row 1, which can be 1,234 or 1\.234, and no other",
+        ),
+        (
+            "logo_retention",
+            ["100%", "0.5"],
+            r"'logo_retention' of remote has '0\.5' in row 2 without a percent sign, and 1",
+        ),
+    ],
+)
+def test_numbers_that_are_refused(field, values, message):
+    remote = pl.DataFrame({"cohort": ["2026-01"] * 2, "period": [0, 1], field: values})
+    with pytest.raises(DataError, match=message):
+        cl.reconcile(remote.with_columns(pl.lit(1.0).alias(field)), remote)
+
+
+def test_counts_with_thousands_separators():
+    local = pl.DataFrame({"cohort": ["2026-01"] * 2, "period": [0, 1], "active_users": [1234, 20]})
+    assert cl.reconcile(local, local.with_columns(active_users=pl.Series(["1,234", "20"]))).ok

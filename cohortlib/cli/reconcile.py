@@ -119,6 +119,8 @@ def print_report(console: "Console", report: "Report", limit: int | None) -> Non
     from rich.text import Text  # isort: skip
 
     print_prose(console, Text(report.sentence, style="bold green" if report.ok else "bold red"))
+    for line in describe.form_lines(report.forms):
+        print_prose(console, line)
     print_line(console)
     _print_block(console, describe.summary_block(report.summary))
     for table in report.tables:

@@ -9,10 +9,11 @@ from typing import Any
 import polars as pl
 
 from cohortlib.compare.reconcile import describe
-from cohortlib.compare.reconcile.files import labelled
 from cohortlib.compare.reconcile.join import flattened
+from cohortlib.compare.reconcile.matching import in_one_form
 from cohortlib.compare.reconcile.page import Preface, render
 from cohortlib.compare.reconcile.pairing import ComparedTable, compare
+from cohortlib.compare.reconcile.rounding import describe as rounding_words
 from cohortlib.compare.reconcile.sides import Side, tables
 from cohortlib.compare.reconcile.tolerances import Tolerances, unknown_field
 from cohortlib.engine.files import atomic_write
@@ -70,14 +71,14 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
             expected="tables of the same kind",
             hint="use .values or .segments of an Answer",
         )
-    if isinstance(remote, str | Path):
-        sides = sides[0], {name: labelled(table, sides[0][name]) for name, table in sides[1].items()}
-    if isinstance(local, str | Path):
-        sides = {name: labelled(table, sides[1][name]) for name, table in sides[0].items()}, sides[1]
+    forms: dict[str, None] = {}
+    for name in sides[0]:
+        sides[0][name], sides[1][name], words = in_one_form(sides[0][name], sides[1][name])
+        forms |= dict.fromkeys(words)
     if len(sides[0]) == 1:
         name = next(iter(sides[0]))
-        return Report((compare(sides[0][name], sides[1][name], name, tolerances),))
-    return Report(_compare_answers(*sides, tolerances or {}))
+        return Report((compare(sides[0][name], sides[1][name], name, tolerances),), tuple(forms))
+    return Report(_compare_answers(*sides, tolerances or {}), tuple(forms))
 
 
 def _compare_answers(
@@ -116,6 +117,16 @@ class Report:
     """
 
     tables: tuple[ComparedTable, ...]
+    written: tuple[str, ...] = ()  # `forms` but for rounding
+
+    @cached_property
+    def forms(self) -> tuple[str, ...]:
+        """How the tables are written, where that differs: labels, percentages, decimal places, rows left out.
+
+        None of this counts as a difference.
+        """
+        rounded = (rounding_words(field, table.paired) for table in self.tables for field in table.fields)
+        return (*self.written, *filter(None, rounded))
 
     def __str__(self) -> str:
         blocks = (
@@ -124,7 +135,10 @@ class Report:
             describe.cells_block(self.differences),
             describe.rows_block(self.tables),
         )
-        return "\n\n".join([self.sentence, *(str(block) for block in blocks if block), *describe.left_out(self.tables)])
+        forms = ["\n".join(describe.form_lines(self.forms))] if self.forms else []
+        return "\n\n".join(
+            [self.sentence, *forms, *(str(block) for block in blocks if block), *describe.left_out(self.tables)]
+        )
 
     def __repr__(self) -> str:
         return f"Report({self.agreeing:,} of {self.total:,} cells agree)"
@@ -253,6 +267,7 @@ class Report:
             "agreeing": self.agreeing,
             "total": self.total,
             "sentence": self.sentence,
+            "forms": list(self.forms),
             "only_local_fields": list(self.only_local_fields),
             "only_remote_fields": list(self.only_remote_fields),
             "summary": self.summary.to_dicts(),
@@ -266,7 +281,15 @@ class Report:
 
     def to_html(self, preface: Preface | None = None) -> str:
         """Return a self-contained HTML page with both tables and their difference. Needs Jinja2."""
-        return render(self.tables, self.sentence, self.summary, self.cohorts, self.differences, preface or Preface())
+        return render(
+            self.tables,
+            self.sentence,
+            self.forms,
+            self.summary,
+            self.cohorts,
+            self.differences,
+            preface or Preface(),
+        )
 
     def save_html(self, path: str | Path) -> None:
         """Write the page of :meth:`to_html` to a file."""

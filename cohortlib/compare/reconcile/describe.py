@@ -43,6 +43,11 @@ def sentence(tables: Sequence[ComparedTable], differences: pl.DataFrame) -> str:
     return f"{agreeing:,} of {total:,} cells agree; {', '.join(parts)}."
 
 
+def form_lines(forms: Sequence[str]) -> list[str]:
+    """Return the lines that say how the tables are written."""
+    return ["Not counted as differences:", *(f"  {text(form)}" for form in forms)] if forms else []
+
+
 def common(table: ComparedTable, differences: pl.DataFrame) -> str:
     """Return what all differences have in common: a cohort, a customer, a period, a field."""
     shared = []

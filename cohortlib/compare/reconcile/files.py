@@ -1,6 +1,5 @@
 """Read a side from a file that cohortlib wrote or a vendor sent."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,7 @@ import polars as pl
 from cohortlib.adapty.client import replies as adapty
 from cohortlib.errors import ReplyError, SourceError
 from cohortlib.fields import ALL_TABLES
-from cohortlib.network.json_rows import labels, parse_json
-from cohortlib.periods import LABELS
+from cohortlib.network.json_rows import parse_json
 from cohortlib.read.sources import CSV, PARQUET, match_files
 from cohortlib.read.tables import first_line
 from cohortlib.termina.client import replies as termina
@@ -20,7 +18,6 @@ SEGMENTS, VALUES = "segments", "values"  # the names of the two tables of Adapty
 
 # Read as text, so that the year 2026 and the user 007 stay text.
 _TEXTS = {name for table in ALL_TABLES for name, field in table.items() if field.kind == "text"}
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
 
 
 def read(path: str) -> dict[str, pl.DataFrame]:
@@ -76,14 +73,3 @@ def _json(path: str) -> dict[str, pl.DataFrame]:
     # Rows may omit fields: null if another row has the field, and no column if no row has it.
     names = {name for row in rows for name in row}
     return {"": table.select(name for name in table.columns if name in names)}
-
-
-def labelled(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Convert periods that are all dates to the form of the other side's labels: 2026-01-01 to 2026-01."""
-    for key in ("cohort", "date"):
-        if all(frame.schema.get(key) == pl.String and frame.height for frame in (table, other)):
-            texts = [frame[key].unique().drop_nulls() for frame in (table, other)]
-            freq = next((freq for freq, form in LABELS if texts[1].str.contains(f"^(?:{form})$").all()), None)
-            if freq is not None and all(map(_DAY.fullmatch, texts[0])):
-                return table.with_columns(labels(table[key], freq))
-    return table

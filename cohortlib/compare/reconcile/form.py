@@ -12,7 +12,6 @@ import polars as pl
 
 from cohortlib.compare.reconcile.labels import (
     MONTHLY,
-    OWN,
     Labels,
     Unit,
     longest,
@@ -74,11 +73,7 @@ class Form:
         """Return a table of cohortlib without the rows that this one leaves out: rows of zeros, if it is sparse."""
         if not self.sparse:
             return local
-        names = [name for name in _keys(self.table) if name in local.columns]
-        kept = local.join(self.table.select(names), on=names, how="semi", maintain_order="left")
-        if kept.height == local.height:
-            return local
-        return local.filter(~idle(local) | _is_among(local, self.table, names))
+        return local.filter(~idle(local) | is_among(local, self.table))
 
 
 def detect(
@@ -109,18 +104,19 @@ def detect(
         return Form(table, tuple(statements), None)
     unit, also = _unit(labels, table, side, freq, week_start)
     table = table.with_columns(labels.relabelled(unit))
-    return Form(table, (*_label_words(labels, unit, also), *statements), unit)
+    return Form(table, (_label_words(labels, unit, also), *statements), unit)
 
 
 def normalised(table: pl.DataFrame, side: str) -> tuple[pl.DataFrame, list[str]]:
     """Return a table with numbers as numbers and shares as fractions, and what was found, in words."""
     table, texts = with_numbers(table, side)
     _refuse_negative(table, side)
-    table, fractions = with_fractions(table, _keys(table))
+    table, fractions = with_fractions(table, keys_in(table))
     return table, [*texts, *fractions]
 
 
-def _keys(table: pl.DataFrame) -> tuple[str, ...]:
+def keys_in(table: pl.DataFrame) -> tuple[str, ...]:
+    """Return the keys that a table has."""
     known = (*keys(CUSTOMER_COHORTS), "segment_start_date", "type", "date")
     return tuple(name for name in known if name in table.columns)
 
@@ -141,23 +137,18 @@ def _refuse_negative(table: pl.DataFrame, side: str) -> None:
             )
 
 
-def _label_words(labels: Labels, unit: Unit, also: list[Unit]) -> list[str]:
+def _label_words(labels: Labels, unit: Unit, also: list[Unit]) -> str:
     """Describe the labels: always the unit, and how they are written if not as cohortlib does."""
-    name = labels.column.name
-    words = f"{name}: {unit.words}"
-    if not labels.own or (labels.form.unit is None and unit.freq not in "DW"):
-        example = labels.example if isinstance(labels.example, str) else str(labels.example)
-        form = "" if labels.form in OWN else f" ({labels.form.words})"
-        words += f", written like {example!r}{form}"
-    if also:
-        words += f"; {' or '.join(other.words for other in also)} would fit as well"
-    return [words]
+    words = f"{labels.column.name}: {labels.written(unit)}"
+    return f"{words}; {' or '.join(other.words for other in also)} would fit as well" if also else words
 
 
 def _unit(
     labels: Labels, table: pl.DataFrame, side: str, freq: Freq | None, week_start: Weekday | None
 ) -> tuple[Unit, list[Unit]]:
     """Return the unit of the periods, and the other units that fit as well."""
+    if labels.column.name == "segment_start_date":  # the total starts on any day
+        return Unit("D"), []
     if freq is not None:
         unit = labels.units.get(freq)
         if unit is None:
@@ -198,7 +189,7 @@ def idle(table: pl.DataFrame) -> pl.Expr:
 
 def has_gaps(table: pl.DataFrame) -> bool:
     """Check whether a cohort, customer or segment lacks a period between two that it has."""
-    group = [name for name in _keys(table) if name != "period"]
+    group = [name for name in keys_in(table) if name != "period"]
     if "period" not in table.columns or not table.schema["period"].is_integer() or not group or table.is_empty():
         return False
     if "type" in group:  # the columns of days are no consecutive numbers
@@ -208,9 +199,9 @@ def has_gaps(table: pl.DataFrame) -> bool:
     return bool(table.group_by(group).agg(gaps.alias("gaps"))["gaps"].any())
 
 
-def _is_among(local: pl.DataFrame, other: pl.DataFrame, names: list[str]) -> pl.Series:
+def is_among(table: pl.DataFrame, other: pl.DataFrame) -> pl.Series:
     """Return whether each row of a table has a row with the same keys in the other."""
+    names = [name for name in keys_in(table) if name in other.columns]
     marked = other.select(names).unique().with_columns(_other=True)
-    return (
-        local.select(names).join(marked, on=names, how="left", maintain_order="left")["_other"].fill_null(value=False)
-    )
+    joined = table.select(names).join(marked, on=names, how="left", maintain_order="left")
+    return joined["_other"].fill_null(value=False)

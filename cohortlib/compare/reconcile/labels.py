@@ -88,6 +88,7 @@ FORMS = (
 )
 OWN = FORMS[:4]
 """The forms that cohortlib writes."""
+OWN_WORDS = tuple(form.words for form in OWN)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,18 @@ class Labels:
         if len({day.weekday() for day in days}) == 1:
             fitting["W"] = Unit("W", week_start=WEEKDAYS[days[0].weekday()])
         return fitting | {"D": Unit("D")}
+
+    @property
+    def words(self) -> str:
+        """The form and an example."""
+        return f"{self.form.words} such as {str(self.example)!r}"
+
+    def written(self, unit: "Unit") -> str:
+        """Describe the labels as those of a unit, and how they are written if not as cohortlib does."""
+        if self.own and (self.form.unit is not None or unit.freq in "DW"):
+            return unit.words
+        kind = "" if self.form.words in (*OWN_WORDS, unit.words) else f" ({self.form.words})"
+        return f"{unit.words}, written like {str(self.example)!r}{kind}"
 
     def relabelled(self, unit: "Unit") -> pl.Series:
         """Return the column with the labels of cohortlib."""
@@ -212,7 +225,9 @@ def _refuse_mixed(column: pl.Series, texts: dict[Any, str], side: str) -> None:
     most = max(FORMS, key=known.count)
     example = next(label for label, fitting in forms.items() if most in fitting)
     odd = [label for label, fitting in forms.items() if most not in fitting]
-    others = [form for form in forms[odd[0]] if form.unit != most.unit or form is not most]
+    others = forms[odd[0]]
+    if not others and (known.count(most) < 4 or 2 * known.count(most) < len(texts)):
+        return  # names of periods rather than dates
     what = f", which is one of {others[0].words}" if others and others[0].words != most.words else ""
     raise DataError(
         f"column {column.name!r} of {side} has {_shown(odd[0])} in row {row_of(column, odd[0])}{what}, while "

@@ -126,9 +126,10 @@ def decimal_places(values: pl.Series) -> int | None:
 
 
 def _have_places(values: NDArray[np.float64], places: int) -> bool:
-    # numpy divides, so that the quotient is the float nearest to the decimal number; polars multiplies by 1 / 10**n.
     units = values * 10.0**places
-    return bool(((np.round(units) / 10.0**places == values) & (np.abs(units) < _MOST_UNITS)).all())
+    # The last bits may be off: 3 * 0.1 is no float of one decimal place.
+    near = np.abs(units - np.round(units)) <= np.abs(units) * 2.0**-50
+    return bool((near & (np.abs(units) < _MOST_UNITS)).all())
 
 
 def with_fractions(table: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.DataFrame, list[str]]:
@@ -163,7 +164,7 @@ def _factor(table: pl.DataFrame, field: Field, keys: tuple[str, ...]) -> float |
             # Retention may be rounded, but to whole percents at most.
             if len(apart) and (apart <= 0.005 * factor + 1e-9).all() and values.max() > 0.02 * factor:  # type: ignore[operator]
                 return factor
-    if "period" in keys and table.schema["period"].is_integer():
+    if "period" in keys and table.schema["period"].is_integer() and table["period"].count():
         first = values.filter(table["period"] == table["period"].min()).drop_nulls()
         first = first.filter(first != 0)
         for factor in (1.0, 100.0):

@@ -17,12 +17,28 @@ _LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """The decimal places to which the values of one side are rounded or truncated."""
+
+    places: int
+    side: Literal["local", "remote"]
+    mode: Literal["rounded", "truncated"]
+    halves: str = ""  # where halves go, in words, if known
+
+    @property
+    def unit(self) -> float:
+        """The distance between two rounded values."""
+        return 10.0**-self.places
+
+
+@dataclass(frozen=True)
 class PairedField:
     """A field of both sides: the type of its values, and how far apart they may be."""
 
     name: str
     value_type: ValueType
     tolerance: Tolerance = EXACT
+    rounding: Rounding | None = None
 
     @property
     def local(self) -> pl.Expr:
@@ -49,8 +65,20 @@ class PairedField:
         if self.tolerance.relative:
             limit = pl.max_horizontal(limit, sizes[1] * self.tolerance.relative)
         # Most decimal amounts are not exact as floats: each side may be off by half a unit in the last place.
-        near = apart <= limit + sizes[0] * 2.0**-52 + sizes[1] * 2.0**-52
+        slack = sizes[0] * 2.0**-52 + sizes[1] * 2.0**-52
+        near = apart <= limit + slack
+        if self.rounding is not None:
+            near |= self._agree_rounded(self.rounding, slack)
         return near.fill_null(False) | (self.local.is_null() & self.remote.is_null()) if nulls else near
+
+    def _agree_rounded(self, rounding: Rounding, slack: pl.Expr) -> pl.Expr:
+        """Return whether the rounded value is the other one, rounded; where halves go does not matter."""
+        slack = slack + rounding.unit * 1e-6  # the exact value may be a half but for its last bits
+        if rounding.mode == "rounded":
+            return self.difference().abs() <= rounding.unit / 2 + slack
+        exact, rounded = (self.local, self.remote) if rounding.side == "remote" else (self.remote, self.local)
+        cut = (exact - rounded) * exact.sign()
+        return (cut >= -slack) & (cut < rounding.unit - slack)
 
     def difference(self) -> pl.Expr:
         """Return local - remote; null if a side has no number."""

@@ -75,6 +75,7 @@ class Preface:
 def render(
     tables: Sequence[ComparedTable],
     sentence: str,
+    forms: Sequence[str],
     summary: pl.DataFrame,
     cohorts: pl.DataFrame,
     differences: pl.DataFrame,
@@ -93,6 +94,7 @@ def render(
         preface=preface,
         ok=differences.is_empty(),
         sentence=sentence,
+        forms=forms,
         blocks=[block for block in blocks if block],
         left_out=describe.left_out(tables),
         sections=[_section(table, differences) for table in tables],

@@ -1,5 +1,6 @@
 """Pair the rows of two tables, count the cells that agree, and return cells with their outcomes."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,6 +8,7 @@ import polars as pl
 
 from cohortlib.compare.reconcile import join
 from cohortlib.compare.reconcile.outcomes import OUTCOME, OUTCOMES, PairedField
+from cohortlib.compare.reconcile.rounding import with_rounding
 from cohortlib.compare.reconcile.sides import hashes, join_ready, key_text, keys_of, refuse_repeats
 from cohortlib.compare.reconcile.tolerances import EXACT, Tolerance, Tolerances, checked
 from cohortlib.errors import SchemaError
@@ -193,7 +195,7 @@ def compare(
     remote = remote.select(keys).hstack(list(remote_fields.values()))
     for side, frame in (("local", local), ("remote", remote)):
         join.refuse_non_numbers(frame, keys, fields, side)
-    return paired(name, keys, fields, local, remote, only[0], only[1])
+    return paired(name, keys, fields, local, remote, only[0], only[1], [name for name in common if name not in custom])
 
 
 def paired(
@@ -204,8 +206,12 @@ def paired(
     remote: pl.DataFrame,
     only_local_fields: tuple[str, ...] = (),
     only_remote_fields: tuple[str, ...] = (),
+    roundable: Container[str] = (),
 ) -> ComparedTable:
-    """Pair the rows of two tables with the same types, and count the cells that match."""
+    """Pair the rows of two tables with the same types, and count the cells that match.
+
+    The fields in `roundable` are compared at the decimal places to which one side is rounded.
+    """
     rows: tuple[pl.Series | None, pl.Series | None] = (None, None)
     local_hashes = hashes(local, keys)
     refuse_repeats(local, keys, "local", local_hashes)
@@ -214,6 +220,7 @@ def paired(
         refuse_repeats(remote, keys, "remote", remote_hashes)
         rows = join.joined_rows(local, remote, keys, local_hashes, remote_hashes)
     pairs = side_by_side(local, remote, (), fields, *rows)
+    fields = tuple(with_rounding(field, pairs) if field.name in roundable else field for field in fields)
     counts = pairs.select(field.agree(join.has_nulls(pairs, field)).sum().alias(field.name) for field in fields).row(0)
     return ComparedTable(name, keys, fields, local, remote, *rows, counts, only_local_fields, only_remote_fields)
 
