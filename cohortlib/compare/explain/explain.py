@@ -6,7 +6,8 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.compare.explain.causes import LocalTable
 from cohortlib.compare.explain.explanation import Explanation
 from cohortlib.compare.explain.search import search
-from cohortlib.compare.reconcile.compare import Report, reconcile
+from cohortlib.compare.reconcile.compare import Report
+from cohortlib.compare.reconcile.compare import reconcile_as_written as reconcile
 from cohortlib.compare.reconcile.files import SEGMENTS, VALUES
 from cohortlib.compare.reconcile.sides import Side, tables
 from cohortlib.compare.reconcile.tolerances import Tolerances

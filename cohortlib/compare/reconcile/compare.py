@@ -63,6 +63,21 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
     >>> report.differences.select("cohort", "period", "field", "local", "remote", "outcome").rows()
     [('2026-01', 1, 'amount', 80.0, 80.01, 'differ')]
     """
+    sides = _sides(local, remote)
+    written: dict[str, None] = {}
+    for name in sides[0]:
+        sides[0][name], sides[1][name], words = in_one_form(sides[0][name], sides[1][name])
+        written |= dict.fromkeys(words)
+    return Report(_compared(*sides, tolerances), tuple(written))
+
+
+def reconcile_as_written(local: Side, remote: Side, *, tolerances: Tolerances | None = None) -> "Report":
+    """Compare two tables as `reconcile` does, without changing their form; only rounding is recognized."""
+    return Report(_compared(*_sides(local, remote), tolerances))
+
+
+def _sides(local: Side, remote: Side) -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+    """Read the tables of both sides by name."""
     sides = tables(local, "local"), tables(remote, "remote")
     if set(sides[0]) != set(sides[1]):
         contents = [" and ".join(names) if "" not in names else "one table" for names in sides]
@@ -71,14 +86,16 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
             expected="tables of the same kind",
             hint="use .values or .segments of an Answer",
         )
-    forms: dict[str, None] = {}
-    for name in sides[0]:
-        sides[0][name], sides[1][name], words = in_one_form(sides[0][name], sides[1][name])
-        forms |= dict.fromkeys(words)
-    if len(sides[0]) == 1:
-        name = next(iter(sides[0]))
-        return Report((compare(sides[0][name], sides[1][name], name, tolerances),), tuple(forms))
-    return Report(_compare_answers(*sides, tolerances or {}), tuple(forms))
+    return sides
+
+
+def _compared(
+    local: dict[str, pl.DataFrame], remote: dict[str, pl.DataFrame], tolerances: Tolerances | None
+) -> tuple[ComparedTable, ...]:
+    """Compare the tables of both sides."""
+    if len(local) == 1:
+        return tuple(compare(table, remote[name], name, tolerances) for name, table in local.items())
+    return _compare_answers(local, remote, tolerances or {})
 
 
 def _compare_answers(
