@@ -1,7 +1,8 @@
 """Read columns of CSV files as text, and check the shape of every row.
 
 A kernel splits blocks of text on threads. A block ends at a line end outside of quotes, where a count of the quotes
-before it is even; if quotes inside of fields make that wrong, the rest of the file is split in one thread.
+before it is even; if quotes inside of fields make that wrong, the rest of the file is split in one thread. A fast
+kernel splits what is regular; it leaves blocks with anything else to a slower one, which also finds what is wrong.
 """
 
 from collections.abc import Generator, Iterator
@@ -30,30 +31,34 @@ from cohortlib.read.tables import (
     in_memory,
 )
 
-_PADDING = bytes(16)  # the kernel reads words
+_PADDING = 80  # bytes behind a text: kernels read 64 at a time
 _LONGEST = 64 << 20  # bytes of a record
-_NEWLINE = b"\n"
 _ALL = 1 << 62
 
 
 class _Block(NamedTuple):
-    """Some records of a file: text with padding.
+    """Some records of a file: the first `size` bytes of an array.
 
     `offset` and `line` are where it begins in the text, and `last` is whether it is the last of its file. `split` is
     False if no record end was found.
     """
 
     file: int
-    text: bytes
+    text: NDArray[np.uint8]
+    size: int
     offset: int
     line: int
     last: bool
     split: bool = True
 
-    @property
-    def size(self) -> int:
-        """The bytes without padding."""
-        return len(self.text) - len(_PADDING)
+    @classmethod
+    def empty(cls, file: int, offset: int, line: int, *, split: bool = True) -> "_Block":
+        """Return a block without text."""
+        return cls(file, _joined(_NO_TEXT, b""), 0, offset, line, last=False, split=split)
+
+    def lines(self, at: int) -> int:
+        """Count the line ends before a place."""
+        return int(kernel.count_byte(self.text, at, kernel.NEWLINE))
 
 
 class _Records(NamedTuple):
@@ -125,7 +130,7 @@ class Csv:
             for block, records in self._in_sequence(self._first_block(number), check=False):
                 if row < records.rows:
                     _, end, *_ = self._split(block, np.zeros((0, 1), np.int32), row)
-                    text = block.text[: block.size]
+                    text = block.text[: block.size].tobytes()
                     while text.startswith((b"\n", b"\r\n"), end):
                         end = text.index(b"\n", end) + 1
                     return self._where(block, end)
@@ -148,7 +153,7 @@ class Csv:
     def _first_block(self, number: int) -> _Block:
         """Return an empty block at the first record of a file."""
         header = self.headers[number]
-        return _Block(number, _PADDING, header.size, header.lines + 1, last=False)
+        return _Block.empty(number, header.size, header.lines + 1)
 
     def _blocks(self, first: _Block) -> Iterator[_Block]:
         """Cut the text of all files from `first` on into blocks at record ends."""
@@ -159,22 +164,23 @@ class Csv:
 
     def _file_blocks(self, begin: _Block) -> Iterator[_Block]:
         file, offset, line = begin.file, begin.offset, begin.line
-        carry = b""
+        carry = _NO_TEXT
         with closing(self._text(begin)) as texts:
-            for block in texts:
-                text = carry + block
-                end = text.rfind(b"\n") + 1
-                if _count(text, b'"', end) % 2:
-                    end = kernel.last_line_end(np.frombuffer(text, np.uint8), 0, end)
-                if not end and len(text) > _LONGEST:
-                    yield _Block(file, _PADDING, offset, line, last=False, split=False)
+            for read in texts:
+                text, size = _joined(carry, read), carry.size + len(read)
+                end = carry.size + read.rfind(b"\n") + 1 if b"\n" in read else 0
+                if kernel.count_byte(text, end, kernel.QUOTE) % 2:
+                    end = kernel.last_line_end(text, 0, end)
+                if not end and size > _LONGEST:
+                    yield _Block.empty(file, offset, line, split=False)
                     return
                 if end:
-                    yield _Block(file, text[:end] + _PADDING, offset, line, last=False)
-                    line += _count(text, _NEWLINE, end)
+                    block = _Block(file, text, end, offset, line, last=False)
+                    yield block
+                    line += block.lines(end)
                     offset += end
-                carry = text[end:]
-        yield _Block(file, carry + _PADDING, offset, line, last=True)
+                carry = text[end:size]
+        yield _Block(file, _joined(carry, b""), carry.size, offset, line, last=True)
 
     def _text(self, begin: _Block) -> Generator[bytes, None, None]:
         """Read the text of a file from the beginning of a block on."""
@@ -199,37 +205,37 @@ class Csv:
 
     def _in_sequence(self, begin: _Block, *, check: bool = True) -> Iterator[tuple[_Block, _Records]]:
         """Split the text of one file, each block from the end of the records before it."""
-        offset, line, carry = begin.offset, begin.line, b""
+        offset, line, carry = begin.offset, begin.line, _NO_TEXT
         with closing(self._text(begin)) as texts:
             ahead = next(texts, None)
             while True:
-                text, ahead = carry + (ahead or b""), None if ahead is None else next(texts, None)
-                block = _Block(begin.file, text + _PADDING, offset, line, last=ahead is None)
+                text, size = _joined(carry, ahead or b""), carry.size + len(ahead or b"")
+                ahead = None if ahead is None else next(texts, None)
+                block = _Block(begin.file, text, size, offset, line, last=ahead is None)
                 records = self._records(block, complete=block.last)
                 if check:
                     self._check(block, records)
                 yield block, records
                 if ahead is None:
                     return
-                carry = text[records.end :]
-                if len(carry) > _LONGEST:
+                carry = text[records.end : size]
+                if carry.size > _LONGEST:
                     where = self._where(block, records.end)
                     raise SourceError(f"{where}: a row is longer than {_LONGEST >> 20} MiB", hint="is a quote open?")
-                line += text.count(b"\n", 0, records.end)
+                line += block.lines(records.end)
                 offset += records.end
 
     def _records(self, block: _Block, *, complete: bool) -> _Records:
         text = block.text
         header = self.headers[block.file]
-        array = np.frombuffer(text, np.uint8)
-        if block.size and int(array[: block.size].view(np.int8).min()) < 0:
-            at = kernel.first_invalid(array, 0, block.size)
+        if block.size and int(text[: block.size].view(np.int8).min()) < 0:
+            at = kernel.first_invalid(text, 0, block.size)
             # At the end of a block in sequence a character can be cut off.
             if at >= 0 and (complete or at < block.size - 3):
-                raise not_utf8(self.files[block.file].path, block.line + text.count(b"\n", 0, at))
+                raise not_utf8(self.files[block.file].path, block.line + block.lines(at))
         chosen = [name for name in self.columns if name in header.names]
-        offsets = np.zeros((len(chosen), _count(text, _NEWLINE) + 2), np.int32)
-        values = np.empty(len(chosen) * (len(text) + 16), np.uint8)
+        offsets = np.zeros((len(chosen), block.lines(block.size) + 2), np.int32)
+        values = np.empty(len(chosen) * (text.size + 16), np.uint8)
         counts = self._split(block, offsets, _ALL, values, complete=complete)
         rows = counts[0]
         parts = values.reshape(max(len(chosen), 1), -1)
@@ -248,19 +254,27 @@ class Csv:
         header = self.headers[block.file]
         chosen = [name for name in self.columns if name in header.names] if values is not None else []
         slots = np.array([chosen.index(name) if name in chosen else -1 for name in header.names], np.int64)
-        text = block.text
-        returns = b"\r" in text and text.count(b"\r") != text.count(b"\r\n")
+        text, size, separator = block.text, block.size, np.uint8(ord(header.separator))
+        if values is None:
+            values = np.empty(0, np.uint8)
+        elif complete and most == _ALL and size:
+            if block.last and text[size - 1] != kernel.NEWLINE:
+                text[size] = kernel.NEWLINE
+                size += 1
+            rows = kernel.split_regular(text, size, separator, slots, offsets, values)
+            if rows >= 0:
+                return rows, block.size, 0, kernel.OKAY, -1, 0
+        returns = kernel.count_byte(text, block.size, kernel.RETURN) > 0
         result: tuple[int, int, int, int, int, int] = kernel.split_records(
-            np.frombuffer(text, np.uint8), 0, block.size, np.uint8(ord(header.separator)), slots, complete, returns,
-            most, offsets, np.empty(0, np.uint8) if values is None else values,
-        )  # fmt: skip
+            text, 0, block.size, separator, slots, complete, returns, most, offsets, values
+        )
         return result
 
     # ------------------------------------------------------------------------------------------------- errors
 
     def _where(self, block: _Block, at: int) -> str:
         """Return the file and the line of a place in a block."""
-        return f"{self.files[block.file].path}, line {block.line + block.text.count(_NEWLINE, 0, at):,}"
+        return f"{self.files[block.file].path}, line {block.line + block.lines(at):,}"
 
     def _check(self, block: _Block, records: _Records) -> None:
         """Raise SourceError for the first fault of a block."""
@@ -301,9 +315,17 @@ class Csv:
         return count
 
 
-def _count(text: bytes, byte: bytes, stop: int | None = None) -> int:
-    """Count a byte; several times faster than bytes.count where it is frequent."""
-    return int(np.count_nonzero(np.frombuffer(text, np.uint8)[:stop] == ord(byte)))
+_NO_TEXT = np.empty(0, np.uint8)
+
+
+def _joined(carry: NDArray[np.uint8], text: bytes) -> NDArray[np.uint8]:
+    """Return two texts as one array, with padding."""
+    size = carry.size + len(text)
+    joined = np.empty(size + _PADDING, np.uint8)
+    joined[: carry.size] = carry
+    joined[carry.size : size] = np.frombuffer(text, np.uint8)
+    joined[size:] = 0
+    return joined
 
 
 def _strings(offsets: NDArray[np.int32], values: NDArray[np.uint8]) -> pl.Series:

@@ -7,7 +7,7 @@ quote runs to the closing quote, and two quotes in it are one. A quote elsewhere
 import numpy as np
 from numba import njit
 
-from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U58, U, load_word
+from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U58, U63, U, byte_mask, load_word, lowest_bit
 
 QUOTE, NEWLINE, RETURN = np.uint8(34), np.uint8(10), np.uint8(13)
 
@@ -113,6 +113,104 @@ def _copy_quoted(text, first, last, values, at):
         at += 1
         i += 2 if text[i] == QUOTE else 1
     return at
+
+
+@njit(nogil=True, cache=True)
+def count_byte(text, stop, byte):
+    """Count a byte before `stop`; there must be 64 more bytes behind."""
+    count = 0
+    for base in range(0, stop, 64):
+        found = byte_mask(text, base, byte)
+        if stop - base < 64:
+            found &= (U1 << U(stop - base)) - U1
+        while found:
+            count += 1
+            found &= found - U1
+    return count
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _copy_field(text, start, end, values, to, unescape):
+    """Copy a field without its quotes; return the place behind the copy. Up to 8 bytes more are overwritten."""
+    if end > start and text[start] == QUOTE:
+        start += 1
+        end -= 1
+        if unescape:
+            return _copy_quoted(text, start, end, values, to)
+    at = to
+    while start < end:
+        _store_word(values, U(at), load_word(text, U(start)))
+        start += 8
+        at += 8
+    return at - (start - end)
+
+
+@njit(nogil=True, cache=True)
+def split_regular(text, stop, separator, slots, offsets, values):
+    """Do what `split_records` does for text where nothing is wrong, many times faster; return the number of records.
+
+    Returns −1 if there is anything that `split_records` should look at: a fault, a quote inside of a field that does
+    not begin with one, a carriage return by itself. Text ends with a line end at `stop`; 64 more bytes are behind.
+
+    Compares 64 bytes at a time, and turns the quotes among them into the places within quotes: a bit is set if the
+    number of quotes up to it is odd.
+    """
+    columns = slots.size
+    width = text.size + 16
+    used = np.arange(offsets.shape[0]) * width
+    rows, field, begin = 0, 0, 0
+    within, after_mark, after_close = U0, U1, U0  # carried from 64 bytes to the next: all bits or none, one bit each
+    doubled = False
+    for base in range(0, stop, 64):
+        newlines, quotes = byte_mask(text, base, NEWLINE), byte_mask(text, base, QUOTE)
+        returns, marks = byte_mask(text, base, RETURN), newlines | byte_mask(text, base, separator)
+        if stop - base < 64:
+            rest = (U1 << U(stop - base)) - U1
+            newlines, quotes, returns, marks = newlines & rest, quotes & rest, returns & rest, marks & rest
+        closes = U0
+        if quotes | within | after_close:
+            inside = quotes ^ (quotes << U1)
+            inside ^= inside << U(2)
+            inside ^= inside << U(4)
+            inside ^= inside << U(8)
+            inside ^= inside << U(16)
+            inside ^= inside << U(32)
+            inside ^= within
+            opens, closes = quotes & inside, quotes & ~inside
+            marks &= ~inside
+            returns &= ~inside
+            behind = (closes << U1) | after_close
+            if opens & ~(behind | (marks << U1) | after_mark) or behind & ~(marks | returns | quotes):
+                return -1
+            doubled |= (behind & opens) != U0
+            within = U0 - (inside >> U63)
+        if returns & ~((newlines >> U1) | (U(text[base + 64] == NEWLINE) << U63)):
+            return -1
+        after_mark, after_close = marks >> U63, closes >> U63
+        while marks:
+            at = base + lowest_bit(marks)
+            marks &= marks - U1
+            if field == columns:
+                return -1
+            end = at
+            if text[at] == NEWLINE:
+                end -= at > begin and text[at - 1] == RETURN
+                if field == 0 and end == begin:
+                    begin = at + 1
+                    continue
+            slot = slots[field]
+            if slot >= 0:
+                used[slot] = _copy_field(text, begin, end, values, used[slot], doubled)
+            begin = at + 1
+            field += 1
+            if text[at] == NEWLINE:
+                if field != columns:
+                    return -1
+                field = 0
+                rows += 1
+                for slot in range(offsets.shape[0]):
+                    offsets[slot, rows] = used[slot] - slot * width
+    return -1 if within else rows
 
 
 @njit(nogil=True, cache=True)

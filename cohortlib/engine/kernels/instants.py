@@ -7,7 +7,7 @@ Text of up to 12 bytes is in the views themselves; `short` is the array of their
 import numpy as np
 from numba import njit
 
-from cohortlib.engine.kernels.words import LOW, U1, U2, U16, U32, U, load_word
+from cohortlib.engine.kernels.words import LOW, U1, U2, U8, U16, U32, U40, U255, U, load_word
 
 # What a row holds. Numbers order as: nothing, the three kinds of instants, anything else.
 NULL, DATE, NAIVE, ZONED, BAD = range(5)
@@ -44,7 +44,12 @@ def parse_instants(views, short, memory, bases, first, last, ops, or_iso, ticks,
             kind, tick = _parse(short, U16 * U(i) + U(4), size, ops, or_iso)
         else:
             tail = views[U2 * U(i) + U1]
-            kind, tick = _parse(memory, bases[tail & LOW] + (tail >> U32), size, ops, or_iso)
+            at = bases[tail & LOW] + (tail >> U32)
+            kind, tick = BAD, np.int64(0)
+            if (size == 19 or size == 20) and ops.size == 0:
+                kind, tick = _regular_iso(memory, at, size)
+            if kind == BAD:
+                kind, tick = _parse(memory, at, size, ops, or_iso)
         ticks[i] = tick
         kinds[i] = kind
 
@@ -70,6 +75,27 @@ def _parse(text, at, size, ops, or_iso):
     if kind == BAD and or_iso and end - at >= U(10) and text[at + U(4)] == 45:
         return _parse_iso(text, at, end)
     return kind, tick
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _regular_iso(text, at, size):
+    """Parse a date and a time in seconds, with or without a Z: the most frequent form; `BAD` for any other."""
+    date, clock = load_word(text, at) ^ _EXTENDED, load_word(text, at + U(11)) ^ _CLOCK
+    day = (U(text[at + U8]) | (U(text[at + U(9)]) << U8)) ^ U(0x3030)
+    # Digits are 0 to 9 now; the marks between them are 0.
+    wrong = (date & _DATE_MARKS) | (clock & _CLOCK_MARKS)
+    wrong |= ((date + _SEVENTY_SIX) | date | (clock + _SEVENTY_SIX) | clock | (day + U(0x7676)) | day) & _EACH
+    mark = text[at + U(10)]
+    date, clock = date * U(10) + (date >> U8), clock * U(10) + (clock >> U8)  # pairs of digits as numbers
+    year = np.int64(date & U255) * 100 + np.int64((date >> U16) & U255)
+    month, day = np.int64((date >> U40) & U255), np.int64((day * U(10) + (day >> U8)) & U255)
+    hour, minute, second = clock & U255, (clock >> U(24)) & U255, (clock >> U(48)) & U255
+    if wrong or (mark != 84 and mark != 32) or hour > U(23) or minute > U(59) or second > U(59):
+        return BAD, np.int64(0)
+    if (size == 20 and text[at + U(19)] != 90) or not _is_date(year, month, day):
+        return BAD, np.int64(0)
+    seconds = np.int64((hour * U(60) + minute) * U(60) + second)
+    return ZONED if size == 20 else NAIVE, days_from_date(year, month, day) * DAY_TICKS + seconds * 1_000_000
 
 
 @njit(nogil=True, cache=True)

@@ -7,11 +7,13 @@ import numpy as np
 from numba import njit
 
 from cohortlib.engine.kernels.instants import is_blank
-from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U4, U8, U12, U16, U32, U255, U, load_word
+from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U4, U8, U12, U16, U32, U64, U255, U, load_word, lowest_bit
 
 # What a row holds as an amount: nothing, a plain number, or something for the slower parser.
 NOTHING, PLAIN, OTHER = range(3)
 _MOST_DIGITS = 18  # that fit into int64
+_POWERS = 10 ** np.arange(10, dtype=np.int64)
+_ONES, _ZEROS, _SEVENTY_SIX = U(0x0101010101010101), U(0x3030303030303030), U(0x7676767676767676)
 
 # What a row holds as a user id; bits that add.
 BLANK_ID, DOUBTFUL_ID, NULL_WORD = 1, 2, 4
@@ -25,13 +27,47 @@ def parse_amounts(views, short, memory, bases, first, last, mark, decimals, unit
     for i in range(first, last):
         head = views[U2 * U(i)]
         size = head & LOW
-        if size <= U12:
+        kind = OTHER
+        if size <= U8:
+            kind, value = _short_amount((head >> U32) | (views[U2 * U(i) + U1] << U32), size, mark, decimals)
+        if kind == PLAIN:
+            pass
+        elif size <= U12:
             kind, value = _amount(short, U16 * U(i) + U4, size, mark, decimals)
         else:
             tail = views[U2 * U(i) + U1]
             kind, value = _amount(memory, bases[tail & LOW] + (tail >> U32), size, mark, decimals)
         units[i] = value
         kinds[i] = kind
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _short_amount(word, size, mark, decimals):
+    """Parse up to 8 bytes of digits, with an optional minus and decimal mark, all at once; else `OTHER`."""
+    negative = word & U255 == U(45)
+    if negative:
+        word >>= U8
+        size -= U1
+    digits = word ^ (_ONES * U(mark))
+    marks = (digits - _ONES) & ~digits & _HIGH_BITS
+    places = np.int64(0)
+    if marks:
+        at = U(lowest_bit(marks)) & ~U(7)  # in bits
+        places = np.int64(size) - 1 - np.int64(at >> U(3))
+        low = (U1 << at) - U1
+        word = (word & low) | ((word >> U8) & ~low)
+        size -= U1
+    if size == U0 or places > decimals:
+        return OTHER, np.int64(0)
+    # The digits move to the end of the word, after zeros; then neighbours are added, twice, four and eight at a time.
+    empty = U64 - U8 * size
+    digits = (word ^ _ZEROS) << empty
+    if ((digits + _SEVENTY_SIX) | digits) & _HIGH_BITS:
+        return OTHER, np.int64(0)
+    digits = ((digits * U(10)) + (digits >> U8)) & U(0x00FF00FF00FF00FF)
+    digits = ((digits * U(100)) + (digits >> U16)) & U(0x0000FFFF0000FFFF)
+    value = np.int64((digits * U(10_000) + (digits >> U32)) & LOW) * _POWERS[decimals - places]
+    return PLAIN, -value if negative else value
 
 
 @njit(nogil=True, cache=True)

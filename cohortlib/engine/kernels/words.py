@@ -70,6 +70,48 @@ def _prefetch_code(context: Any, builder: Any, signature: Any, arguments: Any) -
     return context.get_dummy_value()
 
 
+def byte_mask(array: Any, at: Any, byte: Any) -> np.uint64:
+    """Compare 64 bytes of an array from `at` on with a byte; bit i is set where byte ``at + i`` equals it.
+
+    Compiles to vector instructions. All 64 bytes must be in bounds, which is not checked.
+    """
+    return U(int.from_bytes(np.packbits(array[at : at + 64] == byte, bitorder="little").tobytes(), "little"))
+
+
+@type_callable(byte_mask)
+def _mask_type(context: Any) -> Any:
+    return lambda array, at, byte: types.uint64
+
+
+@lower_builtin(byte_mask, types.Array, types.int64, types.uint8)
+def _mask_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    array, at, byte = arguments
+    data = make_array(signature.args[0])(context, builder, array).data
+    vector = ir.VectorType(ir.IntType(8), 64)
+    pointer = builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+    block = builder.load(pointer, align=1)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), byte, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+    all_equal = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+    return builder.bitcast(builder.icmp_unsigned("==", block, all_equal), ir.IntType(64))
+
+
+def lowest_bit(word: Any) -> np.int64:
+    """Return the place of the lowest bit of a number that is not 0: one machine instruction."""
+    word = int(word)
+    return np.int64((word & -word).bit_length() - 1)
+
+
+@type_callable(lowest_bit)
+def _lowest_type(context: Any) -> Any:
+    return lambda word: types.int64
+
+
+@lower_builtin(lowest_bit, types.uint64)
+def _lowest_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+
 @njit(nogil=True, cache=True, inline="always")
 def load_word(memory, at):
     """Read eight bytes as a little-endian number; compiles to one load."""
