@@ -2,7 +2,9 @@
 
 import datetime as dt
 import re
+from decimal import Decimal
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 BLANKS = " \t\n\v\f\r"
 MONTHS = (
@@ -163,3 +165,116 @@ def name(text, names):
         if text.lower() in (each, each[:3]):
             return place
     return None
+
+
+# --- whole tables ----------------------------------------------------------------------------------------------------
+
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+DAY = 86_400_000_000
+FIRST, BEYOND = ((dt.datetime(year, 1, 1) - EPOCH) // dt.timedelta(microseconds=1) for year in (1900, 2201))
+TICKS = {"epoch_s": 10**6, "epoch_ms": 10**3, "epoch_us": 1}
+
+
+class Refused(Exception):
+    """A table that cannot be read: some words of the message, and the row at fault, or None."""
+
+    def __init__(self, words, row=None):
+        super().__init__(words)
+        self.words, self.row = words, row
+
+
+def user(text, normalize):
+    """Read a user id."""
+    if text is None or not text.strip(WHITE_SPACE):
+        return None
+    if normalize is None:
+        return text
+    text = text.strip(WHITE_SPACE)
+    return text.casefold() if normalize == "casefold" else text
+
+
+def epoch(text, form):
+    """Parse a number since an epoch; else ISO 8601 with dashes."""
+    stripped = (text or "").strip(BLANKS)
+    match = re.fullmatch(r"([+-]?)([0-9.]+(?:[eE][+-]?[0-9]+)?)", stripped)
+    value = match and number(match[2], ".")
+    if value is None:
+        return instant(text) if not stripped or stripped[4:5] == "-" else ("bad",)
+    value = -value if match[1] == "-" else value
+    if form != "excel":
+        ticks = round(value * TICKS[form])
+        return ("zoned", ticks) if abs(ticks) < 2**63 else ("bad",)
+    if value < 61 or value >= 2**63 // 10**9:
+        return ("bad",)
+    ticks = (int(value) - 25_569) * DAY + int(value % 1 * 86_400_000 + Fraction(1, 2)) * 1000
+    return ("naive" if ticks % DAY else "date", ticks)
+
+
+def assumed(ticks, zone):
+    """Take a local time of a zone as microseconds of UTC."""
+    if not FIRST - 2 * DAY <= ticks <= BEYOND + 2 * DAY:
+        return ticks  # refused, or left out
+    local = EPOCH + dt.timedelta(microseconds=ticks)
+    aware = local.replace(tzinfo=ZoneInfo(zone)).astimezone(dt.UTC).replace(tzinfo=None)
+    return (aware - EPOCH) // dt.timedelta(microseconds=1)
+
+
+def read_table(
+    rows, *, timestamp_format=None, decimal=".", assume_zone=None, normalize=None, nulls="error", decimals=6, end=None,
+    codes=(),
+):  # fmt: skip
+    """Read rows of text: users, dates and datetimes (with a zone if zoned), and Decimals; raise Refused."""
+    users = [user(row[0], normalize) for row in rows]
+    if timestamp_format is None:
+        instants = [instant(row[1]) for row in rows]
+    elif timestamp_format.startswith("%"):
+        instants = [formatted(row[1], timestamp_format) for row in rows]
+    else:
+        instants = [epoch(row[1], timestamp_format) for row in rows]
+    amounts = [amount(row[2], decimal, decimals, codes) for row in rows]
+    _check_instants([each[0] for each in instants], assume_zone)
+    ticks = [each[1] if len(each) > 1 else None for each in instants]
+    if assume_zone is not None:
+        ticks = [assumed(tick, assume_zone) if each[0] != "zoned" and tick is not None else tick
+                 for tick, each in zip(ticks, instants, strict=True)]  # fmt: skip
+    last = None if end is None else (end - EPOCH.date()).days + 1
+    days = [None if tick is None else tick // DAY for tick in ticks]
+    wrong = [index for index, day in enumerate(days) if day is not None and not FIRST // DAY <= day < BEYOND // DAY
+             and (last is None or day <= last)]  # fmt: skip
+    if wrong:
+        raise Refused(f"before 1900 or after 2200 ({len(wrong)} instant", wrong[0])
+    _check_amounts(amounts)
+    counts = [sum(value is None for value in column) for column in (users, ticks)]
+    counts.append(sum(each == ("null",) for each in amounts))
+    if any(counts) and nulls == "error":
+        named = zip(("user_id", "timestamp", "amount"), counts, strict=True)
+        found = ", ".join(f"{count} in column '{name}'" for name, count in named if count)
+        raise Refused(f"the table has nulls: {found}, of {len(rows)} rows")
+    zoned = assume_zone is not None or any(each[0] == "zoned" for each in instants)
+    when = [None if tick is None else EPOCH + dt.timedelta(microseconds=min(tick, BEYOND + 2 * DAY)) for tick in ticks]
+    when = [each.replace(tzinfo=dt.UTC) if each and zoned else each for each in when]
+    money = [Decimal(each[1]).scaleb(-decimals) if each[0] == "units" else None for each in amounts]
+    return list(zip(users, when, money, strict=True))
+
+
+def _check_instants(kinds, assume_zone):
+    bad = [index for index, kind in enumerate(kinds) if kind == "bad"]
+    if bad:
+        raise Refused(f"is not a date ({len(bad)} of {len(kinds) - kinds.count('null')} values)", bad[0])
+    if "zoned" in kinds and ("date" in kinds or "naive" in kinds) and assume_zone is None:
+        words = {"date": "date{}", "naive": "instant{} without an offset", "zoned": "instant{} with an offset"}
+        counts = [(kinds.count(kind), words[kind]) for kind in words if kind in kinds]
+        texts = [f"{count} {word.format('s' * (count > 1))}" for count, word in counts]
+        raise Refused(f"has {', '.join(texts[:-1])} and {texts[-1]}. Expected all with")
+
+
+def _check_amounts(amounts):
+    kinds = [each[0] for each in amounts]
+    if "bad" in kinds:
+        total = len(kinds) - kinds.count("null")
+        raise Refused(f"is not a number ({kinds.count('bad')} of {total} values)", kinds.index("bad"))
+    currencies = {each[2] for each in amounts if each[0] == "units" and each[2]}
+    if len(currencies) > 1:
+        raise Refused(f"has amounts in {len(currencies)} currencies")
+    if "large" in kinds:
+        raise Refused("an amount, or the sum of all, is beyond")

@@ -66,11 +66,17 @@ def _decompressed(path: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = opener()
     pending: list[bytes] = [first]
     while True:
-        data = pending.pop() if pending else next(blocks, b"") if decompressor.needs_input else b""
+        at_end = False
+        data = b""
+        if pending:
+            data = pending.pop()
+        elif decompressor.needs_input:
+            data = next(blocks, b"")
+            at_end = not data
         text = decompressor.decompress(data, BLOCK)
         if text:
             yield text
-        elif not data and not decompressor.eof:
+        elif at_end and not decompressor.eof:
             break
         if decompressor.eof:
             rest = decompressor.unused_data.lstrip(b"\0") or next(blocks, b"").lstrip(b"\0")

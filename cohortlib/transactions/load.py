@@ -168,8 +168,8 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool, locate: 
     in_units = is_text(stream.schema[settings.amount])
     with reader_of(stream, settings) as reader:
         batches = [stream.source] if isinstance(stream.source, pl.DataFrame) else stream.batches()
-        typed = [reader.typed(batch) for batch in batches]
-        frame = pl.concat(typed, how="vertical_relaxed") if typed else pl.DataFrame(schema=stream.schema)
+        typed = [reader.typed(batch) for batch in batches] or [reader.typed(pl.DataFrame(schema=stream.schema))]
+        frame = pl.concat(typed, how="vertical_relaxed")
         rows = reader.parse_typed(frame, in_units=in_units)
     joined = joined_table(settings, names, lambda: frame.select(by_name(settings.user, str(settings.joined))))
     batch, users = None, [rows.users]
