@@ -92,7 +92,9 @@ def test_forms_of_text(name, data):
     assert rows(write(name, data)) == [A]
 
 
-def test_zstd():
+@pytest.mark.parametrize("block", [1, 2, 8, 1 << 22])
+def test_zstd(block, monkeypatch):
+    monkeypatch.setattr(text_bytes, "BLOCK", block)
     zstd = pytest.importorskip("backports.zstd")
     assert rows(write("x.csv.zst", zstd.compress(HEADER.encode()) + zstd.compress(b"a,2026-01-05,10\n"))) == [A]
     whole = zstd.compress(HEADER.encode() * 100)
@@ -315,7 +317,12 @@ def test_json_lines():
         "2.jsonl.gz, line 1",
     ]
     assert "1.jsonl, line 3: column 'x' holds a list" in refused("1.jsonl", ["x"], SchemaError)
-    assert "'2.jsonl.gz' has no column 'x'" in refused(["1.jsonl", "2.jsonl.gz"], ["x"])
+    write("3.jsonl", '{"user_id": 4, "channel": "a"}')
+    assert rows(["1.jsonl", "3.jsonl"], ["user_id", "channel", "amount"]) == [
+        (1, None, 2.0),
+        (2, None, 0.5),
+        (4, "a", None),
+    ]
 
 
 @pytest.mark.parametrize(

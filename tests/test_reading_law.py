@@ -19,7 +19,7 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import exactly
-from test_text import AMOUNTS, CODES_DRAWN, INSTANTS, of, two
+from test_text import AMOUNTS, CODES_DRAWN, INSTANTS, of
 
 import cohortlib as cl
 from cohortlib.engine import memory

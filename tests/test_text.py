@@ -18,6 +18,7 @@ import cohortlib as cl
 from cohortlib.engine import memory
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SettingError
 from cohortlib.read import ids as id_module
+from cohortlib.read import tables as tables_module
 from cohortlib.read import text as text_module
 from cohortlib.read.formats import compile_format
 from cohortlib.read.ids import fold
@@ -423,3 +424,30 @@ def test_blanks_beyond_the_sample_are_null_and_twins_there_are_not_compared(monk
     assert "'NULL' 1" in str(caught[0].message)
     assert "in its first 4 rows, 2 users" in str(caught[1].message)
     assert "'A' and 'a'" in str(caught[1].message)
+
+
+def test_years_are_those_of_utc():
+    rows = table(["a", "a"], timestamp=["1900-01-01", "2026-01-01"])
+    assert cl.termina.cohorts(rows)["cohort"][0] == "1900-01"
+    for other in (rows, rows.with_columns(pl.col("timestamp").str.to_date())):
+        with pytest.raises(
+            DataError, match=r"row 0: timestamp '1900-01-01' is before 1900 or after 2200 \(1 instant\)"
+        ):
+            cl.termina.cohorts(other, assume_zone="Asia/Tokyo")
+
+
+def test_columns_of_nulls():
+    rows = table(["a", "b"]).with_columns(timestamp=pl.lit(None))
+    with pytest.raises(DataError, match="nulls: 2 in column 'timestamp', of 2 rows"):
+        cl.termina.cohorts(rows)
+    with pytest.warns(CohortlibWarning, match="2 of 2 rows"):
+        assert cl.termina.cohorts(rows.select("timestamp", user_id=None, amount=None), nulls="drop").is_empty()
+    with pytest.warns(CohortlibWarning, match="2 of 2 rows"):
+        assert cl.termina.cohorts(rows, nulls="drop").is_empty()
+
+
+def test_categories_are_compared_over_batches(monkeypatch):
+    monkeypatch.setattr(tables_module, "_BATCH", 1)
+    rows = table(["a", "b", "A"]).with_columns(pl.col("user_id").cast(pl.Categorical))
+    with pytest.warns(CohortlibWarning, match="'A' and 'a'"):
+        cl.termina.cohorts(rows)

@@ -14,8 +14,8 @@ from cohortlib.errors import Arg, DataError, Text
 from cohortlib.read.amounts import beyond_range
 from cohortlib.read.arrays import physical, value_text
 from cohortlib.read.formats import GUESSES, NUMBERS, TIMES, compile_format
-from cohortlib.read.ids import clean_ids
-from cohortlib.read.instants import outside, read_instants
+from cohortlib.read.ids import clean_ids, most_common
+from cohortlib.read.instants import assume_zone, outside, read_instants
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Locate
 from cohortlib.read.text import is_text, parse_instants, parse_units
@@ -122,8 +122,10 @@ class Faults:
                     texts = column.alias("").cast(pl.String).filter(bad).head(_MOST_TEXTS)
                     self.texts.update(dict(texts.value_counts().iter_rows()))
             is_instant = (instants.kinds == DATE) | (instants.kinds == NAIVE) | (instants.kinds == ZONED)
-            ticks = pl.Series(instants.ticks).set(pl.Series(~is_instant), None)
-            self._add_years(column, ticks.cast(pl.Datetime("us")))
+            ticks = instants.ticks
+            if of.rules.assume_zone is not None:
+                ticks = assume_zone(ticks, is_instant & (instants.kinds != ZONED), of.rules.assume_zone)
+            self._add_years(column, pl.Series(ticks).set(pl.Series(~is_instant), None).cast(pl.Datetime("us")))
         else:
             counts = [column.null_count(), 0, 0, 0, 0]
             present = len(column) - counts[NULL]
@@ -137,7 +139,7 @@ class Faults:
                 counts[ZONED if dtype.time_zone else NAIVE] = present
             else:
                 return
-            self._add_years(column, column)
+            self._add_years(column, read_instants(column, of.rules)[0])
         self.kinds = [total + count for total, count in zip(self.kinds, counts, strict=True)]
 
     def _add_years(self, column: pl.Series, instants: pl.Series) -> None:
@@ -156,8 +158,8 @@ class Faults:
         amounts = parse_units(column, of.rules.decimal, of.decimals, of.workers)
         present = len(column) - column.null_count()
         self.currencies.update(amounts.currencies)
-        if amounts.too_large and not self.too_large:
-            self.too_large = min(amounts.too_large)
+        if amounts.too_large:
+            self.too_large = min([*amounts.too_large, *filter(None, [self.too_large])])
         if amounts.bad:
             is_bad = column.alias("").cast(pl.String).is_in(pl.Series(list(amounts.bad)).implode())
             self.not_amounts.add(column, is_bad.fill_null(value=False), self.rows)
@@ -283,7 +285,7 @@ class Faults:
         )
 
     def _two_currencies(self) -> DataError:
-        counts = [f"{count:,} in {name!r}" for name, count in self.currencies.most_common(5)]
+        counts = [f"{count:,} in {name!r}" for name, count in most_common(self.currencies, 5)]
         return DataError(
             f"column {self.columns.amount!r} has amounts in {len(self.currencies)} currencies: {', '.join(counts)}",
             value=dict(self.currencies),

@@ -50,10 +50,17 @@ class Doubts:
     doubtful: bool = False
     """Whether one of these could be another id, were it not for letters' case, blanks around or decimal places of 0."""
 
+    def add_sample(self, column: pl.Series) -> None:
+        """Add the ids of a batch to the sample, and count its rows."""
+        if self.rows < SAMPLE:
+            ids = column.head(SAMPLE - self.rows).drop_nulls().unique()
+            self.sample.append(pl.Series(ids.to_list(), dtype=pl.String))  # a copy, which holds no batch in memory
+        self.rows += len(column)
+
     def warn(self, column: str, normalize: str | None) -> None:
         """Warn about the ids."""
         if self.null_words:
-            counts = ", ".join(f"{word!r} {count:,}" for word, count in self.null_words.most_common(5))
+            counts = ", ".join(f"{word!r} {count:,}" for word, count in most_common(self.null_words, 5))
             rows = self.null_words.total()
             warn(
                 f"column {column!r} has {rows:,} {'row' if rows == 1 else 'rows'} whose user is text that often "
@@ -87,6 +94,11 @@ class Doubts:
                 f"column {column!r} has{where} {sum(map(len, numbers)):,} users that are the same number written with "
                 f"and without decimal places, such as {example[0]!r} and {example[1]!r}. They count as different users"
             )
+
+
+def most_common(counts: Counter[str], most: int) -> list[tuple[str, int]]:
+    """Return the texts with the highest counts; ties in the order of text, whatever the order of rows."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
 
 
 def _spelling(text: str) -> str:
@@ -139,20 +151,22 @@ def clean_ids(column: pl.Series, normalize: str | None, doubts: Doubts | None, w
         if union & NULL_WORD:
             words = column.filter(pl.Series((flags & NULL_WORD).astype(np.bool_))).value_counts()
             doubts.null_words.update(dict(words.iter_rows()))
-        if doubts.rows < SAMPLE:
-            ids = column.head(SAMPLE - doubts.rows).drop_nulls().unique()
-            doubts.sample.append(pl.Series(ids.to_list(), dtype=pl.String))  # a copy, which holds no batch in memory
-            doubts.doubtful |= bool(union & DOUBTFUL_ID)
-        doubts.rows += len(column)
+        doubts.doubtful |= doubts.rows < SAMPLE and bool(union & DOUBTFUL_ID)
+        doubts.add_sample(column)
     return column.alias(name)
 
 
-def has_clean_categories(column: pl.Series) -> bool:
-    """Return whether no category is blank or doubtful, so that the categories can stand for the ids."""
+def has_clean_categories(column: pl.Series, doubts: Doubts) -> bool:
+    """Return whether no category is blank or doubtful, so that the categories can stand for the ids.
+
+    If so, add the ids to `doubts`, as :func:`clean_ids` does: those of other batches can differ only in case.
+    """
     categories = column.alias("").unique().cast(pl.String)
-    doubts = Doubts()
-    clean = clean_ids(categories, None, doubts)
-    return not (clean.null_count() or doubts.doubtful or doubts.null_words)
+    found = Doubts()
+    if clean_ids(categories, None, found).null_count() or found.doubtful or found.null_words:
+        return False
+    doubts.add_sample(column.alias(""))
+    return True
 
 
 def _normalized(column: pl.Series, doubtful: pl.Series, normalize: str) -> pl.Series:

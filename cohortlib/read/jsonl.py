@@ -23,7 +23,7 @@ from cohortlib.read.tables import (
     first_line,
     in_memory,
 )
-from cohortlib.read.typed import Kinds, Places, missing_column, typed_frame
+from cohortlib.read.typed import Kinds, Places, typed_frame
 
 _ROWS = 1 << 16  # of a batch
 
@@ -57,35 +57,29 @@ class Lines:
 
     @cached_property
     def _survey(self) -> tuple[int, dict[str, Kinds]]:
-        """Count the rows, and what the values of each column are; check that each file with rows has the columns."""
+        """Count the rows, and what the values of each column are. An object without a column has a null there."""
         first = next(self._objects(), None)
         likely = None
         with suppress(CohortlibError):  # then the columns of the first rows are not all there are
             likely = set(self.choose(_names(first.objects))) if first is not None else None
         rows, kinds, names = self._count(likely)
-        every = list(dict.fromkeys(name for inside in names.values() for name in inside))
-        if not every:
+        if not names:
             raise SourceError(f"{self.files[0].path!r} is empty", expected="one object in each line")
-        columns = choose_columns(every, self.choose)
+        columns = choose_columns(list(names), self.choose)
         if any(name not in kinds for name in columns):
             rows, kinds, names = self._count(None)
-        for path, inside in names.items():
-            for name in columns:
-                if name not in inside:
-                    raise missing_column(path, name)
         return rows, {name: kinds.get(name, Kinds(name)) for name in columns}
 
-    def _count(self, likely: set[str] | None) -> tuple[int, dict[str, Kinds], dict[str, dict[str, None]]]:
-        """Count the rows and the values of some columns, or of all; return also the columns of each file with rows."""
+    def _count(self, likely: set[str] | None) -> tuple[int, dict[str, Kinds], dict[str, None]]:
+        """Count the rows and the values of some columns, or of all; return also the names of all columns."""
         kinds: dict[str, Kinds] = {}
-        names: dict[str, dict[str, None]] = {}
+        names: dict[str, None] = {}
         rows = 0
         for batch in self._objects():
             rows += len(batch.objects)
-            inside = names.setdefault(batch.file.path, {})
-            inside.update(dict.fromkeys([*_names(batch.objects), *batch.file.partitions]))
+            names.update(dict.fromkeys([*_names(batch.objects), *batch.file.partitions]))
             place = Places(batch.file.path, "line", batch.lines)
-            for name in inside if likely is None else likely:
+            for name in names if likely is None else likely:
                 kinds.setdefault(name, Kinds(name)).add((each.get(name) for each in batch.objects), place)
         return rows, kinds, names
 

@@ -11,14 +11,16 @@ from cohortlib.literals import Nulls
 
 @dataclass(frozen=True)
 class Dropped:
-    """Counts of rows, of dropped rows, and of nulls by column; the counts of parts of a table add."""
+    """Counts of rows, of dropped rows, and of nulls by column, also 0; the counts of parts of a table add."""
 
     rows: int = 0
     count: int = 0
     nulls: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: "Dropped") -> "Dropped":
-        return Dropped(self.rows + other.rows, self.count + other.count, self.nulls + other.nulls)
+        nulls = Counter(self.nulls)  # the columns keep their order, in whichever part the first null is
+        nulls.update(other.nulls)
+        return Dropped(self.rows + other.rows, self.count + other.count, nulls)
 
     def warn(self, table: str) -> None:
         """Warn about the rows that were dropped, if any."""
@@ -27,7 +29,7 @@ class Dropped:
 
     def counts(self) -> str:
         """Format the number of nulls in each column."""
-        return ", ".join(f"{count:,} in column {name!r}" for name, count in self.nulls.items())
+        return ", ".join(f"{count:,} in column {name!r}" for name, count in self.nulls.items() if count)
 
     def error(self, table: str) -> DataError:
         """Return the error for rows with nulls, where they are not dropped."""
@@ -40,8 +42,8 @@ class Dropped:
 
 def without_nulls(frame: pl.DataFrame, nulls: Nulls, table: str) -> tuple[pl.DataFrame, Dropped]:
     """Return the rows without nulls and the counts; raise DataError for nulls if `nulls` is ``"error"``."""
-    counts = Counter({name: frame[name].null_count() for name in frame.columns if frame[name].null_count()})
-    if not counts:
+    counts = Counter({name: frame[name].null_count() for name in frame.columns})
+    if not counts.total():
         return frame, Dropped(len(frame), 0, counts)
     kept = frame.drop_nulls()
     dropped = Dropped(len(frame), len(frame) - len(kept), counts)

@@ -89,6 +89,8 @@ class TransactionReader:
     def typed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame with typed columns: ids, instants, and amounts; amounts from text are units."""
         of = self.columns
+        nothing = {name: pl.String() for name in of.names if frame.schema[name] == pl.Null}
+        frame = frame.cast(nothing) if nothing else frame  # a column of nulls has no type
         columns = [
             self.users(frame[of.user]),
             self.instants(frame[of.timestamp]),
@@ -102,7 +104,7 @@ class TransactionReader:
             return uuid_text(column)
         if not is_text(column.dtype):
             return column
-        if column.dtype != pl.String and has_clean_categories(column):
+        if column.dtype != pl.String and has_clean_categories(column, self.doubts):
             return column
         return clean_ids(column, self.columns.rules.normalize, self.doubts, self.columns.workers)
 
