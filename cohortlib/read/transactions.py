@@ -89,8 +89,8 @@ class TransactionReader:
     def typed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame with typed columns: ids, instants, and amounts; amounts from text are units."""
         of = self.columns
-        nothing = {name: pl.String() for name in of.names if frame.schema[name] == pl.Null}
-        frame = frame.cast(nothing) if nothing else frame  # a column of nulls has no type
+        untyped = [name for name in of.names if frame.schema[name] == pl.Null]  # columns of nulls alone
+        frame = frame.with_columns(frame[name].cast(pl.String) for name in untyped)
         columns = [
             self.users(frame[of.user]),
             self.instants(frame[of.timestamp]),
