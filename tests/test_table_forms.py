@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from cohortlib.compare.reconcile.form import detect
-from cohortlib.errors import DataError
+from cohortlib.errors import DataError, SchemaError
 
 pytestmark = pytest.mark.unit
 
@@ -306,3 +306,70 @@ def test_numbers_that_are_refused(field, values, message):
 def test_counts_with_thousands_separators():
     local = pl.DataFrame({"cohort": ["2026-01"] * 2, "period": [0, 1], "active_users": [1234, 20]})
     assert cl.reconcile(local, local.with_columns(active_users=pl.Series(["1,234", "20"]))).ok
+
+
+@pytest.mark.parametrize("field", ["active_users", "logo_retention", "amount", "amount_retention", "ltv"])
+@pytest.mark.parametrize("name", ["{}", "Month {}", "M{}"])
+def test_triangles(field, name, tmp_path):
+    table = table_of()
+    wide = cl.triangle(table, field)
+    written = wide.rename({column: name.format(column) for column in wide.columns if column.isdigit()})
+    report = cl.reconcile(table, written)
+    assert report.ok
+    assert report.total == table.height
+    assert report.forms[0] == f"remote is a triangle: one column per period, read as {field}"
+    written.write_csv(tmp_path / "theirs.csv")
+    assert cl.reconcile(table, tmp_path / "theirs.csv").ok
+
+
+def test_a_triangle_of_percentages_from_one():
+    table = table_of()
+    share = cl.triangle(table, "logo_retention")
+    ages = [name for name in share.columns if name.isdigit()]
+    written = share.select(
+        pl.col("cohort").alias("Cohort"),
+        pl.lit(3).alias("Users"),
+        *(
+            pl.col(age).map_elements(lambda value: f"{100 * value:.0f}%", pl.String).alias(str(int(age) + 1))
+            for age in ages
+        ),
+    )
+    report = cl.reconcile(table, written)
+    assert dict(report.summary.select("field", "match").rows()) == {"cohort_size": 0, "logo_retention": table.height}
+    with pytest.raises(SchemaError, match="a triangle of 19 periods with the columns 'notes' beside them"):
+        cl.reconcile(table, written.with_columns(notes=pl.lit("")))
+
+
+def test_a_triangle_of_an_unknown_field():
+    wide = cl.triangle(table_of(), "ltv").with_columns(pl.all().exclude("cohort") * 37)
+    with pytest.raises(DataError, match=r"remote is a triangle of one field, and its values do not show which\. Expec"):
+        cl.reconcile(table_of(), wide)
+
+
+def test_names_in_words():
+    table = table_of()
+    report = cl.reconcile(table, table.rename(lambda name: name.replace("_", " ").title()))
+    assert report.ok
+    assert report.forms == ("columns: names in another case or with blanks (in remote)",)
+
+
+def test_forms_of_adaptys_tables():
+    values = pl.DataFrame(
+        {
+            "segment_start_date": ["2026-01-01", "2026-01-01", "2026-01-01", "2026-02-01", "2026-02-01"],
+            "type": ["total", "single", "single", "single", "single"],
+            "period": [1, 1, 2, 1, 2],
+            "revenue_usd": [30.25, 20.5, 10.25, 9.75, 0.0],
+            "subscribers": [5, 3, 2, 2, 0],
+            "subscribers_relative": [100.0, 100.0, 200 / 3, 100.0, 0.0],
+        }
+    )
+    written = values.with_columns(
+        pl.col("segment_start_date").str.to_date(), pl.col("subscribers_relative") / pl.lit(100)
+    )
+    report = cl.reconcile(values, written)
+    assert report.ok
+    assert report.forms == (
+        "subscribers_relative: fractions, compared as percentages (in remote)",
+        "segment_start_date: days, written like '2026-01-01' (in remote)",
+    )

@@ -27,6 +27,9 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
     Numbers agree if they are at most ``max(absolute tolerance, relative tolerance * |remote|)`` apart; counts and text
     agree if they are equal. Two nulls agree.
 
+    Tables may be written in different forms: labels such as Jan-26 or month ends, percentages, rounded values, rows of
+    zeros left out, one column per period. What is certain is brought to one form and listed in `forms` of the report.
+
     Parameters
     ----------
     local, remote
@@ -47,7 +50,8 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
     SchemaError
         If the sides are not of the same kind, have no field in common, or have types that cannot be compared.
     DataError
-        If a key is null or repeated, or a value is NaN or infinite.
+        If a key is null or repeated, a value is NaN or infinite, a count is negative, labels are written in several
+        forms or are ambiguous dates, or only some values of a field are numbers.
     SettingError
         If a tolerance is for a field that is not compared, or is not a number >= 0.
 

@@ -4,6 +4,7 @@ A form is reported only if all values fit it; nothing is guessed from the first 
 the labels 2026-Q1 for 2026Q1, then counts as no difference.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +23,13 @@ from cohortlib.compare.reconcile.labels import (
 )
 from cohortlib.compare.reconcile.numbers import decimal_places, with_fractions, with_numbers
 from cohortlib.errors import DataError
-from cohortlib.fields import CUSTOMER_COHORTS, keys, kind_of
+from cohortlib.fields import ALL_TABLES, CUSTOMER_COHORTS, keys, kind_of
 from cohortlib.literals import Freq, Weekday
 from cohortlib.periods import Calendar
 
 LABELS = ("cohort", "segment_start_date", "date")
 """The columns that hold labels of periods."""
+_KNOWN = {name for table in ALL_TABLES for name in table}
 _ACTIVITY = ("active_users", "logo_retention", "amount", "subscribers", "subscriptions", "revenue_usd")
 
 
@@ -97,7 +99,9 @@ def detect(
         If labels are written in several forms, are ambiguous dates, or are not periods of `freq`; if only some values
         of a field are numbers; if a count is negative.
     """
-    table, statements = normalised(table, side)
+    table, names = with_known_names(table, side)
+    table, found = normalised(table, side)
+    statements = [*names, *found]
     column = next((name for name in LABELS if name in table.columns), None)
     labels = read_labels(table[column], side) if column else None
     if column is None or labels is None:
@@ -105,6 +109,18 @@ def detect(
     unit, also = _unit(labels, table, side, freq, week_start)
     table = table.with_columns(labels.relabelled(unit))
     return Form(table, (_label_words(labels, unit, also), *statements), unit)
+
+
+def with_known_names(table: pl.DataFrame, side: str) -> tuple[pl.DataFrame, list[str]]:
+    """Write the names of known fields as cohortlib does: Logo Retention as logo_retention."""
+    names = {name: re.sub(r"[\s-]+", "_", name.strip()).casefold() for name in table.columns}
+    renamed = {
+        name: plain
+        for name, plain in names.items()
+        if plain != name and plain in _KNOWN and plain not in table.columns and list(names.values()).count(plain) == 1
+    }
+    words = [f"columns: names in another case or with blanks (in {side})"] if renamed else []
+    return table.rename(renamed), words
 
 
 def normalised(table: pl.DataFrame, side: str) -> tuple[pl.DataFrame, list[str]]:

@@ -1,16 +1,14 @@
 """Bring two tables to one form, so that only numbers can differ; say in words what was changed or left out."""
 
 from math import lgamma, log
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from cohortlib.compare.reconcile.form import LABELS, has_gaps, idle, is_among, keys_in, normalised
-from cohortlib.compare.reconcile.labels import MONTHLY, Labels, mostly, not_of_unit, read_labels
+from cohortlib.compare.reconcile.form import LABELS, has_gaps, idle, is_among, keys_in, normalised, with_known_names
+from cohortlib.compare.reconcile.labels import read_labels
+from cohortlib.compare.reconcile.same_labels import same_labels
+from cohortlib.compare.reconcile.wide import in_long_form
 from cohortlib.periods import Calendar
-
-if TYPE_CHECKING:
-    from cohortlib.literals import Freq
 
 # Evidence in bits: a set of rows or customers is left out on purpose if as few of all sets of its size would do.
 _BITS_OF_ROWS, _BITS_OF_CUSTOMERS = 5, 10
@@ -21,14 +19,22 @@ def in_one_form(local: pl.DataFrame, remote: pl.DataFrame) -> tuple[pl.DataFrame
 
     Raises DataError as :func:`cohortlib.compare.reconcile.form.detect` does.
     """
+    local, words = with_known_names(local, "local")
+    remote, more = with_known_names(remote, "remote")
+    words += more
+    local, more = in_long_form(local, remote, "local")
+    words += more
+    remote, more = in_long_form(remote, local, "remote")
+    words += more
     if not local.width or not remote.width or keys_in(local) != keys_in(remote):
-        return local, remote, ()
-    local, words = _normalised(local, "local", remote)
+        return local, remote, tuple(words)
+    local, more = _normalised(local, "local", remote)
+    words += more
     remote, more = _normalised(remote, "remote", local)
     words += more
     for name in LABELS:
         if name in local.columns and name in remote.columns:
-            columns, more = _same_labels(local[name], remote[name])
+            columns, more = same_labels(local[name], remote[name])
             local, remote = (table.with_columns(column) for table, column in zip((local, remote), columns, strict=True))
             words += more
     local, remote, more = _same_numbering(local, remote)
@@ -47,45 +53,6 @@ def _normalised(table: pl.DataFrame, side: str, other: pl.DataFrame) -> tuple[pl
     kept = table.select(texts)
     table, words = normalised(table.drop(texts), side)
     return table.hstack(kept.get_columns()), [f"{word} (in {side})" for word in words]
-
-
-# --------------------------------------------------------------------------------------------------------- labels
-
-
-def _same_labels(local: pl.Series, remote: pl.Series) -> tuple[tuple[pl.Series, pl.Series], list[str]]:
-    """Return the labels of both sides in one form, unless they already are, or have no known form."""
-    if local.dtype == remote.dtype and (not len(local) or not len(remote) or _joinable(local, remote)):
-        return (local, remote), []
-    forms = read_labels(local, "local"), read_labels(remote, "remote")
-    if forms[0] is None or forms[1] is None:
-        return (local, remote), []
-    freq = "D" if local.name == "segment_start_date" else _common_unit(forms[0], forms[1])
-    if freq is None:
-        return (local, remote), [f"{local.name}: local has {forms[0].words}, remote has {forms[1].words}"]
-    columns, statements = [], []
-    for side, form in (("local", forms[0]), ("remote", forms[1])):
-        columns.append(form.relabelled(form.units[freq]))
-        if not form.own or not columns[-1].equals(form.column):
-            statements.append(f"{local.name}: {form.written(form.units[freq])} (in {side})")
-    return (columns[0], columns[1]), statements
-
-
-def _joinable(local: pl.Series, remote: pl.Series) -> bool:
-    """Check whether the labels of one side are among those of the other."""
-    sets = [set(column.unique().to_list()) for column in (local, remote)]
-    return sets[0] <= sets[1] or sets[1] <= sets[0]
-
-
-def _common_unit(local: Labels, remote: Labels) -> "Freq | None":
-    """Return the unit in which to write the labels of both sides; None if they have different units."""
-    # Days will do for dates on both sides, unless one has the first and the other the last days of months.
-    units = [form.form.unit for form in (local, remote) if form.form.unit is not None]
-    for unit in units or MONTHLY[:1]:
-        for form, other, side in ((local, remote, "local"), (remote, local, "remote")):
-            if unit in other.units and unit not in form.units and mostly(form, unit):
-                raise not_of_unit(form, unit, side)
-    common: list[Freq] = [unit for unit in (*units, "M", "D") if unit in local.units and unit in remote.units]
-    return common[0] if common else None
 
 
 # ------------------------------------------------------------------------------------------------- rows left out

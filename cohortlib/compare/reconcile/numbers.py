@@ -47,6 +47,8 @@ def _parsed(column: pl.Series, side: str) -> tuple[pl.Series, list[str]]:
         bare = bare.str.replace(r"^\((.*)\)$", "-$1").str.replace_all(rf"{_BLANK}*\p{{Sc}}{_BLANK}*", "")
         numbers, separated = _grouped(bare, column, side)
         words += [separated] if separated else []
+    if _NUMBERS[column.name].kind not in ("share", "ratio", "percent"):
+        numbers = numbers.set(percent, None)
     bad = numbers.is_null() & bare.is_not_null()
     if bad.all() and len(column):
         return column, []
