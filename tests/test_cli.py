@@ -276,6 +276,9 @@ def test_several_files_are_one_source(folder):
     printed = good("inspect", "a.csv", "b.csv").stdout.splitlines()
     assert "cohortlib termina cohorts a.csv b.csv" in printed
     assert "cl.termina.cohorts(['a.csv', 'b.csv'])" in printed
+    assert "'prepared' is a prepared form, in a list" in failing("termina", "cohorts", "prepared", "a.csv")
+    assert "b.csv" in failing("prepare", "a.csv", "b.csv")  # without a folder
+    assert (folder / "b.csv").is_file()
     error = failing("termina", "cohorts", "a.csv", "b.csv", "-o", "b.csv")
     assert error == "cannot write b.csv: it is a file of the source b.csv"
 

@@ -294,10 +294,22 @@ class Prepared:
 
 def open_if_prepared(source: Source) -> Source:
     """Open the prepared folder at a path; return any other source unchanged."""
+    if isinstance(source, list | tuple):
+        for path in source:
+            if isinstance(path, str | Path) and _is_prepared(path):
+                raise SourceError(
+                    f"{str(path)!r} is a prepared form, in a list",
+                    value=path, expected="a prepared form alone, or files",
+                    hint="prepare all files together, or add them to a State",
+                )  # fmt: skip
+        return source
     if not isinstance(source, str | Path):
         return source
+    return Prepared.open(source) if _is_prepared(source) else source
+
+
+def _is_prepared(path: str | Path) -> bool:
     try:
-        prepared = (Path(source) / MANIFEST).is_file()
-    except OSError:  # not a valid file name
-        return source
-    return Prepared.open(source) if prepared else source
+        return (Path(path) / MANIFEST).is_file()
+    except (OSError, ValueError):  # not a valid file name
+        return False
