@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 Freq = Literal["D", "W", "M", "Q", "A"]
 Nulls = Literal["error", "drop"]
+Decimal = Literal[".", ","]
+Normalize = Literal["strip", "casefold"]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 FREQS: tuple[Freq, ...] = get_args(Freq)

@@ -308,7 +308,7 @@ def test_a_json_array(tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     filters = {"attribution_source": ["apple_search_ads"]}
     assert in_python(tmp_path / name, filters) == in_python("two_networks.jsonl", filters)
-    for broken, said in (("[1]", "element 1 of .* is a int"), ('[{"a": 1}', "is broken")):
+    for broken, said in (("[1]", "element 1 is a int"), ('[{"a": 1}', "is broken")):
         (tmp_path / "b.json").write_text(broken, "utf-8")
         with pytest.raises(cl.errors.SourceError, match=said):
             in_python_once(tmp_path / "b.json")

@@ -125,7 +125,10 @@ def test_chunks_and_forms(case, cuts):
 @given(case=cases(poison=False, money=("cents", "awkward", "text")), cuts=st.lists(st.integers(0, 24), max_size=3))
 def test_cuts_into_files(case, cuts, kind, tmp_path_factory):
     assume(case.frame.height)
-    expected = case.ask()
+    money = [
+        name for name, kind_ in case.frame.schema.items() if kind == "csv" and name in REVENUE and kind_.is_float()
+    ]
+    expected = case.ask(case.frame.with_columns(pl.col(money).cast(pl.String)))  # in text 2.675 is not a bit less
     folder = tmp_path_factory.mktemp("parts")
     for at, part in enumerate(chunked(case.frame, cuts)):
         getattr(part, f"write_{kind}")(folder / f"part-{at:02}.{kind}")
@@ -140,6 +143,7 @@ def test_cuts_into_files(case, cuts, kind, tmp_path_factory):
     assert got.report == expected.report
 
 
+REVENUE = ("revenue_usd", "price_usd", "proceeds_usd", "net_revenue_usd")
 USER_COLUMNS = ("profile_id", "customer_user_id", "device_id", *DEVICE)
 
 

@@ -19,13 +19,11 @@ from cohortlib.adapty import Sums
 from cohortlib.adapty.compute import make_plan
 from cohortlib.adapty.read.events import read_events
 from cohortlib.adapty.read.installs import read_installs
-from cohortlib.adapty.read.readers import are_dates, date_counts
 from cohortlib.errors import CohortlibWarning, DataError, SettingError
 
 pytestmark = pytest.mark.unit
 
 few = settings(max_examples=settings().max_examples // 2)
-INSTANTS = ("event_datetime", "purchase_date", "install_date", "profile_install_datetime", "subscription_expires_at")
 REQUEST = {"filters": {"date": ["2026-02-01", "2026-04-30"]}, "period_unit": "month"}
 
 
@@ -39,12 +37,6 @@ def users_of(case):
     numbered = case.installs_as.with_columns(install_date=pl.lit("2026-01-01"))
     installs, _ = read_installs(numbered.with_row_index("installs_row"), user_unit=unit, nulls="drop")
     return events, installs["user"] if "user" in installs.columns else None
-
-
-def dates_in(table):
-    """Name the columns of text that hold dates in a whole table."""
-    texts = [] if isinstance(table, str) else table.select(pl.col(pl.String)).iter_columns()
-    return {one.name for one in texts if one.name in INSTANTS and are_dates(*date_counts(one.replace("", None)))}
 
 
 def parts_of(case, group, **more):
@@ -65,8 +57,6 @@ def parts_of(case, group, **more):
             case.frame.filter(numbers == part),
             case.request,
             installs=who,
-            dates=dates_in(case.frame),
-            installs_dates=dates_in(case.installs_as),
             **{**options, **more},
         )
 
@@ -248,9 +238,7 @@ def test_what_only_the_whole_column_tells_is_told_to_parts():
     frame = rows("a", "b", "c", event_datetime=column, **ours)
     whole = cl.adapty.cohort(frame, REQUEST, installs="from_events")
     same(
-        reduce(
-            add, [cl.adapty.sums(frame[[at]], REQUEST, installs="from_events", dates=()) for at in range(3)]
-        ).answer(),
+        reduce(add, [cl.adapty.sums(frame[[at]], REQUEST, installs="from_events") for at in range(3)]).answer(),
         whole,
     )
 

@@ -276,7 +276,8 @@ def choices():
 def test_every_choice_is_known_to_the_engine(folder, option, name, value):
     if name == "user_unit":
         (folder / "installs.csv").write_text(INSTALLS.replace("profile_id", value), encoding="utf-8")
-    expected = answer(conventions=Conventions(**{name: {"yes": True, "no": False}.get(value, value)}))
+    chosen = {name: {"yes": True, "no": False}.get(value, value)}
+    expected = answer(**chosen) if name in ("decimal", "normalize") else answer(conventions=Conventions(**chosen))
     assert json.loads(good(*GIVEN, option, value)) == expected.to_dict()
 
 

@@ -188,7 +188,7 @@ def test_states_without_an_order_are_warned_of(drop):
 
 
 def test_wrong_updated_at():
-    with pytest.raises(cl.errors.SchemaError, match="column 'updated_at' cannot be read in 1 rows"):
+    with pytest.raises(cl.errors.DataError, match="row 1: updated_at 'yesterday' is not a date"):
         ask(row_of(), row_of(updated_at="yesterday"))
 
 

@@ -29,6 +29,7 @@ from cohortlib.errors import Arg, DataError, SettingError, listed, warn
 from cohortlib.read.amounts import beyond_range
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.nulls import Dropped
+from cohortlib.read.tables import DEFAULT_OPTIONS
 from cohortlib.read.users import SECRET
 
 SCHEMA = pl.Schema({"name": pl.String, "segment": pl.Int64, "column": pl.Int64, "value": pl.Int64})
@@ -100,7 +101,7 @@ class Sums:
         by_segment.heads[INSTALLS] += installs.counts(plan.segments, plan)
         chains.sort()
         return cls(
-            replace(plan, threads=None, progress=None),
+            _without_running(plan),
             by_segment,
             aggregation.report | {"shared_chains": 0},
             (events.dropped, installs.dropped),
@@ -211,7 +212,7 @@ class Sums:
         missing = [name for name in SCHEMA if name not in table.columns]
         if missing:
             raise DataError(f"the table of sums has no column {missing[0]!r}", expected=f"columns {listed(SCHEMA)}")
-        plan = replace(plan, threads=None, progress=None)
+        plan = _without_running(plan)
         # Rows whose values sum to 0 stay: a count of 0 is still part of the report.
         table = (
             table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
@@ -316,8 +317,13 @@ def _check_plan(rows: Mapping[str, object], plan: RequestPlan) -> None:
     raise SettingError(what, expected="sums of the given request, conventions, timezone and decimals")
 
 
+def _without_running(plan: RequestPlan) -> RequestPlan:
+    """Return a plan without what has no effect on sums: threads, progress, and how files are opened."""
+    return replace(plan, threads=None, progress=None, files=DEFAULT_OPTIONS)
+
+
 def _settings(plan: RequestPlan) -> dict[str, str]:
-    names = ("request", "conventions", "timezone", "decimals", "event_types", "products")
+    names = ("request", "conventions", "timezone", "decimals", "event_types", "products", "rules")
     return {name: repr(getattr(plan, name)) for name in names}
 
 

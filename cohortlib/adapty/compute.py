@@ -1,7 +1,7 @@
 """The public calls: `cohort` for all users at once, `sums` for some of them."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from cohortlib.adapty import forecast, spill
 from cohortlib.adapty.additive import Sums
@@ -13,18 +13,20 @@ from cohortlib.adapty.read.event_types import EventTypes, check_event_types
 from cohortlib.adapty.read.events import Events, batched_events, read_events
 from cohortlib.adapty.read.installs import batched_installs, read_installs
 from cohortlib.adapty.read.products import read_products
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.tables import estimate_memory
 from cohortlib.adapty.request import Request
 from cohortlib.engine.memory import budget
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, SettingError, one_of
-from cohortlib.literals import Nulls
+from cohortlib.literals import Decimal, Normalize, Nulls
 from cohortlib.periods import check_zone
-from cohortlib.read.tables import Source
+from cohortlib.read.tables import FileOptions, Source
+from cohortlib.read.text import TextRules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def cohort(
@@ -39,6 +41,12 @@ def cohort(
     predict: bool = False,
     nulls: Nulls = "error",
     decimals: int = 6,
+    timestamp_format: str | None = None,
+    decimal: Decimal = ".",
+    normalize: Normalize | None = None,
+    encoding: str | None = None,
+    sheet: str | int | None = None,
+    storage_options: "Mapping[str, Any] | None" = None,
     threads: int | None = None,
     progress: Progress | None = None,
     max_memory: int | str | None = None,
@@ -48,8 +56,9 @@ def cohort(
     Parameters
     ----------
     events
-        The S3/GCS event export, webhook events as JSON lines, or RevenueCat's transactions: a frame with their
-        column names, or the path or glob of CSV, Parquet or JSON lines files.
+        The S3/GCS event export, webhook events as JSON lines or arrays, or RevenueCat's transactions: a path, glob,
+        folder, URL or list of files (Parquet, CSV, TSV, JSON, Excel; also in .gz, .zst or .zip), or a frame with their
+        column names.
     request
         The request body of the API.
     installs
@@ -75,6 +84,12 @@ def cohort(
         ``"error"``, or ``"drop"`` to drop and count rows without a user, an instant or an amount.
     decimals
         Decimal places to which amounts are exact, 0 to 9.
+    timestamp_format, decimal, normalize
+        How text is read, in all tables: the form of dates that are not ISO 8601 (``"%d/%m/%Y"``, ``"epoch_s"``), the
+        decimal mark of amounts, and whether user ids are stripped of blanks (``"strip"``) and upper and lower case
+        are the same too (``"casefold"``).
+    encoding, sheet, storage_options
+        How files are opened: the encoding of text files, the sheet of an Excel file, and options of the store for URLs.
     threads, progress
         Number of threads, by default all; a function called with the rows done and the rows in total.
     max_memory
@@ -128,20 +143,26 @@ def cohort(
     plan = make_plan(
         request, conventions=conventions, timezone=timezone, event_types=event_types, products=products,
         decimals=decimals, threads=threads, progress=progress,
+        timestamp_format=timestamp_format, decimal=decimal, normalize=normalize,
+        encoding=encoding, sheet=sheet, storage_options=storage_options,
     )  # fmt: skip
     room = budget(max_memory)
     event_batches = batched_events(events, **_read_settings(plan, nulls, predict=predict))
-    events, need = estimate_memory(events, event_batches.choose, room, spill.EVENT_WORK)
+    events, need = estimate_memory(events, event_batches.choose, plan.files, room, spill.EVENT_WORK)
     install_batches = None
     if not _is_from_events(installs):
-        install_batches = batched_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls)
-        installs, more = estimate_memory(installs, install_batches.choose, room - need, spill.INSTALL_WORK)
+        reading = plan.reading(installs=True)
+        install_batches = batched_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls, reading=reading)
+        installs, more = estimate_memory(installs, install_batches.choose, plan.files, room - need, spill.INSTALL_WORK)
         need += more
     if need > room:
         event_batches = replace(event_batches, source=events)
         if install_batches is not None:
             install_batches = replace(install_batches, source=installs)
         total, predictions = spill.aggregate(plan, event_batches, install_batches, room=room, predict=predict)
+        event_batches.reading.doubts.warn(plan.conventions.user_unit, normalize)
+        if install_batches is not None:
+            install_batches.reading.doubts.warn(plan.conventions.user_unit, normalize)
     else:
         read = events_for(plan, events, nulls=nulls, predict=predict)
         listed = installs_for(plan, installs, nulls=nulls)
@@ -162,8 +183,12 @@ def sums(
     products: Source | None = None,
     nulls: Nulls = "error",
     decimals: int = 6,
-    dates: "Collection[str] | None" = None,
-    installs_dates: "Collection[str] | None" = None,
+    timestamp_format: str | None = None,
+    decimal: Decimal = ".",
+    normalize: Normalize | None = None,
+    encoding: str | None = None,
+    sheet: str | int | None = None,
+    storage_options: "Mapping[str, Any] | None" = None,
     secret: bytes | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -177,9 +202,6 @@ def sums(
     events, installs
         All rows of some users. Ready counts of installs cover all users: pass them in one call, and the same table
         without rows in the others.
-    dates, installs_dates
-        The text columns of `events` and of `installs` that hold dates and not instants. By default the values decide;
-        pass them if the values of some users could look different from those of all.
     secret
         Random bytes, the same in all processes whose sums are added; chains shared by several users are found by
         hashes that depend on it. Not needed within one process.
@@ -213,9 +235,11 @@ def sums(
     plan = make_plan(
         request, conventions=conventions, timezone=timezone, event_types=event_types, products=products,
         decimals=decimals, threads=threads, progress=progress,
+        timestamp_format=timestamp_format, decimal=decimal, normalize=normalize,
+        encoding=encoding, sheet=sheet, storage_options=storage_options,
     )  # fmt: skip
-    read = events_for(plan, events, nulls=nulls, dates=dates)
-    return Sums.of(read, installs_for(plan, installs, nulls=nulls, dates=installs_dates), plan, secret=secret)
+    read = events_for(plan, events, nulls=nulls)
+    return Sums.of(read, installs_for(plan, installs, nulls=nulls), plan, secret=secret)
 
 
 def make_plan(
@@ -226,6 +250,12 @@ def make_plan(
     event_types: "Mapping[str, str] | None" = None,
     products: Source | None = None,
     decimals: int = 6,
+    timestamp_format: str | None = None,
+    decimal: Decimal = ".",
+    normalize: Normalize | None = None,
+    encoding: str | None = None,
+    sheet: str | int | None = None,
+    storage_options: "Mapping[str, Any] | None" = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> RequestPlan:
@@ -241,9 +271,13 @@ def make_plan(
     check_zone(timezone)
     check_progress(progress)
     workers_for(threads)
-    body, renamed = Request.of(request), check_event_types(event_types)
-    durations = () if products is None else read_products(products)
-    return RequestPlan(body, conventions, timezone, decimals, threads, progress, renamed, durations)
+    rules = TextRules(timestamp_format, decimal, None, normalize)
+    files = FileOptions(encoding, sheet, storage_options)
+    plan = RequestPlan(
+        Request.of(request), conventions, timezone, decimals, threads, progress, check_event_types(event_types),
+        rules=rules, files=files,
+    )  # fmt: skip
+    return plan if products is None else replace(plan, products=read_products(products, plan.reading()))
 
 
 def check_installs(installs: Source | None) -> Source:
@@ -267,10 +301,10 @@ def events_for(
     nulls: Nulls,
     predict: bool = False,
     keep: "Iterable[str]" = (),
-    dates: "Collection[str] | None" = None,
+    states: bool = True,
 ) -> Events:
-    """Read the columns of events that a plan needs; `keep` and `dates` as in :func:`read_events`."""
-    return read_events(events, **_read_settings(plan, nulls, predict=predict), keep=keep, dates=dates)
+    """Read the columns of events that a plan needs; `keep` and `states` as in :func:`read_events`."""
+    return read_events(events, **_read_settings(plan, nulls, predict=predict), keep=keep, states=states)
 
 
 class _ReadSettings(TypedDict):
@@ -284,6 +318,7 @@ class _ReadSettings(TypedDict):
     missing_money: str
     zero_payments: str
     event_types: EventTypes
+    reading: Reading
 
 
 def _read_settings(plan: RequestPlan, nulls: Nulls, *, predict: bool) -> _ReadSettings:
@@ -296,6 +331,7 @@ def _read_settings(plan: RequestPlan, nulls: Nulls, *, predict: bool) -> _ReadSe
         "missing_money": plan.conventions.missing_money,
         "zero_payments": plan.conventions.zero_payments,
         "event_types": plan.event_types,
+        "reading": plan.reading(),
     }
 
 
@@ -303,10 +339,9 @@ def _is_from_events(installs: Source) -> bool:
     return isinstance(installs, str) and installs == "from_events"
 
 
-def installs_for(
-    plan: RequestPlan, installs: Source, *, nulls: Nulls, dates: "Collection[str] | None" = None
-) -> Installs:
+def installs_for(plan: RequestPlan, installs: Source, *, nulls: Nulls) -> Installs:
     """Read the installs that a plan needs; with ``"from_events"`` there is no table to read."""
     if _is_from_events(installs):
         return Installs(None)
-    return Installs(*read_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls, dates=dates))
+    reading = plan.reading(installs=True)
+    return Installs(*read_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls, reading=reading))

@@ -13,6 +13,7 @@ Findings: TypeAlias = Counter[tuple[str, ...]]
 ``unfiltered, filter``      a filter whose column the installs lack
 ``unordered``               transactions whose states updated_at does not order
 ``lines, kind``             stray lines of the table of installs
+``dates``                   dates that share a column with instants
 ``durations``               rows whose duration comes from the paid period
 =========================== =====================================================
 """

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from cohortlib.adapty import filters
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.read.event_types import EventTypes
+from cohortlib.adapty.read.settings import ISO_RULES, Reading
 from cohortlib.adapty.request import Request
 from cohortlib.engine.progress import Progress
 from cohortlib.literals import Freq
 from cohortlib.periods import Calendar, epoch_day
 from cohortlib.read.arrays import Ints
+from cohortlib.read.tables import DEFAULT_OPTIONS, FileOptions
+from cohortlib.read.text import TextRules
 
 _FREQ: dict[str, Freq] = {"day": "D", "week": "W", "month": "M", "quarter": "Q", "year": "A"}
 
@@ -61,6 +64,10 @@ class RequestPlan:
     """Renamed event types and Adapty's names of them."""
     products: tuple[tuple[str, str], ...] = ()
     """Products and their durations."""
+    rules: TextRules = ISO_RULES
+    """How text is read."""
+    files: FileOptions = DEFAULT_OPTIONS
+    """How files are opened."""
 
     @cached_property
     def segments(self) -> Segments:
@@ -76,6 +83,12 @@ class RequestPlan:
     def as_of(self) -> int:
         """The day that decides whether a period is over and a subscription is running."""
         return epoch_day(self.conventions.as_of or self.request.date[1])
+
+    def reading(self, *, installs: bool = False) -> Reading:
+        """Return how the columns of events, or of installs, are read."""
+        every = self.conventions.after_to == "payments" and not installs
+        last_day = None if every else epoch_day(self.request.date[1])
+        return Reading(self.rules, self.files, self.timezone, self.decimals, last_day)
 
     @property
     def restarts(self) -> bool:

@@ -6,9 +6,9 @@ in memory; its rows are one slice of each file. So there are few, long files, wh
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 from pathlib import Path
 from tempfile import gettempdir
@@ -23,12 +23,12 @@ from cohortlib.adapty.forecast import Ladder, Prediction
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.column_types import ColumnTypes, cast_to
-from cohortlib.adapty.read.counted import without_stray_lines
+from cohortlib.adapty.read.counted import check_nulls, without_stray_lines
 from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.read.installs import check_one_kind
-from cohortlib.adapty.read.readers import is_whole, is_wide
-from cohortlib.adapty.read.states import has_states
-from cohortlib.adapty.read.tables import BatchedTable
+from cohortlib.adapty.read.readers import is_whole, is_wide, read_each
+from cohortlib.adapty.read.states import StateCounts, has_states
+from cohortlib.adapty.read.tables import BatchedTable, RawTable
 from cohortlib.adapty.spill_files import (
     BUFFER_SHARE,
     PARTITION_SHARE,
@@ -85,23 +85,29 @@ def _add_partials(one: _Partial, other: _Partial) -> _Partial:
     return sums + more_sums, (ladders[0] + more_ladders[0], ladders[1] + more_ladders[1])
 
 
-def _read_events(events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> Iterator[Events]:
-    """Read all batches of events; RevenueCat's rows are read once the latest states are known."""
+def _reads(events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> Iterator[Callable[[], Events | None]]:
+    """Return functions that read batches of events; RevenueCat's rows are read once the latest states are known."""
     strays: Counter[str] = Counter()
     for table in events.raw_batches(as_text=as_text):
         if not has_states(table.frame.columns):
-            yield events.read(table)
+            yield partial(events.read, table)
             continue
         if not table.frame.height:
-            yield events.read(table)  # for its types
+            yield partial(events.read, table)  # for its types
         clean, counts = without_stray_lines(table)
         strays.update(counts)
-        states.append(clean)
+        yield partial(states.append, clean)
     for tables, counted in states.latest():
         for number, table in enumerate(tables):
-            read = events.read(table)
-            yield read if number else read.with_states(counted).with_strays(strays)
-            strays = strays if number else Counter()
+            counts, strays = (strays, Counter()) if not number else (Counter(), strays)
+            yield partial(_read_states, events, table, None if number else counted, counts)
+
+
+def _read_states(
+    events: BatchedTable[Events], table: RawTable, counted: StateCounts | None, strays: Counter[str]
+) -> Events:
+    read = events.read(table)
+    return read if counted is None else read.with_states(counted).with_strays(strays)
 
 
 class SpilledRows:
@@ -124,16 +130,16 @@ class SpilledRows:
         types = events.user_types, [] if installs is None else installs.user_types
         as_text = any(map(is_wide, types[0] + types[1]))
         buffer_bytes = int(room * BUFFER_SHARE)
-        self._install_files = SpillFiles(folder, "installs", buffer_bytes)
+        self._install_files = SpillFiles(folder, "installs", buffer_bytes, plan.timezone)
         self._install_counts: list[pl.DataFrame] = []
         self._dropped_installs = Dropped()
         if installs is not None:
             self._spill_installs(installs, as_text=as_text)
-        self._event_files = SpillFiles(folder, "events", buffer_bytes)
+        self._event_files = SpillFiles(folder, "events", buffer_bytes, plan.timezone)
         self._report: dict[str, int] = {}
         self._dropped_events = Dropped()
         self._findings = Findings()
-        self._spill_events(events, StateFiles(folder, room), as_text=as_text)
+        self._spill_events(events, StateFiles(folder, room, events.reading), as_text=as_text)
         whole = [{is_whole(kind) for kind in kinds} for kinds in types]
         if whole[0] != whole[1] and self._event_files.rows.any() and self._install_files.rows.any():
             raise SchemaError(
@@ -155,9 +161,10 @@ class SpilledRows:
                 self._install_files.append(frame)
                 self._update_since(Events(pl.DataFrame(), pl.Series(dtype=pl.Int8), {}), Installs(frame))
         self._install_files.flush()
+        check_nulls("the installs", self._dropped_installs, installs.nulls)
 
     def _spill_events(self, events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> None:
-        for batch in _read_events(events, states, as_text=as_text):
+        for batch in filter(None, read_each(_reads(events, states, as_text=as_text))):
             self._findings += batch.findings
             self._report = {name: self._report.get(name, 0) + count for name, count in batch.report.items()}
             self._dropped_events += batch.dropped
@@ -168,6 +175,7 @@ class SpilledRows:
             if self._plan.progress is not None:
                 self._plan.progress(0, self._report["rows"])
         self._event_files.flush()
+        check_nulls("the events", self._dropped_events, events.nulls)
 
     def _update_since(self, events: Events, installs: Installs) -> None:
         if self._predict:
@@ -201,7 +209,7 @@ class SpilledRows:
             types = ColumnTypes()
             for frame in self._install_counts:
                 types.add(frame)
-            counts = pl.concat([cast_to(frame, types.common()) for frame in self._install_counts])
+            counts = pl.concat([cast_to(frame, types.common(), self._plan.timezone) for frame in self._install_counts])
             return Installs(counts.head(0) if first else counts, dropped)
         return Installs(self._install_files.read(first, last), dropped)
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from cohortlib.adapty.additive import repeated
 from cohortlib.adapty.read.column_types import ColumnTypes, cast_to
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.states import StateCounts, latest_states, state_keys
 from cohortlib.adapty.read.tables import RawTable, frame_bytes
 from cohortlib.engine import files
@@ -29,8 +30,8 @@ _STATE = "state"
 class SpillFiles:
     """Rows on disk; each file is sorted by the bucket of the user's hash."""
 
-    def __init__(self, folder: Path, name: str, buffer_bytes: int, key: str = "user") -> None:
-        self._key = key
+    def __init__(self, folder: Path, name: str, buffer_bytes: int, zone: str, key: str = "user") -> None:
+        self._key, self._zone = key, zone
         self.rows = np.zeros(_BUCKETS, np.int64)
         self.bytes = 0
         self._path, self._buffer_bytes = folder / name, buffer_bytes
@@ -78,7 +79,11 @@ class SpillFiles:
         types = self._types.common()
         empty = pl.DataFrame(schema=types)
         slices = [
-            cast_to(pl.scan_parquet(file, glob=False).slice(edges[first], edges[last] - edges[first]).collect(), types)
+            cast_to(
+                pl.scan_parquet(file, glob=False).slice(edges[first], edges[last] - edges[first]).collect(),
+                types,
+                self._zone,
+            )
             for file, edges in self._files
             if edges[last] > edges[first]
         ]
@@ -93,18 +98,18 @@ class SpillFiles:
 class StateFiles:
     """RevenueCat's rows on disk by transaction, to select the latest state of each over all files."""
 
-    def __init__(self, folder: Path, room: int) -> None:
-        self._folder, self._room = folder, room
+    def __init__(self, folder: Path, room: int, reading: Reading) -> None:
+        self._folder, self._room, self._reading = folder, room, reading
         self._files: dict[tuple[object, ...], tuple[RawTable, SpillFiles]] = {}
 
     def append(self, table: RawTable) -> None:
         """Add rows; tables of different types are kept apart."""
-        keys = state_keys(table)
-        shape = (*table.frame.schema.items(), table.dates if table.dates is None else frozenset(table.dates))
+        keys = state_keys(table, self._reading)
+        shape = tuple(table.frame.schema.items())
         if shape not in self._files:
             name = f"states-{len(self._files):03}"
-            spilled = SpillFiles(self._folder, name, int(self._room * BUFFER_SHARE), _STATE)
-            self._files[shape] = replace(table, frame=table.frame.clear()), spilled
+            spilled = SpillFiles(self._folder, name, int(self._room * BUFFER_SHARE), self._reading.zone, _STATE)
+            self._files[shape] = RawTable(table.frame.clear(), table.mixed, locate=None), spilled
             spilled.add_types(table.frame.clear().with_columns(keys.select(_state())))
         self._files[shape][1].append(table.frame.with_columns(keys.select(_state())))
 
@@ -116,9 +121,10 @@ class StateFiles:
             (spilled.rows * 2 * spilled.row_bytes for _, spilled in self._files.values()), np.zeros(_BUCKETS, int)
         )
         for first, last in pairwise(bucket_ranges(need, self._room * PARTITION_SHARE)):
-            yield latest_states([
+            tables = [
                 replace(table, frame=spilled.read(first, last).drop(_STATE)) for table, spilled in self._files.values()
-            ])  # fmt: skip
+            ]
+            yield latest_states(tables, self._reading)
 
 
 def _state() -> pl.Expr:

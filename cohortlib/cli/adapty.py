@@ -97,7 +97,9 @@ OPTIONS = (
         help="Name of a renamed event type and Adapty's name of it: app_subscribed=subscription_started. Repeatable.",
     ),
     click.option("--products", metavar="FILE", help="A file of product_id and duration, such as Monthly."),
-    options.NULLS, options.DECIMALS, options.THREADS, options.MAX_MEMORY,
+    options.NULLS, options.DECIMALS,
+    *map(options.setting, ("timestamp_format", "decimal", "normalize", "encoding", "sheet", "storage_options")),
+    options.THREADS, options.MAX_MEMORY,
     options.output_option("Write the answer to FILE (.json or .csv by its ending); - is standard output."),
     options.format_option(
         FORMATS, "Format of the answer, regardless of the file's ending.  [default: the request's format]"
@@ -117,19 +119,20 @@ def cohort(
 ) -> None:
     """Answer a request of Adapty's cohort API from the events in EVENTS.
 
-    EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON lines) or RevenueCat's transactions (all
-    deliveries together; the latest state of each transaction counts): files, or globs in quotes.
+    EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON) or RevenueCat's transactions (all
+    deliveries together; the latest state of each transaction counts): files, also in .gz, .zst or .zip, folders, URLs,
+    or globs in quotes.
 
     The answer is written to -o, or to standard output, as the API returns it. In a terminal, without -o, the values
-    that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows
-    left out are printed on standard error.
+        that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows
+        left out are printed on standard error.
 
-    \b
-    Examples:
-      cohortlib adapty cohort events.csv --installs installs.csv --request request.json -o answer.json
-      cohortlib adapty cohort 'events/*.csv.gz' --installs from_events --request request.json --format csv
-      echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
-        cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
+        \b
+        Examples:
+          cohortlib adapty cohort events.csv --installs installs.csv --request request.json -o answer.json
+          cohortlib adapty cohort 'events/*.csv.gz' --installs from_events --request request.json --format csv
+          echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
+            cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
     """
     with printed_warnings():
         body = Request.of(read_body(request))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cohortlib.errors import Arg, SourceError
+from cohortlib.read import zips
 from cohortlib.read.tables import FileOptions, first_line, unreadable
 
 BLOCK = 4 << 20  # bytes of text
@@ -44,6 +45,9 @@ def _raw_blocks(path: str, options: FileOptions) -> Generator[bytes, None, None]
         from cohortlib.read.urls import url_blocks
 
         yield from url_blocks(path, options)
+        return
+    if zips.split(path):
+        yield from zips.blocks(path, BLOCK)
         return
     with Path(path).open("rb", buffering=0) as file:
         while block := file.read(BLOCK):

@@ -1,7 +1,7 @@
 """Count what is wrong in a whole source, once a batch of it has been refused, and say what would read it."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -45,6 +45,32 @@ def fitting(texts: pl.Series, name: str | None) -> NDArray[np.bool_]:
     days = instants.ticks // 86_400_000_000
     plausible = (days >= _PLAUSIBLE[0]) & (days <= _PLAUSIBLE[1])
     return np.asarray((instants.kinds != BAD) & (instants.kinds != NULL) & plausible)
+
+
+def fitting_formats(texts: Mapping[str, int], current: str | None) -> Text:
+    """Say which formats read how many of some values that are not dates, given the count of each text."""
+    column = pl.Series(list(texts), dtype=pl.String)
+    counts = np.array(list(texts.values()), np.int64)
+    fits: Counter[str] = Counter()
+    for name in [*date_formats(), *NUMBERS]:
+        if name != current and (good := fitting(column, name)).any():
+            fits[name] = int(counts[good].sum())
+    total = int(counts.sum())
+    parts: list[str | Arg] = []
+    for name, count in fits.most_common(_SUGGESTED):
+        note = next((f" ({words})" for day, words in GUESSES.items() if name.startswith(day)), "")
+        separator = ", " if parts else ""
+        parts += [separator, Arg("timestamp_format", name), f"{note} reads {count:,} of these {total:,}"]
+    return parts
+
+
+def fitting_decimal(texts: Mapping[str, int], mark: str, decimals: int) -> Text:
+    """Say how many of some values that are not numbers are read with the other decimal mark."""
+    other = "," if mark == "." else "."
+    refused = parse_units(pl.Series(list(texts), dtype=pl.String), other, decimals).bad
+    total = sum(texts.values())
+    fits = total - sum(texts[text] for text in refused)
+    return (Arg("decimal", other), f" reads {fits:,} of these {total:,}") if fits else ""
 
 
 @dataclass
@@ -218,24 +244,8 @@ class Faults:
             f"({tally.count:,} of {total:,} values)",
             value=tally.value,
             expected=expected,
-            hint=self._formats() or "correct the rows, or make the field empty",
+            hint=fitting_formats(self.texts, rules.timestamp_format) or "correct the rows, or make the field empty",
         )
-
-    def _formats(self) -> Text:
-        """Say which formats read how many of the values that are not dates."""
-        column = pl.Series(list(self.texts), dtype=pl.String)
-        counts = np.array(list(self.texts.values()), np.int64)
-        fits: Counter[str] = Counter()
-        for name in [*date_formats(), *NUMBERS]:
-            if name != self.columns.rules.timestamp_format and (good := fitting(column, name)).any():
-                fits[name] = int(counts[good].sum())
-        total = int(counts.sum())
-        parts: list[str | Arg] = []
-        for name, count in fits.most_common(_SUGGESTED):
-            note = next((f" ({words})" for day, words in GUESSES.items() if name.startswith(day)), "")
-            separator = ", " if parts else ""
-            parts += [separator, Arg("timestamp_format", name), f"{note} reads {count:,} of these {total:,}"]
-        return parts
 
     def _two_kinds(self) -> DataError:
         kinds = {
@@ -268,20 +278,13 @@ class Faults:
 
     def _bad_amounts(self, locate: Locate) -> DataError:
         tally, rules = self.not_amounts, self.columns.rules
-        other = "," if rules.decimal == "." else "."
-        texts = pl.Series(list(self.amount_texts), dtype=pl.String)
-        refused = parse_units(texts, other, self.columns.decimals).bad
-        total = sum(self.amount_texts.values())
-        fits = total - sum(self.amount_texts[text] for text in refused)
-        hint: Text = "correct the rows, or make the field empty"
-        if fits:
-            hint = (Arg("decimal", other), f" reads {fits:,} of these {total:,}")
+        hint = fitting_decimal(self.amount_texts, rules.decimal, self.columns.decimals)
         return DataError(
             f"{locate(tally.row)}: {self.columns.amount} {tally.value!r} is not a number "
             f"({tally.count:,} of {self.amounts:,} values)",
             value=tally.value,
             expected=f"numbers such as {'12.5 or $1,099.50' if rules.decimal == '.' else '12,5 or 1.099,50 €'}",
-            hint=hint,
+            hint=hint or "correct the rows, or make the field empty",
         )
 
     def _two_currencies(self) -> DataError:

@@ -10,11 +10,12 @@ from urllib.parse import unquote
 import polars as pl
 
 from cohortlib.errors import SourceError, listed
+from cohortlib.read import zips
 from cohortlib.read.tables import DEFAULT_OPTIONS, FileOptions
 
 PARQUET = (".parquet", ".pq")
 CSV = tuple(ending + packed for ending in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
-LINES = tuple(ending + packed for ending in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
+LINES = tuple(ending + packed for ending in (".jsonl", ".ndjson", ".json") for packed in ("", ".gz", ".zst"))
 EXCEL = (".xlsx", ".xlsm")
 KINDS = {"parquet": PARQUET, "csv": CSV, "lines": LINES, "excel": EXCEL}
 """The kinds of files, by the ends of their names in lower case."""
@@ -86,7 +87,23 @@ def _resolve_one(path: str, options: FileOptions) -> Files:
         return _resolve_folder(path)
     paths = match_files(path, SHOWN)[0]
     root = path if Path(path).is_file() else _before_wildcards(path)
-    return Files(path, [File(file, _partitions(file, root)) for file in paths], _kind(path, paths))
+    files = [File(each, _partitions(file, root)) for file in paths for each in _within(file)]
+    return Files(path, files, _kind(path, [file.path for file in files]))
+
+
+def _within(path: str) -> list[str]:
+    """List the files within a zip archive; any other file stands for itself."""
+    if not path.lower().endswith(zips.ENDING):
+        return [path]
+    names = zips.members(path)
+    if wrong := [name for name in names if not name.lower().endswith(CSV + LINES)]:
+        raise SourceError(
+            f"{wrong[0]!r} is neither CSV, TSV nor JSON lines by its name",
+            value=wrong[0],
+            expected="only such files in an archive",
+            hint="unpack the archive, and pass some of its files",
+        )
+    return names
 
 
 def _is_folder(path: str) -> bool:

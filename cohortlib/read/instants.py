@@ -149,7 +149,7 @@ def read_instants(column: pl.Series, rules: TextRules, workers: int = 1) -> tupl
         ticks = physical(column.cast(pl.Datetime("us")))
         empty = column.alias("").is_null()
         utc = assume_zone(ticks.fill_null(0).to_numpy(), ~np.asarray(empty), rules.assume_zone)
-        column, zoned = _datetimes(column.name, utc, np.asarray(empty), "UTC"), True
+        column, zoned = datetimes(column.name, utc, np.asarray(empty), "UTC"), True
     return column, zoned if column.null_count() < len(column) else None
 
 
@@ -167,7 +167,7 @@ def _from_text(column: pl.Series, rules: TextRules, workers: int) -> tuple[pl.Se
         raise DataError(f"column {column.name!r} has instants with and without an offset")
     empty = instants.kinds == NULL if counts[NULL] else np.empty(0, np.bool_)
     is_zoned = bool(zoned) if naive or zoned else None
-    return _datetimes(column.name, ticks, empty, "UTC" if is_zoned else None), is_zoned
+    return datetimes(column.name, ticks, empty, "UTC" if is_zoned else None), is_zoned
 
 
 def _from_numbers(column: pl.Series, number: str) -> pl.Series:
@@ -183,11 +183,11 @@ def _from_numbers(column: pl.Series, number: str) -> pl.Series:
         )
     empty = np.asarray(units.is_null())
     ticks = epoch_ticks(units.fill_null(0).to_numpy(), number)
-    return _datetimes(column.name, ticks, empty, None if number == "excel" else "UTC")
+    return datetimes(column.name, ticks, empty, None if number == "excel" else "UTC")
 
 
-def _datetimes(name: str, ticks: Ints, empty: NDArray[np.bool_], zone: str | None) -> pl.Series:
-    """Return microseconds as datetimes, with nulls where `empty`."""
+def datetimes(name: str, ticks: Ints, empty: NDArray[np.bool_], zone: str | None) -> pl.Series:
+    """Return microseconds since 1970-01-01 as datetimes, with nulls where `empty`."""
     column = pl.Series(name, ticks)
     if empty.any():
         column = column.set(pl.Series(empty), None)
@@ -223,14 +223,20 @@ def check_years(column: pl.Series, last_day: int | None) -> pl.Series:
     if dtype != pl.Date and not isinstance(dtype, pl.Datetime):
         return column
     day = _TICKS_PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
-    low, high = min_max(physical(column))
-    if low is None or (low >= EARLIEST * day and high < (LATEST + 1) * day):
+    if within_years(column):
         return column
     if outside(column, last_day).any():
         raise DataError(f"column {column.name!r} has instants before 1900 or after 2200")
     limit = (max(LATEST, last_day or 0) + 3) * day
     ticks = physical(column).cast(pl.Int64).clip(upper_bound=limit)
     return ticks.cast(physical(column).dtype).cast(dtype).alias(column.name)
+
+
+def within_years(column: pl.Series) -> bool:
+    """Return whether all instants are in the years 1900 to 2200."""
+    day = _TICKS_PER_DAY[column.dtype.time_unit] if isinstance(column.dtype, pl.Datetime) else 1
+    low, high = min_max(physical(column))
+    return low is None or (low >= EARLIEST * day and high < (LATEST + 1) * day)
 
 
 def outside(column: pl.Series, last_day: int | None) -> pl.Series:

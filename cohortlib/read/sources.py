@@ -7,6 +7,7 @@ import polars as pl
 from polars.selectors import by_name
 
 from cohortlib.errors import SchemaError, SourceError
+from cohortlib.read import zips
 from cohortlib.read.csv import Csv
 from cohortlib.read.folders import CSV, PARQUET, SHOWN, Files, is_paths, list_files, match_files, resolve
 from cohortlib.read.frames import frame_stream, is_frame
@@ -23,7 +24,7 @@ from cohortlib.read.tables import (
     select_columns,
 )
 
-__all__ = ["CSV", "PARQUET", "is_table", "list_files", "match_files", "read", "stream"]
+__all__ = ["CSV", "PARQUET", "is_table", "list_files", "match_files", "read", "stream", "text_size"]
 
 _COMPRESSION = 5  # a compressed text file has about this many times its size in text
 
@@ -101,7 +102,7 @@ def _file_stream(
     kind = files.kind
     if kind == "parquet":
         return Parquet(source, repr(files.name), files.files, choose, options).stream()
-    whole = max_bytes is None or _text_size(files) <= max_bytes // 4
+    whole = max_bytes is None or text_size(files) <= max_bytes // 4
     if kind == "csv":
         return Csv(source, files.files, choose, options).stream(whole=whole)
     if kind == "lines":
@@ -117,15 +118,18 @@ def _file_stream(
     return folder_stream(source, files, choose, options, whole=max_bytes is None)
 
 
-def _text_size(files: Files) -> float:
+def text_size(files: Files) -> float:
     """Estimate the bytes of text in files, which may be compressed."""
-    size = 0
-    for file in files.files:
-        if "://" in file.path:
-            return float("inf")
-        try:
-            on_disk = Path(file.path).stat().st_size
-        except OSError as error:
-            raise SourceError(f"{file.path!r} cannot be read: {error.strerror}", value=file.path) from error
-        size += on_disk * (_COMPRESSION if file.path.lower().endswith((".gz", ".zst")) else 1)
-    return size
+    return sum(_size(file.path) for file in files.files)
+
+
+def _size(path: str) -> float:
+    if "://" in path:
+        return float("inf")
+    if zips.split(path):
+        return zips.size(path)
+    try:
+        on_disk = Path(path).stat().st_size
+    except OSError as error:
+        raise SourceError(f"{path!r} cannot be read: {error.strerror}", value=path) from error
+    return on_disk * (_COMPRESSION if path.lower().endswith((".gz", ".zst")) else 1)

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from cohortlib.adapty.additive import SCHEMA, Sums
@@ -11,11 +12,16 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.compute import check_installs, events_for, installs_for, make_plan
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.plan import RequestPlan
+from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.counted import check_nulls
-from cohortlib.adapty.read.events import event_columns, instant_columns, known_columns, user_columns
-from cohortlib.adapty.read.readers import NO_DEVICE, are_dates
+from cohortlib.adapty.read.events import event_columns, known_columns, user_columns
+from cohortlib.adapty.read.readers import NO_DEVICE
+from cohortlib.adapty.read.settings import Reading
+from cohortlib.adapty.read.states import StateCounts, has_states, latest_states
+from cohortlib.adapty.read.tables import RawTable
 from cohortlib.errors import Arg, CohortlibError, SchemaError, one_of
-from cohortlib.literals import Nulls
+from cohortlib.literals import Decimal, Normalize, Nulls
+from cohortlib.read.ids import clean_ids
 from cohortlib.read.tables import Source
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
@@ -32,6 +38,7 @@ _KEYS = ("name", "segment", "column")
 _PARTIAL_SUMS: dict[str, Any] = {"name": pl.String, **dict.fromkeys(("segment", "column", "high", "low"), pl.Int64)}
 _NOTE = "note."
 _USER = "user_key"
+_COUNTS = ("cohortlib.superseded", "cohortlib.unordered")  # of a partition, in its first row
 # There is one row per chain, so Spark counts the chains that several users share instead of returning all rows.
 _COUNT_CHAINS = (
     "case when name = 'chain' then 'report.shared_chains' else name end as name",
@@ -49,7 +56,9 @@ def adapty_cohort(
     installs: "SparkFrame | str | None" = None,
     timezone: str = "UTC", conventions: Conventions | None = None,
     event_types: "Mapping[str, str] | None" = None, products: Source | None = None,
-    nulls: Nulls = "error", decimals: int = 6, partitions: int | None = None,
+    nulls: Nulls = "error", decimals: int = 6,
+    timestamp_format: str | None = None, decimal: Decimal = ".", normalize: Normalize | None = None,
+    partitions: int | None = None,
 ) -> Answer:  # fmt: skip
     """Compute Adapty's cohort table of Spark frames: the answer of :func:`cohortlib.adapty.cohort`, to the bit.
 
@@ -60,9 +69,8 @@ def adapty_cohort(
     ----------
     events
         A Spark frame, classic or of Spark Connect, with the columns of Adapty's event export or webhook, or of
-        RevenueCat's transactions. Of these the latest state counts among those of one user, so remove earlier states
-        before if transactions can move to another user.
-    request, timezone, conventions, event_types, products, nulls, decimals
+        RevenueCat's transactions, of which the latest states count, over all partitions.
+    request, timezone, conventions, event_types, products, nulls, decimals, timestamp_format, decimal, normalize
         As for :func:`cohortlib.adapty.cohort`.
     installs
         Required: a Spark frame of users and their `install_date`, or of ready counts, with `install_date` and
@@ -79,22 +87,20 @@ def adapty_cohort(
     ------
     RequestError, SettingError, SchemaError, DataError
         As for :func:`cohortlib.adapty.cohort`. Errors in a worker are raised here, with the same messages.
-
-    Notes
-    -----
-    Text columns of instants are read once more, beforehand, to decide whether they hold instants or dates.
     """
     install_frame = _checked(events, installs, partitions)
     one_of("nulls", nulls, ("error", "drop"))
     plan = make_plan(
         request, timezone=timezone, conventions=conventions, event_types=event_types, products=products,
-        decimals=decimals, threads=1,
+        decimals=decimals, timestamp_format=timestamp_format, decimal=decimal, normalize=normalize, threads=1,
     )  # fmt: skip
-    reader = _SparkEvents.of(events, install_frame, plan)
+    latest = _latest(events, plan) if has_states(events.columns) else events
+    reader = _SparkEvents.of(latest, install_frame, plan)
     # Sums without rows: errors in columns and types are raised here, before Spark reads any row.
-    empty = reader.sums((_empty(events), None if install_frame is None else _empty(install_frame))).table()
-    reader = replace(reader, dates=(_dates(events, reader.events), _dates(install_frame, reader.installs)))
-    rows = reader.rows(events, install_frame)
+    empty = reader.sums((_empty(latest), None if install_frame is None else _empty(install_frame))).table()
+    rows = reader.rows(latest, install_frame)
+    if normalize is not None:
+        rows = rows.mapInArrow(_NormalizedUsers(plan.reading()), rows.schema)
     by_user = rows.repartition(_USER) if partitions is None else rows.repartition(partitions, _USER)
     sums = by_user.drop(_USER).mapInArrow(_EventSums(reader), frames.ddl(_PARTIAL_SUMS))
     sums = sums.groupBy(*_KEYS).sum("high", "low").toDF(*_PARTIAL_SUMS)
@@ -136,7 +142,6 @@ class _SparkEvents:
     plan: RequestPlan
     events: dict[str, str]  # the columns to read, and their types in Spark SQL
     installs: dict[str, str] | None
-    dates: tuple[frozenset[str], frozenset[str]]  # text columns of events and of installs that hold dates, not instants
     secret: bytes
 
     @classmethod
@@ -151,8 +156,8 @@ class _SparkEvents:
         if installs is not None:
             known = known_columns()
             install_types = {name: kind for name, kind in frames.kinds(installs).items() if name in known}
-        event_types = {name: types[name] for name in names}
-        return cls(plan, event_types, install_types, (frozenset(), frozenset()), os.urandom(16))
+        event_types = {name: types[name] for name in (*names, *(name for name in _COUNTS if name in types))}
+        return cls(plan, event_types, install_types, os.urandom(16))
 
     def rows(self, events: "SparkFrame", installs: "SparkFrame | None") -> "SparkFrame":
         """Concatenate events and installs, each in columns of its own, with a common column for the user."""
@@ -185,9 +190,11 @@ class _SparkEvents:
     def sums(self, tables: tuple[pl.DataFrame, pl.DataFrame | None]) -> Sums:
         """Aggregate some users. Rows with nulls are dropped here, and checked over all partitions later."""
         events, installs = tables
-        read = events_for(self.plan, events, nulls="drop", dates=self.dates[0])
+        read = events_for(self.plan, events.select(pl.exclude(_COUNTS)), nulls="drop", states=False)
+        if _COUNTS[0] in events.columns:
+            read = read.with_states(StateCounts(*(int(events[name].sum()) for name in _COUNTS)))
         source = "from_events" if installs is None else installs
-        read_installs = installs_for(self.plan, source, nulls="drop", dates=self.dates[1])
+        read_installs = installs_for(self.plan, source, nulls="drop")
         return Sums.of(read, read_installs, self.plan, secret=self.secret)
 
 
@@ -209,6 +216,65 @@ class _EventSums:
         yield from frames.batches(table.with_columns(**halves), _PARTIAL_SUMS)
 
 
+def _latest(events: "SparkFrame", plan: RequestPlan) -> "SparkFrame":
+    """Select the latest states of RevenueCat's transactions, whichever users they have, and add columns of counts."""
+    from pyspark.sql.types import LongType, StructType
+
+    conventions = plan.conventions
+    names = event_columns(
+        events.columns, user_unit=conventions.user_unit, refund_upgraded=conventions.refund_upgraded,
+        optional=plan.optional_columns(),
+    )  # fmt: skip
+    if revenuecat.TRANSACTION not in names:
+        return events  # which is an error
+    chosen = events.select(*map(quoted, names))
+    schema = StructType([*chosen.schema.fields])
+    for name in _COUNTS:
+        schema = schema.add(name, LongType())
+    user = _user(frames.kinds(chosen), conventions.user_unit)
+    key = f"coalesce(nullif(cast({quoted(revenuecat.TRANSACTION)} as string), ''), {user}, '')"
+    keyed = chosen.selectExpr("*", f"{key} as {_USER}")
+    return keyed.repartition(_USER).drop(_USER).mapInArrow(_LatestStates(plan.reading()), schema)
+
+
+@dataclass(frozen=True)
+class _NormalizedUsers:
+    """Normalize the common column of users, so that ids that count as one are in one partition."""
+
+    reading: Reading
+
+    def __call__(self, batches: Batches) -> Batches:
+        import pyarrow as pa
+
+        for batch in batches:
+            users = pl.Series(_USER, batch.column(0), dtype=pl.String)
+            ids = clean_ids(users, self.reading.rules.normalize, None).to_arrow().cast(pa.string())
+            yield pa.RecordBatch.from_arrays([ids, *batch.columns[1:]], schema=batch.schema)
+
+
+@dataclass(frozen=True)
+class _LatestStates:
+    """Select the latest states of a partition; a function passed to Spark."""
+
+    reading: Reading
+
+    def __call__(self, batches: Batches) -> Batches:
+        import pyarrow as pa
+
+        filled = [batch for batch in batches if batch.num_rows]
+        frame = frames.read(iter(filled))
+        if frame is None:
+            return
+        table = pa.Table.from_batches(filled)
+        (latest,), counts = latest_states([RawTable(frame, locate=None)], self.reading)
+        kept = table if latest.rows is None else table.take(latest.rows.to_arrow())
+        for name, count in zip(_COUNTS, (counts.superseded, counts.unordered), strict=True):
+            column = np.zeros(kept.num_rows, np.int64)
+            column[:1] = count
+            kept = kept.append_column(name, pa.array(column))
+        yield from kept.combine_chunks().to_batches(max_chunksize=1 << 16)
+
+
 def _empty(frame: "SparkFrame") -> pl.DataFrame:
     return frames.empty(frames.kinds(frame), strict=False)
 
@@ -219,21 +285,3 @@ def _user(kinds: dict[str, str], unit: str) -> str:
     if unit == "device_id":
         texts = [f"nullif({text}, '{NO_DEVICE}')" for text in texts]
     return f"coalesce({', '.join(texts)})" if texts else "cast(null as string)"
-
-
-def _dates(frame: "SparkFrame | None", kinds: dict[str, str] | None) -> frozenset[str]:
-    """List the text columns that hold dates and not instants, decided from all values."""
-    if frame is None or kinds is None:
-        return frozenset()
-    known = instant_columns()
-    texts = [name for name, kind in frames.empty(kinds).schema.items() if name in known and kind == pl.String]
-    if not texts:
-        return frozenset()
-    # The SQL of readers.date_counts.
-    counts = [
-        f"sum(case when {condition} then 1 else 0 end)"
-        for name in map(quoted, texts)
-        for condition in (f"{name} <> ''", f"octet_length({name}) = 10 and {name} < 'A'")
-    ]
-    values = [count or 0 for count in pl.DataFrame(frame.selectExpr(*counts).toArrow()).row(0)]
-    return frozenset(name for at, name in enumerate(texts) if are_dates(*values[2 * at : 2 * at + 2]))

@@ -15,7 +15,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar, get_args
 
 from cohortlib.errors import one_of
-from cohortlib.literals import FREQS, WEEK_START, WEEKDAYS, Freq, Nulls
+from cohortlib.literals import FREQS, WEEK_START, WEEKDAYS, Decimal, Freq, Normalize, Nulls
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,8 +27,6 @@ Refunds = Literal["net", "signed", "drop"]
 BeforeJoined = Literal["error", "clip", "drop"]
 Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
 CustomerRows = Literal["dense", "active"]
-Decimal = Literal[".", ","]
-Normalize = Literal["strip", "casefold"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")

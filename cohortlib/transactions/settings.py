@@ -12,7 +12,7 @@ from cohortlib.engine import memory
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, SettingError, listed
-from cohortlib.literals import Freq, Nulls
+from cohortlib.literals import Decimal, Freq, Normalize, Nulls
 from cohortlib.periods import Calendar, check_zone, span
 from cohortlib.read.tables import FileOptions, Source
 from cohortlib.read.text import TextRules
@@ -22,8 +22,6 @@ from cohortlib.transactions.keywords import (
     Basis,
     BeforeJoined,
     CustomerRows,
-    Decimal,
-    Normalize,
     Refunds,
     SinkKeywords,
 )

@@ -2,20 +2,20 @@
 
 import polars as pl
 
-from cohortlib.adapty.read.readers import UTC
+from cohortlib.adapty.read.readers import UTC, beginnings
 from cohortlib.adapty.read.specs import MONEY
 from cohortlib.errors import SchemaError
 
 
-def concatenated(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """Concatenate frames in common types; missing columns become null."""
+def concatenated(frames: list[pl.DataFrame], zone: str) -> pl.DataFrame:
+    """Concatenate frames in common types; missing columns become null, and dates among instants begin in `zone`."""
     if len(frames) == 1:
         return frames[0]
     types = ColumnTypes()
     for frame in frames:
         types.add(frame)
     common = types.common()
-    return pl.concat(cast_to(frame, common) for frame in frames)
+    return pl.concat(cast_to(frame, common, zone) for frame in frames)
 
 
 class ColumnTypes:
@@ -37,8 +37,10 @@ class ColumnTypes:
         return {name: _common(name, list(self._seen.get(name, [kind]))) for name, kind in self._first.items()}
 
 
-def cast_to(frame: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Cast a frame to some columns and types; missing columns become null."""
+def cast_to(frame: pl.DataFrame, types: dict[str, pl.DataType], zone: str) -> pl.DataFrame:
+    """Cast a frame to some columns and types; missing columns become null, and dates among instants begin in `zone`."""
+    dates = [name for name, kind in types.items() if kind != pl.Date and frame.schema.get(name) == pl.Date]
+    frame = frame.with_columns(beginnings(frame[name], zone) for name in dates)
     return frame.select(
         (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name) for name, kind in types.items()
     )
@@ -47,10 +49,13 @@ def cast_to(frame: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:
 def _common(name: str, kinds: list[pl.DataType]) -> pl.DataType:
     if len(kinds) == 1:
         return kinds[0]
-    if all(isinstance(kind, pl.Datetime) for kind in kinds):
+    if all(kind == pl.Date or isinstance(kind, pl.Datetime) for kind in kinds):
         return UTC
     if name in MONEY:
-        return pl.Int64() if all(kind.is_integer() for kind in kinds) else pl.Float64()
+        if all(kind.is_integer() for kind in kinds):
+            return pl.Int64()
+        scales = [kind.scale for kind in kinds if isinstance(kind, pl.Decimal)]
+        return pl.Float64() if any(kind.is_float() for kind in kinds) else pl.Decimal(38, max(scales))
     raise SchemaError(
         f"column {name!r} is {kinds[0]} in one file and {kinds[1]} in another",
         expected="one type",

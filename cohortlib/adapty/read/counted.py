@@ -11,11 +11,13 @@ from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.kernels.records import REFUND, STARTED, TRIAL
 from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.event_types import NO_MONEY, UNKNOWN
-from cohortlib.adapty.read.readers import ReadColumn, is_text
+from cohortlib.adapty.read.readers import ReadColumn, UnreadError
 from cohortlib.adapty.read.specs import ALL_KINDS, EVENT_COLUMNS, MONEY, MONEY_KINDS
 from cohortlib.adapty.read.tables import RawTable
 from cohortlib.errors import Arg, DataError, SchemaError
 from cohortlib.read.nulls import Dropped
+from cohortlib.read.tables import Locate
+from cohortlib.read.text import is_text
 
 # Products that Adapty grants for free.
 GRANTED = ("adapty_server_side_product", "adapty_dashboard_product", "adapty_promotion")
@@ -55,7 +57,7 @@ def without_stray_lines(table: RawTable) -> tuple[RawTable, dict[str, int]]:
         stray = is_stray(table.frame)
         if stray is not None and stray.any():
             counts[name] = int(stray.sum())
-            table = replace(table, frame=table.frame.filter(~stray))
+            table = table.filter(~stray)
     return table, counts
 
 
@@ -109,6 +111,7 @@ def count_rows(
     reasons: dict[str, pl.Series | None],
     keep: frozenset[str],
     types: pl.Series | None = None,
+    where: Locate | None = None,
 ) -> CountedRows:
     """Decide which rows count, and raise on values of these rows that could not be read.
 
@@ -124,6 +127,8 @@ def count_rows(
         Reasons to ignore.
     types
         The event types as in the table, to name unknown ones.
+    where
+        Describes a row, for messages.
     """
     if "sandbox" in keep:
         live = pl.repeat(value=True, n=len(kind), eager=True)
@@ -133,9 +138,14 @@ def count_rows(
         if reason not in keep and mask is not None and mask.any():
             report[reason] = int((live & mask).sum())
             live = live & ~mask
-    for name, column in columns.items():
-        if column.bad is not None:
-            column.check(live & kind.is_between(*_KINDS.get(name, ALL_KINDS)))
+    faults = [
+        fault
+        for order, (name, column) in enumerate(columns.items())
+        if column.unread
+        for fault in column.faults(live & kind.is_between(*_KINDS.get(name, ALL_KINDS)), where, order)
+    ]
+    if faults:
+        raise UnreadError(faults)
     nulls: dict[str, int] = {}
     dropped: pl.Series | None = None
     for name in _NOT_NULL:

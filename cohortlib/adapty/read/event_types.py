@@ -18,10 +18,10 @@ from cohortlib.adapty.kernels.records import (
     TRIAL,
 )
 from cohortlib.adapty.kernels.vocabulary import Vocabulary, recognise
-from cohortlib.adapty.read.readers import is_text
 from cohortlib.engine.threads import on_threads
 from cohortlib.errors import Arg, SchemaError, SettingError, listed
 from cohortlib.read.arrays import string_views
+from cohortlib.read.text import is_text
 
 EventTypes: TypeAlias = tuple[tuple[str, str], ...]
 """Renamed event types and Adapty's names of them, in lower case."""

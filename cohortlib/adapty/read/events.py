@@ -6,9 +6,9 @@ that do not count, and the report counts these.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 
 import polars as pl
@@ -30,7 +30,8 @@ from cohortlib.adapty.read.counted import (
     zero_payments,
 )
 from cohortlib.adapty.read.event_types import EventTypes, kinds_of
-from cohortlib.adapty.read.readers import ReadColumn
+from cohortlib.adapty.read.readers import ReadColumn, read_each
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.specs import (
     EVENT_COLUMNS,
     INSTALL_COLUMNS,
@@ -43,6 +44,7 @@ from cohortlib.adapty.read.specs import (
 from cohortlib.adapty.read.states import StateCounts, latest_states
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.engine.threads import on_threads, workers_for
+from cohortlib.read.ids import Doubts
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
 
@@ -86,6 +88,7 @@ class _EventReader:
     refund_upgraded: str
     optional: frozenset[str]
     keep: frozenset[str]
+    reading: Reading
     workers: int
     missing_money: str = "zero"
     zero_payments: str = "count"
@@ -128,7 +131,7 @@ class _EventReader:
 
     def _from_adapty(self, table: RawTable) -> CountedRows:
         def pick(item: tuple[str, ColumnSpec]) -> ReadColumn | None:
-            return pick_column(table, item[1])
+            return pick_column(table, item[1], self.reading)
 
         specs = {name: spec for name, spec in self._specs.items() if spec.reader is not None}
         picked = zip(specs, on_threads(self.workers, pick, list(specs.items())), strict=True)
@@ -148,20 +151,21 @@ class _EventReader:
         if self.zero_payments == "skip":
             reasons["zero_payments"] = zero_payments(columns, kind)
         live = equals_ignoring_case(frame["environment"], "Production")
-        return count_rows(columns, kind, live, reasons, self.keep, frame["event_type"])
+        return count_rows(columns, kind, live, reasons, self.keep, frame["event_type"], where=table.where)
 
     def _from_revenuecat(self, table: RawTable) -> CountedRows:
         frame = table.frame
-        columns, kind = revenuecat.payments(frame, self.user_unit, table.dates)
+        columns, kind = revenuecat.payments(frame, self.user_unit, self.reading)
         granted = equals_ignoring_case(frame["store"], "promotional") | granted_rows(columns)
         family = None
         if "ownership_type" in frame.columns:
             family = equals_ignoring_case(frame["ownership_type"], "FAMILY_SHARED")
-        reasons = {"family_shared": family, "granted": granted, "void": revenuecat.void(frame, table.dates)}
+        reasons = {"family_shared": family, "granted": granted, "void": revenuecat.void(frame, self.reading)}
         if self.zero_payments == "skip":
             reasons["zero_payments"] = zero_payments(columns, kind)
-        payments = count_rows(columns, kind, revenuecat.production(frame), reasons, self.keep)
-        refunds, refund_kind = revenuecat.refunds(frame, payments.frame, payments.kind, table.dates)
+        live = revenuecat.production(frame, table.where)
+        payments = count_rows(columns, kind, live, reasons, self.keep, where=table.where)
+        refunds, refund_kind = revenuecat.refunds(table, payments.frame, payments.kind, self.reading)
         null = refunds["revenue_usd"].is_null()
         report, nulls = payments.report, payments.nulls
         if null.any():
@@ -169,8 +173,8 @@ class _EventReader:
             refund_kind = refund_kind.set(null, -1)
             report, nulls = report | {"nulls": report["nulls"] + count}, nulls | {"price_in_usd": count}
         return CountedRows(
-            concatenated([payments.frame, refunds]), pl.concat([payments.kind, refund_kind]), report, nulls,
-            payments.findings,
+            concatenated([payments.frame, refunds], self.reading.zone), pl.concat([payments.kind, refund_kind]),
+            report, nulls, payments.findings,
         )  # fmt: skip
 
 
@@ -182,7 +186,8 @@ def read_events(
     nulls: str,
     optional: Iterable[str] = (),
     keep: Iterable[str] = (),
-    dates: Collection[str] | None = None,
+    reading: Reading | None = None,
+    states: bool = True,
     threads: int | None = None,
     missing_money: str = "zero",
     zero_payments: str = "count",
@@ -193,7 +198,7 @@ def read_events(
     Parameters
     ----------
     source
-        A frame, an Arrow stream, or the path or glob of CSV, Parquet or JSON lines files.
+        Any source that :func:`cohortlib.read.sources.stream` reads, and JSON arrays.
     user_unit, refund_upgraded, missing_money, zero_payments
         As in :class:`~cohortlib.adapty.Conventions`.
     nulls
@@ -202,32 +207,45 @@ def read_events(
         The optional columns to read.
     keep
         Reasons for which rows are not left out: ``"sandbox"``, ``"family_shared"``, ``"granted"``.
-    dates
-        For a source that is part of a table: the text columns that hold dates. By default the values decide.
+    reading
+        How columns are read.
+    states
+        Whether rows of RevenueCat's transactions can be replaced by later states.
     threads
         Number of threads, by default all.
     event_types
         Renamed event types, as :func:`~cohortlib.adapty.read.event_types.check_event_types` returns them.
     """
+    reading = fresh(reading, threads)
     reader = _EventReader(
-        user_unit, refund_upgraded, frozenset(optional), frozenset(keep), workers_for(threads), missing_money,
+        user_unit, refund_upgraded, frozenset(optional), frozenset(keep), reading, workers_for(threads), missing_money,
         zero_payments, event_types,
     )  # fmt: skip
-    tables = read_tables(source, reader.choose, reader.fields(), assumed=MONEY)
-    if dates is not None:
-        tables = [replace(table, dates=dates) for table in tables]
-    clean = [without_stray_lines(table) for table in tables]
-    tables, states = latest_states([table for table, _ in clean])
-    parts = [reader.read_lines(table).with_strays(strays) for table, (_, strays) in zip(tables, clean, strict=True)]
+    clean = [
+        without_stray_lines(table) for table in read_tables(source, reader.choose, reader.fields(), reading, MONEY)
+    ]
+    tables, counted = [table for table, _ in clean], StateCounts()
+    if states:
+        tables, counted = latest_states(tables, reading)
+    read = read_each(partial(reader.read_lines, table) for table in tables)
+    parts = [part.with_strays(strays) for part, (_, strays) in zip(read, clean, strict=True)]
     report = {key: sum(part.report[key] for part in parts) for key in ("rows", *REASONS)}
     dropped = Dropped(report["rows"], report["nulls"], sum((Counter(part.nulls) for part in parts), Counter()))
     check_nulls("the events", dropped, nulls)
-    frame = concatenated([part.frame for part in parts])
+    frame = concatenated([part.frame for part in parts], reading.zone)
     kind = pl.concat([part.kind for part in parts], rechunk=True).alias("kind")
     if missing_money == "error":
         check_money(frame, kind)
     findings = sum((part.findings for part in parts), Findings())
-    return Events(checked_money(frame, kind), kind, report, dropped, findings).with_states(states)
+    findings[("dates",)] = reading.counts["dates"] + _dates_of_files(parts, frame)
+    reading.doubts.warn(user_unit, reading.rules.normalize)
+    return Events(checked_money(frame, kind), kind, report, dropped, findings).with_states(counted)
+
+
+def _dates_of_files(parts: Sequence[CountedRows], frame: pl.DataFrame) -> int:
+    """Count the rows of tables with a column of dates, where others have instants there."""
+    dates = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
+    return sum(part.frame.height for part in parts if any(part.frame.schema.get(name) == pl.Date for name in dates))
 
 
 def batched_events(
@@ -237,32 +255,33 @@ def batched_events(
     refund_upgraded: str,
     nulls: str,
     optional: Iterable[str] = (),
+    reading: Reading | None = None,
     threads: int | None = None,
     missing_money: str = "zero",
     zero_payments: str = "count",
     event_types: EventTypes = (),
 ) -> BatchedTable[Events]:
     """Open events to be read in batches; the parameters are those of :func:`read_events`."""
+    reading = fresh(reading, threads)
     reader = _EventReader(
-        user_unit, refund_upgraded, frozenset(optional), frozenset(), workers_for(threads), missing_money,
+        user_unit, refund_upgraded, frozenset(optional), frozenset(), reading, workers_for(threads), missing_money,
         zero_payments, event_types,
     )  # fmt: skip
 
     def read(table: RawTable) -> Events:
         part = reader.read(table)
         dropped = Dropped(part.report["rows"], part.report["nulls"], Counter(part.nulls))
-        check_nulls("the events", dropped, nulls)
         if missing_money == "error":
             check_money(part.frame, part.kind)
         return Events(checked_money(part.frame, part.kind), part.kind, part.report, dropped, part.findings)
 
     users = [*USER_COLUMNS[user_unit].accepted, *revenuecat.USERS.values()]
-    return BatchedTable(source, reader.choose, reader.fields(), instant_columns(), users, read, MONEY)
+    return BatchedTable(source, reader.choose, reader.fields(), users, reading, nulls, read, MONEY)
 
 
 def event_columns(columns: list[str], *, user_unit: str, refund_upgraded: str, optional: Iterable[str]) -> list[str]:
     """Select the columns of a table of events that are read; the settings are those of :func:`read_events`."""
-    reader = _EventReader(user_unit, refund_upgraded, frozenset(optional), frozenset(), 1)
+    reader = _EventReader(user_unit, refund_upgraded, frozenset(optional), frozenset(), Reading(), 1)
     return [name for name in reader.names(from_revenuecat=revenuecat.MARK in columns) if name in columns]
 
 
@@ -273,12 +292,6 @@ def user_columns(columns: list[str], user_unit: str) -> list[str]:
     accepted = (*USER_COLUMNS[user_unit].accepted, *revenuecat.USERS.values())
     names = [name for name in accepted if name in columns]
     return names[:1] if user_unit in names else names
-
-
-def instant_columns() -> set[str]:
-    """List all names of columns that are read as instants."""
-    instants = [spec for spec in EVENT_COLUMNS.values() if spec.is_instant]
-    return {*accepted_names(instants), *revenuecat.INSTANTS}
 
 
 def known_columns() -> set[str]:
@@ -293,7 +306,7 @@ def extra_networks(table: RawTable) -> dict[str, ReadColumn]:
     return {name: ReadColumn(table.frame[name]) for name in names} if table.mixed else {}
 
 
-def pick_column(table: RawTable, spec: ColumnSpec) -> ReadColumn | None:
+def pick_column(table: RawTable, spec: ColumnSpec, reading: Reading) -> ReadColumn | None:
     """Read a column by its own name if present, else by its aliases, which fill each other's nulls.
 
     Rows of JSON lines may use different names, so there all names fill each other's nulls.
@@ -301,5 +314,12 @@ def pick_column(table: RawTable, spec: ColumnSpec) -> ReadColumn | None:
     names = [name for name in spec.accepted if name in table.frame.columns]
     if spec.name in names and not table.mixed:
         names = names[:1]
-    columns = [spec.read(table.frame[name], table.dates) for name in names]
-    return reduce(ReadColumn.merged, columns) if columns else None
+    columns = [spec.read(table.frame[name], reading) for name in names]
+    return reduce(lambda one, other: one.merged(other, reading.zone), columns) if columns else None
+
+
+def fresh(reading: Reading | None, threads: int | None) -> Reading:
+    """Return how a source is read, with nothing counted yet."""
+    reading = reading or Reading()
+    files = replace(reading.files, workers=workers_for(threads))
+    return replace(reading, files=files, doubts=Doubts(), counts=Counter())

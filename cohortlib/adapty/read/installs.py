@@ -1,9 +1,9 @@
 """Read installs: one row per user and install date, or ready counts per date."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 
 import polars as pl
@@ -11,7 +11,9 @@ import polars as pl
 from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.column_types import concatenated
 from cohortlib.adapty.read.counted import check_nulls, without_stray_lines
-from cohortlib.adapty.read.events import extra_networks, pick_column
+from cohortlib.adapty.read.events import extra_networks, fresh, pick_column
+from cohortlib.adapty.read.readers import UnreadError, read_each
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.specs import INSTALL_COLUMNS, USER_COLUMNS, ColumnSpec, accepted_names, check_required
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.errors import DataError, SchemaError
@@ -26,6 +28,7 @@ class _InstallReader:
     """Selects the columns of installs, and reads a table of them."""
 
     user_unit: str
+    reading: Reading
 
     @property
     def specs(self) -> dict[str, ColumnSpec]:
@@ -51,15 +54,17 @@ class _InstallReader:
     def read(self, table: RawTable) -> pl.DataFrame:
         """Read a table of installs, without stray lines."""
         table, _ = without_stray_lines(table)
-        picked = {name: pick_column(table, spec) for name, spec in self.specs.items()}
+        picked = {name: pick_column(table, spec, self.reading) for name, spec in self.specs.items()}
         columns = {name: column for name, column in picked.items() if column is not None} | extra_networks(table)
-        for column in columns.values():
-            column.check(pl.repeat(value=True, n=len(column.series), eager=True))
+        every = pl.repeat(value=True, n=table.frame.height, eager=True)
+        columns_in_order = enumerate(columns.values())
+        if faults := [fault for at, column in columns_in_order for fault in column.faults(every, table.where, at)]:
+            raise UnreadError(faults)
         return pl.DataFrame([column.series.alias(name) for name, column in columns.items()])
 
 
 def read_installs(
-    source: Source, *, user_unit: str, nulls: str, dates: Collection[str] | None = None
+    source: Source, *, user_unit: str, nulls: str, reading: Reading | None = None
 ) -> tuple[pl.DataFrame, Dropped]:
     """Read installs: a row per user and install, or ready counts per date (columns ``install_date``, ``installs``).
 
@@ -67,27 +72,33 @@ def read_installs(
     -------
     frame
         The columns ``user`` and ``install_date``, or ``install_date`` and ``installs``; with ``store``, ``country``
-        and ``attribution_*`` where the source has them. `dates` is as in :func:`read_events`.
+        and ``attribution_*`` where the source has them.
     dropped
         The rows dropped for nulls.
     """
-    reader = _InstallReader(user_unit)
-    tables = read_tables(source, reader.choose, reader.fields())
-    frames = [reader.read(replace(table, dates=dates)) for table in tables]
+    reading = fresh(reading, None)
+    reader = _InstallReader(user_unit, reading)
+    tables = read_tables(source, reader.choose, reader.fields(), reading)
+    frames = [*read_each(partial(reader.read, table) for table in tables)]
     check_one_kind("installs" in frame.columns for frame in frames)
-    return _checked(concatenated(frames), nulls)
+    reading.doubts.warn(user_unit, reading.rules.normalize)
+    return _checked(concatenated(frames, reading.zone), nulls)
 
 
-def batched_installs(source: Source, *, user_unit: str, nulls: str) -> BatchedTable[tuple[pl.DataFrame, Dropped]]:
+def batched_installs(
+    source: Source, *, user_unit: str, nulls: str, reading: Reading | None = None
+) -> BatchedTable[tuple[pl.DataFrame, Dropped]]:
     """Open installs to be read in batches; the parameters are those of :func:`read_installs`."""
-    reader = _InstallReader(user_unit)
+    reading = fresh(reading, None)
+    reader = _InstallReader(user_unit, reading)
     return BatchedTable(
         source,
         reader.choose,
         reader.fields(),
-        reader.specs["install_date"].accepted,
         reader.specs["user"].accepted,
-        lambda table: _checked(reader.read(table), nulls),
+        reading,
+        nulls,
+        lambda table: _checked(reader.read(table), "drop"),
     )
 
 

@@ -3,6 +3,7 @@
 import polars as pl
 
 from cohortlib.adapty.read.readers import text
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.specs import EVENT_COLUMNS, check_required
 from cohortlib.adapty.read.tables import read_tables
 from cohortlib.adapty.validation import DURATIONS
@@ -12,7 +13,7 @@ from cohortlib.read.tables import Source
 _COLUMNS = {"product_id": EVENT_COLUMNS["product_id"].accepted, "duration": ("duration",)}
 
 
-def read_products(source: Source) -> tuple[tuple[str, str], ...]:
+def read_products(source: Source, reading: Reading) -> tuple[tuple[str, str], ...]:
     """Read a table of product_id and duration; return the pairs, sorted."""
 
     def choose(columns: list[str], _: str) -> list[str]:
@@ -22,7 +23,7 @@ def read_products(source: Source) -> tuple[tuple[str, str], ...]:
     fields = [name for accepted in _COLUMNS.values() for name in accepted]
     known = {name.lower(): name for name in DURATIONS}
     durations: dict[str, str] = {}
-    for table in read_tables(source, choose, fields):
+    for table in read_tables(source, choose, fields, reading):
         frame = pl.DataFrame([text(column).series for column in table.frame.iter_columns()])
         for product, duration in frame.iter_rows():
             if product is None or duration is None:

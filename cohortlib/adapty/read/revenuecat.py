@@ -4,15 +4,16 @@ A row is a state of a transaction; :mod:`cohortlib.adapty.read.states` selects t
 remaining price in that row, which becomes two events: the payment and the refund.
 """
 
-from collections.abc import Collection
-from functools import partial
-
 import numpy as np
 import polars as pl
 
 from cohortlib.adapty.kernels.records import CONVERTED, ONE_TIME, ONE_TIME_REFUND, REFUND, RENEWED, STARTED, TRIAL
 from cohortlib.adapty.read import readers
-from cohortlib.adapty.read.readers import ReadColumn, is_text
+from cohortlib.adapty.read.readers import ReadColumn
+from cohortlib.adapty.read.settings import Reading
+from cohortlib.adapty.read.tables import RawTable
+from cohortlib.read.tables import Locate
+from cohortlib.read.text import is_text
 
 MARK = "rc_original_app_user_id"
 """The column that identifies the format."""
@@ -21,9 +22,6 @@ USERS = {"profile_id": MARK, "customer_user_id": "rc_last_seen_app_user_id_alias
 
 UPDATED, TRANSACTION, RENEWAL = "updated_at", "store_transaction_id", "renewal_number"
 """The instant of a state, and the two columns that identify its transaction."""
-
-INSTANTS = ("start_time", "refunded_at", "first_seen_time", "effective_end_time", "end_time", UPDATED)
-"""The columns of instants."""
 
 # Text columns, by the name of the event's column.
 _TEXTS = {
@@ -56,19 +54,16 @@ def names(user_unit: str) -> list[str]:
     return [*USERS.values(), *required(user_unit), *_OPTIONAL]
 
 
-def payments(
-    raw: pl.DataFrame, user_unit: str, dates: Collection[str] | None = None
-) -> tuple[dict[str, ReadColumn], pl.Series]:
-    """Return the columns and the kind of each transaction's event; `dates` as in :class:`RawTable`."""
-    instant = partial(readers.instant, dates=dates)
+def payments(raw: pl.DataFrame, user_unit: str, reading: Reading) -> tuple[dict[str, ReadColumn], pl.Series]:
+    """Return the columns and the kind of each transaction's event."""
     columns = {name: readers.text(raw[column]) for name, column in _TEXTS.items()}
-    columns["user"] = readers.user(raw[USERS.get(user_unit, user_unit)])
-    columns["event_datetime"] = instant(raw["start_time"])
+    columns["user"] = readers.user(raw[USERS.get(user_unit, user_unit)], reading)
+    columns["event_datetime"] = readers.instant(raw["start_time"], reading)
     if "first_seen_time" in raw.columns:
-        columns["install_date"] = instant(raw["first_seen_time"])
-    ends = [instant(raw[name]) for name in ("effective_end_time", "end_time") if name in raw.columns]
+        columns["install_date"] = readers.instant(raw["first_seen_time"], reading)
+    ends = [readers.end(raw[name], reading) for name in ("effective_end_time", "end_time") if name in raw.columns]
     if ends:
-        columns["subscription_expires_at"] = ends[0] if len(ends) == 1 else ends[0].merged(ends[1])
+        columns["subscription_expires_at"] = ends[0] if len(ends) == 1 else ends[0].merged(ends[1], reading.zone)
     for name, column in (("store_country", "country"), ("offer_id", "offer")):
         if column in raw.columns:
             columns[name] = readers.text(raw[column])
@@ -79,13 +74,13 @@ def payments(
                 "Uncategorized"
             )
         )
-    columns |= _shares(readers.number(raw["purchase_price_in_usd"]), raw)
+    columns |= _shares(readers.number(raw["purchase_price_in_usd"], reading), raw, reading)
     renewal = readers.whole(raw[RENEWAL])
     columns |= _transaction_ids(columns, renewal.series)
     # These decide the kind. They are checked like the others, but are not columns of events.
     trial, conversion = (readers.flag(raw[name]) for name in ("is_trial_period", "is_trial_conversion"))
     columns |= {"is_trial_period": trial, "is_trial_conversion": conversion, "renewal_number": renewal}
-    columns |= {name: readers.number(raw[name]) for name in SHARES}
+    columns |= {name: readers.share(raw[name], reading) for name in SHARES}
     kind = pl.select(
         pl.when(trial.series).then(TRIAL).when(conversion.series).then(CONVERTED)
         .when(one_time(raw)).then(ONE_TIME)
@@ -110,48 +105,50 @@ def one_time(raw: pl.DataFrame) -> pl.Series:
     return readers.text(raw["product_duration"]).series.is_null()
 
 
-def void(raw: pl.DataFrame, dates: Collection[str] | None = None) -> pl.Series | None:
+def void(raw: pl.DataFrame, reading: Reading) -> pl.Series | None:
     """Return which transactions end before they start; None without the column end_time."""
     if "end_time" not in raw.columns:
         return None
-    start, end = (readers.instant(raw[name], dates).series.cast(readers.UTC) for name in ("start_time", "end_time"))
+    start, end = (
+        readers.utc(readers.end(raw[name], reading).series, reading.zone) for name in ("start_time", "end_time")
+    )
     return (end < start).fill_null(value=False)
 
 
-def production(raw: pl.DataFrame) -> pl.Series:
+def production(raw: pl.DataFrame, where: Locate | None) -> pl.Series:
     """Return which transactions are of the production environment."""
     sandbox = readers.flag(raw["is_sandbox"])
-    sandbox.check(pl.repeat(value=True, n=len(raw), eager=True))
+    sandbox.check(pl.repeat(value=True, n=len(raw), eager=True), where)
     return (~sandbox.series).fill_null(value=False)
 
 
 def refunds(
-    raw: pl.DataFrame, payments: pl.DataFrame, kind: pl.Series, dates: Collection[str] | None = None
+    table: RawTable, payments: pl.DataFrame, kind: pl.Series, reading: Reading
 ) -> tuple[pl.DataFrame, pl.Series]:
     """Return the refunds of the payments that count as rows with the same columns, and their kinds.
 
     Where the remaining price is missing, the money of the refund is null.
     """
-    paid = kind > TRIAL
-    instant = readers.instant(raw["refunded_at"], dates)
-    remaining, gross = (readers.number(raw[name]) for name in ("price_in_usd", "purchase_price_in_usd"))
-    instant.check(paid)
+    raw, paid = table.frame, kind > TRIAL
+    instant = readers.instant(raw["refunded_at"], reading)
+    remaining, gross = (readers.number(raw[name], reading) for name in ("price_in_usd", "purchase_price_in_usd"))
+    instant.check(paid, table.where)
     refunded = paid & instant.series.is_not_null()
-    remaining.check(refunded)
+    remaining.check(refunded, table.where)
     back = gross.series - remaining.series
     rows = (refunded & ((back > 0) | back.is_null())).arg_true()
     frame = payments[rows].with_columns(
         instant.series.gather(rows).alias("event_datetime"),
-        *(share.series.gather(rows).alias(name) for name, share in _shares(ReadColumn(back), raw).items()),
+        *(share.series.gather(rows).alias(name) for name, share in _shares(ReadColumn(back), raw, reading).items()),
     )
     refund_kind = np.where(kind.gather(rows).to_numpy() == ONE_TIME, ONE_TIME_REFUND, REFUND)
     return frame, pl.Series(refund_kind.astype(np.int8))
 
 
-def _shares(gross: ReadColumn, raw: pl.DataFrame) -> dict[str, ReadColumn]:
+def _shares(gross: ReadColumn, raw: pl.DataFrame, reading: Reading) -> dict[str, ReadColumn]:
     """Split the price into the three amounts; a missing commission or tax is 0."""
-    commission, tax = (readers.number(raw[name]).series.cast(pl.Float64).fill_null(0) for name in SHARES)
-    money = gross.series.cast(pl.Float64)
+    commission, tax = (readers.share(raw[name], reading).series.fill_null(0) for name in SHARES)
+    money = readers.floats(gross.series)
     return {
         "revenue_usd": gross,
         "proceeds_usd": ReadColumn(money * (1.0 - commission)),

@@ -1,6 +1,6 @@
 """The columns of events and installs: name, aliases, reader, whether required, and for which kinds of events."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -9,6 +9,7 @@ import polars as pl
 from cohortlib.adapty.kernels.records import ONE_TIME_REFUND, RENEWED, STARTED, TRIAL
 from cohortlib.adapty.read import readers
 from cohortlib.adapty.read.readers import Reader
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.errors import SchemaError, listed
 
 # Ranges of kinds of events, both ends included.
@@ -53,16 +54,11 @@ class ColumnSpec:
         """All names under which the column is accepted."""
         return (self.name, *self.aliases)
 
-    @property
-    def is_instant(self) -> bool:
-        """Whether the column holds instants."""
-        return self.reader is readers.instant
-
-    def read(self, column: pl.Series, dates: Collection[str] | None = None) -> readers.ReadColumn:
-        """Convert the column; `dates` as in :func:`readers.instant`."""
+    def read(self, column: pl.Series, reading: Reading) -> readers.ReadColumn:
+        """Convert the column."""
         if self.reader is None:
             raise TypeError(f"column {self.name!r} has no reader")
-        return readers.instant(column, dates) if self.is_instant else self.reader(column)
+        return self.reader(column, reading)
 
 
 def _by_name(*specs: ColumnSpec) -> dict[str, ColumnSpec]:
@@ -107,7 +103,7 @@ EVENT_COLUMNS = _by_name(
     ColumnSpec("proceeds_usd", readers.number, required=True, kinds=MONEY_KINDS),
     ColumnSpec("net_revenue_usd", readers.number, required=True, kinds=MONEY_KINDS),
     ColumnSpec("install_date", readers.instant, ("profile_install_datetime",)),
-    ColumnSpec("subscription_expires_at", readers.instant),
+    ColumnSpec("subscription_expires_at", readers.end),
     ColumnSpec("profile_event_id", readers.text),
     ColumnSpec("consecutive_payments", readers.whole, optional=True, kinds=_SUBSCRIPTION_PAYMENTS),
     ColumnSpec("store", readers.text, optional=True),

@@ -6,12 +6,13 @@ updated_at, the one with the greatest content counts: its fields as text, in the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from cohortlib.adapty.read import readers, revenuecat
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.tables import RawTable
 
 _NEVER = -(2**63)
@@ -30,20 +31,20 @@ def has_states(columns: Sequence[str]) -> bool:
     return revenuecat.MARK in columns
 
 
-def state_keys(table: RawTable) -> pl.DataFrame:
+def state_keys(table: RawTable, reading: Reading) -> pl.DataFrame:
     """Return the transaction of each row, `id` and `renewal`, and its `updated` instant; nulls are the earliest."""
     frame = table.frame
     renewal = readers.whole(frame[revenuecat.RENEWAL]).series
     updated = pl.repeat(_NEVER, frame.height, dtype=pl.Int64, eager=True)
     if revenuecat.UPDATED in frame.columns:
-        column = readers.instant(frame[revenuecat.UPDATED], table.dates)
-        column.check(pl.repeat(value=True, n=frame.height, eager=True))
-        updated = column.series.cast(readers.UTC).to_physical().fill_null(_NEVER)
+        column = readers.end(frame[revenuecat.UPDATED], reading)
+        column.check(pl.repeat(value=True, n=frame.height, eager=True), table.where)
+        updated = readers.utc(column.series, reading.zone).to_physical().fill_null(_NEVER)
     ids = readers.text(frame[revenuecat.TRANSACTION]).series
     return pl.DataFrame({"id": ids, "renewal": renewal.cast(pl.Int64), "updated": updated})
 
 
-def latest_states(tables: Sequence[RawTable]) -> tuple[list[RawTable], StateCounts]:
+def latest_states(tables: Sequence[RawTable], reading: Reading) -> tuple[list[RawTable], StateCounts]:
     """Remove the rows of all tables of RevenueCat's transactions that a later state replaces.
 
     Without the column updated_at no row is removed, and only transactions with different rows are counted.
@@ -51,7 +52,7 @@ def latest_states(tables: Sequence[RawTable]) -> tuple[list[RawTable], StateCoun
     at = [number for number, table in enumerate(tables) if has_states(table.frame.columns)]
     if not at:
         return [*tables], StateCounts()
-    keys = [state_keys(tables[number]) for number in at]
+    keys = [state_keys(tables[number], reading) for number in at]
     rows = pl.concat(keys).with_row_index("row").filter(pl.col("id").is_not_null())
     rows = rows.filter(pl.len().over("id", "renewal") > 1)
     if not rows.height:
@@ -73,7 +74,7 @@ def latest_states(tables: Sequence[RawTable]) -> tuple[list[RawTable], StateCoun
     kept, first = [*tables], 0
     for number, frame in zip(at, keys, strict=True):
         part = pl.Series(keep[first : first + frame.height])
-        kept[number] = replace(tables[number], frame=tables[number].frame.filter(part))
+        kept[number] = tables[number].filter(part)
         first += frame.height
     return kept, StateCounts(int(np.count_nonzero(~keep)), unordered.height)
 

@@ -1,102 +1,116 @@
 """Open sources as tables of raw columns, whole or in batches; each file on its own, since headers may differ."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
 import polars as pl
 from polars.selectors import by_name
 
-from cohortlib.adapty.read import json_lines
-from cohortlib.adapty.read.readers import are_dates, date_counts, is_text, is_whole
-from cohortlib.errors import CohortlibError, SourceError
-from cohortlib.read.sources import CSV, PARQUET, match_files, read
-from cohortlib.read.tables import Source, first_line
+from cohortlib.adapty.read.json_lines import JsonLines
+from cohortlib.adapty.read.readers import is_whole, read_each
+from cohortlib.adapty.read.settings import Reading
+from cohortlib.read import sources
+from cohortlib.read.csv import Csv
+from cohortlib.read.folders import File, is_paths, resolve
+from cohortlib.read.parquet import Parquet
+from cohortlib.read.tables import FileOptions, Locate, Source, Stream, choose_columns, in_memory, read_errors
+from cohortlib.read.text import is_text
 
 Choose: TypeAlias = Callable[[list[str], str], list[str]]
 """Selects the columns to read, given those present and a name for the table; raises if one is missing."""
 
 _BATCH = 1 << 16  # rows
 _TEXT = 40  # rough bytes per text
-# Rough bytes of memory per byte of a file, while it is read.
+# Rough bytes of memory per byte of text, while it is read.
 _GROWTH = {"csv": 4, "lines": 3}
-_COMPRESSION = 8
 
 _BatchT = TypeVar("_BatchT")
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """A table as read, before its columns are converted."""
+    """A table, or some of its rows, as read, before its columns are converted.
+
+    Attributes
+    ----------
+    mixed
+        Whether rows may use different names for the same column, as JSON lines may.
+    locate
+        Describes where a row of the table stands; None if this is not known.
+    first, rows
+        The number of the first row in the table, and those of all rows from there; None if none is missing.
+    """
 
     frame: pl.DataFrame
     mixed: bool = False
-    """Whether rows may use different names for the same column, as JSON lines may."""
-    dates: Collection[str] | None = None
-    """The text columns that hold dates; None if the columns are whole, so that their values decide."""
+    locate: Locate | None = "row {:,}".format
+    first: int = 0
+    rows: pl.Series | None = None
+
+    @property
+    def where(self) -> Locate | None:
+        """Describes where a row of the frame stands."""
+        locate, rows = self.locate, self.rows
+        if locate is None:
+            return None
+        return lambda row: locate(self.first + (row if rows is None else int(rows[row])))
+
+    def filter(self, keep: pl.Series) -> "RawTable":
+        """Return some rows."""
+        rows = pl.int_range(self.frame.height, eager=True) if self.rows is None else self.rows
+        return replace(self, frame=self.frame.filter(keep), rows=rows.filter(keep))
 
 
 @dataclass(frozen=True)
 class TableStream:
-    """A table that can be read in batches, more than once."""
+    """A table that is read whole or in batches."""
 
-    frame: pl.LazyFrame
-    mixed: bool
-    to_error: Callable[[Exception], SourceError]
+    stream: Stream
+    mixed: bool = False
 
-    def batches(self, instants: Collection[str], texts: Collection[str]) -> Iterator[RawTable]:
-        """Read the table, starting with an empty batch.
+    def whole(self) -> RawTable:
+        """Read the table."""
+        return RawTable(self.stream.frame(), self.mixed, self.stream.locate)
 
-        Whether a text column of `instants` holds dates is decided from the whole column, in a pass of its own.
-        Integer columns of `texts` are read as text.
-        """
-        cast = [name for name, kind in self._schema.items() if name in texts and is_whole(kind)]
-        frame = self.frame.with_columns(pl.col(cast).cast(pl.String))
-        yield RawTable(pl.DataFrame(schema=frame.collect_schema()), self.mixed, ())
-        candidates = [name for name, kind in self._schema.items() if name in instants and is_text(kind)]
-        with _source_errors(self.to_error):
-            dates = frozenset(self._dates(candidates)) if candidates else ()
-            for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=False):
-                yield RawTable(batch, self.mixed, dates)
+    def batches(self, texts: Collection[str]) -> Iterator[RawTable]:
+        """Read the table in batches, the first one empty. Integer columns of `texts` are read as text."""
+        cast = [name for name, kind in self.stream.schema.items() if name in texts and is_whole(kind)]
+        as_text = by_name(cast).cast(pl.String)
+        row = 0
+        yield RawTable(pl.DataFrame(schema=self.stream.schema).with_columns(as_text), self.mixed)
+        for batch in self.stream.batches():
+            for part in batch.iter_slices(_BATCH):
+                yield RawTable(part.with_columns(as_text) if cast else part, self.mixed, self.stream.locate, row)
+                row += part.height
 
     def types(self, columns: Collection[str]) -> list[pl.DataType]:
         """Return the types of those of the columns that are present."""
-        return [kind for name, kind in self._schema.items() if name in columns]
-
-    @property
-    def _schema(self) -> pl.Schema:
-        return self.frame.collect_schema()
-
-    def _dates(self, texts: list[str]) -> list[str]:
-        counts = [count for name in texts for count in date_counts(pl.col(name).cast(pl.String))]
-        row = self.frame.select(count.alias(str(at)) for at, count in enumerate(counts)).collect(engine="streaming")
-        values = [count or 0 for count in row.row(0)]
-        return [name for at, name in enumerate(texts) if are_dates(values[2 * at], values[2 * at + 1])]
+        return [kind for name, kind in self.stream.schema.items() if name in columns]
 
 
 @dataclass(frozen=True)
 class BatchedTable(Generic[_BatchT]):
     """A source to be read in batches, with a function that converts one batch.
 
-    What depends on a whole column is decided before the first batch, so batches are read as the whole would be. Only
-    integers of more than 64 bits are read as text here.
+    A batch is read as the whole would be. Only integers of more than 64 bits are read as text here. Nulls of all
+    batches are to be checked as `nulls` says, which ``read`` does not.
     """
 
     source: Source
     choose: Choose
     fields: Collection[str]
-    instants: Collection[str]
     users: Collection[str]
+    reading: Reading
+    nulls: str
     read: Callable[[RawTable], _BatchT]
     assumed: Collection[str] = ()
 
     @cached_property
     def streams(self) -> list[TableStream]:
         """The tables of the source, opened."""
-        return open_streams(self.source, self.choose, self.fields, self.assumed)
+        return open_tables(self.source, self.choose, self.fields, self.reading, self.assumed, whole=False)
 
     @property
     def user_types(self) -> list[pl.DataType]:
@@ -105,13 +119,12 @@ class BatchedTable(Generic[_BatchT]):
 
     def batches(self, *, as_text: bool) -> Iterator[_BatchT]:
         """Read all batches, starting each table with an empty one. With `as_text`, user ids are read as text."""
-        for table in self.raw_batches(as_text=as_text):
-            yield self.read(table)
+        yield from read_each(partial(self.read, table) for table in self.raw_batches(as_text=as_text))
 
     def raw_batches(self, *, as_text: bool) -> Iterator[RawTable]:
         """Yield the batches before they are read."""
         for stream in self.streams:
-            yield from stream.batches(self.instants, self.users if as_text else ())
+            yield from stream.batches(self.users if as_text else ())
 
 
 def frame_bytes(frame: pl.DataFrame) -> int:
@@ -119,139 +132,98 @@ def frame_bytes(frame: pl.DataFrame) -> int:
     return int(frame.estimated_size()) + 16 * frame.height * len(frame.select(pl.col(pl.String)).columns)
 
 
-def estimate_memory(source: Source, choose: Choose, room: int, work: int) -> tuple[Source, int]:
+def estimate_memory(
+    source: Source, choose: Choose, options: FileOptions, room: float, work: int
+) -> tuple[Source, float]:
     """Estimate the bytes needed to process a source in memory, with `work` bytes per row beside the rows.
 
-    A lazy frame is collected as far as `room` allows. If it fits, the collected frame is returned in its place.
+    Lazy frames and tables of a lake are read as far as `room` allows. If all fits, the frame is returned in place of
+    the source.
     """
     if isinstance(source, pl.DataFrame):
         return source, source.height * work
-    if isinstance(source, pl.LazyFrame):
-        return _collect_within(source, choose, room, work)
-    if not isinstance(source, str | Path):
-        return source, 0  # the size of an Arrow stream is unknown; it is read whole
-    files, kind = _files(str(source))
-    if kind != "parquet":
-        sizes = [(Path(file).stat().st_size, file) for file in files if Path(file).is_file()]
-        return source, sum(
-            size * _GROWTH[kind] * (_COMPRESSION if file.lower().endswith((".gz", ".zst")) else 1)
-            for size, file in sizes
-        )
-    need = 0
-    for file in files:
-        with _source_errors(partial(_unreadable, repr(file))):
-            frame = _scan(file, kind)
-            schema = frame.collect_schema()
-            width = sum(_TEXT if is_text(schema[name]) else 8 for name in choose(schema.names(), repr(file)))
-            need += frame.select(pl.len()).collect().item() * (2 * width + work)
-    return source, need
+    if not isinstance(source, pl.LazyFrame):
+        if not is_paths(source):
+            return source, 0  # the size of an Arrow stream is unknown; it is read whole
+        files = resolve(source, options)  # type: ignore[arg-type]
+        if files.kind in _GROWTH:
+            return source, sources.text_size(files) * _GROWTH[files.kind]
+        if files.kind == "parquet":
+            return source, sum(_parquet_bytes(_parquet(file, choose, options), work) for file in files.files)
+    stream = sources.stream(source, _choose_of("the table", choose), options=options, max_bytes=0)
+    batches, need = [pl.DataFrame(schema=stream.schema)], 0
+    for batch in stream.batches():
+        batches.append(batch)
+        need += 2 * frame_bytes(batch) + batch.height * work
+        if need > room:
+            return source, need
+    return pl.concat(batches), need
 
 
-def _collect_within(frame: pl.LazyFrame, choose: Choose, room: int, work: int) -> tuple[Source, int]:
-    with _source_errors(partial(_unreadable, "the lazy frame")):
-        chosen = frame.select(by_name(*choose(frame.collect_schema().names(), "the table")))
-        batches, need = [pl.DataFrame(schema=chosen.collect_schema())], 0
-        for batch in chosen.collect_batches(chunk_size=_BATCH):
-            batches.append(batch)
-            need += 2 * frame_bytes(batch) + batch.height * work
-            if need > room:
-                return frame, need
-        return pl.concat(batches), need
+def _parquet_bytes(parquet: Parquet, work: int) -> int:
+    width = sum(_TEXT if is_text(kind) else 8 for kind in parquet.columns.values())
+    return parquet.height * (2 * width + work)
 
 
-def open_streams(
-    source: Source, choose: Choose, fields: Collection[str], assumed: Collection[str] = ()
+def open_tables(
+    source: Source,
+    choose: Choose,
+    fields: Collection[str],
+    reading: Reading,
+    assumed: Collection[str] = (),
+    *,
+    whole: bool,
 ) -> list[TableStream]:
-    """Open the tables of a source to be read in batches; the parameters are those of :func:`read_tables`."""
-    if isinstance(source, pl.LazyFrame):
-        scans = [(source, "the table")]
-    elif isinstance(source, str | Path):
-        files, kind = _files(str(source))
-        if kind == "lines":
-            lines = json_lines.scan(str(source), files, choose, fields, assumed)
-            return [TableStream(lines, mixed=True, to_error=partial(json_lines.broken, files))]
-        scans = [(_scan(file, kind), repr(file)) for file in files]
-    else:
-        scans = [(_read_in_memory(source, choose).lazy(), "the table")]
-    streams = []
-    for frame, where in scans:
-        to_error = partial(_unreadable, where)
-        with _source_errors(to_error):
-            chosen = frame.select(by_name(*choose(frame.collect_schema().names(), where)))
-            streams.append(TableStream(chosen, mixed=False, to_error=to_error))
-    return streams
-
-
-def read_tables(
-    source: Source, choose: Choose, fields: Collection[str], assumed: Collection[str] = ()
-) -> list[RawTable]:
-    """Read the tables of a source.
+    """Open the tables of a source.
 
     Parameters
     ----------
     source
-        A frame, an Arrow stream, or the path or glob of CSV, Parquet or JSON lines files.
+        Any source that :func:`cohortlib.read.sources.stream` reads.
     choose
         Selects the columns to read.
     fields
         All names that are read from JSON lines.
     assumed
         Names that count as present in JSON lines even if no line has them.
+    whole
+        Whether each table is read at once.
     """
-    if not isinstance(source, str | Path):
-        return [RawTable(_read_in_memory(source, choose))]
-    files, kind = _files(str(source))
-    if kind == "lines":
-        return [RawTable(json_lines.read(str(source), files, choose, fields, assumed), mixed=True)]
-    return [RawTable(_collected(_scan(file, kind), choose, file)) for file in files]
+    options = reading.files
+    if is_paths(source):
+        files = resolve(source, options)  # type: ignore[arg-type]
+        if files.kind == "csv":
+            return [TableStream(_csv(file, choose, options).stream(whole=whole)) for file in files.files]
+        if files.kind == "parquet":
+            return [_open_parquet(_parquet(file, choose, options), whole=whole) for file in files.files]
+        if files.kind == "lines":
+            lines = JsonLines(source, files, choose, fields, assumed, options)
+            return [TableStream(lines.stream(whole=whole), mixed=True)]
+    stream = sources.stream(source, _choose_of("the table", choose), options=options, max_bytes=None if whole else 0)
+    return [TableStream(stream)]
 
 
-def _read_in_memory(source: Source, choose: Choose) -> pl.DataFrame:
-    return read(source, lambda columns: choose(columns, "the table"))
+def read_tables(
+    source: Source, choose: Choose, fields: Collection[str], reading: Reading, assumed: Collection[str] = ()
+) -> list[RawTable]:
+    """Read the tables of a source; the parameters are those of :func:`open_tables`."""
+    return [table.whole() for table in open_tables(source, choose, fields, reading, assumed, whole=True)]
 
 
-def _files(path: str) -> tuple[list[str], str]:
-    """Return the files that a path or glob matches, and their kind by their names."""
-    files, names = match_files(path, "CSV, Parquet or JSON lines files")
-    if all(name.endswith(PARQUET) for name in names):
-        return files, "parquet"
-    if all(name.endswith(CSV) for name in names):
-        return files, "csv"
-    if all(name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson", ".json")) for name in names):
-        return files, "lines"
-    raise SourceError(
-        f"{path!r} is not of a known kind",
-        expected=(
-            "names that all end in .csv, .csv.gz or .csv.zst, all in .parquet, or all in .jsonl, .ndjson, .json or "
-            "these with .gz"
-        ),
-        hint="for a folder pass a glob, such as 'folder/*.csv'",
-    )
+def _csv(file: File, choose: Choose, options: FileOptions) -> Csv:
+    return Csv(file.path, [file], _choose_of(repr(file.path), choose), options)
 
 
-def _scan(file: str, kind: str) -> pl.LazyFrame:
-    if kind == "parquet":
-        return pl.scan_parquet(file, glob=False)
-    return pl.scan_csv(file, glob=False, infer_schema=False)
+def _parquet(file: File, choose: Choose, options: FileOptions) -> Parquet:
+    return Parquet(file.path, repr(file.path), [file], _choose_of(repr(file.path), choose), options)
 
 
-def _collected(frame: pl.LazyFrame, choose: Choose, file: str) -> pl.DataFrame:
-    with _source_errors(partial(_unreadable, repr(file))):
-        return frame.select(choose(frame.collect_schema().names(), repr(file))).collect()
+def _open_parquet(parquet: Parquet, *, whole: bool) -> TableStream:
+    if not whole:
+        return TableStream(parquet.stream())
+    with read_errors(parquet.name, parquet.find_bad_file):
+        return TableStream(in_memory(parquet.lazy().collect(), parquet.locate))
 
 
-@contextmanager
-def _source_errors(to_error: Callable[[Exception], SourceError]) -> Iterator[None]:
-    """Raise polars' and the system's errors as errors of the source."""
-    try:
-        yield
-    except CohortlibError:
-        raise
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise to_error(error) from error
-
-
-def _unreadable(where: str, error: Exception) -> SourceError:
-    if isinstance(error, pl.exceptions.NoDataError):
-        return SourceError(f"{where} is empty", expected="a CSV file with a header line")
-    return SourceError(f"{where} cannot be read: {first_line(error)}")
+def _choose_of(where: str, choose: Choose) -> Callable[[list[str]], list[str]]:
+    return lambda columns: choose_columns(columns, lambda names: choose(names, where))

@@ -51,6 +51,7 @@ class Recomputer:
         predictions = remote.segments.get_column("predict", default=None)
         self._predict = predictions is not None and predictions.null_count() < len(predictions)
         self._events: dict[object, Events] = {}
+        self._depends_on_zone = False  # dates among instants are instants of a zone
         self._installs: dict[object, Installs] = {}
         self._sums: dict[Recipe, tuple[SegmentSums, dict[str, int]]] = {}
 
@@ -107,13 +108,20 @@ class Recomputer:
 
     def _read_events(self, recipe: Recipe) -> Events:
         plan, conventions = self.plan(recipe), recipe.conventions
-        key = (conventions.user_unit, conventions.refund_upgraded, recipe.included, plan.consecutive)
+        key: tuple[object, ...] = (
+            conventions.user_unit, conventions.refund_upgraded, recipe.included, plan.consecutive
+        )  # fmt: skip
+        if self._depends_on_zone:
+            key += (recipe.timezone,)
         if key not in self._events:
             events = events_for(
                 plan, self._event_source, nulls=self._nulls, predict=self._predict, keep=recipe.included
             )
             if not self._events:  # warn once
                 events.dropped.warn("the events")
+            if events.findings[("dates",)] and not self._depends_on_zone:
+                self._depends_on_zone = True
+                return self._read_events(recipe)
             self._events[key] = events
         return self._events[key]
 
