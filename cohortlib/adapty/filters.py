@@ -5,7 +5,9 @@ null passes no filter, but ``no_offer`` passes rows without any offer. A user at
 one of them does.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
 from operator import and_, or_
@@ -17,8 +19,6 @@ from cohortlib.adapty.read.specs import OFFERS
 from cohortlib.adapty.request import Filters
 from cohortlib.adapty.validation import Product
 from cohortlib.errors import SchemaError, listed
-
-__all__ = ["audience", "columns", "findings", "installs", "transactions", "unreached"]
 
 # Columns whose names differ from the filter's; of several, the first with a value.
 _COLUMNS = {
@@ -45,18 +45,12 @@ def columns(filters: Filters) -> set[str]:
 
 def transactions(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
     """Return which events pass all filters; None if none is set."""
-    return _passing(frame, filters, filters.active)
-
-
-def audience(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
-    """Return which events pass the filters that apply to users, not only to transactions; None if none is set."""
-    return _passing(frame, filters, _user_filters(filters))
+    return Masks.of(frame, filters).passing
 
 
 def installs(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
     """Return which installs pass the filters on columns that they have; None if there is no such filter."""
-    names = [name for name in _user_filters(filters) if _columns(name, installs=True)[0] in frame.columns]
-    return _passing(frame, filters, names, installs=True)
+    return Masks.of(frame, filters, installs=True).passing
 
 
 def unreached(frame: pl.DataFrame, filters: Filters) -> list[str]:
@@ -64,47 +58,94 @@ def unreached(frame: pl.DataFrame, filters: Filters) -> list[str]:
     return [name for name in _user_filters(filters) if _columns(name, installs=True)[0] not in frame.columns]
 
 
-def findings(frame: pl.DataFrame, filters: Filters, rows: pl.Series, *, installs: bool = False) -> Findings:
-    """Count, of some rows, those that hold each value of the filters, and those that hold one like a missing value."""
-    counts: Findings = Findings()
-    names = filters.active
-    if installs:
-        names = tuple(name for name in _user_filters(filters) if name not in unreached(frame, filters))
-    for name in names:
-        counts += _held(frame, filters, name, rows, installs=installs)
-    return counts
+@dataclass(frozen=True)
+class Masks:
+    """Which rows pass each filter, computed once; of a filter on networks, for each network."""
 
+    frame: pl.DataFrame
+    filters: Filters
+    masks: dict[tuple[str, str], pl.Series]
+    is_installs: bool = False
 
-def _held(frame: pl.DataFrame, filters: Filters, name: str, rows: pl.Series, *, installs: bool) -> Findings:
-    values, spelling = value_texts(filters, name), _SPELLINGS.get(name, _exact)
-    columns, present = _columns(name, installs=installs), []
-    for network in _networks(frame, name):
-        here = [column + network for column in columns if column + network in frame.columns]
-        if here:
-            present.append(frame.select(pl.coalesce(here).cast(pl.String).alias("value")).to_series())
-    held = Findings()
-    if name == "store_product_id":
-        for value, product in zip(values, filters.store_product_id, strict=True):
-            count = int(
-                frame.select((_product(frame, pl.col("product_id").cast(pl.String), product) & rows).sum()).item() or 0
+    @classmethod
+    def of(cls, frame: pl.DataFrame, filters: Filters, *, installs: bool = False) -> "Masks":
+        """Compare the rows with all filters; for installs with those on users whose columns they have."""
+        names = list(filters.active)
+        if installs:
+            missing = unreached(frame, filters)
+            names = [name for name in _user_filters(filters) if name not in missing]
+        masks = {}
+        for name in names:
+            for network in _networks(frame, name):
+                columns = tuple(column + network for column in _columns(name, installs=installs))
+                if not network or any(column in frame.columns for column in columns):
+                    masks[name, network] = _mask(frame, filters, name, columns).fill_null(value=False)
+        computed = frame.select(mask.alias(str(at)) for at, mask in enumerate(masks.values()))
+        return cls(frame, filters, dict(zip(masks, computed.iter_columns(), strict=True)), installs)
+
+    @property
+    def passing(self) -> pl.Series | None:
+        """The rows that pass all filters; None without filters."""
+        return self._passing({name for name, _ in self.masks})
+
+    @property
+    def audience(self) -> pl.Series | None:
+        """The rows that pass the filters on users, not only on transactions; None without such filters."""
+        return self._passing({name for name, _ in self.masks if name not in _TRANSACTION_FILTERS})
+
+    def _passing(self, names: set[str]) -> pl.Series | None:
+        masks = [mask for (name, _), mask in self.masks.items() if name in names and not name.startswith(_NETWORK)]
+        of_network = [name for name in names if name.startswith(_NETWORK)]
+        if of_network:
+            # One network must pass all of these filters.
+            networks = dict.fromkeys(network for name, network in self.masks if name in of_network)
+            by_network = [
+                reduce(and_, (self.masks[name, network] for name in of_network))
+                for network in networks
+                if all((name, network) in self.masks for name in of_network)
+            ]
+            masks.append(reduce(or_, by_network))
+        return reduce(and_, masks) if masks else None
+
+    def findings(self, rows: pl.Series) -> Findings:
+        """Count, of some rows, those that hold each value of the filters, and values like a missing one."""
+        return sum((self._held(name, rows) for name in dict.fromkeys(name for name, _ in self.masks)), Findings())
+
+    def _held(self, name: str, rows: pl.Series) -> Findings:
+        frame, values, spelling = self.frame, value_texts(self.filters, name), _SPELLINGS.get(name, _exact)
+        passing = {network: mask & rows for (other, network), mask in self.masks.items() if other == name}
+        if len(values) == 1:
+            held = Findings({("held", name, values[0]): sum(int(mask.sum()) for mask in passing.values())})
+        elif name == "store_product_id":
+            products = (
+                _product(frame, pl.col("product_id").cast(pl.String), each) for each in self.filters.store_product_id
             )
-            held[("held", name, value)] = count
-    else:
-        wanted = dict(zip(values, _spelled(values, spelling), strict=True))
-        passing = [column.filter(_masked(column, values, spelling) & rows) for column in present]
-        counts = {text: count for column in passing for text, count in _counted(column, spelling)}
-        held = Findings({("held", name, value): counts.get(text, 0) for value, text in wanted.items()})
-        if NO_OFFER in values and name in OFFERS:
-            held[("held", name, NO_OFFER)] += int(frame.select((_without_offer(frame) & rows).sum()).item())
-    missing = [value for value in values if not held[("held", name, value)]]
-    if missing:
-        known = dict(sorted(pair for column in present for pair in _counted(column.filter(rows), _exact)))
-        lower = {text.lower(): text for text in reversed(known)}
-        for value in missing:
-            held[("held", name, value)] = 0
-            for match in get_close_matches(_name_of(name, value).lower(), lower, 3, 0.3):
-                held[("near", name, value, lower[match])] = known[lower[match]]
-    return held
+            counts = frame.select((product & rows).sum().alias(str(at)) for at, product in enumerate(products)).row(0)
+            held = Findings({("held", name, value): count or 0 for value, count in zip(values, counts, strict=True)})
+        else:
+            wanted = dict(zip(values, _spelled(values, spelling), strict=True))
+            by_text: Counter[str] = Counter()
+            for network, mask in passing.items():
+                by_text.update(dict(_counted(self._column(name, network).filter(mask), spelling)))
+            held = Findings({("held", name, value): by_text[text] for value, text in wanted.items()})
+            if NO_OFFER in values and name in OFFERS:
+                held[("held", name, NO_OFFER)] += int(frame.select((_without_offer(frame) & rows).sum()).item())
+        if missing := [value for value in values if not held[("held", name, value)]]:
+            known: Counter[str] = Counter()
+            for network in passing:
+                known.update(dict(_counted(self._column(name, network).filter(rows), _exact)))
+            lower = {text.lower(): text for text in sorted(known, reverse=True)}
+            for value in missing:
+                held[("held", name, value)] = 0
+                for match in get_close_matches(_name_of(name, value).lower(), lower, 3, 0.3):
+                    held[("near", name, value, lower[match])] = known[lower[match]]
+        return held
+
+    def _column(self, name: str, network: str) -> pl.Series:
+        """Return the texts that a filter compares."""
+        columns = (column + network for column in _columns(name, installs=self.is_installs))
+        present = [column for column in columns if column in self.frame.columns]
+        return self.frame.select(pl.coalesce(present).cast(pl.String)).to_series()
 
 
 def value_texts(filters: Filters, name: str) -> list[str]:
@@ -133,10 +174,6 @@ def _spelled(values: list[str], spelling: Callable[[pl.Expr], pl.Expr]) -> list[
     return pl.select(spelling(pl.lit(pl.Series(values, dtype=pl.String)))).to_series().to_list()
 
 
-def _masked(column: pl.Series, values: list[str], spelling: Callable[[pl.Expr], pl.Expr]) -> pl.Series:
-    return pl.select(_among(pl.lit(column), values, spelling).fill_null(False)).to_series()
-
-
 def _counted(column: pl.Series, spelling: Callable[[pl.Expr], pl.Expr]) -> list[tuple[str, int]]:
     """Count the rows of each text, in a common spelling."""
     counts = pl.select(spelling(pl.lit(column.drop_nulls())).alias("text")).to_series().value_counts()
@@ -154,31 +191,6 @@ def _columns(name: str, *, installs: bool = False) -> tuple[str, ...]:
     if name == "country" and installs:
         return ("country",)
     return _COLUMNS.get(name, (name,))
-
-
-def _passing(
-    frame: pl.DataFrame, filters: Filters, names: Iterable[str], *, installs: bool = False
-) -> pl.Series | None:
-    """Return which rows pass some of the filters."""
-    names = list(names)
-    masks = [
-        _mask(frame, filters, name, _columns(name, installs=installs))
-        for name in names
-        if not name.startswith(_NETWORK)
-    ]
-    of_network = [name for name in names if name.startswith(_NETWORK)]
-    if of_network:
-        # One network must pass all of these filters.
-        by_network = []
-        for network in _networks(frame, _NETWORK):
-            columns = {name: tuple(column + network for column in _columns(name)) for name in of_network}
-            if network and not all(name in frame.columns for pair in columns.values() for name in pair):
-                continue
-            by_network.append(reduce(and_, (_mask(frame, filters, *pair).fill_null(False) for pair in columns.items())))
-        masks.append(reduce(or_, by_network))
-    if not masks:
-        return None
-    return frame.select(pl.all_horizontal(masks).fill_null(False).alias("passes")).to_series()
 
 
 def _networks(frame: pl.DataFrame, name: str) -> list[str]:

@@ -56,7 +56,7 @@ class Installs:
             return Findings()
         names = filters.unreached(self.frame, plan.request.filters)
         rows = pl.repeat(value=True, n=self.frame.height, eager=True)
-        held = filters.findings(self.frame, plan.request.filters, rows, installs=True)
+        held = filters.Masks.of(self.frame, plan.request.filters, installs=True).findings(rows)
         return held + Findings({("unfiltered", name): 1 for name in names})
 
     def counts(self, segments: Segments, plan: RequestPlan) -> Ints:

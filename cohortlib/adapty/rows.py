@@ -79,6 +79,7 @@ class EventRows:
     """Whether an event proves that its user installed; None with a table of installs."""
     lacks_money: NDArray[np.bool_] | None
     """Whether an event lacks proceeds or net revenue, which count as 0; None if none does."""
+    masks: filters.Masks
 
     @classmethod
     def of(
@@ -111,9 +112,9 @@ class EventRows:
         event_days, first_seen, expiries = on_threads(workers_for(plan.threads), days, instants)
         ids = [(frame["transaction_id"], SECRET), (chains, secret)]
         transactions, chain_ids = on_threads(workers_for(plan.threads), lambda pair: TextColumn.of(*pair), ids)
-        seen = None
+        masks, seen = filters.Masks.of(frame, plan.request.filters), None
         if installs:
-            passing = filters.audience(frame, plan.request.filters)
+            passing = masks.audience
             seen = np.ones(frame.height, np.bool_) if passing is None else passing.to_numpy()
         return cls(
             plan,
@@ -130,19 +131,18 @@ class EventRows:
             _numbers(frame) if plan.consecutive else np.empty(0, np.int32),
             TextColumn.of(frame["profile_event_id"]) if "profile_event_id" in frame.columns else None,
             _durations(frame) if durations else np.empty(0, np.int32),
-            bits_of(filters.transactions(frame, plan.request.filters)),
+            bits_of(masks.passing),
             seen,
             _lacks_money(frame),
+            masks,
         )
 
     def findings(self, events: Events) -> Findings:
         """Count the values of the filters in rows that count."""
-        request = self.plan.request
-        if not request.filters.active:
+        if not self.plan.request.filters.active:
             return Findings()
         counting = events.kind >= 0
-        counts = filters.findings(events.frame, request.filters, counting)
-        return counts + Findings({("rows",): int(counting.sum())})
+        return self.masks.findings(counting) + Findings({("rows",): int(counting.sum())})
 
     def partitions(
         self, bits: int, last_day: int, meter: Meter, report: dict[str, int]
