@@ -131,10 +131,14 @@ def test_columns_of_products(product, columns):
 # --- which filters are of whom ---
 
 
+def audience(frame, filters):
+    return masks.Masks.of(frame, filters).audience
+
+
 def test_no_filter_is_no_mask():
     for frame in (PRODUCTS, pl.DataFrame()):
         assert masks.columns(Filters()) == set()
-        for ask in (masks.transactions, masks.audience, masks.installs):
+        for ask in (masks.transactions, audience, masks.installs):
             assert ask(frame, Filters()) is None
 
 
@@ -142,7 +146,7 @@ def test_no_filter_is_no_mask():
 def test_filters_of_transactions_do_not_narrow_installs(name):
     only = Filters(**{name: [value_of(name)]})
     frame = pl.DataFrame({COLUMNS[name]: [ABSENT]})
-    assert masks.audience(frame, only) is None
+    assert audience(frame, only) is None
     assert masks.installs(frame, only) is None
     assert masks.transactions(frame, only).to_list() == [False]
 
@@ -151,7 +155,7 @@ def test_filters_of_transactions_do_not_narrow_installs(name):
 def test_filters_of_users_narrow_both(name):
     only = Filters(**{name: ["Aa"]})
     frame = pl.DataFrame({COLUMNS[name]: ["Aa", ABSENT, None]})
-    assert masks.audience(frame, only).to_list() == [True, False, False]
+    assert audience(frame, only).to_list() == [True, False, False]
     assert masks.transactions(frame, only).to_list() == [True, False, False]
     where_installed = frame.rename({"store_country": "country"}, strict=False)
     assert masks.installs(where_installed, only).to_list() == [True, False, False]
@@ -171,7 +175,7 @@ def test_a_column_that_the_events_lack(name):
         masks.transactions(pl.DataFrame({"other": [1]}), only)
     if name in OF_USERS:
         with pytest.raises(SchemaError, match=said):
-            masks.audience(pl.DataFrame({"other": [1]}), only)
+            audience(pl.DataFrame({"other": [1]}), only)
 
 
 def test_columns_of_all_filters():
@@ -184,7 +188,7 @@ def test_masks_have_no_nulls_and_no_rows_of_their_own():
     for dtype in (pl.String, pl.Null):
         for count in (0, 3):
             frame = pl.DataFrame({name: pl.Series([None] * count, dtype=dtype) for name in masks.columns(everything)})
-            for mask in (masks.transactions(frame, everything), masks.audience(frame, everything)):
+            for mask in (masks.transactions(frame, everything), audience(frame, everything)):
                 assert mask.dtype == pl.Boolean
                 assert mask.to_list() == [False] * count
 
@@ -245,7 +249,7 @@ wanted = st.builds(
 def test_against_plain_python(table, filters, kept):
     filters = Filters(**{name: getattr(filters, name) for name in kept})
     frame = pl.DataFrame(table, schema=dict.fromkeys(EVENT_COLUMNS, pl.String))
-    for ask, names in ((masks.transactions, FILTERS), (masks.audience, OF_USERS)):
+    for ask, names in ((masks.transactions, FILTERS), (audience, OF_USERS)):
         mask = ask(frame, filters)
         if any(name in filters.active for name in names):
             assert mask.to_list() == [passes(row, filters, names) for row in table]

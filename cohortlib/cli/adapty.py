@@ -124,15 +124,15 @@ def cohort(
     or globs in quotes.
 
     The answer is written to -o, or to standard output, as the API returns it. In a terminal, without -o, the values
-        that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows
-        left out are printed on standard error.
+    that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows
+    left out are printed on standard error.
 
-        \b
-        Examples:
-          cohortlib adapty cohort events.csv --installs installs.csv --request request.json -o answer.json
-          cohortlib adapty cohort 'events/*.csv.gz' --installs from_events --request request.json --format csv
-          echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
-            cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
+    \b
+    Examples:
+      cohortlib adapty cohort events.csv --installs installs.csv --request request.json -o answer.json
+      cohortlib adapty cohort 'events/*.csv.gz' --installs from_events --request request.json --format csv
+      echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
+        cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
     """
     with printed_warnings():
         body = Request.of(read_body(request))
