@@ -15,7 +15,7 @@ from strategies_adapty import assert_same
 from test_adapty_spilling import little_memory
 
 import cohortlib as cl
-from cohortlib.errors import CohortlibWarning
+from cohortlib.errors import CohortlibWarning, DataError
 
 pytestmark = pytest.mark.unit
 
@@ -204,3 +204,31 @@ def test_versions_of_the_export():
     few = ask(row_of(), drop=("is_auto_renewable", "product_duration", "first_seen_time", "ownership_type"))
     typed = ask(row_of()) if True else None
     assert old.to_dict() == few.to_dict() == typed.to_dict()
+
+
+def test_a_transaction_that_moves_to_another_user_is_not_added_twice():
+    """Which state is the latest shows only among all rows of a transaction; sums of parts are refused."""
+    old, new, other = (
+        pl.DataFrame([row_of(**row)])
+        for row in (
+            {"rc_original_app_user_id": "u1", "updated_at": "2026-02-01 00:00:00"},
+            {"rc_original_app_user_id": "u2", "updated_at": "2026-02-02 00:00:00"},
+            {"rc_original_app_user_id": "u3", "store_transaction_id": "other"},
+        )
+    )
+
+    def part(frame):
+        return quietly(cl.adapty.sums, frame, REQUEST, installs="from_events", secret=b"same")
+
+    one, two, three = map(part, (old, new, other))
+    for add in (lambda: one + two, lambda: (one + three) + two):
+        with pytest.raises(DataError, match="with rows in several sums: 1"):
+            add()
+    tables = pl.concat([one.table(), two.table()])
+    with pytest.raises(DataError, match="with rows in several sums: 1"):
+        cl.adapty.Sums.of_table(tables, one.plan)
+    moved = part(pl.concat([old, new]))
+    whole = quietly(cl.adapty.cohort, pl.concat([old, new, other]), REQUEST, installs="from_events")
+    assert_same((moved + three).answer().to_dict(), whole.to_dict())
+    again = cl.adapty.Sums.of_table(pl.concat([moved.table(), three.table()]), one.plan)
+    assert (again.answer().to_dict(), again.report["superseded"]) == (whole.to_dict(), 1)

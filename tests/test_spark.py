@@ -22,6 +22,7 @@ from polars.testing import assert_frame_equal
 from strategies import cases, quietly
 from strategies_adapty import assert_same
 from strategies_adapty import cases as adapty_cases
+from test_revenuecat_states import row_of
 
 import cohortlib as cl
 import cohortlib.samples
@@ -624,6 +625,28 @@ def test_conventions_and_text_that_is_dates(sail):
         partitions=7,
     )  # fmt: skip
     same(answer, quietly(cl.adapty.cohort, days, DAYS, installs=installs, conventions=plan))
+
+
+def test_states_of_transactions_that_move_to_another_user(sail):
+    """The latest state counts over all partitions; what normalize makes one user is in one partition."""
+    rows = [
+        row_of(
+            rc_original_app_user_id=user, store_transaction_id=f"t{at}", updated_at=f"2026-02-{day} 09:00:00", **more
+        )
+        for at in range(20)
+        for day, user, more in (
+            (10, f"u{at}", {}), (12, f"V{at}", {"price_in_usd": "9"}), (11, f"w{at}", {}),
+            (10, f"v{at} ", {"renewal_number": "2"}),
+        )
+    ]  # fmt: skip
+    frame, request = pl.DataFrame(rows), {"filters": {"date": ["2026-01-01", "2026-06-30"]}}
+    for more in ({}, {"normalize": "casefold"}):
+        expected = quietly(cl.adapty.cohort, frame, request, installs="from_events", **more)
+        assert expected.report["superseded"] == 40
+        answer = quietly(
+            cl.spark.adapty_cohort, sparkling(sail, frame), request, installs="from_events", partitions=3, **more
+        )
+        same(answer, expected)
 
 
 def test_nulls_of_events_are_counted_over_all_partitions(sail):

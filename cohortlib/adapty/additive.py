@@ -17,6 +17,7 @@ import polars as pl
 from cohortlib.adapty import compose, doubts
 from cohortlib.adapty.aggregate import COUNTED_ROWS, Aggregation, SegmentSums
 from cohortlib.adapty.answer import Answer
+from cohortlib.adapty.arrays import TextColumn
 from cohortlib.adapty.durations import with_durations
 from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.forecast import Prediction
@@ -40,7 +41,7 @@ _CELLS = (
     "revenue", "proceeds", "net", "subscribers", "subscriptions", "payers", "activated", "running",
 )  # fmt: skip
 _HEADS = ("installs", "paid_subscribers", "all_subscriptions")
-_CHAIN, _COLUMNS, _MAGNITUDE = "chain", "columns", "magnitude"
+_CHAIN, _STATE, _COLUMNS, _MAGNITUDE = "chain", "state", "columns", "magnitude"
 _COUNT, _PLAN, _SECRET, _FINDING = "report.", "plan.", "secret.", "finding."
 _DROPPED = ("events", "installs")
 
@@ -71,6 +72,9 @@ class Sums:
         Identifies the secret that the keys of chains depend on; keys of different secrets cannot be compared.
     findings
         What to warn of.
+    states
+        One key per transaction of RevenueCat's, sorted. The latest state is known only if all its rows are in one
+        value.
     """
 
     plan: RequestPlan
@@ -81,6 +85,7 @@ class Sums:
     chains: Keys
     secret_id: str = ""
     findings: Findings = field(default_factory=Findings)
+    states: Keys = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def __repr__(self) -> str:
         request = self.plan.request
@@ -88,10 +93,13 @@ class Sums:
         return f"Sums({request.period_type} by {request.period_unit}, {first} to {last}: {self.counts['rows']:,} rows)"
 
     @classmethod
-    def of(cls, events: Events, installs: Installs, plan: RequestPlan, *, secret: bytes | None = None) -> "Sums":
+    def of(
+        cls, events: Events, installs: Installs, plan: RequestPlan, *, secret: bytes | None = None, part: bool = False
+    ) -> "Sums":
         """Aggregate the users of some events and installs.
 
-        Keys of chains can be compared between values made with the same `secret`.
+        Keys of chains can be compared between values made with the same `secret`. If this is a `part`, to be added to
+        others, the transactions of RevenueCat's rows are kept too.
         """
         words = SECRET if secret is None else np.frombuffer(shake_256(secret).digest(SECRET.nbytes), np.uint64)
         if plan.request.filters.duration:
@@ -109,6 +117,7 @@ class Sums:
             chains,
             sha256(words.tobytes()).hexdigest()[:16],
             aggregation.findings + installs.findings(plan),
+            _state_keys(events.state_ids, words) if part else np.empty(0, np.uint64),
         )
 
     def __add__(self, other: "Sums") -> "Sums":
@@ -121,13 +130,19 @@ class Sums:
             )
         magnitudes = tuple(a + b for a, b in zip(self.magnitudes, other.magnitudes, strict=True))
         self._check(magnitudes)
-        if self.chains.size and other.chains.size and self.secret_id != other.secret_id:
+        if (
+            (self.chains.size or self.states.size)
+            and (other.chains.size or other.states.size)
+            and self.secret_id != other.secret_id
+        ):
             raise SettingError(
                 "sums made by two processes cannot be added: the keys of their chains cannot be compared",
                 hint=_SHARE_SECRET,
             )
-        chains = np.concatenate([self.chains, other.chains])
+        chains, states = (np.concatenate(pair) for pair in ((self.chains, other.chains), (self.states, other.states)))
         chains.sort(kind="stable")  # a merge: both arrays are sorted
+        states.sort(kind="stable")
+        _check_states(repeated(states))
         return Sums(
             self.plan,
             self.by_segment + other.by_segment,
@@ -135,8 +150,9 @@ class Sums:
             (self.dropped[0] + other.dropped[0], self.dropped[1] + other.dropped[1]),
             magnitudes,
             chains,
-            self.secret_id if self.chains.size else other.secret_id,
+            self.secret_id if self.chains.size or self.states.size else other.secret_id,
             self.findings + other.findings,
+            states,
         )
 
     def _check(self, magnitudes: tuple[int, ...]) -> None:
@@ -193,7 +209,9 @@ class Sums:
             _rows(_PLAN + _digest(self.plan), 0, 0, 1),
             *(_rows(_COUNT + name, 0, 0, count) for name, count in self.counts.items()),
         ]
-        if self.chains.size:
+        if self.states.size:
+            frames.append(_rows(_STATE, np.zeros(self.states.size, np.int64), self.states.view(np.int64), 1))
+        if self.chains.size or self.states.size:
             frames.append(_rows(_SECRET + self.secret_id, 0, 0, 1))
         if self.by_segment.columns:
             frames.append(_rows(_COLUMNS, 0, self.by_segment.columns, 1))
@@ -239,6 +257,8 @@ class Sums:
         chains = rows.get(_CHAIN, table.head(0))
         keys = chains["column"].to_numpy().view(np.uint64).repeat(chains["value"].to_numpy())
         keys.sort()
+        state_rows = rows.get(_STATE, table.head(0))
+        _check_states(int((state_rows["value"] > 1).sum()))
         sums = cls(
             plan,
             _segment_sums(rows, plan),
@@ -248,6 +268,7 @@ class Sums:
             keys,
             secret_ids[0] if secret_ids else "",
             Findings({tuple(json.loads(name)): number(_FINDING + name) for name in _suffixes(rows, _FINDING)}),
+            np.sort(state_rows["column"].to_numpy().view(np.uint64)),
         )
         sums._check(sums.magnitudes)
         return sums
@@ -259,6 +280,24 @@ _WARNINGS = {
     "not_in_installs": "users of the events that are not in installs: {}; their money counts, but not the users",
     "without_install": "users without an install date and without money: {}; they belong to no cohort",
 }
+
+
+def _state_keys(ids: pl.Series, secret: Keys) -> Keys:
+    ids = ids.drop_nulls().unique()
+    keys = TextColumn.of(ids, secret).keys(np.arange(len(ids), dtype=np.uint32))[0]
+    keys.sort()
+    return keys
+
+
+def _check_states(shared: int) -> None:
+    """Raise if transactions of RevenueCat's have rows in several values."""
+    if shared:
+        raise DataError(
+            f"transactions of RevenueCat's with rows in several sums: {shared:,}; their latest states are not known",
+            value=shared,
+            expected="all rows of a transaction in one call, also if its user changes",
+            hint="sum only the latest state of each transaction, or pass all rows to one call",
+        )
 
 
 def repeated(keys: Keys) -> int:

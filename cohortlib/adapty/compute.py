@@ -200,8 +200,9 @@ def sums(
     Parameters
     ----------
     events, installs
-        All rows of some users. Ready counts of installs cover all users: pass them in one call, and the same table
-        without rows in the others.
+        All rows of some users. A value needs all rows of each of RevenueCat's transactions, also if its user changed;
+        values that share a transaction are not added. Ready counts of installs cover all users: pass them in one call,
+        and the same table without rows in the others.
     secret
         Random bytes, the same in all processes whose sums are added; chains shared by several users are found by
         hashes that depend on it. Not needed within one process.
@@ -239,7 +240,7 @@ def sums(
         encoding=encoding, sheet=sheet, storage_options=storage_options,
     )  # fmt: skip
     read = events_for(plan, events, nulls=nulls)
-    return Sums.of(read, installs_for(plan, installs, nulls=nulls), plan, secret=secret)
+    return Sums.of(read, installs_for(plan, installs, nulls=nulls), plan, secret=secret, part=True)
 
 
 def make_plan(

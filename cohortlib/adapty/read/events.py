@@ -41,7 +41,7 @@ from cohortlib.adapty.read.specs import (
     accepted_names,
     check_required,
 )
-from cohortlib.adapty.read.states import StateCounts, latest_states
+from cohortlib.adapty.read.states import StateCounts, has_states, latest_states
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.engine.threads import on_threads, workers_for
 from cohortlib.read.ids import Doubts
@@ -61,6 +61,8 @@ class Events:
     """The rows dropped for nulls, and the nulls of each column."""
     findings: Findings = field(default_factory=Findings)
     """What to warn of, with counts."""
+    state_ids: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.String))
+    """The transactions of RevenueCat's rows, whose latest states were selected among these rows only."""
 
     def with_strays(self, strays: Mapping[str, int]) -> "Events":
         """Add the counts of lines that were removed before these events were read."""
@@ -239,7 +241,13 @@ def read_events(
     findings = sum((part.findings for part in parts), Findings())
     findings[("dates",)] = reading.counts["dates"] + _dates_of_files(parts, frame)
     reading.doubts.warn(user_unit, reading.rules.normalize)
-    return Events(checked_money(frame, kind), kind, report, dropped, findings).with_states(counted)
+    ids = [
+        part.frame["transaction_id"]
+        for part, table in zip(parts, tables, strict=True)
+        if has_states(table.frame.columns)
+    ]
+    state_ids = pl.concat(ids) if ids and states else pl.Series(dtype=pl.String)
+    return Events(checked_money(frame, kind), kind, report, dropped, findings, state_ids).with_states(counted)
 
 
 def _dates_of_files(parts: Sequence[CountedRows], frame: pl.DataFrame) -> int:
