@@ -5,6 +5,7 @@ from math import lgamma, log
 import polars as pl
 
 from cohortlib.compare.reconcile.form import LABELS, has_gaps, idle, is_among, keys_in, normalised, with_known_names
+from cohortlib.compare.reconcile.join import have_equal_keys
 from cohortlib.compare.reconcile.labels import read_labels
 from cohortlib.compare.reconcile.same_labels import same_labels
 from cohortlib.compare.reconcile.wide import in_long_form
@@ -37,6 +38,8 @@ def in_one_form(local: pl.DataFrame, remote: pl.DataFrame) -> tuple[pl.DataFrame
             columns, more = same_labels(local[name], remote[name])
             local, remote = (table.with_columns(column) for table, column in zip((local, remote), columns, strict=True))
             words += more
+    if have_equal_keys(local, remote, keys_in(local)):
+        return local, remote, tuple(words)
     local, remote, more = _same_numbering(local, remote)
     words += more
     local, remote, more = _same_customers(local, remote)
@@ -60,8 +63,10 @@ def _normalised(table: pl.DataFrame, side: str, other: pl.DataFrame) -> tuple[pl
 
 def _same_numbering(local: pl.DataFrame, remote: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Count periods from 0 on both sides, where one side certainly counts them from 1."""
+    if "period" not in local.columns or {local["period"].min(), remote["period"].min()} != {0, 1}:
+        return local, remote, []
     first = [_first_period(table) for table in (local, remote)]
-    if sorted(map(str, first)) != ["0", "1"]:
+    if None in first or first[0] == first[1]:
         return local, remote, []
     side, table = ("local", local) if first[0] == 1 else ("remote", remote)
     shifted = table.with_columns(pl.col("period") - 1)
@@ -130,9 +135,9 @@ def _same_customers(local: pl.DataFrame, remote: pl.DataFrame) -> tuple[pl.DataF
     """Leave out customers that the other side leaves out because it has only the top ones."""
     if "user_id" not in local.columns or "user_id" not in remote.columns or "cohort" not in remote.columns:
         return local, remote, []
-    users = [table["user_id"].cast(pl.String).unique() for table in (local, remote)]
-    if len(users[0]) <= len(users[1]):
+    if local["user_id"].n_unique() <= remote["user_id"].n_unique():
         return local, remote, []
+    users = [table["user_id"].cast(pl.String).unique() for table in (local, remote)]
     rankings = rankings_of_top(local, users[1])
     if not rankings:
         return local, remote, []

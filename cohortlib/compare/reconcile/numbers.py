@@ -158,18 +158,19 @@ def with_fractions(table: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.DataF
 def _factor(table: pl.DataFrame, field: Field, keys: tuple[str, ...]) -> float | None:
     """Return what all values of 1 are written as: 1 or 100; None if that cannot be known."""
     values = table[field.name].cast(pl.Float64)
-    for factor in (1.0, 100.0):
-        parts = field.quotient
-        if parts and all(part in table.columns and table.schema[part].is_numeric() for part in parts):
-            quotient = table[parts[0]].cast(pl.Float64) / table[parts[1]].cast(pl.Float64)
-            apart = (quotient * factor - values).abs().drop_nulls().drop_nans()
-            # Retention may be rounded, but to whole percents at most.
-            if len(apart) and (apart <= 0.005 * factor + 1e-9).all() and values.max() > 0.02 * factor:  # type: ignore[operator]
-                return factor
     if "period" in keys and table.schema["period"].is_integer() and table["period"].count():
         first = values.filter(table["period"] == table["period"].min()).drop_nulls()
         first = first.filter(first != 0)
         for factor in (1.0, 100.0):
             if len(first) and (first == factor).all():
                 return factor
+    parts = field.quotient
+    if parts is None or not all(part in table.columns and table.schema[part].is_numeric() for part in parts):
+        return None
+    quotient = table[parts[0]].cast(pl.Float64) / table[parts[1]].cast(pl.Float64)
+    for factor in (1.0, 100.0):
+        apart = (quotient * factor - values).abs().drop_nulls().drop_nans()
+        # Retention may be rounded, but to whole percents at most.
+        if len(apart) and (apart <= 0.005 * factor + 1e-9).all() and values.max() > 0.02 * factor:  # type: ignore[operator]
+            return factor
     return None
