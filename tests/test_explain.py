@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from html import escape
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -129,7 +130,9 @@ def test_remaining_differences():
     ]
     assert "The only cell that still differs is amount in cohort 2023-05." in why.lines
     assert any(line.startswith("The largest difference is amount in cohort 2023-05 at age 2: ") for line in why.lines)
-    assert "still" in why.to_html()
+    page = why.to_html()
+    assert "<h2>What still differs</h2>" in page
+    assert page.count('class="state bad"') == 1  # only the sheet of amounts
 
 
 def test_nothing_differs():
@@ -188,6 +191,10 @@ def test_json_and_page():
     assert len(result["ranking"]) == len(why.search.trials)
     page = why.to_html()
     assert "<h1>Why the tables differ</h1>" in page
+    sentence = escape(f"{why.sentence[0].upper()}{why.sentence[1:]}.").replace("&#x27;", "&#39;")
+    answer = page.index(f'<p class="verdict good">{sentence}</p>')
+    assert answer < page.index("<caption>Evidence</caption>") < page.index("<summary>Also tried</summary>")
+    assert 'bad">' not in page  # nothing is red where all is explained
     assert 'http-equiv="Content-Security-Policy"' in page
 
 

@@ -138,6 +138,17 @@ class Explanation:
             lines.append(f"The search reached its time limit after {tried}. Hint: allow more seconds.")
         return lines
 
+    @cached_property
+    def evidence(self) -> Block | None:
+        """A table of the causes: how many cells each explains, and how many differ without it or any later cause."""
+        rows = []
+        for cause, before, report in zip(self.causes, self.reports, self.reports[1:], strict=False):
+            differed, differ = (each.total - each.agreeing for each in (before, report))
+            strength = "all cells that differed" if report.ok else f"{(differed - differ) / differed:.0%} of them"
+            rows.append((cause.words, f"{differed:,}", f"{differed - differ:,}", f"{differ:,}", strength))
+        headers = ("cause", "cells differed", "explained", "still differ", "strength")
+        return Block("Evidence", headers, tuple(rows), 1) if rows else None
+
     @property
     def block(self) -> Block | None:
         """The best combinations as a table, without those that add a cause but no agreeing cell."""
@@ -154,12 +165,19 @@ class Explanation:
         return "\n".join([*self.lines, *(["", str(self.block)] if self.block else [])])
 
     def to_html(self) -> str:
-        """Return a self-contained HTML page with the result and both tables without any change. Needs Jinja2."""
-        remaining = cells_block(self.report.differences) if self.causes else None
-        blocks = [
-            block for block in (self.block, remaining and replace(remaining, title=f"still {remaining.title}")) if block
-        ]
-        return self.reports[0].to_html(Preface("Why the tables differ", self.lines, blocks))
+        """Return a self-contained HTML page: the answer, the evidence, and what still differs. Needs Jinja2."""
+        answer = f"{self.sentence[:1].upper()}{self.sentence[1:]}."
+        before = cells_block(self.reports[0].differences) if self.causes else None
+        folded = [("Also tried", self.block), ("Worst cells without any change", before)]
+        return self.report.to_html(
+            Preface(
+                "Why the tables differ",
+                answer,
+                [line for line in self.lines if line != answer],
+                [self.evidence] if self.evidence else [],
+                [replace(block, title=title) for title, block in folded if block],
+            )
+        )
 
     def save_html(self, path: str | Path) -> None:
         """Write the page of :meth:`to_html` to a file."""

@@ -65,11 +65,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Preface:
-    """The content above a comparison: sentences and tables of text."""
+    """The content above a comparison: an answer, sentences and tables of text; some tables are folded."""
 
     title: str = "Reconciliation"
+    answer: str = ""
     lines: Sequence[str] = ()
     blocks: Sequence[Block] = ()
+    folded: Sequence[Block] = ()
 
 
 def render(
