@@ -23,7 +23,7 @@ ISO = re.compile(rf"{_DATE}(?:[Tt ]{_TIME}{_ZONE})?", re.ASCII)
 
 def offset(text):
     """Return an offset from UTC in minutes, or None."""
-    if text in ("Z", "z", "UTC"):
+    if text in ("Z", "z", "UTC", "GMT"):
         return 0
     hours, minutes = int(text[1:3]), int(text[3:].lstrip(":") or 0)
     if hours > 23 or minutes > 59:
@@ -119,7 +119,7 @@ def number(text, mark):
 _PARTS = {
     "%Y": r"(?P<Y>[0-9]{4})", "%y": r"(?P<y>[0-9]{2})", "%m": r"(?P<m>[0-9]{1,2})", "%d": r"(?P<d>[0-9]{1,2})",
     "%H": r"(?P<H>[0-9]{1,2})", "%I": r"(?P<I>[0-9]{1,2})", "%M": r"(?P<M>[0-9]{1,2})", "%S": r"(?P<S>[0-9]{1,2})",
-    "%f": r"(?P<f>[0-9]+)", "%z": r"(?P<z>Z|z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?)", "%p": r"(?P<p>[AaPp][Mm])",
+    "%f": r"(?P<f>[0-9]+)", "%z": r"(?P<z>Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)", "%p": r"(?P<p>[AaPp][Mm])",
     "%b": r"(?P<b>[A-Za-z]+)", "%a": r"(?P<a>[A-Za-z]+)", " ": r"[ \t\n\v\f\r]+",
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import pyarrow.dataset
 import pytest
 
 import cohortlib as cl
-from cohortlib.errors import CohortlibError, SchemaError, SourceError
+from cohortlib.errors import CohortlibError, DataError, SchemaError, SourceError
 from cohortlib.read import sources
 
 pytestmark = pytest.mark.unit
@@ -131,3 +131,13 @@ def test_a_panic_is_an_error(road, monkeypatch):
     monkeypatch.setattr(pl.LazyFrame, "collect" if road is None else "collect_batches", panic)
     with pytest.raises(SourceError, match=r"^the lazy frame cannot be read: index out of bounds"):
         sources.stream(pl.DataFrame(BASE).lazy(), lambda _: COLUMNS, max_bytes=road).frame()
+
+
+def test_instants_of_pandas_with_and_without_offsets():
+    zoned, naive = pd.Timestamp("2026-02-01", tz="Asia/Tokyo"), dt.datetime(2026, 2, 1)
+    for values, kind in (([zoned, naive], "1 instant without an offset"), ([naive.date(), zoned], "1 date")):
+        rows = pd.DataFrame({"user_id": ["a", "b"], "timestamp": pd.Series(values, dtype=object), "amount": 1})
+        with pytest.raises(DataError, match=f"has {kind} and 1 instant with an offset"):
+            cl.termina.cohorts(rows)
+        found = cl.termina.customer_cohorts(rows, timezone="Asia/Tokyo", assume_zone="Asia/Tokyo")
+        assert found["cohort"].to_list() == ["2026-02", "2026-02"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import cohortlib as cl
 from cohortlib.engine import memory
-from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SettingError
+from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError
 from cohortlib.read import ids as id_module
 from cohortlib.read import tables as tables_module
 from cohortlib.read import text as text_module
@@ -56,7 +56,24 @@ CLOCKS = st.builds(
     of("", "", ".5", ".123456789", ",25", ".", ".0000001"),
 )  # fmt: skip
 ZONES = of(
-    "", "", "Z", "z", " Z", "UTC", " UTC", "+02", "-0330", " +05:45", "+24:00", "-00:60", "  Z", "utc", "+1", " "
+    "",
+    "",
+    "GMT",
+    " GMT",
+    "Z",
+    "z",
+    " Z",
+    "UTC",
+    " UTC",
+    "+02",
+    "-0330",
+    " +05:45",
+    "+24:00",
+    "-00:60",
+    "  Z",
+    "utc",
+    "+1",
+    " ",
 )
 INSTANTS = st.one_of(
     st.builds("{}{}{}".format, DATES, of("T", " ", "t", "  ", "_", ""), st.builds("{}{}".format, CLOCKS, ZONES)),
@@ -451,3 +468,34 @@ def test_categories_are_compared_over_batches(monkeypatch):
     rows = table(["a", "b", "A"]).with_columns(pl.col("user_id").cast(pl.Categorical))
     with pytest.warns(CohortlibWarning, match="'A' and 'a'"):
         cl.termina.cohorts(rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "hint"),
+    [
+        ("timestamp", "Mon, 05 Jan 2026 10:30:00 GMT", "'%a, %d %b %Y %H:%M:%S %z' (day first) reads 1 of these 1"),
+        ("timestamp", "05-JAN-26 10.30.00.000000 AM", "'%d-%b-%y %I.%M.%S.%f %p' (day first) reads 1 of these 1"),
+        ("timestamp", "2026-01-05-10.30.00.000000", "'%Y-%m-%d-%H.%M.%S.%f' (year first) reads 1 of these 1"),
+        ("timestamp", "2026年1月5日", "'%Y年%m月%d日' (year first) reads 1 of these 1"),
+        ("timestamp", r"\N", r"'\\N' is read as text: make the field empty, and nulls='drop' skips these rows"),
+        ("timestamp", "0000-00-00", "'0000-00-00' is read as text: make the field empty"),
+        ("amount", "NULL", "'NULL' is read as text: make the field empty"),
+        ("amount", "-", "write 0, or make the field empty"),
+        ("amount", "5.00-", "write a minus as '-' in front of the digits"),
+        ("amount", "\u22125", "write a minus as '-' in front of the digits"),
+        ("amount", "5¢", "correct the rows"),
+    ],
+)
+def test_hints_for_text_of_other_systems(column, text, hint):
+    with pytest.raises(DataError) as error:
+        cl.termina.cohorts(table(["a"], **{column: [text]}))
+    assert hint in str(error.value)
+
+
+def test_dates_written_as_numbers():
+    rows = table(["a"], timestamp=[20260105])
+    with pytest.raises(
+        SchemaError, match=r"Hint: pl.col\('timestamp'\).cast\(pl.String\), for dates written as numbers"
+    ):
+        cl.termina.cohorts(rows)
+    assert cl.termina.cohorts(rows.with_columns(pl.col("timestamp").cast(pl.String)))["cohort"][0] == "2026-01"

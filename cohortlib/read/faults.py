@@ -14,7 +14,7 @@ from cohortlib.errors import Arg, DataError, Text
 from cohortlib.read.amounts import beyond_range
 from cohortlib.read.arrays import physical, value_text
 from cohortlib.read.formats import GUESSES, NUMBERS, TIMES, compile_format
-from cohortlib.read.ids import clean_ids, most_common
+from cohortlib.read.ids import NULL_WORDS, clean_ids, most_common
 from cohortlib.read.instants import assume_zone, outside, read_instants
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Locate
@@ -24,6 +24,8 @@ from cohortlib.read.transactions import Columns
 _MOST_TEXTS = 10_000  # distinct texts that formats are tried on
 _PLAUSIBLE = (7_305, 47_482)  # days from 1990 to 2100: numbers that are other days since an epoch are not suggested
 _SUGGESTED = 3
+_CORRECT = "correct the rows, or make the field empty"
+_NO_DATE = ("0000-00-00", "0000-00-00 00:00:00")  # as MySQL writes it
 
 
 def find_faults(batches: Iterable[pl.DataFrame], columns: Columns, locate: Locate) -> DataError | None:
@@ -71,6 +73,22 @@ def fitting_decimal(texts: Mapping[str, int], mark: str, decimals: int) -> Text:
     total = sum(texts.values())
     fits = total - sum(texts[text] for text in refused)
     return (Arg("decimal", other), f" reads {fits:,} of these {total:,}") if fits else ""
+
+
+def _missing_values(texts: Counter[str]) -> Text:
+    """Return the hint for words that stand for a missing value; empty if there are other texts."""
+    if not all(text.strip().lower() in NULL_WORDS or text.strip() in _NO_DATE for text in texts):
+        return ""
+    return f"{min(texts)!r} is read as text: make the field empty, and ", Arg("nulls", "drop"), " skips these rows"
+
+
+def _minus_signs(texts: Counter[str]) -> Text:
+    """Return the hint for minus signs that are not read; empty if it would not help with all texts."""
+    if all(text.strip() in ("-", "\u2013", "\u2014", "\u2212") for text in texts):
+        return "write 0, or make the field empty"
+    if all(text.strip().endswith("-") or "\u2212" in text for text in texts):
+        return "write a minus as '-' in front of the digits"
+    return ""
 
 
 @dataclass
@@ -244,7 +262,7 @@ class Faults:
             f"({tally.count:,} of {total:,} values)",
             value=tally.value,
             expected=expected,
-            hint=fitting_formats(self.texts, rules.timestamp_format) or "correct the rows, or make the field empty",
+            hint=fitting_formats(self.texts, rules.timestamp_format) or _missing_values(self.texts) or _CORRECT,
         )
 
     def _two_kinds(self) -> DataError:
@@ -284,7 +302,7 @@ class Faults:
             f"({tally.count:,} of {self.amounts:,} values)",
             value=tally.value,
             expected=f"numbers such as {'12.5 or $1,099.50' if rules.decimal == '.' else '12,5 or 1.099,50 €'}",
-            hint=hint or "correct the rows, or make the field empty",
+            hint=hint or _missing_values(self.amount_texts) or _minus_signs(self.amount_texts) or _CORRECT,
         )
 
     def _two_currencies(self) -> DataError:

@@ -33,10 +33,16 @@ GUESSES = {
     "%d-%b-%y": "day first",
     "%Y%m%d%H%M%S": "year first",
     "%a, %d %b %Y": "day first",
+    "%Y-%m-%d": "year first",
+    "%Y. %m. %d.": "year first",
+    "%Y年%m月%d日": "year first",
+    "%Y%m%d.0": "year first",
+    "%a %b %d %H:%M:%S %Y": "month first",
 }
 """Dates to try for a hint, alone and with the times of `TIMES`."""
 TIMES = (
     "", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S.%f", " %H:%M:%S %z", ", %H:%M:%S", ", %H:%M",
+    " %I.%M.%S %p", " %I.%M.%S.%f %p", " %H.%M.%S", "-%H.%M.%S", "-%H.%M.%S.%f", " %H:%M:%S %z UTC",
 )  # fmt: skip
 
 _DIRECTIVES = {

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -76,6 +77,8 @@ def _pandas_series(frame: Any, name: str, index: int) -> pl.Series:  # noqa: ANN
     part = frame.iloc[:, [index]].set_axis(["column"], axis=1).reset_index(drop=True)
     if str(part.dtypes.iloc[0]) == "object" and all(isinstance(value, UUID) for value in part["column"].dropna()):
         part = part.map(lambda value: str(value) if isinstance(value, UUID) else None)
+    if str(part.dtypes.iloc[0]) == "object":
+        part = part.assign(column=_with_offsets(part["column"]))
     if str(part.dtypes.iloc[0]).startswith("datetime64[s"):
         seconds = part["column"].dropna().astype("int64")
         _check_seconds(pl.Series([seconds.min(), seconds.max()] if len(seconds) else [], dtype=pl.Int64), name)
@@ -88,6 +91,14 @@ def _pandas_series(frame: Any, name: str, index: int) -> pl.Series:  # noqa: ANN
             value=part.dtypes.iloc[0],
             hint=f"its values are of types {', '.join(kinds[:6])}" if len(kinds) > 1 else _zone_hint(error),
         ) from error
+
+
+def _with_offsets(column: Any) -> Any:  # noqa: ANN401
+    """Write instants as text if only some have an offset from UTC: the conversion to Arrow would drop it silently."""
+    kinds = {getattr(value, "tzinfo", None) is not None for value in column if isinstance(value, date)}
+    if len(kinds) < 2:
+        return column
+    return column.map(lambda value: value.isoformat() if isinstance(value, date) else value)
 
 
 def _arrow(source: Any, choose: ChooseColumns, whole: bool) -> Stream:  # noqa: ANN401

@@ -19,16 +19,17 @@ SPACES = (
 )
 """What Unicode calls white space."""
 
-_NULL_WORDS = (
+NULL_WORDS = (
     "null", r"\n", "nan", "none", "n/a", "#n/a", "na", "nil", "<na>", "<null>", "(null)", "undefined", "nat", "(none)",
 )  # fmt: skip
+"""Text that often stands for a missing value, in lower case."""
 SAMPLE = 1 << 16  # rows, the first of a source, in which ids are compared with each other
 
 
 def _word_table() -> NDArray[np.uint64]:
-    """Return the length, the two words and the masks of letters' case of each of `_NULL_WORDS`."""
+    """Return the length, the two words and the masks of letters' case of each of `NULL_WORDS`."""
     rows = []
-    for word in _NULL_WORDS:
+    for word in NULL_WORDS:
         data = word.encode().ljust(16, b"\0")
         case = bytes(32 if chr(byte).isalpha() else 0 for byte in data)
         words = [int.from_bytes(part, "little") for part in (data[:8], data[8:], case[:8], case[8:])]

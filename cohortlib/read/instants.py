@@ -18,6 +18,7 @@ from cohortlib.read.text import TextRules, epoch_ticks, is_text, parse_instants
 
 EARLIEST, LATEST = epoch_day(date(1900, 1, 1)), epoch_day(date(2200, 12, 31))
 """Instants of other days are refused, since they are usually mistakes."""
+_FIRST_DATE, _LAST_DATE = 19000101, 22001231  # numbers that are dates as they are written, not since an epoch
 _TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 
@@ -38,7 +39,10 @@ class Instants:
             column, dtype = column.cast(pl.Date), pl.Date()
         if dtype != pl.Date and not isinstance(dtype, pl.Datetime):
             hint: Text = f"pl.col({column.name!r}).cast(pl.Date)"
-            if dtype.is_numeric():
+            low, high = min_max(column.alias("")) if dtype.is_integer() else (0, 0)
+            if low is not None and _FIRST_DATE <= low <= high <= _LAST_DATE:
+                hint = f"pl.col({column.name!r}).cast(pl.String), for dates written as numbers such as {low}"
+            elif dtype.is_numeric():
                 hint = Arg("timestamp_format", "epoch_s"), ", or the unit of these numbers: ", listed(NUMBERS)
             raise SchemaError(
                 f"column {column.name!r} is {dtype}{example(column)}",

@@ -22,6 +22,7 @@ _CODES = (
 )
 CODES = frozenset(_CODES.split())
 """ISO 4217 codes of currencies."""
+_HUNDREDTHS = "¢￠"  # no sign of a currency, but of its hundredth part
 _SIGNS = {"€": "EUR"}  # the signs that stand for one currency only
 
 
@@ -81,7 +82,7 @@ def _sign(text: str) -> tuple[int, bool, str]:
 def _currency(text: str) -> tuple[str, str]:
     """Cut a currency sign or ISO code off the start or the end."""
     for part, rest in ((text[:1], text[1:]), (text[-1:], text[:-1])):
-        if part and unicodedata.category(part) == "Sc":
+        if part and part not in _HUNDREDTHS and unicodedata.category(part) == "Sc":
             return _SIGNS.get(part, part), rest.strip(BLANKS)
     for part, rest in ((text[:3], text[3:]), (text[-3:], text[:-3])):
         if part in CODES:

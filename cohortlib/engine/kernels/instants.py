@@ -290,7 +290,10 @@ def _parse_format(text, at, end, ops):
             if micros < 0:
                 return bad
         elif op == OFFSET:
-            at, offset = _offset(text, at, end)
+            if end - at >= U(3) and text[at] == 71 and text[at + U1] == 77 and text[at + U2] == 84:  # GMT
+                at, offset = at + U(3), np.int64(0)
+            else:
+                at, offset = _offset(text, at, end)
             if offset == _NO_OFFSET:
                 return bad
         elif op >= HALF and op <= WEEKDAY:
