@@ -225,3 +225,14 @@ def test_errors_are_those_of_reading(tmp_path):
     cl.prepare(pl.DataFrame({"user_id": [1], "timestamp": [dt.date(2026, 1, 5)], "amount": [1.0]}), tmp_path / "p")
     with pytest.raises(SchemaError, match="prepared form"):
         cl.inspect(tmp_path / "p")
+
+
+def test_an_export_in_another_encoding(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = (ADAPTY / "cases/missing_money.csv").read_text(encoding="utf-8").replace("DE", "D\u00dc")
+    write(tmp_path / "events.csv", lines, encoding="latin-1")
+    inspection = cl.inspect("events.csv", encoding="latin-1")
+    assert inspection.vendor == "Adapty"
+    assert inspection.command.endswith("--request - --encoding latin-1")
+    assert inspection.call.endswith("installs=\"from_events\", encoding='latin-1')")
+    assert run(inspection.command).exit_code == 0

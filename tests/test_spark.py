@@ -571,7 +571,7 @@ def test_text_is_read_as_from_a_file(session, more):
 
 def test_text_customers_and_joined(sail):
     frame = TEXT.filter(pl.col("user_id").is_in(["Ann", "ann ", "bob"])).with_columns(
-        timestamp=pl.lit("2026-01-0") + pl.int_range(1, 5).cast(pl.String) + "T10:00:00+02:00"
+        timestamp=pl.lit("2026-01-31T2") + pl.int_range(0, 4).cast(pl.String) + ":30:00Z"
     )
     rules = {"decimal": ",", "normalize": "casefold", "timezone": "Europe/Berlin"}
     table = cl.termina.customer_cohorts(frame, **rules)

@@ -21,6 +21,11 @@ def without_secrets(url: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
+def shown_path(path: str) -> str:
+    """Return a path or a URL for messages."""
+    return without_secrets(path) if is_url(path) else path
+
+
 def list_urls(url: str, options: FileOptions) -> list[str]:
     """List the URLs that a glob stands for; there must be at least one."""
     if not any(mark in without_secrets(url) for mark in "*[") and not url.endswith("/"):

@@ -20,7 +20,7 @@ from cohortlib.read.formats import GUESSES
 from cohortlib.read.tables import FileOptions, Locate, Source, read_errors
 from cohortlib.read.text import TextRules
 from cohortlib.read.transactions import TransactionReader
-from cohortlib.read.urls import is_url, without_secrets
+from cohortlib.read.urls import shown_path
 from cohortlib.show.inspect.columns import ColumnProfile, Guess, guess_columns, words
 from cohortlib.show.inspect.inspection import InspectedColumn, Inspection
 from cohortlib.show.inspect.sample import Sample, read_sample
@@ -329,7 +329,8 @@ class _Inspected:
                                 Arg("installs", "from_events"), " counts only users with an event"))  # fmt: skip
         error, warned = self._check_export(request)
         doubts = [*warned, *map(CohortlibWarning, self.doubts)]
-        return self._result(survey, vendor=vendor, request=request, warnings=tuple(doubts), error=error)
+        facts = {"settings": self._file_settings(), "warnings": tuple(doubts), "error": error}
+        return self._result(survey, vendor=vendor, request=request, **facts)
 
     def _events(self) -> Source:
         """Return the source as Adapty's table takes it: of a folder a glob."""
@@ -350,7 +351,8 @@ class _Inspected:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", CohortlibWarning)
             try:
-                cohort(self._events() if complete else self.sample.frame, request, installs="from_events")
+                events = self._events() if complete else self.sample.frame
+                cohort(events, request, installs="from_events", **self._file_settings())
             except CohortlibError as error:
                 return error, []
         return None, [each.message for each in caught if isinstance(each.message, CohortlibWarning)]
@@ -367,9 +369,9 @@ class _Inspected:
         )
         path: str | list[str] | None = None
         if isinstance(self.source, list | tuple):
-            path = [_shown(str(each)) for each in self.source]
+            path = [shown_path(str(each)) for each in self.source]
         elif isinstance(self.source, str | PathLike):
-            path = _shown(str(self._events() if "vendor" in facts else self.source))
+            path = shown_path(str(self._events() if "vendor" in facts else self.source))
         return Inspection(
             source=sample.name,
             kind=sample.kind,
@@ -390,11 +392,6 @@ class _Inspected:
             rows_compared=sample.frame.height,
             **facts,
         )
-
-
-def _shown(path: str) -> str:
-    """Return a path as it may be shown."""
-    return without_secrets(path) if is_url(path) else path
 
 
 def _order(name: str) -> str:

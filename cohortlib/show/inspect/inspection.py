@@ -140,13 +140,18 @@ class Inspection:
             import json
 
             body = shlex.quote(json.dumps(self.request))
-            return f"echo {body} | cohortlib adapty cohort {shlex.join(paths)} --installs from_events --request -"
-        words = ["cohortlib", "termina", "cohorts", *paths]
+            words = ["cohortlib", "adapty", "cohort", *paths, "--installs", "from_events", "--request", "-"]
+            return f"echo {body} | {shlex.join([*words, *self._options()])}"
+        return shlex.join(["cohortlib", "termina", "cohorts", *paths, *self._options()])
+
+    def _options(self) -> list[str]:
+        """Return the settings as options, without those that can hold secrets."""
+        words: list[str] = []
         for name, value in self.settings.items():
             if name != "storage_options":
                 option = f"--{name.replace('_', '-')}"
                 words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
-        return shlex.join(words)
+        return words
 
     @property
     def call(self) -> str | None:
@@ -154,10 +159,11 @@ class Inspection:
         if not self.is_ready:
             return None
         source = repr(self.path) if self.path is not None else "source"
-        if self.vendor:
-            return f'cl.adapty.cohort({source}, {self.request!r}, installs="from_events")'
         shown = (f"{name}=..." if name == "storage_options" else str(Arg(name, value))
                  for name, value in self.settings.items())  # fmt: skip
+        if self.vendor:
+            arguments = ", ".join([source, repr(self.request), 'installs="from_events"', *shown])
+            return f"cl.adapty.cohort({arguments})"
         return f"cl.termina.cohorts({', '.join([source, *shown])})"
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from cohortlib.fields import COHORTS, keys, quotients
 from cohortlib.periods import date_of
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
-from cohortlib.read.urls import is_url, without_secrets
+from cohortlib.read.urls import shown_path
 from cohortlib.show.plot.cells import Cells, read
 from cohortlib.show.plot.curves import mean_by_age
 from cohortlib.show.plot.drawing import PERIODS
@@ -178,8 +178,7 @@ _LATER: dict[str, tuple[int, ...]] = {"D": (7, 30), "W": (4, 12), "M": (6, 12), 
 def source_name(source: object) -> str:
     """Return a short name of a source, without folders."""
     if isinstance(source, str | Path):
-        path = str(source)
-        return text(Path(without_secrets(path) if is_url(path) else path).name)
+        return text(Path(shown_path(str(source))).name)
     if isinstance(source, list | tuple):
         more = [f"{len(source) - _NAMED:,} more"] if len(source) > _NAMED else []
         return ", ".join([*map(source_name, source[:_NAMED]), *more])
