@@ -132,7 +132,8 @@ class Findings:
         """The numbers of rows read, dropped and kept."""
         kept = self.dropped.rows - self.dropped.count
         lines = [("rows read", f"{self.dropped.rows:,}"), ("dropped for nulls", f"{self.dropped.count:,}")]
-        lines += [(f"with a null in {text(name)}", f"{count:,}") for name, count in sorted(self.dropped.nulls.items())]
+        nulls = sorted((name, count) for name, count in self.dropped.nulls.items() if count)
+        lines += [(f"with a null in {text(name)}", f"{count:,}") for name, count in nulls]
         lines.append(("rows kept, before the filter" if self.filtered else "rows kept", f"{kept:,}"))
         first = self.table.filter(period=0)
         lines += [
