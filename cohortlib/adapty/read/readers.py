@@ -188,7 +188,7 @@ def user(column: pl.Series, reading: Reading) -> ReadColumn:
         numbers = column.cast(pl.Int64, strict=False)
         return ReadColumn(column.cast(pl.String) if numbers.null_count() > column.null_count() else numbers)
     if is_text(kind):
-        return ReadColumn(clean_ids(column, reading.rules.normalize, reading.doubts))
+        return ReadColumn(clean_ids(column, reading.rules.normalize, reading.doubts, reading.files.workers))
     return text(column)
 
 
