@@ -23,6 +23,11 @@ class Meter:
         with self._lock:
             self._processed = 0
 
+    def correct(self, rows: int) -> None:
+        """Set the number of rows, which was an estimate."""
+        with self._lock:
+            self._rows = max(rows, self._reported)
+
     def add(self, rows: int) -> None:
         """Add rows that one of the two passes has processed."""
         if self._progress is not None:

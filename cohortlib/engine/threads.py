@@ -25,9 +25,12 @@ def workers_for(threads: int | None) -> int:
 
 
 def map_ordered(
-    workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item]
+    workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int = _AHEAD
 ) -> Generator[_Result, None, None]:
-    """Call `work` for each item on threads and yield the results in order; takes only a few items in advance."""
+    """Call `work` for each item on threads and yield the results in order.
+
+    Takes only a few items in advance: `ahead` for each worker.
+    """
     if workers == 1:
         yield from map(work, items)
         return
@@ -35,7 +38,7 @@ def map_ordered(
     with ThreadPoolExecutor(workers) as pool:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) > _AHEAD * workers:
+            if len(pending) > ahead * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

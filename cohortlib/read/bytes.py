@@ -11,7 +11,7 @@ from cohortlib.errors import Arg, SourceError
 from cohortlib.read import zips
 from cohortlib.read.tables import FileOptions, first_line, unreadable
 
-BLOCK = 4 << 20  # bytes of text
+BLOCK = 1 << 22  # bytes of text
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MARKS = ((codecs.BOM_UTF8, None), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 

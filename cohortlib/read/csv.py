@@ -5,11 +5,11 @@ before it is even; if quotes inside of fields make that wrong, the rest of the f
 kernel splits what is regular; it leaves blocks with anything else to a slower one, which also finds what is wrong.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,8 @@ from cohortlib.read.tables import (
 )
 
 _PADDING = 80  # bytes behind a text: kernels read 64 at a time
+_Result = TypeVar("_Result")
+_AHEAD = 2  # blocks for each thread that are read in advance
 _LONGEST = 64 << 20  # bytes of a record
 _ALL = 1 << 62
 
@@ -88,6 +90,11 @@ class Csv:
         stream = Stream(self.source, schema, None, self.batches, self.locate)
         return in_memory(stream.frame(), self.locate) if whole else stream
 
+    def estimated(self, sizes: list[float]) -> Stream:
+        """Read in batches, with an estimate of the number of rows; `sizes` are the bytes of text in each file."""
+        rows = sum(size / header.width for size, header in zip(sizes, self.headers, strict=True))
+        return self.stream(whole=False)._replace(expected=int(rows) + 1, mapped=self.mapped)
+
     @cached_property
     def headers(self) -> list[Header]:
         """The headers of the files."""
@@ -109,19 +116,28 @@ class Csv:
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Read the rows in batches."""
+        return self.mapped(lambda frame: frame)
+
+    def mapped(self, work: Callable[[pl.DataFrame], _Result]) -> Iterator[_Result]:
+        """Call `work` for each batch that has rows, on threads, and yield the results in order."""
+
+        def parse(block: _Block) -> tuple[_Block | None, list[_Result]]:
+            records = self._parse(block)
+            return (block, []) if records is None else (None, [work(records.frame)] if records.rows else [])
+
         first: _Block | None = self._first_block(0)
         while first is not None:
             failed = None
-            with closing(map_ordered(self.options.workers, self._parse, self._blocks(first))) as results:
-                for block, records in results:
-                    if records is None:
-                        failed = block
+            with closing(map_ordered(self.options.workers, parse, self._blocks(first), _AHEAD)) as batches:
+                for failed, results in batches:
+                    if failed is not None:
                         break
-                    yield records.frame
+                    yield from results
             if failed is None:
                 return
             for _, records in self._in_sequence(failed):
-                yield records.frame
+                if records.rows:
+                    yield work(records.frame)
             first = self._next_file(failed)
 
     def locate(self, row: int) -> str:
@@ -193,15 +209,15 @@ class Csv:
 
     # ------------------------------------------------------------------------------------------------ records
 
-    def _parse(self, block: _Block) -> tuple[_Block, _Records | None]:
+    def _parse(self, block: _Block) -> _Records | None:
         """Split a block; None if it does not end at a record end."""
         if not block.split:
-            return block, None
+            return None
         records = self._records(block, complete=True)
         if records.fault == kernel.OPEN_QUOTE and not block.last:
-            return block, None
+            return None
         self._check(block, records)
-        return block, records
+        return records
 
     def _in_sequence(self, begin: _Block, *, check: bool = True) -> Iterator[tuple[_Block, _Records]]:
         """Split the text of one file, each block from the end of the records before it."""

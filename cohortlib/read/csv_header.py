@@ -11,6 +11,7 @@ from cohortlib.read.tables import FileOptions
 
 _SEPARATORS = ",;\t|"
 _LONGEST = 16 << 20  # bytes
+_SAMPLE = 1 << 16  # bytes from which the number of rows is estimated
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,15 @@ class Header:
         The bytes up to the first record, of the text without a byte order mark.
     lines
         The lines up to the first record.
+    width
+        The average bytes of the first lines.
     """
 
     names: list[str]
     separator: str
     size: int
     lines: int
+    width: float
 
 
 def read_header(path: str, options: FileOptions) -> Header:
@@ -68,7 +72,8 @@ def read_header(path: str, options: FileOptions) -> Header:
             value=path,
             expected="lines that end with \\n or \\r\\n",
         )
-    return Header(names, separator, size, text[:size].count(b"\n"))
+    sample = text[:_SAMPLE]
+    return Header(names, separator, size, text[:size].count(b"\n"), len(sample) / max(sample.count(b"\n"), 1))
 
 
 def not_utf8(path: str, line: int) -> SourceError:

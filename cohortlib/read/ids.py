@@ -58,6 +58,13 @@ class Doubts:
             self.sample.append(pl.Series(ids.to_list(), dtype=pl.String))  # a copy, which holds no batch in memory
         self.rows += len(column)
 
+    def join(self, later: "Doubts", column: pl.Series, normalize: str | None) -> None:
+        """Add the doubts of later rows, which were read apart and without a sample; `column` has their ids."""
+        words = self.null_words + later.null_words
+        if self.rows < SAMPLE:
+            clean_ids(column.head(SAMPLE - self.rows), normalize, self)
+        self.null_words = words
+
     def warn(self, column: str, normalize: str | None) -> None:
         """Warn about the ids."""
         if self.null_words:

@@ -1,5 +1,6 @@
 """Read columns of any source: files, folders, frames, tables of a lake."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,12 @@ def read(source: Source, choose: ChooseColumns, *, options: FileOptions = DEFAUL
 
 
 def stream(
-    source: Source, choose: ChooseColumns, *, options: FileOptions = DEFAULT_OPTIONS, max_bytes: int | None = None
+    source: Source,
+    choose: ChooseColumns,
+    *,
+    options: FileOptions = DEFAULT_OPTIONS,
+    max_bytes: int | None = None,
+    expected: bool = False,
 ) -> Stream:
     """Read columns in batches: Parquet as it is decoded, other sources after reading them.
 
@@ -57,13 +63,16 @@ def stream(
     max_bytes
         A bound on memory. With one, lazy frames and large text files are also read in batches, and their number of
         rows is not known in advance.
+    expected
+        Whether an estimate of the number of rows is enough; then CSV of any size is read in batches.
     """
     if isinstance(source, pl.DataFrame):
         return in_memory(source.select(by_name(*choose_columns(source.columns, choose))))
     if isinstance(source, pl.LazyFrame):
         return lazy_stream(source, source, choose, "the lazy frame", whole=max_bytes is None)
     if is_paths(source):
-        return _file_stream(source, resolve(source, options), choose, options, max_bytes)  # type: ignore[arg-type]
+        files = resolve(source, options)  # type: ignore[arg-type]
+        return _file_stream(source, files, choose, options, max_bytes, expected=expected)
     if is_frame(source):
         native = frame_stream(source, choose, whole=max_bytes is None)
         if isinstance(native, Stream):
@@ -97,12 +106,21 @@ def lazy_stream(source: Source, frame: pl.LazyFrame, choose: ChooseColumns, name
 
 
 def _file_stream(
-    source: Source, files: Files, choose: ChooseColumns, options: FileOptions, max_bytes: int | None
+    source: Source,
+    files: Files,
+    choose: ChooseColumns,
+    options: FileOptions,
+    max_bytes: int | None,
+    *,
+    expected: bool,
 ) -> Stream:
     kind = files.kind
     if kind == "parquet":
         return Parquet(source, repr(files.name), files.files, choose, options).stream()
-    whole = max_bytes is None or text_size(files) <= max_bytes // 4
+    sizes = [_size(file.path) for file in files.files]
+    if kind == "csv" and expected and sum(sizes) < math.inf:
+        return Csv(source, files.files, choose, options).estimated(sizes)
+    whole = max_bytes is None or sum(sizes) <= max_bytes // 4
     if kind == "csv":
         return Csv(source, files.files, choose, options).stream(whole=whole)
     if kind == "lines":
@@ -125,7 +143,7 @@ def text_size(files: Files) -> float:
 
 def _size(path: str) -> float:
     if "://" in path:
-        return float("inf")
+        return math.inf
     if zips.split(path):
         return zips.size(path)
     try:

@@ -97,6 +97,11 @@ class Stream(NamedTuple):
     locate
         Describes where a row stands, counted from 0 over all batches: ``'orders.csv, line 203'``. It may read the
         files again, so it is for errors only.
+    expected
+        An estimate of the number of rows where it is not known.
+    mapped
+        Calls a function for each batch on the threads that read them, and yields the results in order; None if
+        batches are not read on threads.
     """
 
     source: Source
@@ -104,6 +109,8 @@ class Stream(NamedTuple):
     rows: int | None
     batches: Callable[[], Iterator[pl.DataFrame]]
     locate: Locate = "row {:,}".format
+    expected: int | None = None
+    mapped: Callable[[Callable[[pl.DataFrame], Any]], Iterator[Any]] | None = None
 
     def buffered(self, max_bytes: int) -> "Stream":
         """Read the first `max_bytes`; a table that ends within them becomes a frame in memory."""
@@ -114,7 +121,7 @@ class Stream(NamedTuple):
             buffer.append(batch)
             size += int(batch.estimated_size())
             if size > max_bytes:
-                return self._replace(batches=lambda: chain(buffer, batches))
+                return self._replace(batches=lambda: chain(buffer, batches), mapped=None)
         return in_memory(self._concat(buffer), self.locate)
 
     def frame(self) -> pl.DataFrame:

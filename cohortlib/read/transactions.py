@@ -3,7 +3,7 @@
 Column names end here; later steps use users, instants and amounts.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 from polars.selectors import by_name
@@ -12,7 +12,7 @@ from cohortlib.errors import Arg, DataError
 from cohortlib.literals import Nulls
 from cohortlib.periods import Calendar
 from cohortlib.read.amounts import Amounts, read_amounts
-from cohortlib.read.ids import Doubts, clean_ids, has_clean_categories
+from cohortlib.read.ids import SAMPLE, Doubts, clean_ids, has_clean_categories
 from cohortlib.read.instants import Cut, Instants, check_years, read_instants
 from cohortlib.read.nulls import Dropped, without_nulls
 from cohortlib.read.text import TextRules, is_text
@@ -112,16 +112,20 @@ class TransactionReader:
         """Parse a column of instants."""
         of = self.columns
         column, zoned = read_instants(column, of.rules, of.workers)
-        if zoned is not None:
-            if self.zoned not in (None, zoned):
-                kinds = ("with", "without") if zoned else ("without", "with")
-                raise DataError(
-                    f"column {column.name!r} has instants {kinds[0]} an offset from UTC; earlier rows are {kinds[1]}",
-                    expected="all with an offset, or none",
-                    hint=(Arg("assume_zone", of.zone), " takes those without one as local times of that zone"),
-                )
-            self.zoned = zoned
+        self._add_zoned(column.name, zoned)
         return check_years(column, of.last_day) if of.check_years else column
+
+    def _add_zoned(self, name: str, zoned: bool | None) -> None:
+        if zoned is None:
+            return
+        if self.zoned not in (None, zoned):
+            kinds = ("with", "without") if zoned else ("without", "with")
+            raise DataError(
+                f"column {name!r} has instants {kinds[0]} an offset from UTC; earlier rows are {kinds[1]}",
+                expected="all with an offset, or none",
+                hint=(Arg("assume_zone", self.columns.zone), " takes those without one as local times of that zone"),
+            )
+        self.zoned = zoned
 
     def amounts(self, column: pl.Series) -> pl.Series:
         """Parse a column of amounts."""
@@ -129,10 +133,27 @@ class TransactionReader:
         if not is_text(column.dtype):
             return column
         column, currency = read_amounts(column, of.rules, of.decimals, of.workers)
-        if currency and self.currency not in ("", currency):
-            raise DataError(f"column {column.name!r} has amounts in several currencies")
-        self.currency = self.currency or currency
+        self._add_currency(column.name, currency)
         return column
+
+    def _add_currency(self, name: str, currency: str) -> None:
+        if currency and self.currency not in ("", currency):
+            raise DataError(f"column {name!r} has amounts in several currencies")
+        self.currency = self.currency or currency
+
+    def parse_apart(self, frame: pl.DataFrame) -> "tuple[TransactionReader, pl.Series, Transactions]":
+        """Parse a batch without the batches before it, on a thread of its own; :meth:`join` adds what it holds."""
+        apart = TransactionReader(replace(self.columns, workers=1), doubts=Doubts(rows=SAMPLE))
+        return apart, frame[self.columns.user], apart.parse(frame)
+
+    def join(self, apart: "TransactionReader", ids: pl.Series, rows: Transactions) -> Transactions:
+        """Check the next batch, which was parsed apart, with those before it."""
+        of = self.columns
+        self._add_zoned(of.timestamp, apart.zoned)
+        self._add_currency(of.amount, apart.currency)
+        if is_text(ids.dtype):
+            self.doubts.join(apart.doubts, ids, of.rules.normalize)
+        return rows
 
     def parse(self, frame: pl.DataFrame) -> Transactions:
         """Check the three columns of a frame, and drop rows with nulls."""

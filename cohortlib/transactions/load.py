@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from cohortlib.read.amounts import Amounts
 
 _FIXED_BYTES = 64 << 20  # needed for any number of rows
+_EXCESS, _BLOCK = 8, 1 << 16  # an estimate of rows can be wrong by this factor, and by this number
 _DEFERRED_SPAN = 4096  # periods; their sums take 64 MB per thread
 
 
@@ -88,41 +89,53 @@ def _load(
 
     budget = settings.budget if may_spill else math.inf
     max_bytes = settings.budget if may_spill else None
-    stream = sources.stream(source, settings.columns_to_read, options=settings.file_options, max_bytes=max_bytes)
-    if stream.rows is None and may_spill:
+    stream = sources.stream(
+        source, settings.columns_to_read, options=settings.file_options, max_bytes=max_bytes, expected=may_spill
+    )
+    if stream.rows is None and stream.expected is None and may_spill:
         stream = stream.buffered(settings.budget // 4)
     by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
     estimate = _Estimate.of(stream, settings, by_batches=by_batches)
     if by_batches and estimate.packed <= budget:
         # On bad data fall through to another strategy: errors must count over the whole table, not over one batch.
         with suppress(DataError, SchemaError):
-            meter = Meter(settings.progress, stream.rows or 0)
+            meter = Meter(settings.progress, estimate.rows)
             with suppress(PackingError):  # if a later batch does not fit the layout of the first
-                return _load_batches(stream, settings, meter, packed=True)
+                return _load_batches(stream, settings, meter, estimate, packed=True)
             if estimate.full <= budget:
                 meter.restart()
-                return _load_batches(stream, settings, meter)
+                try:
+                    return _load_batches(stream, settings, meter, estimate)
+                except PackingError:  # far more rows than were expected
+                    estimate = _Estimate(math.inf, math.inf)
     if estimate.full <= budget:
         return _load_table(stream.source, settings, full_grid=full_grid, locate=stream.locate)
+    if stream.rows is None and may_spill:
+        stream = stream.buffered(settings.budget // 4)
     folder = stack.enter_context(files.temporary_folder(Path(gettempdir())))
     return _load_spilled(source, stream, settings, folder, keep_users=keep_users, full_grid=full_grid)
 
 
 class _Estimate(NamedTuple):
-    """Estimated bytes of the rows in memory: as packed records, and as full ones."""
+    """Estimated bytes of the rows in memory, as packed records and as full ones; the number of rows, and the most."""
 
     packed: float
     full: float
+    rows: int = 0
+    most: int = 0
 
     @classmethod
     def of(cls, stream: Stream, settings: Settings, *, by_batches: bool) -> "_Estimate":
         """Estimate from the number of rows; if that is unknown, assume that the rows do not fit."""
-        if stream.rows is None:
+        rows = stream.expected if stream.rows is None else stream.rows
+        if rows is None:
             return cls(math.inf, math.inf)
         if not by_batches:  # the table is read whole
-            return cls(math.inf, _FIXED_BYTES + 100 * stream.rows)
+            return cls(math.inf, _FIXED_BYTES + 100 * rows)
         text = stream.schema[settings.user] == pl.String
-        return cls(*(_FIXED_BYTES + width * stream.rows for width in ((26, 36) if text else (9, 27))))
+        most = rows if stream.rows is not None else min(_EXCESS * rows + _BLOCK, settings.budget // 36)
+        packed, full = (26, 36) if text else (9, 27)
+        return cls(_FIXED_BYTES + packed * rows, _FIXED_BYTES + full * rows, rows, most)
 
 
 # -------------------------------------------------------------------------------------------------- the strategies
@@ -187,19 +200,25 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool, locate: 
     return replace(loaded, dropped=rows.dropped)
 
 
-def _load_batches(stream: Stream, settings: Settings, meter: Meter, *, packed: bool = False) -> LoadedRows:
+def _load_batches(
+    stream: Stream, settings: Settings, meter: Meter, estimate: _Estimate, *, packed: bool = False
+) -> LoadedRows:
     dropped = Dropped()
     reader = TransactionReader(settings.columns)
 
     def batches() -> Iterator[Transactions]:
         nonlocal dropped
-        for frame in stream.batches():
-            rows = reader.parse(frame)
+        apart = None if stream.mapped is None else stream.mapped(reader.parse_apart)
+        parsed = map(reader.parse, stream.batches()) if apart is None else (reader.join(*each) for each in apart)
+        for rows in parsed:
             dropped += rows.dropped
             yield rows
+        meter.correct(dropped.rows)
 
     wide = stream.schema[settings.user] == pl.String
-    rows = _place_records(settings, batches(), stream.rows or 0, meter, wide=wide, packed=packed)
+    rows = _place_records(
+        settings, batches(), estimate.rows, meter, wide=wide, packed=packed, most=max(estimate.rows, estimate.most)
+    )
     warn_of_ids(reader)
     dropped.warn("the table")
     return replace(rows, dropped=dropped)
@@ -243,8 +262,12 @@ def _load_spilled(
 def _place_records(
     settings: Settings, tables: Iterable[Transactions], count: int, meter: Meter, *,
     wide: bool, packed: bool = False, joined: Batch | None = None, users: Sequence[Users] = (), full_grid: bool = False,
+    most: int | None = None,
 ) -> LoadedRows:  # fmt: skip
-    """Write the rows of tables as records in memory, after the users in `joined`, and lay out the grid."""
+    """Write the rows of tables as records in memory, after the users in `joined`, and lay out the grid.
+
+    There are about `count` rows, and not more than `most`.
+    """
     amounts: list[Amounts] = []
     first_days: list[int] = []
     last_days: list[int] = []
@@ -266,7 +289,7 @@ def _place_records(
         begin = list(islice(remaining, 1))
         layout = Layout.of(begin[0], bits) if begin else None
         remaining = chain(begin, remaining)
-    builder = RecordsBuilder(count + joined_count, bits, settings.workers, wide=wide, layout=layout)
+    builder = RecordsBuilder((most or count) + joined_count, bits, settings.workers, wide=wide, layout=layout)
     if joined is not None:
         builder.add([joined])
     builder.add(remaining, meter)

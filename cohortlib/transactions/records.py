@@ -112,8 +112,9 @@ class RecordsBuilder:
         # Two things leave pages partly unused, each at most twice: the open pages, and the rest of a reserved extent.
         most = rows // PAGE + 2 * workers * ((1 << bits) + _EXTENT)
         self._words = np.empty(most * PAGE * self._width, np.uint64)
-        self._owners = np.full(most, -1, np.int16)
-        self._counts = np.full(most, PAGE, np.uint8)
+        # Written as pages are reserved: `rows` can be far more than there are, and memory that is not touched is free.
+        self._owners = np.empty(most, np.int16)
+        self._counts = np.empty(most, np.uint8)
         self._open_pages: SimpleQueue[_OpenPages] = SimpleQueue()
         for _ in range(workers):
             self._open_pages.put(_OpenPages(1 << bits, self._width))
@@ -191,9 +192,12 @@ class RecordsBuilder:
     def _reserve(self, pages: int) -> tuple[int, int]:
         with self._lock:
             self._reserved += pages
-            if self._reserved > self._most:  # too many amounts needed several records
+            if self._reserved > self._most:  # too many rows, or amounts that needed several records
                 raise PackingError
-            return self._reserved - pages, self._reserved
+            first, end = self._reserved - pages, self._reserved
+        self._owners[first:end] = -1
+        self._counts[first:end] = PAGE
+        return first, end
 
     def _flush(self, pages: "_OpenPages") -> None:
         """Write the pages that are not full, and drop the rest of the extent: later rows must come in later pages."""
@@ -211,7 +215,7 @@ class RecordsBuilder:
         """Return the records, or None if there are no rows."""
         if not self._rows:
             return None
-        pages = np.flatnonzero(self._owners >= 0).astype(np.int32)
+        pages = np.flatnonzero(self._owners[: self._reserved] >= 0).astype(np.int32)
         owners = self._owners[pages]
         order = np.argsort(owners, kind="stable")
         edges = np.searchsorted(owners[order], np.arange((1 << self._bits) + 1)).astype(np.int64)
