@@ -117,7 +117,11 @@ def cut(places):
         (lambda t: t.with_columns(cut(3)), "amount_retention: truncated to 3 decimal places"),
         (lambda t: t.filter(pl.col("active_users") > 0), "remote leaves out rows of zeros"),
         (lambda t: t.with_columns(pl.col("period") + 1), "period: numbered from 1 (in remote), compared from 0"),
-        (lambda t: t.with_columns(pl.format("${}", pl.col("amount"))), "amount: thousands separators (in remote)"),
+        (lambda t: t.with_columns(pl.format("${}", pl.col("amount"))), "amount: amounts with a currency (in remote)"),
+        (
+            lambda t: t.with_columns(pl.format("{} USD", pl.col("amount"))),
+            "amount: amounts with a currency (in remote)",
+        ),
         (
             lambda t: t.with_columns(pl.col("amount").map_elements(lambda value: f"{value:,.2f}", pl.String)),
             "amount: thousands separators (in remote)",
@@ -212,6 +216,34 @@ def test_rows_that_are_missing_are_no_rows_of_zeros():
     table = table_of()
     holed = table.filter(~((pl.col("period") == 3) & (pl.col("active_users") > 0)))
     assert not cl.reconcile(table, holed).ok
+
+
+@given(st.data())
+def test_forms_in_any_combination(data):
+    freq = data.draw(st.sampled_from("MQWA"))
+    table = table_of(data.draw(st.sampled_from((150, 400))), freq)
+    written = table
+    if data.draw(st.booleans()):
+        written = written.filter(pl.col("active_users") > 0)
+    days = first_days(written, freq)
+    forms = common(days) | labels(days)[freq]
+    if data.draw(st.booleans()):
+        written = written.with_columns(forms[data.draw(st.sampled_from(sorted(forms)))].alias("cohort"))
+    if data.draw(st.booleans()):
+        written = written.with_columns(data.draw(st.sampled_from((as_percent(9), as_text(9), as_text(9, " %")))))
+    if data.draw(st.booleans()):
+        written = written.with_columns(pl.format("{} USD", "amount"), pl.format("{}", "active_users"))
+    if data.draw(st.booleans()):
+        written = written.with_columns(pl.col("period") + 1)
+    if data.draw(st.booleans()):
+        written = written.rename(lambda name: name.replace("_", " ").upper())
+    report = cl.reconcile(table, written)
+    assert report.agreeing == written.height * 7
+    only_local = report.cells.filter(outcome="only_local")
+    assert report.total == report.agreeing + only_local.height
+    assert not only_local.filter(
+        ~pl.col("field").cast(pl.String).str.contains("size|ltv") & (pl.col("local") != 0)
+    ).height
 
 
 def cohort_labels(*labels):
@@ -373,3 +405,24 @@ def test_forms_of_adaptys_tables():
         "subscribers_relative: fractions, compared as percentages (in remote)",
         "segment_start_date: days, written like '2026-01-01' (in remote)",
     )
+
+
+def test_periods_that_are_not_over():
+    local = table_of().with_columns(complete=pl.col("period") < pl.col("period").max().over("cohort"))
+    remote = local.filter("complete").drop("complete")
+    report = cl.reconcile(local, remote)
+    assert report.ok
+    assert report.forms == ("remote has only complete periods: 4 rows are not compared",)
+    assert not cl.reconcile(local, remote.filter(pl.col("period") < 5)).ok
+
+
+def test_rows_of_zeros_that_adapty_pads():
+    columns = [(start, period) for start in ("2026-01-01", "2026-02-01", "2026-03-01") for period in (1, 2, 3)]
+    paid = [5, 3, 1, 4, 0, 0, 2, 1, 0]
+    values = pl.DataFrame(columns, schema=["segment_start_date", "period"], orient="row").with_columns(
+        type=pl.lit("single"), subscribers=pl.Series(paid), revenue_usd=pl.Series(paid) * 9.5
+    )
+    report = cl.reconcile(values, values.filter(pl.col("subscribers") > 0))
+    assert report.ok
+    assert report.forms == ("remote leaves out rows of zeros: 3 rows are not compared",)
+    assert not cl.reconcile(values, values.filter(pl.col("subscribers") != 1)).ok

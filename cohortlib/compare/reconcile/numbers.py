@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from cohortlib.compare.reconcile.labels import row_of
 from cohortlib.errors import DataError
 from cohortlib.fields import ALL_TABLES, Field, kind_of
+from cohortlib.read.money import CODES
 
 MOST_PLACES = 6  # values with more decimal places count as not rounded
 _MOST_UNITS = 2.0**52  # larger floats have no decimal places
@@ -15,6 +16,7 @@ _GROUPED = r"[+-]?(?:\d+|\d{{1,3}}(?:[{separators}]\d{{3}})+)(?:{mark}\d*)?(?:[e
 _SEPARATORS = r"'\x{2019} \x{a0}\x{2007}\x{2009}\x{202f}"
 _POINT = "^" + _GROUPED.format(separators="," + _SEPARATORS, mark=r"\.") + "$"
 _COMMA = "^" + _GROUPED.format(separators="." + _SEPARATORS, mark=",") + "$"
+_CURRENCY = rf"(\p{{Sc}}|{'|'.join(sorted(CODES))})"
 _NUMBERS: dict[str, Field] = {
     name: field for table in ALL_TABLES for name, field in table.items() if field.kind not in ("text", "flag", "struct")
 }
@@ -44,9 +46,12 @@ def _parsed(column: pl.Series, side: str) -> tuple[pl.Series, list[str]]:
     numbers = bare.cast(pl.Float64, strict=False)
     words = ["numbers as text"]
     if numbers.null_count() > bare.null_count():
-        bare = bare.str.replace(r"^\((.*)\)$", "-$1").str.replace_all(rf"{_BLANK}*\p{{Sc}}{_BLANK}*", "")
-        numbers, separated = _grouped(bare, column, side)
-        words += [separated] if separated else []
+        bare, found = _without_currency(bare.str.replace(r"^\((.*)\)$", "-$1"), column, side)
+        words += found
+        numbers = bare.cast(pl.Float64, strict=False)
+    if numbers.null_count() > bare.null_count():
+        numbers, found = _grouped(bare, column, side)
+        words += found
     if _NUMBERS[column.name].kind not in ("share", "ratio", "percent"):
         numbers = numbers.set(percent, None)
     bad = numbers.is_null() & bare.is_not_null()
@@ -78,7 +83,23 @@ def _parsed(column: pl.Series, side: str) -> tuple[pl.Series, list[str]]:
     return numbers.alias(column.name), words
 
 
-def _grouped(texts: pl.Series, column: pl.Series, side: str) -> tuple[pl.Series, str]:
+def _without_currency(texts: pl.Series, column: pl.Series, side: str) -> tuple[pl.Series, list[str]]:
+    """Cut off currency signs and codes, which must be the same in all values."""
+    currencies = texts.str.extract(_CURRENCY)
+    distinct = currencies.drop_nulls().unique(maintain_order=True)
+    if len(distinct) > 1:
+        first, second = ((currencies == currency).arg_true()[0] for currency in distinct[:2])
+        raise DataError(
+            f"column {column.name!r} of {side} has amounts in {distinct[0]} ({column[first]!r} in row {first + 1:,}) "
+            f"and in {distinct[1]} ({column[second]!r} in row {second + 1:,})",
+            value=column[second],
+            expected="amounts in one currency",
+        )
+    bare = texts.str.replace_all(rf"{_BLANK}*{_CURRENCY}{_BLANK}*", "")
+    return bare, ["amounts with a currency"] if len(distinct) else []
+
+
+def _grouped(texts: pl.Series, column: pl.Series, side: str) -> tuple[pl.Series, list[str]]:
     """Parse numbers with thousands separators or a decimal comma, whichever fits all values."""
     point, comma = (
         pl.select(
@@ -101,8 +122,8 @@ def _grouped(texts: pl.Series, column: pl.Series, side: str) -> tuple[pl.Series,
             hint="write the numbers without thousands separators",
         )
     if fits[1] and not fits[0]:
-        return comma, "a decimal comma"
-    return point, "thousands separators"
+        return comma, ["a decimal comma"]
+    return point, ["thousands separators"]
 
 
 def as_fraction(percentages: pl.Series) -> pl.Series:
