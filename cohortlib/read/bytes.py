@@ -1,17 +1,19 @@
 """Read the bytes of text files: decompress them, and decode them to UTF-8, in blocks."""
 
 import codecs
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from zlib_ng import zlib_ng
 
 from cohortlib.errors import Arg, SourceError
 from cohortlib.read import zips
 from cohortlib.read.tables import FileOptions, first_line, unreadable
 
 BLOCK = 1 << 22  # bytes of text
+_PIECE = 1 << 18  # compressed bytes
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MARKS = ((codecs.BOM_UTF8, None), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -26,7 +28,7 @@ def text_blocks(path: str, options: FileOptions) -> Generator[bytes, None, None]
             yield from _decoded(path, _decompressed(path, blocks), options.encoding)
     except SourceError:
         raise
-    except (OSError, EOFError, zlib.error, UnicodeError) as error:
+    except (OSError, EOFError, zlib_ng.error, UnicodeError) as error:  # type: ignore[misc] # typed as an instance
         raise _cannot_decode(path, error, options.encoding) from error
 
 
@@ -95,10 +97,16 @@ class _Gzip:
     """zlib's decompressor with the interface of zstd's."""
 
     def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+        self._inner = zlib_ng.decompressobj(wbits=31)
+        self._input = memoryview(b"")
 
     def decompress(self, data: bytes, size: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, size)
+        if data:
+            self._input = memoryview(data)
+        rest: bytes | memoryview = self._inner.unconsumed_tail
+        if not rest:  # in pieces, since zlib copies what it leaves of its input
+            rest, self._input = self._input[:_PIECE], self._input[_PIECE:]
+        return self._inner.decompress(rest, size)
 
     @property
     def eof(self) -> bool:
@@ -106,11 +114,11 @@ class _Gzip:
 
     @property
     def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
+        return not self._inner.unconsumed_tail and not self._input
 
     @property
     def unused_data(self) -> bytes:
-        return self._inner.unused_data
+        return self._inner.unused_data + bytes(self._input)
 
 
 def _zstd(path: str) -> Callable[[], Any]:
