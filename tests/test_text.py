@@ -499,3 +499,29 @@ def test_dates_written_as_numbers():
     ):
         cl.termina.cohorts(rows)
     assert cl.termina.cohorts(rows.with_columns(pl.col("timestamp").cast(pl.String)))["cohort"][0] == "2026-01"
+
+
+@pytest.mark.parametrize(
+    ("amounts", "mark", "warned"),
+    [
+        (["1.029", "500", "12.000 €"], ".", 2),
+        (["1,029", "500"], ",", 1),
+        (["1.029", "500", "2.5"], ".", 0),
+        (["1.029", "2.500"], ".", 0),  # of a currency or a meter with three places
+        (["0.125", "500"], ".", 0),
+        (["1.029", " "], ".", 0),
+        (["1,029", "500"], ".", 0),
+    ],
+)
+def test_amounts_that_may_be_thousands(amounts, mark, warned, tmp_path, tiny_memory):
+    rows = table(["a"] * len(amounts), amount=amounts)
+    rows.write_csv(tmp_path / "rows.csv")
+    for source, budget in ((rows, None), (tmp_path / "rows.csv", None), (tmp_path / "rows.csv", 1)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cl.termina.cohorts(source, decimal=mark, max_memory=budget, nulls="drop")
+        caught = [each for each in caught if "dropped for nulls" not in str(each.message)]
+        other = "," if mark == "." else "."
+        expected = [f"{warned} amounts with three decimal places.*pass decimal='{other}'"] if warned else []
+        assert len(caught) == len(expected)
+        assert all(re.search(text, str(each.message)) for text, each in zip(expected, caught, strict=True))

@@ -29,19 +29,28 @@ def map_ordered(
 ) -> Generator[_Result, None, None]:
     """Call `work` for each item on threads and yield the results in order.
 
-    Takes only a few items in advance: `ahead` for each worker.
+    Takes only a few items in advance: `ahead` for each worker. A generator that is closed early does not wait for its
+    threads. The garbage collector can close it, in any thread: also in one that just starts, and holds a lock of
+    :mod:`threading` without which no thread can be joined.
     """
     if workers == 1:
         yield from map(work, items)
         return
     pending: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    closed = False
+    try:
         for item in items:
             pending.append(pool.submit(work, item))
             if len(pending) > ahead * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except GeneratorExit:
+        closed = True
+        raise
+    finally:
+        pool.shutdown(wait=not closed, cancel_futures=closed)
 
 
 def on_threads(workers: int, work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:

@@ -9,8 +9,9 @@ import polars as pl
 
 from cohortlib.engine.kernels import money
 from cohortlib.engine.kernels.money import round_to_units
-from cohortlib.errors import Arg, DataError, SchemaError
+from cohortlib.errors import Arg, DataError, SchemaError, warn
 from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Ints, example, min_max, physical, range_text
+from cohortlib.read.ids import SAMPLE
 from cohortlib.read.text import TextRules, parse_units
 
 _MOST_DECIMALS = 9
@@ -20,6 +21,40 @@ def magnitude(units: Ints) -> int:
     """Compute Σ |units|, exactly."""
     high, low = money.magnitude(units)
     return (int(high) << 32) + int(low)
+
+
+@dataclass
+class AmountDoubts:
+    """Count amounts that may be thousands: of those with a decimal mark all have three places, and others none.
+
+    Only the first `SAMPLE` rows of a source are looked at.
+    """
+
+    rows: int = 0
+    numbers: int = 0
+    marked: int = 0
+    grouped: int = 0
+    example: str = ""
+
+    def add(self, column: pl.Series, mark: str) -> None:
+        """Look through a batch of text."""
+        if self.rows < SAMPLE:
+            texts = column.alias("").head(SAMPLE - self.rows).cast(pl.String)
+            grouped = texts.filter(texts.str.contains(rf"^[^0-9]*[1-9][0-9]{{0,2}}[{mark}][0-9]{{3}}[^0-9]*$"))
+            self.numbers += int(texts.str.contains("[0-9]").sum())
+            self.marked += int(texts.str.contains(mark, literal=True).sum())
+            self.grouped += len(grouped)
+            self.example = min(filter(None, [self.example, *grouped]), default="")
+        self.rows += len(column)
+
+    def warn(self, column: str, mark: str) -> None:
+        """Warn about the amounts."""
+        if self.grouped and self.grouped == self.marked < self.numbers:
+            other = "," if mark == "." else "."
+            warn((
+                f"column {column!r} has {self.grouped:,} amounts with three decimal places, such as {self.example!r}, "
+                "and none with more or fewer. Hint: if these are thousands, pass ", Arg("decimal", other),
+            ))  # fmt: skip
 
 
 @dataclass(frozen=True)

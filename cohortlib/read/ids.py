@@ -60,10 +60,10 @@ class Doubts:
 
     def join(self, later: "Doubts", column: pl.Series, normalize: str | None) -> None:
         """Add the doubts of later rows, which were read apart and without a sample; `column` has their ids."""
-        words = self.null_words + later.null_words
+        words, rows = self.null_words + later.null_words, self.rows + len(column)
         if self.rows < SAMPLE:
             clean_ids(column.head(SAMPLE - self.rows), normalize, self)
-        self.null_words = words
+        self.null_words, self.rows = words, rows
 
     def warn(self, column: str, normalize: str | None) -> None:
         """Warn about the ids."""

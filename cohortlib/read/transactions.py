@@ -11,7 +11,7 @@ from polars.selectors import by_name
 from cohortlib.errors import Arg, DataError
 from cohortlib.literals import Nulls
 from cohortlib.periods import Calendar
-from cohortlib.read.amounts import Amounts, read_amounts
+from cohortlib.read.amounts import AmountDoubts, Amounts, read_amounts
 from cohortlib.read.ids import SAMPLE, Doubts, clean_ids, has_clean_categories
 from cohortlib.read.instants import Cut, Instants, check_years, read_instants
 from cohortlib.read.nulls import Dropped, without_nulls
@@ -79,12 +79,15 @@ class TransactionReader:
         The currency of earlier batches.
     doubts
         User ids that may be mistakes.
+    amount_doubts
+        Amounts that may be mistakes.
     """
 
     columns: Columns
     zoned: bool | None = None
     currency: str = ""
     doubts: Doubts = field(default_factory=Doubts)
+    amount_doubts: AmountDoubts = field(default_factory=AmountDoubts)
 
     def typed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame with typed columns: ids, instants, and amounts; amounts from text are units."""
@@ -132,6 +135,7 @@ class TransactionReader:
         of = self.columns
         if not is_text(column.dtype):
             return column
+        self.amount_doubts.add(column, of.rules.decimal)
         column, currency = read_amounts(column, of.rules, of.decimals, of.workers)
         self._add_currency(column.name, currency)
         return column
@@ -141,18 +145,22 @@ class TransactionReader:
             raise DataError(f"column {name!r} has amounts in several currencies")
         self.currency = self.currency or currency
 
-    def parse_apart(self, frame: pl.DataFrame) -> "tuple[TransactionReader, pl.Series, Transactions]":
+    def parse_apart(self, frame: pl.DataFrame) -> "tuple[TransactionReader, pl.DataFrame, Transactions]":
         """Parse a batch without the batches before it, on a thread of its own; :meth:`join` adds what it holds."""
-        apart = TransactionReader(replace(self.columns, workers=1), doubts=Doubts(rows=SAMPLE))
-        return apart, frame[self.columns.user], apart.parse(frame)
+        columns, beyond = replace(self.columns, workers=1), AmountDoubts(rows=SAMPLE)
+        apart = TransactionReader(columns, doubts=Doubts(rows=SAMPLE), amount_doubts=beyond)
+        return apart, frame, apart.parse(frame)
 
-    def join(self, apart: "TransactionReader", ids: pl.Series, rows: Transactions) -> Transactions:
+    def join(self, apart: "TransactionReader", frame: pl.DataFrame, rows: Transactions) -> Transactions:
         """Check the next batch, which was parsed apart, with those before it."""
         of = self.columns
         self._add_zoned(of.timestamp, apart.zoned)
         self._add_currency(of.amount, apart.currency)
+        ids, amounts = frame[of.user], frame[of.amount]
         if is_text(ids.dtype):
             self.doubts.join(apart.doubts, ids, of.rules.normalize)
+        if is_text(amounts.dtype):
+            self.amount_doubts.add(amounts, of.rules.decimal)
         return rows
 
     def parse(self, frame: pl.DataFrame) -> Transactions:

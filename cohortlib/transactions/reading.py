@@ -81,8 +81,9 @@ def typed_pairs(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
 
 def warn_of_ids(reader: TransactionReader) -> None:
-    """Warn about ids that may be mistakes, once all batches of a source have been read."""
+    """Warn about ids and amounts that may be mistakes, once all batches of a source have been read."""
     reader.doubts.warn(reader.columns.user, reader.columns.rules.normalize)
+    reader.amount_doubts.warn(reader.columns.amount, reader.columns.rules.decimal)
 
 
 def check_prepared_with(prepared: Prepared, settings: Settings) -> None:
