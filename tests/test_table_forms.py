@@ -426,3 +426,11 @@ def test_rows_of_zeros_that_adapty_pads():
     assert report.ok
     assert report.forms == ("remote leaves out rows of zeros: 3 rows are not compared",)
     assert not cl.reconcile(values, values.filter(pl.col("subscribers") != 1)).ok
+
+
+def test_rounded_values_are_at_most_half_a_unit_off():
+    table = table_of()
+    ltv, last = pl.col("ltv"), pl.int_range(pl.len()) == table["ltv"].arg_max()
+    for other, agrees in ((ltv.round(0), True), (ltv.floor() + ltv.ceil() - ltv.round(0), False)):
+        written = table.with_columns(pl.when(last).then(other).otherwise(ltv.round(0)).alias("ltv"))
+        assert cl.reconcile(table, written).ok == agrees
