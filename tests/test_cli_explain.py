@@ -39,7 +39,7 @@ def test_text(folder):
     assert any("refunds='drop'" in line for line in changes)
     assert any("all amounts times 100 (cents)" in line for line in changes)
     assert "all " in changes[-1]
-    assert "best combinations" in lines
+    assert "combinations tried" in lines
 
 
 def test_page_and_json(folder):

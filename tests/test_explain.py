@@ -11,8 +11,9 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from benchmarks import planted_termina
-from cohortlib.compare.explain.termina import faults
-from cohortlib.compare.explain.termina.fault_candidates import simplest
+from cohortlib.compare.explain.termina.edits import FirstPaymentMoved
+from cohortlib.compare.explain.termina.ledger import Rows
+from cohortlib.compare.explain.termina.numbers import simplest
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
 
 pytestmark = pytest.mark.search
@@ -46,9 +47,11 @@ def explain_planted(names, freq="M", *, customers=False, **more):
 @pytest.mark.parametrize("name", [name for name in MONTHS if name not in ZONES or name == "New York"])
 def test_a_planted_difference_is_named(name):
     why, planted, rows, remote = explain_planted([name])
-    assert planted_termina.named(why, planted), str(why)
     assert not why.reports[0].ok
-    if not planted[0].kind.endswith("locally"):
+    if planted[0].kind.endswith("locally"):  # nothing here can prove it
+        assert why.causes == ()
+    else:
+        assert planted_termina.named(why, planted), str(why)
         assert why.ok
         assert [report.ok for report in why.reports] == [False, True]
     if planted[0].settings:
@@ -70,9 +73,7 @@ def test_weeks_that_start_on_another_day():
     assert explain_planted(["weeks from Sunday"], "W")[0].reports[0].ok
 
 
-@pytest.mark.parametrize(
-    "name", ["cohort's total", "cohort's mean", "25 best", "active ages", "customer twice remotely"]
-)
+@pytest.mark.parametrize("name", ["cohort's total", "cohort's mean", "25 best", "customer twice remotely"])
 def test_customers(name):
     why, planted, rows, remote = explain_planted([name], customers=True)
     assert planted_termina.named(why, planted), str(why)
@@ -82,10 +83,15 @@ def test_customers(name):
 
 
 def test_customers_missing_on_either_side():
-    for name in ("customers missing remotely", "customer missing locally"):
-        why, planted, _, _ = explain_planted([name], customers=True)
-        assert planted_termina.named(why, planted), str(why)
-        assert why.ok
+    why, planted, _, _ = explain_planted(["customers missing remotely"], customers=True)
+    assert planted_termina.named(why, planted), str(why)
+    assert why.ok
+    why, planted, _, _ = explain_planted(["customer missing locally"], customers=True)
+    assert (why.ok, why.causes) == (False, ())  # the other side's rows prove nothing
+
+
+def test_rows_of_zeros_that_are_left_out_are_no_difference():
+    assert explain_planted(["active ages"], customers=True)[0].reports[0].ok
 
 
 # --- the result ---
@@ -97,7 +103,7 @@ def test_sentences_name_the_zone_and_then_the_customer():
     first = ROWS.filter((pl.col("user_id") == "user_812") & (pl.col("amount") > 0))["timestamp"].min()
     assert first is not None
     why = cl.explain(ROWS, cl.termina.cohorts(rows, timezone="America/New_York"))
-    before, zone, customer = why.lines
+    before, zone, customer, strength = why.lines
     assert before == f"{why.reports[0].agreeing:,} of {why.reports[0].total:,} cells agree without any change."
     assert zone.startswith("With time zone America/New_York (or America/Toronto and ")
     assert f"{why.reports[1].agreeing:,} of {why.reports[1].total:,} cells agree." in zone
@@ -105,6 +111,7 @@ def test_sentences_name_the_zone_and_then_the_customer():
     assert customer == (
         f"Also without customer user_812 (first payment on {paid_at}), all {why.report.total:,} cells agree."
     )
+    assert strength == f"That explains all {why.reports[0].differences.height:,} cells that differed."
 
 
 def test_every_cell_that_differs_has_its_cause():
@@ -159,7 +166,8 @@ def test_nothing_explains():
     remote = remote.with_columns(ltv=pl.col("ltv") + pl.int_range(pl.len()) % 7)
     why = cl.explain(DAYS, remote)
     assert why.causes == ()
-    assert "No change that was tried makes more cells agree." in why.lines
+    assert why.settings == {}
+    assert "No cause is certain enough to be named." in why.lines
     assert why.explained["cause"].null_count() == why.explained.height > 0
 
 
@@ -167,11 +175,10 @@ def test_ranking():
     why, _, _, _ = explain_planted(["London"])
     ranking = why.ranking
     assert ranking.columns == ["causes", "settings", "agreeing", "cells", "more"]
-    shares = (ranking["agreeing"] / ranking["cells"]).to_list()
-    assert shares == sorted(shares, reverse=True)
+    bits = [trial.description for trial in why.search.trials]
+    assert bits == sorted(bits)
     assert ranking["settings"][0] == "timezone='Europe/London'"
     assert ranking.filter(causes="no change").height == 1
-    assert ranking["more"].to_list() == (ranking["agreeing"] - why.reports[0].agreeing).to_list()
     assert ranking["more"][0] > 0
 
 
@@ -326,8 +333,9 @@ def test_the_unit_of_periods_is_read_from_the_labels(freq, week_start):
     few = DAYS.filter(pl.col("timestamp") < date(2023, 3, 1))
     remote = cl.termina.cohorts(few, freq=freq, week_start=week_start, refunds="drop")
     why = cl.explain(few, remote, seconds=20)
-    assert why.settings == ({} if why.reports[0].ok else {"refunds": "drop"})
-    assert why.ok
+    assert why.reports[0].agreeing > remote.height
+    # A table of one quarter or year has too few cells to prove anything.
+    assert why.settings == ({} if freq in "QA" else {"refunds": "drop"})
 
 
 def test_a_date_column_that_is_an_error_is_skipped():
@@ -408,22 +416,17 @@ def test_cohorts_from_the_first_row_of_any_sign():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0.9199, 0.92003, 0.92), (99.999, 100.001, 100.0), (2.0, 1.0, 1.5), (1.23456, 1.234567, 1.234565)],
+    ("low", "high", "expected"), [(0.9199, 0.92003, 0.92), (99.999, 100.001, 100.0), (1.23456, 1.234567, 1.23456)]
 )
 def test_simplest(low, high, expected):
-    assert simplest(low, high, 1.5) == pytest.approx(expected, rel=1e-5)
-    if low < high:
-        assert low <= simplest(low, high, 1.5) <= high
+    number = simplest(low, high)
+    assert number == pytest.approx(expected, rel=1e-5)
+    assert low <= number <= high
 
 
 def test_a_payment_is_moved_to_the_next_or_previous_period():
-    from cohortlib.periods import Calendar
-
-    rows = pl.DataFrame(
-        {"u": ["a", "a"], "t": [date(2026, 2, 10), date(2026, 1, 15)], "x": [1.0, 2.0]},
-    )
-    view = faults.View("u", "t", "x", "UTC", Calendar("M"), "net")
-    later, earlier = (faults.FirstPaymentMoved("a", by).edit_rows(rows, view)["t"].to_list() for by in (1, -1))
-    assert later == [date(2026, 2, 10), date(2026, 2, 1)]
-    assert earlier == [date(2026, 2, 10), date(2025, 12, 31)]
+    rows = pl.DataFrame({"u": ["a", "a"], "t": [date(2026, 2, 10), date(2026, 1, 15)], "x": [1.0, 2.0]})
+    read = Rows.of(rows, {"user": "u", "timestamp": "t", "amount": "x", "decimals": 6})
+    for days, moved in ((17, date(2026, 2, 1)), (-15, date(2025, 12, 31))):
+        ledger = FirstPaymentMoved("a", days).apply(read.ledger, read, None)
+        assert read.text(ledger, settings={})["t"].cast(pl.Date).to_list() == sorted([date(2026, 2, 10), moved])

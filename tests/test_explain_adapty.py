@@ -25,6 +25,12 @@ with pytest.MonkeyPatch.context() as patch:
     from benchmarks import planted_adapty as planted
 
 ROWS = 10_000
+
+
+def in_time():
+    return True
+
+
 DAY = date(1970, 1, 1)
 
 
@@ -77,7 +83,7 @@ def test_two_at_once_are_named(world, kind, one, other):
 def test_no_cause_without_a_difference(world, kind):
     side = planted.Side(*world, planted.REQUESTS[kind])
     local = AdaptyTable(side.events, side.answer(), side.request, installs=side.installs)
-    result = search(local, lambda table: reconcile(table, side.answer()), seconds=60)
+    result = search(local, seconds=60)
     assert result.best.causes == ()
     assert result.best.agreeing == result.best.total
 
@@ -213,14 +219,6 @@ def test_days_counted_from_one_start_empty(world):
     assert total["arpas_usd"].to_list() == [0.0, *expected["arpas_usd"]]
 
 
-@pytest.mark.parametrize("kind", planted.REQUESTS)
-def test_copying_the_remote_answer(world, kind):
-    """If no row is missing, the copy equals the answer."""
-    side, local = local_of(world, kind)
-    actual = local.recompute((Cause("rows missing locally", ("days", 20000, 20000), ""),))
-    same(actual, side.answer())
-
-
 # --- inputs ---
 
 
@@ -235,7 +233,7 @@ def test_events_come_as_files_frames_and_streams(world, tmp_path):
             events, (remote.segments, remote.values), side.request, installs=str(tmp_path / "installs.parquet")
         )
         same(local.recompute(()), plain)
-        assert list(local.candidates((), None))
+        assert list(local.candidates((), in_time))
 
 
 def test_predictions_are_computed_if_the_remote_answer_has_them(large):
@@ -253,7 +251,7 @@ def test_dates_have_no_time_zone(world):
     dated = (pl.col(name).dt.date() for name in ("event_datetime", "install_date", "subscription_expires_at"))
     events, installs = events.with_columns(dated), installs.with_columns(pl.col("install_date").dt.date())
     _, local = local_of((events, installs))
-    assert "timezone" not in {cause.kind for cause in local.candidates((), None)}
+    assert "timezone" not in {cause.kind for cause in local.candidates((), in_time)}
 
 
 def test_warnings_are_raised_once(world):
@@ -266,7 +264,7 @@ def test_warnings_are_raised_once(world):
         warnings.simplefilter("always")
         local = AdaptyTable(with_nulls, side.answer(), side.request, installs=installs, nulls="drop")
         local.recompute(())
-        list(local.candidates((), None))
+        list(local.candidates((), in_time))
     assert sum("dropped" in str(one.message) for one in raised if one.category is CohortlibWarning) <= 1
 
 
@@ -274,7 +272,7 @@ def test_warnings_are_raised_once(world):
 
 
 def named(local, causes=()):
-    return {(cause.kind, cause.value) for cause in local.candidates(causes, None)}
+    return {(cause.kind, cause.value) for cause in local.candidates(causes, in_time)}
 
 
 def test_causes_without_effect_are_not_candidates(world):
@@ -298,15 +296,15 @@ def test_causes_without_effect_are_not_candidates(world):
 
 def test_kinds_already_applied_are_not_candidates(world):
     _, local = local_of(world)
-    first = [cause for cause in local.candidates((), None) if cause.kind == "averages"]
-    assert not [cause for cause in local.candidates(tuple(first), None) if cause.kind == "averages"]
+    first = [cause for cause in local.candidates((), in_time) if cause.kind == "averages"]
+    assert not [cause for cause in local.candidates(tuple(first), in_time) if cause.kind == "averages"]
 
 
 def test_zones_with_the_same_days_are_one_candidate(world):
     side, _ = local_of(world)
     remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, timezone="Europe/Paris")
     local = AdaptyTable(side.events, remote, side.request, installs=side.installs)
-    zones = [cause for cause in local.candidates((), None) if cause.kind == "timezone"]
+    zones = [cause for cause in local.candidates((), in_time) if cause.kind == "timezone"]
     assert zones[0].value == "Europe/Berlin"
     assert zones[0].note.startswith("or Europe/Paris and ")
     assert len(zones) < 15
@@ -317,7 +315,7 @@ def test_as_of_is_derived_from_the_active_cells(world):
     for day in (date(2025, 3, 1), date(2025, 9, 1)):
         remote = cl.adapty.cohort(side.events, side.request, installs=side.installs, conventions=Conventions(as_of=day))
         local = AdaptyTable(side.events, remote, side.request, installs=side.installs)
-        (cause,) = [cause for cause in local.candidates((), None) if cause.kind == "as of"]
+        (cause,) = [cause for cause in local.candidates((), in_time) if cause.kind == "as of"]
         assert reconcile(local.recompute((cause,)), remote).ok
 
 
@@ -388,10 +386,10 @@ def test_a_customer_who_installed_around_midnight_is_named():
     remote = cl.adapty.cohort(events, request, installs=moved)
     local = AdaptyTable(events, remote, request, installs=installs, timezone="Europe/Berlin")
     lines = local.describe_remaining((), reconcile(local.recompute(()), remote))
-    assert lines[2] == (
+    assert (
         "The money of both segments agrees if customer u58 (first payment on 2026-02-28 at 23:40) is moved from "
         "2026-02-01 to 2026-03-01."
-    )
+    ) in lines
     assert lines[0].startswith(
         f"{reconcile(local.recompute(()), remote).differences.height} cells still differ, in 2 segments"
     )
@@ -413,11 +411,8 @@ def test_days_without_local_rows_are_named(large):
     side = planted.Side(events, installs, planted.REQUESTS["days"])
     day = planted._busy(side, 8)
     local = AdaptyTable(events.filter(~on(day, day)), side.answer(), side.request, installs=installs)
-    (gap,) = [cause for cause in local.candidates((), None) if cause.kind == "rows missing locally"]
-    assert gap.assumed
-    assert gap.value == ("days", number(day), number(day))
     report = reconcile(local.recompute(()), side.answer())
     assert f"The local data have few rows or none of {day}, unlike the days around." in local.describe_remaining(
         (), report
     )
-    assert reconcile(local.recompute((gap,)), side.answer()).agreeing > report.agreeing
+    assert not search(local, seconds=60).best.causes

@@ -1,8 +1,31 @@
 """Causes, and the interface of a table that can be recomputed under causes."""
 
-from collections.abc import Hashable, Iterable
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from cohortlib.compare.explain.evidence import Places, Standing
+
+FAMILIES = 32  # kinds of causes: choosing one of them is part of each choice
+
+
+def choice(*alternatives: float) -> float:
+    """Return the bits of choices among so many alternatives each, the kind of cause included.
+
+    >>> choice(1), choice(8, 4)
+    (5.0, 10.0)
+    """
+    return math.log2(FAMILIES) + sum(math.log2(max(1.0, count)) for count in alternatives)
+
+
+def subset(chosen: int, among: int) -> float:
+    """Return the bits of choosing some of many things, to add to those of :func:`choice`.
+
+    >>> subset(2, 16)
+    8.0
+    """
+    return chosen * math.log2(max(among, 1))
 
 
 @dataclass(frozen=True)
@@ -17,27 +40,44 @@ class Cause:
     note: str = field(default="", compare=False, kw_only=True)
     # The arguments of the public call that reproduce the cause, as pairs; empty for a data fault.
     settings: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
-    # The recomputed table copies values from the remote table, so nothing proves the cause: it ranks last.
-    assumed: bool = field(default=False, compare=False)
+    # What choosing this cause costs: log2 of its alternatives.
+    bits: float = field(default=math.log2(FAMILIES), compare=False, kw_only=True)
+    # Whether it may be named where it explains some cohorts, dates or customers only, and not half of all differences.
+    partial: bool = field(default=True, compare=False, kw_only=True)
+    # Groups of cells, such as ("dates", 7), that the cause speaks of: of those that differed, half have to agree.
+    claims: tuple[tuple[str, int], ...] = field(default=(), compare=False, kw_only=True)
+    # The recomputed table copies values from the remote table: nothing proves the cause, and it is not tried.
+    assumed: bool = field(default=False, compare=False, kw_only=True)
 
     @property
     def phrase(self) -> str:
         """The words with a preposition: ``"with time zone UTC"``, ``"without the 4 rows of 1997-06-10"``."""
-        return self.words if self.words.startswith("without ") else f"with {self.words}"
+        return self.words if self.words.startswith(("without ", "with ")) else f"with {self.words}"
 
 
 class LocalTable(Protocol):
     """The local table, which can be recomputed under causes. Its rows are read once."""
 
+    @property
+    def places(self) -> Places:
+        """The groups of the cells that are compared under every cause."""
+
+    @property
+    def rounding(self) -> Mapping[str, float]:
+        """The tolerances of fields that the remote side rounds."""
+
     def recompute(self, causes: tuple[Cause, ...]) -> Any:  # noqa: ANN401 - a frame, or an Answer
         """Recompute the table under causes of different kinds; their order does not matter."""
 
-    def candidates(self, causes: tuple[Cause, ...], report: Any) -> Iterable[Cause]:  # noqa: ANN401
-        """List further causes to try together with `causes`, under which the table differs as `report` says.
+    def standing(self, causes: tuple[Cause, ...]) -> Standing:
+        """Compare the cells that either table has at the start, under causes."""
 
-        Likely ones come first, because the time is limited. Causes that cannot change a cell are left out. Of causes
-        with the same table only one is listed; its words or note mention the others.
+    def candidates(self, causes: tuple[Cause, ...], in_time: Callable[[], bool]) -> Iterable[Cause]:
+        """List further causes to try together with `causes`, likely ones first.
+
+        Causes that cannot change a cell are left out. Of causes with the same table only one is listed; its words or
+        note mention the others. The list ends early once `in_time` returns False.
         """
 
-    def describe_remaining(self, causes: tuple[Cause, ...], report: Any) -> list[str]:  # noqa: ANN401
+    def describe_remaining(self, causes: tuple[Cause, ...], report: Any) -> Sequence[str]:  # noqa: ANN401
         """Describe in sentences what still differs: where, and which customers or days may be behind it."""

@@ -1,11 +1,12 @@
 """The public call `explain`."""
 
+from time import monotonic
 from typing import Any
 
 from cohortlib.adapty.answer import Answer
 from cohortlib.compare.explain.causes import LocalTable
 from cohortlib.compare.explain.explanation import Explanation
-from cohortlib.compare.explain.search import search
+from cohortlib.compare.explain.search import Trial, search
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.compare.reconcile.compare import reconcile_as_written as reconcile
 from cohortlib.compare.reconcile.files import SEGMENTS, VALUES
@@ -14,6 +15,8 @@ from cohortlib.compare.reconcile.tolerances import Tolerances
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.errors import Arg, SchemaError, SettingError, listed
 from cohortlib.read.tables import Source
+
+_CONFIRMED, _FEW = 1.05, 5  # cells that may differ by the public call: per cell that differs in the search, and more
 
 
 def explain(
@@ -77,18 +80,31 @@ def explain(
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
         raise SettingError((Arg("seconds", seconds), " is not a duration"), value=seconds, expected="a number above 0")
     check_progress(progress)
-    local, remote_table = _local_table(transactions, remote, settings)
+    begun = monotonic()
+    local, remote_table = _local_table(transactions, remote, settings, tolerances)
+
+    table = local.recompute(())  # errors of the settings are those of the call that computes the table
+    limits = {**local.rounding, **(tolerances or {})}
 
     def compare(table: Any) -> Report:  # noqa: ANN401 - a frame, or an Answer
-        return reconcile(table, remote_table, tolerances=tolerances)
+        return reconcile(table, remote_table, tolerances=limits)
 
-    result = search(local, compare, seconds=seconds, progress=progress)
+    unchanged = compare(table)
+
+    def confirm(trial: Trial) -> bool:
+        """Check a combination by the public call: as few cells may differ as in the search's own table."""
+        report = compare(local.recompute(trial.causes))
+        return report.total - report.agreeing <= _CONFIRMED * trial.standing.differing + _FEW
+
+    result = search(local, seconds=seconds, progress=progress, begun=begun, confirm=confirm)
     causes = result.best.causes
-    reports = tuple(compare(local.recompute(causes[:count])) for count in range(len(causes) + 1))
+    reports = (unchanged, *(compare(local.recompute(causes[: count + 1])) for count in range(len(causes))))
     return Explanation(result, reports, tuple(local.describe_remaining(causes, reports[-1])))
 
 
-def _local_table(transactions: Source, remote: Side, settings: dict[str, Any]) -> tuple[LocalTable, Side]:
+def _local_table(
+    transactions: Source, remote: Side, settings: dict[str, Any], tolerances: Tolerances | None = None
+) -> tuple[LocalTable, Side]:
     """Return the local table of the same vendor as the remote one, and the remote table itself."""
     remote_tables = tables(remote, "remote")
     if "" in remote_tables:
@@ -101,11 +117,14 @@ def _local_table(transactions: Source, remote: Side, settings: dict[str, Any]) -
                 value=table.columns,
                 expected="Termina's cohorts or customer cohorts (with cohort, period), or Adapty's segments and values",
             )
-        return TerminaTable.read(transactions, table, settings), table
+        termina = TerminaTable.read(transactions, table, settings, tolerances)
+        return termina, termina.remote
     from cohortlib.adapty.compute import check_installs
     from cohortlib.compare.explain.adapty.table import AdaptyTable
 
-    known = ("request", "installs", "timezone", "conventions", "nulls", "decimals", "threads")
+    known = (
+        "request", "installs", "timezone", "conventions", "event_types", "products", "nulls", "decimals", "threads",
+    )  # fmt: skip
     for name, value in settings.items():
         if name not in known:
             raise SettingError(
@@ -119,5 +138,6 @@ def _local_table(transactions: Source, remote: Side, settings: dict[str, Any]) -
             expected="the request's body, as a dict or Request",
         )
     arguments["installs"] = check_installs(arguments.get("installs"))
-    local = AdaptyTable(transactions, (remote_tables[SEGMENTS], remote_tables[VALUES]), request, **arguments)
-    return local, local.remote
+    answer = remote_tables[SEGMENTS], remote_tables[VALUES]
+    adapty = AdaptyTable(transactions, answer, request, tolerances=tolerances, **arguments)
+    return adapty, adapty.remote

@@ -44,7 +44,7 @@ class Explanation:
 
     @property
     def causes(self) -> tuple[Cause, ...]:
-        """The causes that make the most cells agree."""
+        """The causes that the data bear out; none if no cause is certain enough."""
         return self.search.best.causes
 
     @property
@@ -69,19 +69,18 @@ class Explanation:
         if before.ok:
             return f"all {before.total:,} cells agree without any change"
         if not self.causes:
-            return f"{_count(before)} without any change; no change makes more agree"
+            return f"{_count(before)} without any change; no cause is certain enough to be named"
         return f"{' and '.join(cause.phrase for cause in self.causes)}, {_count(report)}"
 
     @cached_property
     def ranking(self) -> pl.DataFrame:
-        """Every combination that was tried, best first: causes, settings, agreeing, cells and more.
+        """Every combination that was tried, shortest description first: causes, settings, agreeing, cells and more.
 
-        `more` is how many more cells agree than without any change. Combinations of the same rank are in the order in
-        which they were tried, simpler ones first.
+        The description is that of the causes and of all differences left. `more` is how many more cells agree than
+        without any change.
         """
-        before = self.search.unchanged.agreeing
         rows = [
-            (_words(trial), _settings_text(trial), trial.agreeing, trial.total, trial.agreeing - before)
+            (_words(trial), _settings_text(trial), trial.agreeing, trial.total, trial.evidence.net)
             for trial in self.search.trials
         ]
         types = {"causes": pl.String, "settings": pl.String, "agreeing": pl.Int64, "cells": pl.Int64, "more": pl.Int64}
@@ -122,15 +121,12 @@ class Explanation:
             phrase = f"Also {cause.phrase}" if at else f"{cause.phrase[0].upper()}{cause.phrase[1:]}"
             note = f" ({cause.note})" if cause.note else ""
             lines.append(f"{phrase}{note}, {_count(report)}.")
-        if not self.causes:
-            lines.append("No change that was tried makes more cells agree.")
-        if any(cause.assumed for cause in self.causes):
-            lines.append("Rows missing locally are an assumption: the local data cannot prove it.")
+        lines += [*self._strength(), *self._also_tried()]
         ties = self.search.ties
         if ties and self.causes:
             combinations = "; ".join(_words(trial) for trial in ties[:_MAX_TIES])
             more = " ..." if len(ties) > _MAX_TIES else ""
-            lines.append(f"These changes make as many cells agree, so the tables cannot decide: {combinations}{more}.")
+            lines.append(f"These changes explain the same cells, so the tables cannot decide: {combinations}{more}.")
         lines += self.remaining
         if not self.search.complete:
             count = len(self.search.trials)
@@ -149,17 +145,38 @@ class Explanation:
         headers = ("cause", "cells differed", "explained", "still differ", "strength")
         return Block("Evidence", headers, tuple(rows), 1) if rows else None
 
+    def _strength(self) -> list[str]:
+        """Say how many of the differing cells the causes explain, and that it is not by chance."""
+        evidence = self.search.best.evidence
+        if not self.causes:
+            return ["No cause is certain enough to be named."]
+        if evidence.net == evidence.differed:
+            return [f"That explains all {evidence.differed:,} cells that differed."]
+        left = f"{evidence.differed - evidence.net:,} remain"
+        return [f"That explains {evidence.net:,} of the {evidence.differed:,} cells that differed; {left}."]
+
+    def _also_tried(self) -> list[str]:
+        """Say which cause comes closest, if none can be named."""
+        trials = [trial for trial in self.search.trials if trial.evidence.net > 0]
+        if self.causes or not trials:
+            return []
+        best = max(trials, key=lambda trial: (trial.evidence.net, -len(trial.causes)))
+        cells = f"{best.evidence.net:,} of the {best.evidence.differed:,} differing cells"
+        phrase = " and ".join(cause.phrase for cause in best.causes)
+        return [f"Also tried: {phrase}, {cells} would agree. That is too little, or could be chance."]
+
     @property
     def block(self) -> Block | None:
-        """The best combinations as a table, without those that add a cause but no agreeing cell."""
+        """The combinations that make more cells agree, without those that add a cause but no agreeing cell."""
         shown: list[Trial] = []
-        for trial in self.search.trials:
-            if trial.share <= self.search.unchanged.share or len(shown) == _MAX_ROWS:
-                break
+        best = [self.search.best] if self.causes else []
+        for trial in [*best, *(trial for trial in self.search.trials if trial not in best)]:
+            if trial.evidence.net <= 0 or len(shown) == _MAX_ROWS:
+                continue
             if not any(set(better.causes) < set(trial.causes) for better in shown):
                 shown.append(trial)
         cells = tuple((_shortened(_words(trial)), f"{trial.agreeing:,}", f"{trial.total:,}") for trial in shown)
-        return Block("best combinations", ("change", "agree", "of"), cells, 1) if cells else None
+        return Block("combinations tried", ("change", "agree", "of"), cells, 1) if cells else None
 
     def __str__(self) -> str:
         return "\n".join([*self.lines, *(["", str(self.block)] if self.block else [])])

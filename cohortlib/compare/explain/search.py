@@ -1,170 +1,208 @@
-"""Search for the causes that make the most cells agree: a beam search.
+"""Search for the shortest story that turns the local table into the remote one: a beam search.
 
-Each cause is tried alone. The best few combinations are kept, and each further candidate is tried together with each of
-them, until no combination makes more cells agree or the time is up. Causes that the result does not need are dropped at
-the end.
+Each cause is tried alone. The best few combinations are kept, and further causes are tried together with each of them,
+as long as that shortens the description: the bits of the causes and of the cells that still differ. At the end
+causes without sufficient evidence are dropped: what is named passes the rule of `evidence`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from time import monotonic
-from typing import Any
 
 from cohortlib.compare.explain.causes import Cause, LocalTable
-from cohortlib.compare.reconcile.compare import Report
+from cohortlib.compare.explain.evidence import MARGIN, Evidence, Standing, bears_out, judge
 from cohortlib.engine.progress import Progress
 from cohortlib.errors import CohortlibError
 
 _BEAM_WIDTH = 3  # combinations kept from one round to the next
+_MOST_CAUSES = 4
+_CHECKED = 5  # combinations of which smaller ones are tried at the end
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
-    """A combination of causes, and how many of all cells agree under it."""
+    """A combination of causes, and how the cells stand under it."""
 
     causes: tuple[Cause, ...]
-    agreeing: int
-    total: int
+    standing: Standing
+    evidence: Evidence
 
     @property
-    def share(self) -> float:
-        """The share of cells that agree."""
-        return self.agreeing / self.total if self.total else 1.0
+    def agreeing(self) -> int:
+        """How many cells agree."""
+        return self.standing.agreeing
 
     @property
-    def rank(self) -> tuple[float, int]:
-        """The sort key, highest first: agreement, then fewer causes. An assumed cause counts as three."""
-        return self.share, -sum(1 + 2 * cause.assumed for cause in self.causes)
+    def total(self) -> int:
+        """How many cells are compared."""
+        return self.standing.total
+
+    @property
+    def description(self) -> float:
+        """The bits of the causes and of what still differs: less is better."""
+        return self.evidence.cost + self.standing.remaining
 
     @property
     def solved(self) -> bool:
-        """Whether all cells agree without an assumption."""
-        return self.agreeing == self.total and not any(cause.assumed for cause in self.causes)
+        """Whether all cells agree."""
+        return self.agreeing == self.total
+
+    @property
+    def key(self) -> frozenset[Cause]:
+        """The causes, whatever their order."""
+        return frozenset(self.causes)
 
 
 @dataclass(frozen=True)
 class SearchResult:
     """The trials of a search."""
 
-    trials: list[Trial]  # best first
+    trials: list[Trial]  # shortest description first
     unchanged: Trial  # without any cause
+    best: Trial  # the shortest of those that pass; `unchanged` if none does
+    ties: list[Trial]  # others that pass and explain the same cells: the tables cannot distinguish them
     complete: bool  # the search ended before its time limit
-
-    @property
-    def best(self) -> Trial:
-        """The trial with the most agreeing cells; among equals, the one with the fewest causes."""
-        return self.trials[0]
-
-    @property
-    def ties(self) -> list[Trial]:
-        """The other trials of the same rank as the best: the tables cannot distinguish them."""
-        return [trial for trial in self.trials[1:] if trial.rank == self.best.rank]
-
-
-class _TimeUp(Exception):  # noqa: N818 - not an error: it ends the search
-    """The time limit is reached."""
 
 
 class _Search:
     def __init__(
-        self,
-        local: LocalTable,
-        compare: Callable[[Any], Report],
-        deadline: float,
-        progress: Progress | None,
+        self, local: LocalTable, deadline: float, progress: Progress | None, confirm: Callable[[Trial], bool]
     ) -> None:
-        self._local, self._compare, self._deadline, self._progress = local, compare, deadline, progress
+        self._local, self._deadline, self._progress, self._confirm = local, deadline, progress, confirm
         self._trials: dict[frozenset[Cause], Trial | None] = {}
-        self._reports: dict[frozenset[Cause], Report] = {}
         self._done = 0
+        self._complete = True
 
     def run(self) -> SearchResult:
-        unchanged = self._try_unchanged()
-        complete = True
-        try:
-            self._run_rounds(unchanged)
-            self._drop_unneeded()
-        except _TimeUp:
-            complete = False
+        # Errors without any cause are the caller's, so they are not caught.
+        standing = self._local.standing(())
+        self._unchanged = Trial((), standing, judge(standing, standing, 0.0, self._local.places))
+        self._trials[frozenset()] = self._unchanged
+        self._run_rounds()
+        best, ties = self._choose()
         if self._progress is not None:
             self._progress(self._done, self._done)
+        return SearchResult(self._sorted(), self._unchanged, best, ties, self._complete)
+
+    def _in_time(self) -> bool:
+        if monotonic() <= self._deadline:
+            return True
+        self._complete = False
+        return False
+
+    def _sorted(self) -> list[Trial]:
         trials = [trial for trial in self._trials.values() if trial is not None]
-        return SearchResult(sorted(trials, key=lambda trial: trial.rank, reverse=True), unchanged, complete)
+        return sorted(trials, key=lambda trial: (trial.description, len(trial.causes)))
 
-    def _try_unchanged(self) -> Trial:
-        """Compute the table without any cause. Errors here are the caller's, so they are not caught."""
-        report = self._compare(self._local.recompute(()))
-        trial = Trial((), report.agreeing, report.total)
-        self._trials[frozenset()] = trial
-        self._reports[frozenset()] = report
-        return trial
-
-    def _run_rounds(self, unchanged: Trial) -> None:
-        beam = [unchanged]
-        while beam and not any(trial.solved for trial in beam):
+    def _run_rounds(self) -> None:
+        beam = [self._unchanged]
+        for _ in range(_MOST_CAUSES):
+            best = min(trial.description for trial in self._trials.values() if trial is not None)
+            open_ends = [trial for trial in beam if not trial.solved and trial.evidence.cost + MARGIN / 2 < best]
+            if not open_ends:
+                return
             better: dict[frozenset[Cause], Trial] = {}
-            for trial in beam:
-                better |= self._extend(trial)
-                if any(extended.solved for extended in better.values()):
-                    break
+            for trial in open_ends:
+                for extended in self._extend(trial):
+                    better[extended.key] = extended
             beam = self._select(better.values())
 
-    def _extend(self, trial: Trial) -> dict[frozenset[Cause], Trial]:
-        """Try each candidate together with the causes of a trial. Returns the trials that are better than it."""
+    def _extend(self, trial: Trial) -> Iterator[Trial]:
+        """Try each candidate together with the causes of a trial. Yields the trials that are better than it."""
         kinds = {cause.kind for cause in trial.causes}
-        candidates = self._local.candidates(trial.causes, self._report(trial))
-        candidates = [cause for cause in candidates if cause.kind not in kinds]
-        better = {}
-        for left, cause in zip(range(len(candidates), 0, -1), candidates, strict=True):
-            extended = self._try((*trial.causes, cause), left)
-            if extended is not None and extended.share > trial.share:
-                better[frozenset(extended.causes)] = extended
-        return better
+        for cause in self._local.candidates(trial.causes, self._in_time):
+            if not self._in_time():
+                return
+            if cause.kind in kinds:
+                continue
+            extended = self._try((*trial.causes, cause))
+            if extended is not None and extended.description < trial.description:
+                yield extended
 
     def _select(self, trials: Iterable[Trial]) -> list[Trial]:
         """Keep the best trials, one for each set of kinds: three wrong time zones would crowd out other causes."""
         best: dict[frozenset[str], Trial] = {}
-        for trial in sorted(trials, key=lambda trial: trial.rank, reverse=True):
+        for trial in sorted(trials, key=lambda trial: trial.description):
             best.setdefault(frozenset(cause.kind for cause in trial.causes), trial)
         return list(best.values())[:_BEAM_WIDTH]
 
-    def _drop_unneeded(self) -> None:
-        """Try the best combination without each of its causes, until that no longer improves its rank."""
-        best = None
-        while best != (now := max(filter(None, self._trials.values()), key=lambda trial: trial.rank)):
-            best = now
-            for at in range(len(best.causes)):
-                self._try(best.causes[:at] + best.causes[at + 1 :], 1)
-
-    def _try(self, causes: tuple[Cause, ...], left: int) -> Trial | None:
+    def _try(self, causes: tuple[Cause, ...]) -> Trial | None:
         """Recompute the table under causes. Returns None if that is an error: the causes contradict the data."""
         key = frozenset(causes)
         if key not in self._trials:
-            if monotonic() > self._deadline:
-                raise _TimeUp
             try:
-                report = self._compare(self._local.recompute(causes))
+                standing = self._local.standing(causes)
             except CohortlibError:
                 self._trials[key] = None
             else:
-                self._trials[key] = Trial(causes, report.agreeing, report.total)
+                cost = sum(cause.bits for cause in causes)
+                partial = all(cause.partial for cause in causes)
+                evidence = judge(self._unchanged.standing, standing, cost, self._local.places, partial=partial)
+                self._trials[key] = Trial(causes, standing, evidence)
             self._done += 1
             if self._progress is not None:
-                self._progress(self._done, self._done + left)
+                self._progress(self._done, self._done + 1)
         return self._trials[key]
 
-    def _report(self, trial: Trial) -> Report:
-        key = frozenset(trial.causes)
-        if key not in self._reports:
-            self._reports[key] = self._compare(self._local.recompute(trial.causes))
-        return self._reports[key]
+    def _choose(self) -> tuple[Trial, list[Trial]]:
+        """Return the shortest trial that passes, and those that explain the same cells."""
+        # To check what is needed tries combinations of fewer causes, which may be the better ones.
+        for trial in [trial for trial in self._sorted() if trial.evidence.passes][:_CHECKED]:
+            self._all_needed(trial)
+        best: Trial | None = None
+        ties: list[Trial] = []
+        for trial in self._sorted():
+            if best is not None and (trial.standing.agrees != best.standing.agrees).any():
+                continue
+            if best is not None and any(other.key < trial.key for other in (best, *ties)):
+                continue
+            if trial.evidence.passes and self._claims_hold(trial) and self._all_needed(trial):
+                if best is not None:
+                    ties.append(trial)
+                elif self._confirm(trial):
+                    best = trial
+        return best or self._unchanged, ties
+
+    def _claims_hold(self, trial: Trial) -> bool:
+        """Check that the cells which the causes speak of agree."""
+        before, places = self._unchanged.standing, self._local.places
+        return all(
+            bears_out(before, trial.standing, places[name], group)
+            for cause in trial.causes
+            for name, group in cause.claims
+            if name in places
+        )
+
+    def _all_needed(self, trial: Trial) -> bool:
+        """Check that the other causes alone explain less, whichever are left out, by more than the choice of these.
+
+        Leaving out several at once finds causes that undo each other.
+        """
+        for count in range(1, len(trial.causes)):
+            for left in combinations(trial.causes, count):
+                without = self._try(tuple(cause for cause in trial.causes if cause not in left))
+                if without is None:
+                    continue
+                cost = sum(cause.bits for cause in left)
+                partial = all(cause.partial for cause in left)
+                evidence = judge(without.standing, trial.standing, cost, self._local.places, partial=partial)
+                if not evidence.covers or evidence.surplus <= MARGIN:
+                    return False
+        return True
 
 
 def search(
-    local: LocalTable, compare: Callable[[Any], Report], *, seconds: float, progress: Progress | None = None
+    local: LocalTable,
+    *,
+    seconds: float,
+    progress: Progress | None = None,
+    begun: float | None = None,
+    confirm: Callable[[Trial], bool] = lambda _: True,
 ) -> SearchResult:
-    """Search for the causes that make the most cells agree; `compare` compares a table with the remote one.
+    """Search for the causes that the differences bear out.
 
-    After `seconds` no further trial starts. `progress` is called with the number of trials done and to do.
+    The time limit of `seconds` counts from `begun`, by default from now. `progress` is called with the number of
+    trials done and to do. `confirm` has the last word on a combination before it is named.
     """
-    return _Search(local, compare, monotonic() + seconds, progress).run()
+    return _Search(local, (monotonic() if begun is None else begun) + seconds, progress, confirm).run()

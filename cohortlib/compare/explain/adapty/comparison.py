@@ -12,7 +12,7 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.records import NONE, SUBSCRIBERS, SUBSCRIPTIONS
 from cohortlib.adapty.read.events import Events
-from cohortlib.compare.explain.adapty.edits import FIRST_REFUND, local_days
+from cohortlib.compare.explain.adapty.edits import EVENTS_MOVED, FIRST_REFUND, local_days
 from cohortlib.compare.explain.adapty.money import Floats, UserMoney
 from cohortlib.compare.explain.adapty.recipe import Recipe
 from cohortlib.compare.explain.adapty.recompute import Recomputer
@@ -49,6 +49,18 @@ class AdaptyComparison:
     def utc_days_differ(self) -> bool:
         """Whether some event has another day in UTC."""
         return not np.array_equal(self.days, local_days(self.events.frame["event_datetime"], "UTC"))
+
+    @property
+    def first_day(self) -> int:
+        """A day before the first event that counts, in any zone."""
+        return int(self.days[self.counts].min(initial=self.plan.segments.first)) - 2
+
+    @property
+    def moved(self) -> int:
+        """The days by which a cause moves the events."""
+        return sum(
+            cause.value for cause in self.recipe.edits if isinstance(cause.value, int) and cause.kind == EVENTS_MOVED
+        )
 
     @property
     def last_day(self) -> int:
@@ -159,10 +171,12 @@ class AdaptyComparison:
         installed = rows["installed"].fill_null(first_days).to_numpy()
         inside = (installed >= segments.first) & (installed <= segments.last)
         rows = rows.filter(pl.Series(inside)).with_columns(
-            pl.Series("segment", segments.of_day[installed[inside] - segments.first])
+            pl.Series("segment", segments.of_day[installed[inside] - segments.first]),
+            # Days as they stand in the rows: other causes go by these.
+            pl.col("day", "utc_day") - self.moved,
         )
         money = [pl.col(MONEY[index]).alias(name) for name, index in zip(MONEY, recipe.money, strict=True)]
-        return UserMoney(rows.select("user", "day", "utc_day", "segment", *money), len(segments))
+        return UserMoney(rows.select("user", "day", "utc_day", "segment", "row", *money), len(segments))
 
     def _movements(self) -> pl.DataFrame:
         """Return the payments and refunds that count, each transaction once, with refunds negative."""
@@ -176,6 +190,7 @@ class AdaptyComparison:
             kept &= passing.to_numpy()
         rows = pl.DataFrame([
             frame["user"], pl.Series("transaction", frame["transaction_id"]), pl.Series("kind", kind),
+            pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias("row"),
             pl.Series("day", self.days), pl.Series("utc_day", local_days(frame["event_datetime"], "UTC")),
             *(pl.Series(name, _signed(frame[f"{name}_usd"], kind >= FIRST_REFUND)) for name in MONEY),
         ]).filter(pl.Series(kept))  # fmt: skip

@@ -9,7 +9,7 @@ from cohortlib.compare.explain.adapty.comparison import AdaptyComparison, widene
 from cohortlib.compare.explain.adapty.edits import FIRST_REFUND, local_days, repeated
 from cohortlib.compare.explain.adapty.money import CLOSE, Floats
 from cohortlib.compare.explain.adapty.rewrites import segment_labels
-from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.causes import Cause, choice, subset
 from cohortlib.compare.explain.wording import customers, date_range, fault_phrase, first_payment
 from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
@@ -29,11 +29,10 @@ def fault_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
         return
     count = int(repeated(comparison.events).sum())
     if count:
-        yield Cause("repeats", "once", f"without {count:,} local rows that repeat others under new ids")
-    yield from _missing_locally(comparison, excess)
+        yield Cause("repeats", "once", f"without {count:,} local rows that repeat others under new ids", bits=choice(2))
     end = _end_by_installs(comparison)
     if end is not None:
-        yield _right_edge(end)
+        yield _right_edge(comparison, end)
     differing = np.flatnonzero((np.abs(excess) > CLOSE).any(axis=1))
     if not differing.size:
         return
@@ -47,8 +46,13 @@ def _dates(first: int, last: int) -> str:
     return date_range(date_of(first), date_of(last))
 
 
-def _right_edge(day: int) -> Cause:
-    return Cause("right edge", day, f"without anything after {date_of(day)}")
+def _right_edge(comparison: AdaptyComparison, day: int) -> Cause:
+    return Cause("right edge", day, f"without anything after {date_of(day)}", bits=choice(_days_among(comparison)))
+
+
+def _days_among(comparison: AdaptyComparison) -> int:
+    """Return the number of days with rows."""
+    return comparison.user_money.rows["day"].n_unique()
 
 
 def _days(comparison: AdaptyComparison, kind: str, target: Floats) -> Iterator[Cause]:
@@ -56,12 +60,20 @@ def _days(comparison: AdaptyComparison, kind: str, target: Floats) -> Iterator[C
     for clock, column in (("days", "day"), ("UTC days", "utc_day")):
         if clock == "UTC days" and not comparison.utc_days_differ:
             continue
-        for first, last in comparison.user_money.runs_with(target, _MAX_RUNS, column):
+        for begin, last in comparison.user_money.runs_with(target, _MAX_RUNS, column):
+            first = begin
             rows = f"the rows of {_dates(first, last)}{' UTC' if clock == 'UTC days' else ''}"
-            yield Cause(kind, (clock, first, last), fault_phrase(rows, duplicated=kind == "rows twice"))
+            if begin == comparison.user_money.rows[column].min():
+                # Earlier rows have no money, but they activate users.
+                rows = f"the rows before {date_of(last + 1)}{' UTC' if clock == 'UTC days' else ''}"
+                first = comparison.first_day
+            count = _days_among(comparison)
+            open_ended = last >= comparison.last_day or first < begin
+            cost = choice(2, 2, count, 1 if open_ended else last - first + 1)
+            yield Cause(kind, (clock, first, last), fault_phrase(rows, duplicated=kind == "rows twice"), bits=cost)
             ends_data = clock == "days" and kind == "rows missing" and last >= comparison.last_day
             if ends_data and comparison.fewer_installs:
-                yield _right_edge(first - 1)
+                yield _right_edge(comparison, first - 1)
 
 
 def _customers(comparison: AdaptyComparison, kind: str, sign: int, excess: Floats, differing: Ints) -> Iterator[Cause]:
@@ -72,13 +84,16 @@ def _customers(comparison: AdaptyComparison, kind: str, sign: int, excess: Float
         names += group or ()
     if names:
         listed = customers(tuple(names))
+        cost = choice(2) + subset(len(names), comparison.user_money.by_user["user"].n_unique())
         yield Cause(
             kind,
             ("users", tuple(names), False),
             fault_phrase(f"the rows of {listed}", duplicated=kind == "rows twice"),
+            bits=cost,
         )
         if kind == "rows missing" and comparison.fewer_installs and not comparison.recipe.from_events:
-            yield Cause(kind, ("users", tuple(names), True), f"without the rows and installs of {listed}")
+            words = f"without the rows and installs of {listed}"
+            yield Cause(kind, ("users", tuple(names), True), words, bits=cost)
 
 
 def _closest_group(comparison: AdaptyComparison, segment: int, sign: int, excess: Floats) -> tuple[object, ...] | None:
@@ -117,23 +132,6 @@ def _end_by_installs(comparison: AdaptyComparison) -> int | None:
     if count < sorted_days.size and sorted_days[-count - 1] < sorted_days[-count]:
         return int(sorted_days[-count]) - 1
     return None
-
-
-# ---------------------------------------------------------------------------------------------- rows missing locally
-
-
-def _missing_locally(comparison: AdaptyComparison, excess: Floats) -> Iterator[Cause]:
-    """List days with few local rows, if the remote revenue is higher by about the usual revenue of these days."""
-    for first, last, usual in _gaps(comparison):
-        before = comparison.plan.segments.starts <= last
-        more, less = (excess[:, 0] > CLOSE), (excess[:, 0] < -CLOSE)
-        total = float(excess[:, 0].sum())
-        # Later segments can only have payments before the install there.
-        later = float(excess[more & ~before, 0].sum())
-        few_less = less.sum() <= max(1, 0.2 * more.sum())
-        if more.any() and later <= 0.1 * total and few_less and total <= 4 * usual:
-            words = f"rows of {_dates(first, last)} that are missing locally, about {total:,.2f} of revenue"
-            yield Cause("rows missing locally", ("days", first, last), words, assumed=True)
 
 
 def _gaps(comparison: AdaptyComparison) -> list[tuple[int, int, float]]:

@@ -29,8 +29,8 @@ _MAX_ENDS = 8  # runs per first day that have the right sum over all segments
 class UserMoney:
     """The money of each user and day, by segment."""
 
-    # One row per payment or refund: `user`, `day` and `utc_day` (since 1970-01-01), `segment`, and the money columns,
-    # negative for refunds.
+    # One row per payment or refund: `user`, `day` and `utc_day` (since 1970-01-01), `segment`, the number of the `row`
+    # in the events, and the money columns, negative for refunds.
     rows: pl.DataFrame
     segments: int
 

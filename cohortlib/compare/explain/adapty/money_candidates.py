@@ -6,8 +6,11 @@ import numpy as np
 
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison
 from cohortlib.compare.explain.adapty.money import Floats
-from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.causes import Cause, choice
 from cohortlib.fields import MONEY
+
+_EQUAL = 0.01  # share of the cells that may be equal by chance
+_FACTORS = 1e6  # alternatives of a factor of six digits
 
 
 def money_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
@@ -25,15 +28,33 @@ def money_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
             sources = _closest(distances)
     if sources != (0, 1, 2):
         exchanged = [f"{MONEY[source]} as {MONEY[field]}" for field, source in enumerate(sources) if field != source]
-        yield Cause("moneys", sources, " and ".join(exchanged))
+        yield Cause("moneys", sources, " and ".join(exchanged), bits=choice(27))
+        scaled_from = tuple(_factor(remote[:, at], local[:, source]) for at, source in enumerate(sources))
+        if any(factor != 1.0 for factor in scaled_from):
+            named = [
+                f"{MONEY[field]} as {_times(factor)}{MONEY[source]}"
+                for field, (source, factor) in enumerate(zip(sources, scaled_from, strict=True))
+                if field != source or factor != 1.0
+            ]
+            cost = choice(27, *_alternatives(scaled_from))
+            yield Cause("moneys and factors", (sources, scaled_from), " and ".join(named), bits=cost)
     factors = tuple(_factor(remote[:, at], local[:, at]) for at in range(3))
     if any(factor != 1.0 for factor in factors):
         if max(factors) - min(factors) <= 1e-6 * max(factors):
             words = f"all money times {factors[0]:.6g}"
         else:
-            named = zip(MONEY, factors, strict=True)
-            words = ", ".join(f"{name} times {factor:.6g}" for name, factor in named if factor != 1.0)
-        yield Cause("factor", factors, words)
+            pairs_of = zip(MONEY, factors, strict=True)
+            words = ", ".join(f"{name} times {factor:.6g}" for name, factor in pairs_of if factor != 1.0)
+        yield Cause("factor", factors, words, bits=choice(*_alternatives(factors)))
+
+
+def _alternatives(factors: tuple[float, ...]) -> list[float]:
+    """Return the alternatives of each distinct factor, of up to six digits."""
+    return [_FACTORS] * len({round(factor, 9) for factor in factors} - {1.0})
+
+
+def _times(factor: float) -> str:
+    return "" if factor == 1.0 else f"{factor:.6g} times "
 
 
 def _closest(distances: list[list[float]]) -> tuple[int, int, int]:
@@ -53,6 +74,9 @@ def _distance(remote: Floats, local: Floats, *, scaled: bool) -> float:
 def _factor(remote: Floats, local: Floats) -> float:
     """Return the ratio that most cells share; 1.0 if there is none."""
     ratios = remote / local
+    # Cells that are equal as they are contradict a factor.
+    if (np.abs(remote - local) <= 1e-9 * np.abs(local)).sum() > max(2, _EQUAL * ratios.size):
+        return 1.0
     rounded = np.round(ratios, 5 - int(np.floor(np.log10(max(abs(float(np.median(ratios))), 1e-9)))))
     values, counts = np.unique(rounded, return_counts=True)
     best = int(np.argmax(counts))

@@ -5,7 +5,7 @@ from typing import Any
 
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import Request
-from cohortlib.compare.explain.adapty.edits import EDITS
+from cohortlib.compare.explain.adapty.edits import edit_of
 from cohortlib.compare.explain.causes import Cause
 
 EXCLUSIONS = ("sandbox", "family_shared", "granted")
@@ -23,6 +23,7 @@ class Recipe:
     timezone: str
     from_events: bool  # installs="from_events"
     included: frozenset[str] = frozenset()  # kinds of EXCLUSIONS that count here
+    event_types: tuple[tuple[str, str], ...] = ()  # renamed types and Adapty's names of them
     edits: tuple[Cause, ...] = ()  # applied to events and installs in this order
     # For each of revenue, proceeds and net revenue, the index of the one that replaces it.
     money: tuple[int, ...] = (0, 1, 2)
@@ -57,8 +58,10 @@ class Recipe:
             return recipe
         if cause.kind in EXCLUSIONS:
             return replace(self, included=self.included | {cause.kind})
-        if cause.kind in EDITS:
+        if edit_of(cause.kind) is not None:
             return replace(self, edits=(*self.edits, cause))
+        if cause.kind == "moneys and factors":
+            return replace(self, money=value[0], factors=value[1])
         return replace(self, **{_REWRITES[cause.kind]: value})
 
     def _with_setting(self, name: str, value: Any) -> "Recipe":  # noqa: ANN401
@@ -68,4 +71,6 @@ class Recipe:
             return replace(self, timezone=value)
         if name == "installs":
             return replace(self, from_events=True)
+        if name == "event_types":
+            return replace(self, event_types=tuple(sorted((*self.event_types, *value.items()))))
         return replace(self, request=replace(self.request, date=value))

@@ -16,10 +16,11 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.compute import events_for, installs_for
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
-from cohortlib.adapty.read.events import Events, known_columns
-from cohortlib.compare.explain.adapty.edits import edited, removed_installs
+from cohortlib.adapty.read.events import Events
+from cohortlib.compare.explain.adapty.dimensions import extra_columns
+from cohortlib.compare.explain.adapty.edits import MOVES, edited, edited_installs
 from cohortlib.compare.explain.adapty.recipe import Recipe
-from cohortlib.compare.explain.adapty.rewrites import MONEY_PLANES, copy_remote, multiply_money, relabel
+from cohortlib.compare.explain.adapty.rewrites import MONEY_PLANES, multiply_money, relabel
 from cohortlib.literals import Nulls
 from cohortlib.read.sources import read
 from cohortlib.read.tables import Source
@@ -31,7 +32,7 @@ class Recomputer:
     """Computes answers of the same events and installs by different recipes.
 
     The arguments are those of :func:`cohortlib.adapty.cohort`, and the remote answer: predictions are computed if it
-    has them, and some causes copy its values.
+    has them.
     """
 
     def __init__(
@@ -42,22 +43,25 @@ class Recomputer:
         nulls: Nulls,
         decimals: int,
         threads: int | None,
+        products: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._event_source = _rereadable(events)
         self._install_source = installs if isinstance(installs, str) else _rereadable(installs)
         self._nulls: Nulls = nulls
-        self._decimals, self._threads = decimals, threads
-        self._remote = remote
+        self._decimals, self._threads, self._products = decimals, threads, products
         predictions = remote.segments.get_column("predict", default=None)
         self._predict = predictions is not None and predictions.null_count() < len(predictions)
         self._events: dict[object, Events] = {}
-        self._depends_on_zone = False  # dates among instants are instants of a zone
+        self._extras = pl.DataFrame()
         self._installs: dict[object, Installs] = {}
         self._sums: dict[Recipe, tuple[SegmentSums, dict[str, int]]] = {}
 
     def plan(self, recipe: Recipe) -> RequestPlan:
         """Return the plan of a recipe's request."""
-        return RequestPlan(recipe.request, recipe.conventions, recipe.timezone, self._decimals, self._threads, None)
+        return RequestPlan(
+            recipe.request, recipe.conventions, recipe.timezone, self._decimals, self._threads, None,
+            recipe.event_types, self._products,
+        )  # fmt: skip
 
     def answer(self, recipe: Recipe) -> Answer:
         """Compute the answer."""
@@ -67,9 +71,6 @@ class Recomputer:
             cells = total.cells.copy()
             cells[MONEY_PLANES] = total.cells[[MONEY_PLANES[index] for index in recipe.money]]
             total = replace(total, cells=cells)
-        for cause in recipe.edits:
-            if cause.kind == "rows missing locally":
-                total = copy_remote(total, self._remote, plan)
         predictions = None
         if self._predict:
             predictions = forecast.predict(self.events(recipe), self.installs(recipe), plan)
@@ -102,26 +103,26 @@ class Recomputer:
     def events(self, recipe: Recipe) -> Events:
         """Return the events with the edits of a recipe."""
         events = self._read_events(recipe)
-        for cause in recipe.edits:
+        # Other causes go by the dates as they stand, so these are moved last.
+        for cause in sorted(recipe.edits, key=lambda cause: cause.kind in MOVES):
             events = edited(events, cause, recipe.timezone)
         return events
 
     def _read_events(self, recipe: Recipe) -> Events:
         plan, conventions = self.plan(recipe), recipe.conventions
-        key: tuple[object, ...] = (
-            conventions.user_unit, conventions.refund_upgraded, recipe.included, plan.consecutive
+        key = (
+            conventions.user_unit, conventions.refund_upgraded, conventions.zero_payments, recipe.included,
+            recipe.event_types, plan.consecutive,
         )  # fmt: skip
-        if self._depends_on_zone:
-            key += (recipe.timezone,)
         if key not in self._events:
             events = events_for(
                 plan, self._event_source, nulls=self._nulls, predict=self._predict, keep=recipe.included
             )
             if not self._events:  # warn once
                 events.dropped.warn("the events")
-            if events.findings[("dates",)] and not self._depends_on_zone:
-                self._depends_on_zone = True
-                return self._read_events(recipe)
+                self._extras = extra_columns(self._event_source, events.frame.height)
+            if self._extras.height:
+                events = replace(events, frame=events.frame.hstack(self._extras))
             self._events[key] = events
         return self._events[key]
 
@@ -134,12 +135,13 @@ class Recomputer:
             installs = installs_for(self.plan(recipe), self._install_source, nulls=self._nulls)
             if not self._installs:  # warn once
                 installs.dropped.warn("the installs")
+            if installs.frame is not None:
+                extras = extra_columns(self._install_source, installs.frame.height)
+                installs = replace(installs, frame=installs.frame.hstack(extras) if extras.height else installs.frame)
             self._installs[key] = installs
         installs = self._installs[key]
         for cause in recipe.edits:
-            removed = removed_installs(installs, cause, recipe.timezone)
-            if removed is not None and installs.frame is not None:
-                installs = Installs(installs.frame.filter(~removed))
+            installs = edited_installs(installs, cause, recipe.timezone)
         return installs
 
 
@@ -149,5 +151,4 @@ def _rereadable(source: Source) -> Source:
         not hasattr(source, "__arrow_c_stream__") and not isinstance(source, pl.LazyFrame)
     ):
         return source
-    known = known_columns()
-    return read(source, lambda names: [name for name in names if name in known])
+    return read(source, lambda names: names)

@@ -12,7 +12,7 @@ from cohortlib.adapty.conventions import CHOICES
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison
 from cohortlib.compare.explain.adapty.edits import FIRST_REFUND
 from cohortlib.compare.explain.adapty.rewrites import segment_labels
-from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.causes import Cause, choice
 from cohortlib.errors import CohortlibError
 from cohortlib.literals import WEEKDAYS
 from cohortlib.periods import date_of
@@ -56,21 +56,25 @@ def setting_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
         yield from _other_values(comparison, "refunds of upgrades", "refund_upgraded", _UPGRADES)
     if not recipe.from_events:
         words = "installs counted only for users seen in the events"
-        yield Cause("installs", "from_events", words, (("installs", "from_events"),))
+        yield Cause("installs", "from_events", words, (("installs", "from_events"),), bits=choice(2))
     if request.period_unit == "week":
         for day in dict.fromkeys(("sunday", "saturday", *WEEKDAYS)):
             if day != conventions.week_start:
-                yield Cause("week start", day, f"weeks that start on {day.title()}", (("week_start", day),))
+                yield Cause(
+                    "week start", day, f"weeks that start on {day.title()}", (("week_start", day),), bits=choice(6)
+                )
     if renewals and not comparison.plan.consecutive:
         for restarts in (True, False):
             if restarts != comparison.plan.restarts and comparison.products_change:
                 words = "payments numbered from 1 for each " + ("product of a chain" if restarts else "chain")
-                yield Cause("numbering of products", restarts, words, (("restart_per_product", restarts),))
+                yield Cause(
+                    "numbering of products", restarts, words, (("restart_per_product", restarts),), bits=choice(2)
+                )
     if (comparison.events.kind >= FIRST_REFUND).any():
-        yield Cause("refunds", "ignored", "without refunds")
+        yield Cause("refunds", "ignored", "without refunds", bits=choice(2))
     for reason, words in _EXCLUDED.items():
         if report.get(reason):
-            yield from _computable(comparison, Cause(reason, "counted", words))
+            yield from _computable(comparison, Cause(reason, "counted", words, bits=choice(3)))
     if renewals:
         causes = _other_values(comparison, "period number", "period_number", _PERIOD_NUMBERS)
         yield from _computable(comparison, *causes)
@@ -80,7 +84,11 @@ def setting_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
 def _other_values(comparison: AdaptyComparison, kind: str, name: str, words: dict[str, str]) -> list[Cause]:
     """List the values of a convention other than its current one."""
     current = getattr(comparison.recipe.conventions, name)
-    return [Cause(kind, value, words[str(value)], ((name, value),)) for value in CHOICES[name] if value != current]
+    return [
+        Cause(kind, value, words[str(value)], ((name, value),), bits=choice(len(CHOICES[name])))
+        for value in CHOICES[name]
+        if value != current
+    ]
 
 
 def _computable(comparison: AdaptyComparison, *causes: Cause) -> Iterator[Cause]:
@@ -103,10 +111,10 @@ def presentation_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
     shift = first - int(local["period"].to_numpy().min())
     unit = "period" if request.period_type == "renewals" else "day"
     if shift and abs(shift) <= 2:
-        yield Cause("columns", shift, f"{unit}s counted from {first}")
+        yield Cause("columns", shift, f"{unit}s counted from {first}", bits=choice(4))
     if unit == "day" and request.renewal_days[-1] > 0:
-        yield Cause("ages", -1, "the day of the install counted as day 1")
-        yield Cause("ages", 1, "the day after the install counted as day 0")
+        yield Cause("ages", -1, "the day of the install counted as day 1", bits=choice(2))
+        yield Cause("ages", 1, "the day after the install counted as day 0", bits=choice(2))
     local_labels, remote_labels = (
         set(frame.filter(pl.col("type") == "single")["segment_start_date"]) for frame in (local, remote)
     )
@@ -118,7 +126,7 @@ def presentation_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
         ):
             labels = set(segment_labels(comparison.plan, value))
             if len(remote_labels & labels) > len(local_labels & remote_labels):
-                yield Cause("labels", value, words)
+                yield Cause("labels", value, words, bits=choice(3))
 
 
 def date_candidates(comparison: AdaptyComparison, original: tuple[date, date]) -> Iterator[Cause]:
@@ -134,7 +142,7 @@ def date_candidates(comparison: AdaptyComparison, original: tuple[date, date]) -
         (f"the request from {first - day}", (first - day, last)),
     ):
         if dates[0] <= dates[1]:
-            yield Cause("dates", dates, words, (("date", dates),))
+            yield Cause("dates", dates, words, (("date", dates),), bits=choice(4))
 
 
 def as_of_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
@@ -147,7 +155,7 @@ def as_of_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
     words = f"active periods as of {date_of(day)}"
     if low != high:
         words += f" (or any day from {date_of(low)} to {date_of(high)})"
-    yield Cause("as of", date_of(day), words, (("as_of", date_of(day)),))
+    yield Cause("as of", date_of(day), words, (("as_of", date_of(day)),), bits=choice(_AS_OF_DAYS[1] - _AS_OF_DAYS[0]))
 
 
 def _as_of_range(comparison: AdaptyComparison) -> tuple[int, int] | None:

@@ -1,37 +1,40 @@
 """Adapty's local answer, recomputed under causes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import Conventions
+from cohortlib.adapty.read.event_types import check_event_types
+from cohortlib.adapty.read.products import read_products
+from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.request import Request
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison
-from cohortlib.compare.explain.adapty.fault_candidates import describe_suspects, fault_candidates
+from cohortlib.compare.explain.adapty.event_candidates import event_candidates
+from cohortlib.compare.explain.adapty.fault_candidates import fault_candidates
 from cohortlib.compare.explain.adapty.money_candidates import money_candidates
 from cohortlib.compare.explain.adapty.recipe import Recipe
 from cohortlib.compare.explain.adapty.recompute import Recomputer
+from cohortlib.compare.explain.adapty.remaining import describe
 from cohortlib.compare.explain.adapty.setting_candidates import (
     as_of_candidates,
     date_candidates,
     presentation_candidates,
     setting_candidates,
 )
+from cohortlib.compare.explain.adapty.standing import Scales, rounding
+from cohortlib.compare.explain.adapty.value_candidates import ValueCandidates
 from cohortlib.compare.explain.adapty.zone_candidates import ZoneCandidates
 from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.evidence import Places, Standing
+from cohortlib.compare.reconcile.matching import in_one_form
+from cohortlib.compare.reconcile.tolerances import Tolerances
 from cohortlib.literals import Nulls
 from cohortlib.read.tables import Source
-
-_MAX_SENTENCES = 5
-_MAX_SEGMENTS = 3
-_MAX_FIELDS = 3
-# The fields that all others are computed from.
-_BASE_FIELDS = [
-    "installs", "revenue_usd", "proceeds_usd", "net_revenue_usd", "subscribers", "subscriptions", "paid_subscribers",
-]  # fmt: skip
 
 
 class AdaptyTable:
@@ -49,16 +52,31 @@ class AdaptyTable:
         installs: Source,
         timezone: str = "UTC",
         conventions: Conventions | None = None,
+        event_types: Mapping[str, str] | None = None,
+        products: Source | None = None,
         nulls: Nulls = "error",
         decimals: int = 6,
         threads: int | None = None,
+        tolerances: Tolerances | None = None,
     ) -> None:
         request = replace(Request.of(request), compare_date=None)
-        self.remote = remote if isinstance(remote, Answer) else Answer(*remote, request)
-        self._recomputer = Recomputer(events, installs, self.remote, nulls, decimals, threads)
+        answer = remote if isinstance(remote, Answer) else Answer(*remote, request)
+        reading = Reading(zone=timezone, decimals=decimals)
+        durations = () if products is None else read_products(products, reading)
+        self._recomputer = Recomputer(events, installs, answer, nulls, decimals, threads, durations)
         from_events = isinstance(installs, str) and installs == "from_events"
-        self._recipe = Recipe(request, conventions or Conventions(), timezone, from_events)
+        renamed = check_event_types(event_types)
+        self._recipe = Recipe(request, conventions or Conventions(), timezone, from_events, event_types=renamed)
         self._zones = ZoneCandidates()
+        self._tolerances = tolerances or {}
+        self.remote, self.forms = self._as_local(answer)
+
+    def _as_local(self, remote: Answer) -> tuple[Answer, tuple[str, ...]]:
+        """Write the remote answer as the local one: labels, numbers, percentages. Returns also what was changed."""
+        local = self.recompute(())
+        _, segments, words = in_one_form(local.segments, remote.segments)
+        _, values, more = in_one_form(local.values, remote.values)
+        return replace(remote, segments=segments, values=values), tuple(dict.fromkeys((*words, *more)))
 
     def recompute(self, causes: tuple[Cause, ...]) -> Answer:
         """Recompute the answer under causes, at most one of each kind."""
@@ -70,7 +88,30 @@ class AdaptyTable:
             recipe = recipe.under(cause)
         return recipe
 
-    def candidates(self, causes: tuple[Cause, ...], report: Any) -> Iterator[Cause]:  # noqa: ANN401
+    @cached_property
+    def _scales(self) -> Scales:
+        tolerances = {**self.rounding, **self._tolerances}
+        return Scales.of(self.recompute(()), self.remote, self._recipe.request.period_type, tolerances)
+
+    @cached_property
+    def rounding(self) -> dict[str, float]:
+        """The tolerances of fields whose remote values are rounded and whose local ones are not."""
+        local = self.recompute(())
+        return {
+            **rounding(local.segments, self.remote.segments, "total_"),
+            **rounding(local.values, self.remote.values, ""),
+        }
+
+    @property
+    def places(self) -> Places:
+        """The segments of the cells that are compared."""
+        return self._scales.places
+
+    def standing(self, causes: tuple[Cause, ...]) -> Standing:
+        """Compare the cells that either answer has at the start, under causes."""
+        return self._scales.standing(self.recompute(causes))
+
+    def candidates(self, causes: tuple[Cause, ...], in_time: Callable[[], bool]) -> Iterator[Cause]:
         """List settings and faults of further kinds to try, likely ones first."""
         comparison = AdaptyComparison(self._recomputer, self.remote, self._recipe_under(causes))
         kinds = {cause.kind for cause in causes}
@@ -78,44 +119,25 @@ class AdaptyTable:
             presentation_candidates(comparison),
             money_candidates(comparison),
             setting_candidates(comparison),
+            event_candidates(comparison),
             self._zones.candidates(comparison),
             fault_candidates(comparison),
+            _value_candidates(comparison),
             date_candidates(comparison, self._recipe.request.date),
             as_of_candidates(comparison),
         ):
+            if not in_time():
+                return
             for cause in candidates:
                 if cause.kind not in kinds:
                     yield cause
 
     def describe_remaining(self, causes: tuple[Cause, ...], report: Any) -> list[str]:  # noqa: ANN401
         """Describe where cells still differ, and which customers or days may be behind it."""
-        if report.differences.is_empty():
-            return []
         comparison = AdaptyComparison(self._recomputer, self.remote, self._recipe_under(causes))
-        return [*_describe(report.differences), *describe_suspects(comparison)][:_MAX_SENTENCES]
+        return describe(comparison, report.differences)
 
 
-def _describe(differences: pl.DataFrame) -> Iterator[str]:
-    """Describe in which segments and fields cells differ, and by how much."""
-    count = differences.height
-    segments = differences.filter(pl.col("type") == "single")["segment_start_date"].value_counts(sort=True)
-    if segments.is_empty():
-        yield f"{count:,} cells still differ, all in the total."
-    elif segments.height == 1:
-        yield f"{count:,} cells still differ, all in segment {segments[0, 0]} and the total."
-    else:
-        most = ", ".join(f"{name} ({cells:,})" for name, cells in segments.head(_MAX_SEGMENTS).iter_rows())
-        yield f"{count:,} cells still differ, in {segments.height:,} segments, most of them in {most}."
-    fields = (
-        differences.group_by(pl.col("field").cast(pl.String))
-        .agg(pl.len(), pl.col("difference").abs().max())
-        .with_columns(base=pl.col("field").str.strip_prefix("total_").is_in(_BASE_FIELDS))
-        .sort("base", "len", "field", descending=[True, True, False])
-        .head(_MAX_FIELDS)
-    )
-    listed = ", ".join(
-        f"{name} ({cells:,}{f', by {largest:,.6g} at most' if largest is not None else ''})"
-        for name, cells, largest, _ in fields.iter_rows()
-    )
-    more = differences["field"].n_unique() - fields.height
-    yield f"The fields are {listed}{f' and {more:,} more' if more else ''}."
+def _value_candidates(comparison: AdaptyComparison) -> Iterator[Cause]:
+    if comparison.excess is not None:
+        yield from ValueCandidates(comparison, comparison.excess).causes()

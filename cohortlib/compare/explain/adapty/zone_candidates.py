@@ -8,10 +8,11 @@ import polars as pl
 
 from cohortlib.compare.explain.adapty.comparison import AdaptyComparison
 from cohortlib.compare.explain.adapty.edits import local_days
-from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.causes import Cause, choice
 from cohortlib.compare.explain.zones import Clock, clocks
 from cohortlib.read.arrays import Ints
 
+_CLOCKS = 300  # of the world, about
 _MAX_ZONES = 16  # tried if installs do not single out a zone
 
 
@@ -26,8 +27,8 @@ class ZoneCandidates:
         if comparison.excess is None:  # the segments differ, and no zone changes that
             return
         for clock in self._clocks(comparison):
-            words = f"time zone {clock.name}"
-            yield Cause("timezone", clock.name, words, (("timezone", clock.name),), note=clock.note)
+            words, setting = f"time zone {clock.name}", (("timezone", clock.name),)
+            yield Cause("timezone", clock.name, words, setting, note=clock.note, bits=choice(_CLOCKS))
 
     def _clocks(self, comparison: AdaptyComparison) -> list[Clock]:
         columns = [column.drop_nulls() for column in _instants(comparison) if isinstance(column.dtype, pl.Datetime)]

@@ -1,47 +1,80 @@
 """Termina's local table, recomputed under causes."""
 
-import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date
-from functools import cache, cached_property, partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import polars as pl
-from polars.selectors import by_name, temporal
+from polars.selectors import temporal
 
 from cohortlib.compare.explain.causes import Cause
-from cohortlib.compare.explain.termina import faults
-from cohortlib.compare.explain.termina.comparison import TerminaComparison
-from cohortlib.compare.explain.termina.customer_candidates import close_customers
-from cohortlib.compare.explain.termina.fault_candidates import fault_candidates
-from cohortlib.compare.explain.termina.setting_candidates import SettingCandidates
+from cohortlib.compare.explain.evidence import Places, Standing
+from cohortlib.compare.explain.termina.amounts import amount_candidates
+from cohortlib.compare.explain.termina.clocks import clock_candidates
+from cohortlib.compare.explain.termina.days import day_candidates
+from cohortlib.compare.explain.termina.describe import describe
+from cohortlib.compare.explain.termina.forms import form_candidates
+from cohortlib.compare.explain.termina.ledger import DAY, Rows
+from cohortlib.compare.explain.termina.people import people_candidates
+from cohortlib.compare.explain.termina.scene import Scene
+from cohortlib.compare.explain.termina.settings import setting_candidates
+from cohortlib.compare.explain.termina.story import Story
+from cohortlib.compare.explain.termina.table_edits import TableEdit
+from cohortlib.compare.explain.termina.tables import Cells, Grid, Table, ordinals
+from cohortlib.compare.explain.termina.values import value_candidates
 from cohortlib.compare.reconcile.compare import Report
+from cohortlib.compare.reconcile.form import Form, detect
+from cohortlib.compare.reconcile.tolerances import Tolerance, Tolerances, checked
 from cohortlib.errors import Arg, CohortlibWarning, DataError, SchemaError, SettingError, listed
-from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
-from cohortlib.literals import WEEKDAYS
-from cohortlib.periods import LABELS, Calendar
+from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema, tolerance_of
+from cohortlib.periods import Calendar, span
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.termina.compute import cohorts, customer_cohorts
+from cohortlib.transactions.joined import joined_table
 from cohortlib.transactions.keywords import Files, Parsing, Reading, types
 from cohortlib.transactions.reading import typed_frame
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import open_if_prepared
+
+FAMILIES: tuple[Callable[[Scene], Iterator[Cause]], ...] = (
+    form_candidates,
+    setting_candidates,
+    clock_candidates,
+    amount_candidates,
+    day_candidates,
+    value_candidates,
+    people_candidates,
+)
+"""Each lists candidates of some kinds for a scene, with what their choice costs."""
+
+_FIELDS = {**CUSTOMER_COHORTS, **COHORTS}
+_MARGIN = 2  # periods around those of both tables
 
 
 @dataclass(frozen=True, eq=False)
 class TerminaTable:
     """A Termina table that is recomputed from rows in memory."""
 
-    rows: pl.DataFrame  # users, instants, amounts, and all other date columns
+    rows: Rows
+    frame: pl.DataFrame  # the rows as read, with those that nulls="drop" leaves out
     remote: pl.DataFrame
     settings: dict[str, Any]  # of the call that computes the local table, defaults included
+    form: Form  # how the remote table was written
+    tolerances: Tolerances = field(default_factory=dict)
 
     @classmethod
-    def read(cls, transactions: Source, remote: pl.DataFrame, settings: Mapping[str, Any]) -> "TerminaTable":
+    def read(
+        cls,
+        transactions: Source,
+        remote: pl.DataFrame,
+        settings: Mapping[str, Any],
+        tolerances: Tolerances | None = None,
+    ) -> "TerminaTable":
         """Read the transactions, and the period unit from the labels of the remote table."""
         call = customer_cohorts if "user_id" in remote.columns else cohorts
         defaults = {name: parameter.default for name, parameter in signature(call).parameters.items()}
@@ -53,38 +86,36 @@ class TerminaTable:
                     value=value,
                     expected=f"one of {listed(defaults, 30)}",
                 )
-        complete = {**defaults, **_unit_of(remote["cohort"]), **settings}
+        form = _form(remote, settings)
+        complete = {**defaults, **form.settings, **settings}
         fields = {name: dtype for name, dtype in schema(COHORTS | CUSTOMER_COHORTS).items() if name in remote.columns}
-        remote = remote.select(pl.col(name).cast(dtype, strict=False) for name, dtype in fields.items())
-        return cls(_read(transactions, complete), remote, complete)
+        remote = form.table.select(pl.col(name).cast(dtype, strict=False) for name, dtype in fields.items())
+        frame = _read(transactions, complete)
+        checked_settings = _checked(complete)
+        joined = None
+        if complete["joined"] is not None and not checked_settings.joined_is_one_of(frame.columns):
+            joined = joined_table(checked_settings, frame.columns, frame.clear)
+        return cls(Rows.of(frame, complete, joined), frame, remote, complete, form, tolerances or {})
 
     @property
     def has_customers(self) -> bool:
         """Whether the table has a row per customer."""
         return "user_id" in self.remote.columns
 
-    # ---------------------------------------------------------------------------------------------------- recompute
+    # ------------------------------------------------------------------------------------------------- public tables
 
     def recompute(self, causes: tuple[Cause, ...]) -> pl.DataFrame:
-        """Recompute the table under causes."""
-        table, view = self._numbers(causes)
-        for fault in _faults(causes):
-            if isinstance(fault, faults.Presentation):
-                table = fault.edit_table(table, view)
-        return table
-
-    def _numbers(self, causes: tuple[Cause, ...]) -> tuple[pl.DataFrame, faults.View]:
-        """Recompute the table under all causes but those of presentation. Returns also how its rows are read."""
-        settings, rows, view = self._inputs(causes)
+        """Recompute the table under causes by the public call."""
         if not causes:
-            return self._unchanged, view
+            return self._unchanged
+        story = self._story(causes)
+        rows, settings = story.arguments(frozenset(self.settings))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CohortlibWarning)  # emitted by the unchanged table
             table = self._compute(rows, **settings)
-        for fault in _faults(causes):
-            if not isinstance(fault, faults.Presentation):
-                table = fault.edit_table(table, view)
-        return table, view
+        for edit in story.table_edits:
+            table = edit.edit_frame(table, self._shifted)
+        return self.form.presented(table)
 
     @property
     def _compute(self) -> Callable[..., pl.DataFrame]:
@@ -93,122 +124,133 @@ class TerminaTable:
     @cached_property
     def _unchanged(self) -> pl.DataFrame:
         """The table without any cause; computing it emits the warnings."""
-        return self._compute(self.rows, **self.settings)
+        return self.form.presented(self._compute(self.frame, **self.settings))
 
-    def _inputs(self, causes: tuple[Cause, ...]) -> tuple[dict[str, Any], pl.DataFrame, faults.View]:
-        """Return the settings and rows under causes, and how the rows are read."""
-        settings = dict(self.settings)
-        for cause in causes:
-            settings.update(cause.settings)
-        rows = self._rows_with_zone if "timezone" in {cause.kind for cause in causes} else self.rows
-        view = faults.View(
-            settings["user"], settings["timestamp"], settings["amount"], settings["timezone"],
-            Calendar(settings["freq"], settings["week_start"]), settings["refunds"],
-        )  # fmt: skip
-        for fault in _faults(causes):
-            rows = fault.edit_rows(rows, view)
-        return settings, rows, view
+    def _shifted(self, label: str, by: int) -> str:
+        return self._calendar.label(self._calendar.ordinal(span("cohort", label)[0]) + by)
+
+    # --------------------------------------------------------------------------------------------------------- cells
+
+    def standing(self, causes: tuple[Cause, ...]) -> Standing:
+        """Compare the cells under causes."""
+        return self._cells.compare(self._story(causes).table)
+
+    @property
+    def places(self) -> Places:
+        """The cohorts, dates and customers of the cells."""
+        return self._cells.places
+
+    def _story(self, causes: tuple[Cause, ...]) -> Story:
+        return Story.of(self.rows, self._grid, self.settings, causes, self._users)
 
     @cached_property
-    def _rows_with_zone(self) -> pl.DataFrame:
-        """The rows with instants that have a zone: those without one are taken as UTC."""
-        name = self.settings["timestamp"]
-        dtype = self.rows.schema[name]
-        if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
-            return self.rows.with_columns(self.rows[name].dt.replace_time_zone("UTC"))
-        return self.rows
+    def _calendar(self) -> Calendar:
+        """The calendar of the remote labels."""
+        unit = self.form.unit
+        return Calendar(self.settings["freq"], self.settings["week_start"] if unit is None else unit.week_start)
+
+    @cached_property
+    def _ordinals(self) -> np.ndarray:
+        """The ordinal of the cohort of each remote row."""
+        labels = self.remote["cohort"].cast(pl.String)
+        known = ordinals(self._calendar, tuple(sorted(labels.unique())))
+        return np.array([known[label] for label in labels], np.int64)
+
+    @cached_property
+    def _grid(self) -> Grid:
+        calendar, at = self._calendar, self.rows.ledger.at
+        found = [self._ordinals, self._ordinals + self.remote["period"].to_numpy()]
+        if at.size:
+            found.append(calendar.ordinals(np.array([at.min() // DAY - 1, at.max() // DAY + 1], np.int64)))
+        every = np.concatenate(found)
+        low, high = (int(every.min()), int(every.max())) if every.size else (0, 0)
+        return Grid(calendar, low - _MARGIN, high - low + 1 + 2 * _MARGIN)
+
+    @cached_property
+    def _users(self) -> dict[str, int]:
+        if not self.has_customers:
+            return {}
+        names = pl.concat([self.rows.ledger.names, self.remote["user_id"].cast(pl.String).unique().sort()])
+        return {name: at for at, name in enumerate(names.unique(maintain_order=True))}
+
+    @cached_property
+    def _cells(self) -> Cells:
+        remote = Table.of_frame(self._grid, self.remote, self._ordinals, self._users)
+        start = self._story(()).table
+        fields = tuple(name for name in start.values if name in remote.values)
+        return Cells(remote, start, fields, self._limits(fields), self.form.sparse)
+
+    @property
+    def rounding(self) -> dict[str, float]:
+        """The tolerances of fields whose remote values are rounded."""
+        limits = self._cells.tolerances
+        return {name: limit.absolute for name, limit in limits.items() if limit.absolute > tolerance_of(name)}
+
+    def _limits(self, fields: tuple[str, ...]) -> dict[str, Tolerance]:
+        """Return the tolerance of each field: the caller's, else the default or half a unit of rounded values.
+
+        Values count as rounded if all fields of their kind are, and the local ones are not.
+        """
+        limits: dict[str, Tolerance] = {}
+        for kind, full in (("count", 0), ("money", 2), ("share", 6)):
+            names = [name for name in fields if _FIELDS[name].kind == kind]
+            places = max((self.form.places.get(name, 99) for name in names), default=99)
+            rounded = places < full and any(_has_more_places(self._unchanged[name], places) for name in names)
+            limit = 0.5 * 10.0**-places if rounded else tolerance_of(names[0]) if names and full else 0.0
+            limits |= dict.fromkeys(names, Tolerance(limit))
+        return limits | checked(self.tolerances, list(fields), [])
 
     # --------------------------------------------------------------------------------------------------- candidates
 
-    def candidates(self, causes: tuple[Cause, ...], report: Report) -> Iterable[Cause]:
+    def candidates(self, causes: tuple[Cause, ...], in_time: Callable[[], bool]) -> Iterator[Cause]:
         """List other settings, and the faults that the differences point to."""
-        yield from self._setting_candidates
-        yield from fault_candidates(self._comparison(causes))
+        scene = self._scene(causes, in_time)
+        for family in FAMILIES:
+            if not in_time():
+                return
+            yield from family(scene)
 
-    @cached_property
-    def _setting_candidates(self) -> list[Cause]:
-        view = self._inputs(())[2]
-        candidates = SettingCandidates(
-            self.settings, self.rows, self._rows_with_zone, view, self._unchanged, self.remote
-        )
-        return list(candidates.causes())
-
-    def _comparison(self, causes: tuple[Cause, ...]) -> TerminaComparison:
-        """Compare the table under causes with the remote one, both in the presentation of the local table."""
-        (local, view), remote = self._numbers(causes), self.remote
-        for fault in _faults(causes):
-            if isinstance(fault, faults.Presentation):
-                remote = fault.inverse.edit_table(remote, view)
-        activity = cache(partial(self._activity, causes))
-        return TerminaComparison(self._inputs(causes)[1], view, local, remote, activity)
-
-    def _activity(self, causes: tuple[Cause, ...]) -> pl.DataFrame:
-        """Compute the amounts of each customer in each active period."""
-        settings, rows, _ = self._inputs(causes)
-        settings = {name: value for name, value in settings.items() if name in signature(customer_cohorts).parameters}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CohortlibWarning)
-            table = customer_cohorts(rows, **settings | {"rows": "active"})
-        return table.select("cohort", "user_id", "period", "amount")
+    def _scene(self, causes: tuple[Cause, ...], in_time: Callable[[], bool] = lambda: True) -> Scene:
+        story, remote = self._story(causes), self._cells.remote
+        for cause in reversed(causes):
+            if isinstance(cause.value, TableEdit):
+                remote = cause.value.undo(remote)
+        return Scene(story, remote, frozenset(cause.kind for cause in causes), in_time)
 
     def describe_remaining(self, causes: tuple[Cause, ...], report: Report) -> list[str]:
-        """Describe where cells still differ, the largest difference, and the customers whose amounts come close."""
-        differences = report.differences
-        if differences.is_empty():
-            return []
-        return [*_describe(differences), *close_customers(self._comparison(causes))]
-
-
-def _faults(causes: tuple[Cause, ...]) -> list[faults.Fault]:
-    return [cause.value for cause in causes if isinstance(cause.value, faults.Fault)]
-
-
-def _describe(differences: pl.DataFrame) -> list[str]:
-    """Describe where cells differ, and the largest difference."""
-    cohorts = differences.group_by("cohort").len().sort("len", "cohort", descending=[True, False])
-    label, count = cohorts.row(0)
-    fields = differences["field"].cast(pl.String).unique(maintain_order=True).to_list()
-    if len(differences) == 1:
-        lines = [f"The only cell that still differs is {fields[0]} in cohort {label}."]
-    else:
-        place = f"all in cohort {label}"
-        if len(cohorts) > 1:
-            place = f"in {len(cohorts):,} cohorts, most of them in {label} ({count:,})"
-        lines = [f"The {len(differences):,} cells that still differ are {place}; fields: {', '.join(fields)}."]
-    with_values = differences.filter(pl.col("local").is_not_null() & pl.col("remote").is_not_null()).head(1)
-    for row in with_values.rows(named=True):
-        customer = f" of customer {row['user_id']}" if "user_id" in row else ""
-        lines.append(
-            f"The largest difference is {row['field']}{customer} in cohort {row['cohort']} at age {row['period']}: "
-            f"{row['local']:,.6g} local, {row['remote']:,.6g} remote."
-        )
-    return lines
+        """Describe where cells still differ, and what the differences have in common."""
+        return describe(self._scene(causes), self._cells, report) if not report.ok else []
 
 
 # ------------------------------------------------------------------------------------------------------------ read
 
 
-def _unit_of(labels: pl.Series) -> dict[str, Any]:
-    """Return the settings of the period unit that labels have."""
-    distinct = sorted(set(labels.drop_nulls().cast(pl.String)))
-    for freq, form in LABELS:
-        if distinct and all(re.fullmatch(form, label) for label in distinct):
-            return {"freq": freq}
-    try:
-        weekdays = {date.fromisoformat(label).weekday() for label in distinct}
-    except ValueError:
+def _form(remote: pl.DataFrame, settings: Mapping[str, Any]) -> Form:
+    """Find out how the remote table is written."""
+    form = detect(remote, freq=settings.get("freq"), week_start=settings.get("week_start"))
+    if form.unit is None and not remote.is_empty():
+        labels = sorted(set(remote["cohort"].drop_nulls().cast(pl.String)))
         raise DataError(
-            f"the remote table has the cohorts {listed(distinct, 3)}",
-            value=distinct,
+            f"the remote table has the cohorts {listed(labels, 3)}",
+            value=labels,
             expected="labels such as '2026-01', '2026Q1', '2026' or '2026-01-31'",
-        ) from None
-    if len(distinct) > 1 and len(weekdays) == 1:
-        return {"freq": "W", "week_start": WEEKDAYS[weekdays.pop()]}
-    return {"freq": "D" if distinct else "M"}
+        )
+    return form
+
+
+def _has_more_places(values: pl.Series, places: int) -> bool:
+    units = values.drop_nulls() * 10.0**places
+    return bool(((units - units.round(0)).abs() > 1e-6).any())
+
+
+def _checked(settings: Mapping[str, Any]) -> Settings:
+    """Check the settings that say how rows and dates are read."""
+    groups = (*types(Reading), *types(Parsing), *types(Files), "joined", "before_joined")
+    return Settings.of(**{name: settings[name] for name in groups if name in settings})
 
 
 def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
-    """Read the columns of users, instants and amounts, and all date columns: one of them may define the cohorts."""
+    """Read all columns: those other than user, instant and amount may be behind a difference."""
     transactions = open_if_prepared(transactions)
     required = [settings["user"], settings["timestamp"], settings["amount"]]
     known = [*required, settings["joined"]] if isinstance(settings["joined"], str) else required
@@ -217,16 +259,15 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
         # joined= may be a file instead of a column
         return [name for name in known if name in names or name in required]
 
-    groups = (*types(Reading), *types(Parsing), *types(Files))
-    rules = Settings.of(**{name: settings[name] for name in groups if name in settings})
+    rules = _checked(settings)
     options = rules.file_options
     try:
         stream = sources.stream(transactions, lambda names: [*required, *names], options=options)
     except SchemaError:
         # A column of a type that cannot be read is left out, unless it is needed.
         return typed_frame(sources.read(transactions, columns, options=options), rules, "row {:,}".format)
-    dates = pl.DataFrame(schema=stream.schema).select(temporal()).columns
-    texts = pl.DataFrame(schema=stream.schema).select(pl.col(pl.String)).columns
-    every = sources.read(stream.source, lambda names: [*columns(names), *dates, *texts], options=options)
-    frame = typed_frame(every, rules, stream.locate)
-    return frame.select(by_name(*dict.fromkeys([*columns(frame.columns), *frame.select(temporal()).columns])))
+    empty = pl.DataFrame(schema=stream.schema)
+    kinds = pl.selectors.string() | temporal() | pl.selectors.numeric() | pl.selectors.boolean()
+    plain = empty.select(kinds | pl.selectors.categorical() | pl.selectors.enum()).columns
+    every = sources.read(stream.source, lambda names: [*columns(names), *plain], options=options)
+    return typed_frame(every, rules, stream.locate)

@@ -1,0 +1,1 @@
+"""Kernels that replay rows under causes."""
