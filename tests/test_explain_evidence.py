@@ -104,6 +104,6 @@ def test_a_difference_is_no_harder_to_state_than_the_number():
 
 
 def test_the_bits_of_choices():
-    assert choice(600) == pytest.approx(5 + np.log2(600))
-    assert choice(2) + subset(3, 1000) == pytest.approx(6 + 3 * np.log2(1000))
-    assert choice(0) == 5.0
+    assert choice(600) == pytest.approx(np.log2(600))
+    assert choice(2) + subset(3, 1000) == pytest.approx(1 + 3 * np.log2(1000))
+    assert choice(0) == 1.0

@@ -7,16 +7,14 @@ from typing import Any, Protocol
 
 from cohortlib.compare.explain.evidence import Places, Standing
 
-FAMILIES = 32  # kinds of causes: choosing one of them is part of each choice
-
 
 def choice(*alternatives: float) -> float:
-    """Return the bits of choices among so many alternatives each, the kind of cause included.
+    """Return the bits of choices among so many alternatives each; one bit at least.
 
     >>> choice(1), choice(8, 4)
-    (5.0, 10.0)
+    (1.0, 5.0)
     """
-    return math.log2(FAMILIES) + sum(math.log2(max(1.0, count)) for count in alternatives)
+    return max(1.0, sum(math.log2(max(1.0, count)) for count in alternatives))
 
 
 def subset(chosen: int, among: int) -> float:
@@ -41,7 +39,7 @@ class Cause:
     # The arguments of the public call that reproduce the cause, as pairs; empty for a data fault.
     settings: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     # What choosing this cause costs: log2 of its alternatives.
-    bits: float = field(default=math.log2(FAMILIES), compare=False, kw_only=True)
+    bits: float = field(default=1.0, compare=False, kw_only=True)
     # Whether it may be named where it explains some cohorts, dates or customers only, and not half of all differences.
     partial: bool = field(default=True, compare=False, kw_only=True)
     # Groups of cells, such as ("dates", 7), that the cause speaks of: of those that differed, half have to agree.

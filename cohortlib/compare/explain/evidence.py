@@ -25,18 +25,22 @@ Places = Mapping[str, NDArray[np.int64]]
 """For "cohorts", "dates" and "customers" the number of each cell's group."""
 
 
-def difference_bits(differences: Floats, unit: float | Floats, widest: float | Floats = np.inf) -> Floats:
+def difference_bits(
+    differences: Floats, unit: float | Floats, widest: float | Floats = np.inf, usual: float = 0.0
+) -> Floats:
     """Return the bits that state differences: log2 of the numbers of that size, in units.
 
     Ages are the last axis. A difference that repeats the one of the age before (cumulative values, a cohort's size)
     carries only what is new, so that a number counts once. `widest` is the spread of the values: a number is never
-    harder to state than by itself.
+    harder to state than by itself. `usual` is the spread of the differences: one that is smaller by chance could
+    have been of that size.
 
     >>> difference_bits(np.array([[0.0, 3.0, 3.0, 3.5]]), 0.5).round(2).tolist()
     [[0.0, 3.7, 0.0, 1.58]]
     """
     step = np.diff(differences, axis=-1, prepend=0.0)
-    size = np.minimum(np.minimum(np.abs(differences), np.abs(step)), widest)
+    size = np.minimum(np.abs(differences), np.abs(step))
+    size = np.minimum(np.where(size > 0.5 * unit, np.maximum(size, usual), size), widest)
     return np.asarray(np.log2(1.0 + 2.0 * size / unit))
 
 

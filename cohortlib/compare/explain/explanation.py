@@ -16,7 +16,7 @@ from cohortlib.compare.reconcile.page import Preface
 from cohortlib.engine.files import atomic_write
 from cohortlib.show.text import Block
 
-_MAX_ROWS = 8  # of the table of combinations
+_MAX_ROWS = 4  # of the table of combinations
 _MAX_WIDTH = 96  # characters of a combination
 _MAX_TIES = 3
 

@@ -111,7 +111,7 @@ class _Finder:
         run = date_range(date_of(self.first + begin), date_of(self.first + end))
         days = self.amounts.size
         one_sided = edit.first is None or edit.last is None
-        bits = choice(2, 2, days, 1 if one_sided else min(days, 1 + 2 * (end - begin)))
+        bits = choice(2, 1 + self.utc, days, 1 if one_sided else min(days, 1 + 2 * (end - begin)))
         if edit.first is None:
             start = date_of(self.first + end + 1)
             words = f"without the {count:,} rows before {start}{clock}: history that begins on {start}"
@@ -175,7 +175,8 @@ class _Finder:
             if simple is None:
                 continue
             for start in self._turning_days(simple[0] - 1, since=since):
-                yield self._factor_cause(simple, int(start), since=since)
+                if start > 0:  # from the first day on, it is a factor of all amounts
+                    yield self._factor_cause(simple, int(start), since=since)
 
     def _turning_days(self, share: float, *, since: bool) -> Ints:
         """Return the days from which on (or up to which) a share of the amounts comes closest to the differences."""

@@ -98,7 +98,7 @@ class Rows:
     @cached_property
     def has_times(self) -> bool:
         """Whether the instants are more than dates."""
-        return bool(self.ledger.at.size) and bool((self.ledger.at % DAY != 0).any())
+        return bool(self.ledger.at.size) and (self.zoned or bool((self.ledger.at % DAY != 0).any()))
 
     @cached_property
     def ledger(self) -> Ledger:

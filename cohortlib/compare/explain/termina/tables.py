@@ -289,8 +289,19 @@ class Cells:
         mask = self.remote.present
         local = np.where(same, np.nan_to_num(table.values[name]), 0.0)
         remote = np.where(mask, np.nan_to_num(self.remote.values[name]), 0.0)
-        bits = difference_bits(local - remote, self._units[name], self._widest[name])[mask]
+        bits = difference_bits(local - remote, self._units[name], self._widest[name], self._usual[name])[mask]
         return np.where(stated, bits, 0.0)
+
+    @cached_property
+    def _usual(self) -> dict[str, float]:
+        """The median of the differences of each field of money at the start; 0 for counts, which differ by few."""
+        usual = {}
+        same = self.remote.present & self.start.present & self._same_cohorts(self.start, self.remote)
+        for name in self.fields:
+            gap = np.abs(self.start.values[name] - self.remote.values[name])[same]
+            gap = gap[gap > self.tolerances[name].absolute]
+            usual[name] = float(np.median(gap)) if gap.size and name in MONEY else 0.0
+        return usual
 
 
 @lru_cache(maxsize=4)
