@@ -334,8 +334,7 @@ def test_the_unit_of_periods_is_read_from_the_labels(freq, week_start):
     remote = cl.termina.cohorts(few, freq=freq, week_start=week_start, refunds="drop")
     why = cl.explain(few, remote, seconds=20)
     assert why.reports[0].agreeing > remote.height
-    # A table of one quarter or year has too few cells to prove anything.
-    assert why.settings == ({} if freq in "QA" else {"refunds": "drop"})
+    assert why.settings == {"refunds": "drop"}
 
 
 def test_a_date_column_that_is_an_error_is_skipped():
