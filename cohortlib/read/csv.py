@@ -5,6 +5,7 @@ before it is even; if quotes inside of fields make that wrong, the rest of the f
 kernel splits what is regular; it leaves blocks with anything else to a slower one, which also finds what is wrong.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -251,7 +252,7 @@ class Csv:
                 raise not_utf8(self.files[block.file].path, block.line + block.lines(at))
         chosen = [name for name in self.columns if name in header.names]
         offsets = np.zeros((len(chosen), block.lines(block.size) + 2), np.int32)
-        values = np.empty(len(chosen) * (text.size + 16), np.uint8)
+        values = _scratch(len(chosen) * (text.size + 16))
         counts = self._split(block, offsets, _ALL, values, complete=complete)
         rows = counts[0]
         parts = values.reshape(max(len(chosen), 1), -1)
@@ -332,6 +333,7 @@ class Csv:
 
 
 _NO_TEXT = np.empty(0, np.uint8)
+_kept = threading.local()
 
 
 def _joined(carry: NDArray[np.uint8], text: bytes) -> NDArray[np.uint8]:
@@ -344,11 +346,19 @@ def _joined(carry: NDArray[np.uint8], text: bytes) -> NDArray[np.uint8]:
     return joined
 
 
+def _scratch(size: int) -> NDArray[np.uint8]:
+    """Return an array that the thread uses again: of fresh memory, most pages would be fetched for a few bytes."""
+    if getattr(_kept, "values", _NO_TEXT).size < size:
+        _kept.values = np.empty(size, np.uint8)
+    values: NDArray[np.uint8] = _kept.values[:size]
+    return values
+
+
 def _strings(offsets: NDArray[np.int32], values: NDArray[np.uint8]) -> pl.Series:
     """Return a column of text; empty text is null."""
     import nanoarrow
 
     present = offsets[1:] != offsets[:-1]
     validity: Any = None if present.all() else np.packbits(present, bitorder="little")
-    buffers = [validity, offsets, values[: offsets[-1]]]
+    buffers = [validity, offsets, values[: offsets[-1]].copy()]
     return pl.Series(nanoarrow.c_array_from_buffers(nanoarrow.string(), len(present), buffers))
