@@ -172,13 +172,15 @@ def csv_data(part, draw):
     return newline.join(lines) + newline * draw(of(0, 1, 2)), starts[1:]
 
 
-def json_data(part, draw):
-    """Write rows as JSON lines; return the text and the line of each row."""
+def json_data(part, draw, rows):
+    """Write rows as JSON lines; return the text and the line of each row. Nulls can be left out."""
+    held = [any(row[place] is not None for row in rows) for place in range(3)]
     blank = draw(of("", "\n"))
     ascii_only = draw(st.booleans())
 
     def line(row):
-        items = [(name, text) for name, text in zip(COLUMNS, row, strict=True) if text is not None or not blank]
+        cells = zip(COLUMNS, row, held, strict=True)
+        items = [(name, text) for name, text, can_miss in cells if text is not None or not blank or not can_miss]
         return json.dumps(dict(draw(st.permutations(items))), ensure_ascii=ascii_only) + "\n" + blank
 
     return "".join(map(line, part)), [1 + index * (1 + len(blank)) for index in range(len(part))]
@@ -210,7 +212,7 @@ def files(folder, kind, rows, draw):
             frame.write_parquet(path, row_group_size=draw(of(1, 3, 1000)), use_pyarrow=draw(st.booleans()))
             places += [f"{path}, row {row}: " for row in range(len(part))]
         else:
-            text, lines = (csv_data if kind == "csv" else json_data)(part, draw)
+            text, lines = csv_data(part, draw) if kind == "csv" else json_data(part, draw, rows)
             if kind == "csv" and text.startswith('"\ufeff'):
                 text = text[1:]
             data, ending = packed(encoded(text, draw), draw)
