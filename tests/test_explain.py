@@ -171,6 +171,26 @@ def test_nothing_explains():
     assert why.explained["cause"].null_count() == why.explained.height > 0
 
 
+def test_cohorts_by_a_date_that_is_not_here():
+    remote = cl.termina.cohorts(DAYS, joined="signup_date", before_joined="clip")
+    why = cl.explain(DAYS.drop("signup_date"), remote)
+    assert why.causes == ()
+    assert any(line.startswith("The amounts of all periods together agree: the same rows") for line in why.lines)
+    assert why.lines[-1] == "First question to the vendor: by which date are users assigned to cohorts?"
+
+
+def test_the_values_that_go_with_the_differences():
+    """Half of the rows of one country are missing, which no cause on the list explains."""
+    rows = DAYS.with_columns(country=pl.col("user_id").hash(1) % 4)
+    kept = rows.filter((pl.col("country") != 2) | (pl.int_range(pl.len()).hash(5) % 2 == 0))
+    why = cl.explain(rows, cl.termina.cohorts(kept))
+    assert why.causes == ()
+    lines = " ".join(why.lines)
+    assert "The remote amounts are lower in nearly all of these" in lines
+    assert "The differences go with the amounts of rows with country 2 (correlation -0." in lines
+    assert "which of the rows of" in why.lines[-1]
+
+
 def test_ranking():
     why, _, _, _ = explain_planted(["London"])
     ranking = why.ranking

@@ -157,13 +157,12 @@ class Explanation:
 
     def _also_tried(self) -> list[str]:
         """Say which cause comes closest, if none can be named."""
-        trials = [trial for trial in self.search.trials if trial.evidence.net > 0]
+        trials = [trial for trial in self.search.trials if trial.evidence.net > 0 and len(trial.causes) == 1]
         if self.causes or not trials:
             return []
-        best = max(trials, key=lambda trial: (trial.evidence.net, -len(trial.causes)))
+        best = trials[0]
         cells = f"{best.evidence.net:,} of the {best.evidence.differed:,} differing cells"
-        phrase = " and ".join(cause.phrase for cause in best.causes)
-        return [f"Also tried: {phrase}, {cells} would agree. That is too little, or could be chance."]
+        return [f"Also tried: {best.causes[0].phrase}, {cells} would agree. That is too little, or could be chance."]
 
     @property
     def block(self) -> Block | None:

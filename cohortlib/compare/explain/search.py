@@ -17,6 +17,7 @@ from cohortlib.errors import CohortlibError
 
 _BEAM_WIDTH = 3  # combinations kept from one round to the next
 _MOST_CAUSES = 4
+_STEP = MARGIN / 2  # bits by which a cause has to shorten the description to be followed
 _CHECKED = 5  # combinations of which smaller ones are tried at the end
 
 
@@ -117,7 +118,8 @@ class _Search:
             if cause.kind in kinds:
                 continue
             extended = self._try((*trial.causes, cause))
-            if extended is not None and extended.description < trial.description:
+            # A shorter step could not stand as a cause of its own.
+            if extended is not None and extended.description < trial.description - _STEP:
                 yield extended
 
     def _select(self, trials: Iterable[Trial]) -> list[Trial]:

@@ -1,30 +1,143 @@
 """Describe the differences that no cause explains: where they are, and what they have in common."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cohortlib.compare.explain.termina.scene import Scene
-from cohortlib.compare.explain.termina.tables import Cells
+from cohortlib.compare.explain.termina.screen import Groups
+from cohortlib.compare.explain.wording import listed
 from cohortlib.compare.reconcile.compare import Report
 
+Floats = NDArray[np.float64]
 
-def describe(scene: Scene, cells: Cells, report: Report) -> list[str]:
-    """Describe where cells still differ, and the largest difference."""
-    differences = report.differences
+_ALIKE = 0.95  # of the differences share a sign, a size or a share
+_CERTAIN = 20.0  # bits of evidence
+_WHOLE = 1e-6
+_MOST_VALUES = 200  # of a column that is looked at
+
+
+def describe(scene: Scene, report: Report) -> list[str]:
+    """Describe where cells still differ, the largest difference, and the pattern of the differences."""
+    return [*_places(report.differences), *_patterns(scene), *_question(scene)]
+
+
+def _places(differences: pl.DataFrame) -> Iterator[str]:
+    """Say in which cohorts and fields cells differ, and how large the largest difference is."""
     cohorts = differences.group_by("cohort").len().sort("len", "cohort", descending=[True, False])
     label, count = cohorts.row(0)
     fields = differences["field"].cast(pl.String).unique(maintain_order=True).to_list()
     if len(differences) == 1:
-        lines = [f"The only cell that still differs is {fields[0]} in cohort {label}."]
+        yield f"The only cell that still differs is {fields[0]} in cohort {label}."
     else:
         place = f"all in cohort {label}"
         if len(cohorts) > 1:
             place = f"in {len(cohorts):,} cohorts, most of them in {label} ({count:,})"
-        lines = [f"The {len(differences):,} cells that still differ are {place}; fields: {', '.join(fields)}."]
+        yield f"The {len(differences):,} cells that still differ are {place}; fields: {', '.join(fields)}."
     with_values = differences.filter(pl.col("local").is_not_null() & pl.col("remote").is_not_null()).head(1)
     for row in with_values.rows(named=True):
         customer = f" of customer {row['user_id']}" if "user_id" in row else ""
-        lines.append(
+        yield (
             f"The largest difference is {row['field']}{customer} in cohort {row['cohort']} at age {row['period']}: "
             f"{row['local']:,.6g} local, {row['remote']:,.6g} remote."
         )
-    return lines
+
+
+def _patterns(scene: Scene) -> Iterator[str]:
+    """Say in which periods the totals differ, and whether the differences have a direction, a share or a unit."""
+    totals = scene.screen.by_period
+    if totals is None or not scene.ledger.at.size:
+        return
+    local, remote = totals
+    scale = scene.rows.scale if scene.screen.money is not None or scene.story.users else 1
+    unit = scene.screen.unit if scale > 1 else 1.0
+    excess = remote - local
+    slack = 0.51 * unit * np.sqrt(max(1, scene.grid.periods))
+    differing = np.flatnonzero(np.abs(excess) > slack)
+    what = "amounts" if scale > 1 else "active users"
+    if not differing.size:
+        yield (
+            f"The {what} of all periods together agree: the same rows are counted, but users are in other cohorts. "
+            "Their cohorts may come from a date that is not here, such as a sign-up."
+        )
+        return
+    places = [scene.grid.label(int(period)) for period in differing]
+    known = int(((local != 0) | (remote != 0)).sum())
+    yield f"The {what} of {len(places):,} of {known:,} periods differ: {listed(places)}."
+    gaps = excess[differing]
+    if gaps.size > 1 and max((gaps > 0).mean(), (gaps < 0).mean()) >= _ALIKE:
+        direction = "higher" if gaps.sum() > 0 else "lower"
+        yield f"The remote {what} are {direction} in nearly all of these, by {abs(gaps.sum()) / scale:,.2f} in total."
+    shares = gaps[local[differing] > 0] / local[differing][local[differing] > 0]
+    if shares.size > 2 and np.ptp(shares) <= 0.02 * max(abs(float(np.median(shares))), 1e-12):
+        yield f"The difference is a constant share of the local {what}: {float(np.median(shares)):+.3%}."
+    if scale > 1 and (np.abs(gaps / scale - np.rint(gaps / scale)) < _WHOLE).all():
+        yield "All differences are whole units."
+    yield from _over_represented(scene)
+
+
+def _over_represented(scene: Scene) -> Iterator[str]:
+    """Name the value of a column whose rows go with the differences, by the correlation over cells."""
+    money = scene.cell_money()
+    if money is None:
+        return
+    excess, cell_of = money
+    used = np.zeros(excess.size, np.bool_)
+    used[cell_of[cell_of >= 0]] = True
+    cells = int(used.sum())
+    best: tuple[float, str, object, float] | None = None
+    tried = 0
+    for name in scene.rows.dimensions:
+        values, codes = scene.rows.codes(name)
+        if len(values) > _MOST_VALUES:
+            continue
+        groups = Groups.of_codes(np.where(scene.ledger.counts, codes[scene.ledger.row], -1), len(values))
+        sums = scene.cell_sums(groups, cell_of, excess.size)
+        if sums is None:
+            continue
+        tried += len(values)
+        total = sums.sum(axis=0)[used]
+        for index, value in enumerate(values):
+            # What a value has beyond its share of all amounts, against the differences beyond theirs.
+            own = _residual(sums[index][used], total)
+            bits, correlation = _evidence(own, _residual(excess[used], total), cells)
+            if best is None or bits > best[0]:
+                best = bits, name, value, correlation
+    if best is not None and best[0] > _CERTAIN + np.log2(max(1, tried)):
+        yield (
+            f"The differences go with the amounts of rows with {best[1]} {best[2]} (correlation {best[3]:+.2f} over "
+            f"{cells:,} cells, beyond the size of the cells; the likeliest of {tried:,} values)."
+        )
+
+
+def _residual(values: Floats, total: Floats) -> Floats:
+    """Return what is left of values after their best multiple of the total."""
+    size = float(total @ total)
+    return values - total * (float(values @ total) / size if size else 0.0)
+
+
+def _evidence(own: Floats, excess: Floats, cells: int) -> tuple[float, float]:
+    """Return the bits of a correlation (of the test of a normal regression), and the correlation."""
+    size = np.sqrt(float(own @ own) * float(excess @ excess))
+    if not size:
+        return 0.0, 0.0
+    correlation = float(np.clip(own @ excess / size, -0.999999, 0.999999))
+    return -0.5 * cells * float(np.log2(1 - correlation**2)), correlation
+
+
+def _question(scene: Scene) -> Iterator[str]:
+    """Say what to ask the vendor first."""
+    totals = scene.screen.by_period
+    if totals is None or not scene.ledger.at.size:
+        return
+    excess = totals[1] - totals[0]
+    if np.abs(excess).max(initial=0) <= scene.screen.unit * scene.grid.periods:
+        yield "First question to the vendor: by which date are users assigned to cohorts?"
+        return
+    label = scene.grid.label(int(np.argmax(np.abs(excess))))
+    if excess.sum() < 0:
+        yield f"First question to the vendor: which of the rows of {label} do they have, and which do they leave out?"
+    else:
+        yield f"First question to the vendor: which rows do they count in {label} that are not in the local data?"

@@ -14,6 +14,7 @@ from cohortlib.read.arrays import Ints
 
 _ROUNDS = 4
 _MOST = 40  # customers named
+_LEFT = 0.7  # of the bits may be left by them: a few customers here and there explain nothing
 _PAID = 0.9  # of their amounts has to be missing in the totals
 _CLEANED = {
     "blanks": "ids that differ only in blanks joined",
@@ -69,7 +70,7 @@ def _customers(scene: Scene, kind: str, *, twice: bool) -> Iterator[Cause]:
         current = scene.with_edit(Customers("twice" if twice else "drop", tuple(sorted(chosen))))
         if scene.story.users:
             break
-    if not chosen or not _totals_agree(scene, current):
+    if not chosen or current.screen.bits > _LEFT * scene.screen.bits or not _totals_agree(scene, current):
         return
     names = tuple(sorted(chosen))
     edit = Customers("twice" if twice else "drop", names)

@@ -219,7 +219,7 @@ class TerminaTable:
 
     def describe_remaining(self, causes: tuple[Cause, ...], report: Report) -> list[str]:
         """Describe where cells still differ, and what the differences have in common."""
-        return describe(self._scene(causes), self._cells, report) if not report.ok else []
+        return describe(self._scene(causes), report) if not report.ok else []
 
 
 # ------------------------------------------------------------------------------------------------------------ read
