@@ -1,6 +1,7 @@
 """Explain Adapty's answers: planted differences are named, and the answer of each cause is the engine's own."""
 
 import warnings
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from cohortlib.adapty import Conventions
+from cohortlib.compare.explain.adapty.dimensions import MARK, extra_columns
 from cohortlib.compare.explain.adapty.money import UserMoney
+from cohortlib.compare.explain.adapty.standing import Scales
 from cohortlib.compare.explain.adapty.table import AdaptyTable
 from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.search import search
@@ -173,6 +176,107 @@ def test_faults_of_the_rows_are_edits_of_the_events(world, kind):
     same(table("refunds", "ignored"), answer(events.filter(paid)))
     production = pl.lit("Production").alias("environment")
     same(table("sandbox", "counted"), answer(events.with_columns(production)))
+
+
+@pytest.mark.parametrize("kind", planted.REQUESTS)
+def test_other_readings_are_edits_of_the_events(world, kind):
+    side, _ = local_of(world, kind)
+    money = [f"{name}_usd" for name in planted.MONEY]
+    of_store = pl.col("store") == "play_store"
+    events = side.events.with_columns(
+        pl.when(of_store).then(None).otherwise(name).alias(name) for name in money[1:]
+    ).with_columns((pl.col(name).fill_null(0) * 2).alias(name.replace("_usd", "_local")) for name in money)
+    half = pl.when(of_store).then(pl.col(money[0]) / 2)
+    rows = {"play": of_store, "late": pl.col("event_datetime").dt.date() >= date(2024, 9, 1)}
+    local = AdaptyTable(events, side.answer(), side.request, installs=side.installs)
+
+    def answer(*changes, kept=None, installs=side.installs):
+        chosen = events if kept is None else events.filter(kept)
+        return cl.adapty.cohort(chosen.with_columns(changes), side.request, installs=installs)
+
+    def same_as(kind, value, expected):
+        same(local.recompute((Cause(kind, value, ""),)), expected)
+
+    def times(which, by):
+        return [pl.when(rows[which]).then(pl.col(name) * by).otherwise(name).alias(name) for name in money]
+
+    same_as("values of store", ("store", ("play_store",), False, False), answer(kept=~of_store))
+    same_as("values of store", ("store", ("play_store",), True, True),
+            answer(kept=of_store, installs=side.installs.filter(of_store)))  # fmt: skip
+    same_as("factor of store", ("play_store", (2.0, 2.0, 2.0)), answer(*times("play", 2.0)))
+    same_as("factor of dates", (number(date(2024, 9, 1)), (3.0, 3.0, 3.0)), answer(*times("late", 3.0)))
+    same_as("missing money", (0.5, 0.0), answer(half.otherwise(money[1]).alias(money[1])))
+    same_as("currency", "local", answer(*(pl.col(n.replace("_usd", "_local")).alias(n) for n in money)))
+    same_as("events moved", 1, answer(pl.col("event_datetime").dt.offset_by("1d")))
+    moved = side.installs.with_columns(pl.col("install_date").dt.offset_by("-2d"))
+    same_as("installs moved", -2, answer(installs=moved))
+    there = side.installs.with_columns(pl.col("install_date").dt.convert_time_zone("Asia/Tokyo").dt.date())
+    same_as("installs moved", "Asia/Tokyo", answer(installs=there))
+
+
+def test_rows_in_small_columns_line_up_or_are_left_out(world):
+    events, _ = world
+    extras = extra_columns(events.with_columns(pl.lit("a@b.example").alias("customer_user_id")), events.height)
+    assert MARK + "store" in extras.columns
+    assert not {MARK + "transaction_id", MARK + "environment", MARK + "end of customer_user_id"} & set(extras.columns)
+    assert extra_columns(events, events.height + 1).is_empty()
+
+
+def test_an_unknown_type_is_tried_as_a_known_one(world):
+    side, _ = local_of(world)
+    renamed = pl.col("event_type").replace("subscription_renewed", "premium_renewed")
+    why = cl.explain(side.events.with_columns(renamed), side.answer(), installs=side.installs)
+    assert why.ok
+    assert why.settings == {"event_types": {"premium_renewed": "subscription_renewed"}}
+    again = cl.explain(side.events.with_columns(renamed), side.answer(), installs=side.installs, **why.settings)
+    assert again.reports[0].ok
+
+
+def test_a_factor_from_a_date_is_not_one_of_all_rows(world):
+    """It was fitted while a file was still missing, so it is fitted again next to that cause."""
+    side, _ = local_of(world)
+    names = [f"{name}_usd" for name in planted.MONEY]
+    late = pl.col("event_datetime").dt.date() >= date(2024, 6, 4)
+    money = [pl.when(late).then(pl.col(name) * 1.1).otherwise(name).alias(name) for name in names]
+    file = pl.col("event_datetime").dt.strftime("%Y-%m").alias("file")
+    events = side.events.with_columns(file)
+    remote = replace(side, events=events.filter(pl.col("file") != "2024-07").with_columns(money)).answer()
+    why = cl.explain(events, remote, installs=side.installs)
+    assert {cause.kind for cause in why.causes} == {"factor of dates", "values of file"}
+    assert why.ok
+
+
+# --- how differences are weighed ---
+
+
+def test_totals_and_derived_fields_carry_nothing(world):
+    side, _ = local_of(world)
+    answer = side.answer()
+    doubled = replace(answer, values=answer.values.with_columns(pl.col("arpu_usd", "revenue_relative") * 1.5))
+    scales = Scales.of(answer, doubled, "renewals")
+    standing = scales.standing(answer)
+    report = reconcile(answer, doubled)
+    assert standing.differing == report.total - report.agreeing
+    total = scales.places["cohorts"] == 0
+    assert not standing.bits[total].any()
+    assert standing.remaining > 0  # the users that ARPU divides by
+    relative = replace(answer, values=answer.values.with_columns(pl.col("revenue_relative") * 1.5))
+    assert Scales.of(answer, relative, "renewals").standing(answer).remaining == 0
+    assert Scales.of(answer, answer, "renewals").standing(answer).remaining == 0
+
+
+def test_rounded_money_is_compared_as_rounded(world):
+    side, _ = local_of(world)
+    answer = side.answer()
+    rounded = replace(
+        answer,
+        values=answer.values.with_columns(pl.col("^.*_(usd|relative)$").round(0)),
+        segments=answer.segments.with_columns(pl.col("^total_.*_usd$").round(0)),
+    )
+    local = AdaptyTable(side.events, rounded, side.request, installs=side.installs)
+    assert local.rounding["arpu_usd"] == pytest.approx(0.5)
+    assert local.standing(()).agreeing == local.standing(()).total
+    assert not AdaptyTable(side.events, answer, side.request, installs=side.installs).rounding
 
 
 def test_moneys_exchanged_and_multiplied_are_those_of_every_field(world):
@@ -386,10 +490,12 @@ def test_a_customer_who_installed_around_midnight_is_named():
     remote = cl.adapty.cohort(events, request, installs=moved)
     local = AdaptyTable(events, remote, request, installs=installs, timezone="Europe/Berlin")
     lines = local.describe_remaining((), reconcile(local.recompute(()), remote))
+    assert lines[2] == "The remote answer has as many installs in all; they differ in 2 of 3 segments."
     assert (
         "The money of both segments agrees if customer u58 (first payment on 2026-02-28 at 23:40) is moved from "
         "2026-02-01 to 2026-03-01."
     ) in lines
+    assert lines[-1].startswith("The first question to the vendor: which installs count")
     assert lines[0].startswith(
         f"{reconcile(local.recompute(()), remote).differences.height} cells still differ, in 2 segments"
     )

@@ -169,6 +169,8 @@ def run_random(count: int, options: argparse.Namespace, results: Results) -> Non
         Place("sales", 100_000, "M"),
     ]  # fmt: skip
     where = [place for place in where if place.world != "cdnow" or REAL.exists()]
+    if options.vendor:
+        where = [place for place in where if (place.table in adapty.BOTH) == (options.vendor == "adapty")]
     for at in range(count):
         name = list(PERTURBATIONS)[at % len(PERTURBATIONS)]
         place = where[at // len(PERTURBATIONS) % len(where)]

@@ -146,14 +146,15 @@ def _transferred(side: Side) -> Side:
 
 
 def _to_first_owner(frame: pl.DataFrame) -> pl.DataFrame:
-    owner = [
-        pl.when(pl.col("original_transaction_id").is_not_null())
-        .then(pl.col(name).sort_by("event_datetime").first().over("original_transaction_id"))
-        .otherwise(name)
-        .alias(name)
-        for name in ("profile_id", "install_date")
-    ]
-    return frame.with_columns(owner)
+    chain = pl.col("original_transaction_id")
+    owner = pl.col("profile_id").sort_by("event_datetime").first().over("original_transaction_id")
+    installed = frame.group_by("profile_id").agg(pl.col("install_date").min().alias("_installed"))
+    given = frame.with_columns(pl.when(chain.is_not_null()).then(owner).otherwise("profile_id").alias("_owner"))
+    joined = given.join(installed, left_on="_owner", right_on="profile_id", how="left", maintain_order="left")
+    return joined.with_columns(
+        _on(pl.col("_owner") != pl.col("profile_id"), pl.col("_installed"), "install_date"),
+        pl.col("_owner").alias("profile_id"),
+    ).select(frame.columns)
 
 
 def _refunds_at_payment(frame: pl.DataFrame) -> pl.DataFrame:
@@ -191,10 +192,7 @@ def _rounded(places: int) -> Change:
 
 def _labels(form: str) -> Change:
     """Write the start of each segment in another form."""
-    label = pl.col("segment_start_date").str.to_date().dt.strftime(form)
-    written = (
-        pl.when(pl.col("type") == "single").then(label).otherwise("segment_start_date").alias("segment_start_date")
-    )
+    written = pl.col("segment_start_date").str.to_date().dt.strftime(form).alias("segment_start_date")
     return after(
         lambda answer: replace(
             answer, values=answer.values.with_columns(written), segments=answer.segments.with_columns(written)
@@ -206,6 +204,8 @@ REVENUE, PROCEEDS, NET = (pl.col(name) for name in MONEY)
 CONVERTED = pl.col("event_type") == "trial_converted"
 FREE = (pl.col("transaction_id").hash(3) % 25 == 0) & CONVERTED
 PLAY = pl.col("store") == "play_store"
+_STARTED = pl.col("event_datetime").min().over("original_transaction_id")
+_AFTER_A_YEAR = pl.col("event_datetime") > _STARTED.dt.offset_by("1y")
 
 
 def _zero(name: str, which: pl.Expr) -> pl.Expr:
@@ -269,4 +269,21 @@ KINDS = (
         ("percent|fraction|100|0\\.01",), remote=_relative(pl.col("^.*_relative$") / 100), form=True), family="form"),
     Kind("rounded to whole dollars", BOTH, drawn(("round",), remote=_rounded(0), form=True), family="form"),
     Kind("labels of another form", ("renewals",), drawn(("label",), remote=_labels("%Y-%m"), form=True), family="form"),
+    # Not on the list: silence is right.
+    Kind("installs cut in another zone", BOTH, drawn(
+        ("install", "tokyo"), remote=lambda side: replace(side, installs=side.installs.with_columns(
+            pl.col("install_date").dt.offset_by("9h")))), on_list=False),
+    Kind("lower commission after a year", BOTH, drawn(remote=columns(
+        _on(_AFTER_A_YEAR, (REVENUE * 0.85).round(6), "proceeds_usd"))), on_list=False),
+    Kind("amounts rounded to dollars", BOTH, drawn(remote=columns(*(pl.col(name).round(0) for name in MONEY))),
+         on_list=False),
+    Kind("users with a refund left out", BOTH, drawn(remote=keep(
+        ~pl.col("event_type").str.ends_with("refunded").any().over("profile_id"))), on_list=False),
+    Kind("a store twice", BOTH, drawn(("play_store", "twice|2"), remote=events(lambda frame: pl.concat([
+        frame, frame.filter(PLAY).with_columns(pl.col("transaction_id") + "-b")]))), on_list=False),
+    Kind("a sample of users", BOTH, drawn(remote=keep(pl.col("profile_id").hash(9) % 10 > 0)), on_list=False),
+    Kind("first payments left out", BOTH, drawn(remote=keep(
+        (pl.col("event_datetime").rank("ordinal").over("original_transaction_id") > 1).fill_null(True))),
+        on_list=False),
+    Kind("prices capped", BOTH, drawn(remote=columns(*(pl.col(name).clip(-30, 30) for name in MONEY))), on_list=False),
 )  # fmt: skip

@@ -283,6 +283,10 @@ def _rounded(table: pl.DataFrame, money: int, ratio: int) -> pl.DataFrame:
     return table.with_columns(pl.col(MONEY).round(money), pl.col(RATIOS).round(ratio))
 
 
+def _rows(change: Frame) -> Callable[[Side, Rng], Plant]:
+    return lambda _side, _rng: Plant((), remote=rows(change))
+
+
 AMOUNT = pl.col("amount")
 _ACTIVE = pl.col("logo_retention") > 0
 SUNDAY_NEW_YORK = (("sunday",), ("new_york",))
@@ -359,4 +363,21 @@ KINDS = (
     Kind("first days as labels", ("M", "C"), _form(_labels("%Y-%m-%d"), "label"), family="form"),
     Kind("month ends as labels", ("M", "C"), _form(_labels("%Y-%m-%d", end=True), "label"), family="form"),
     Kind("labels of Excel", ("M",), _form(_labels("%b-%y"), "label"), family="form"),
+    # Not on the list: silence is right.
+    Kind("amounts capped", ("M", "C"), _rows(lambda frame: frame.with_columns(AMOUNT.clip(-100, 100))), on_list=False),
+    Kind("refunds counted as sales", ("M", "W"), _rows(lambda frame: frame.with_columns(AMOUNT.abs())), on_list=False),
+    Kind("customers of one purchase left out", ("M", "W"),
+         _rows(lambda frame: frame.filter(pl.len().over("user_id") > 1)), on_list=False),
+    Kind("a sample of customers", ("M", "C"),
+         _rows(lambda frame: frame.filter(pl.col("user_id").hash(9) % 10 > 0)), on_list=False),
+    Kind("first purchases left out", ("M", "W"), _rows(lambda frame: frame.filter(
+        pl.col("timestamp").rank("ordinal").over("user_id") > 1)), on_list=False),
+    Kind("one purchase a day counted", ("M", "W"), _rows(lambda frame: frame.unique(
+        subset=["user_id", pl.col("timestamp").cast(pl.Date)], keep="first", maintain_order=True)), on_list=False),
+    Kind("weekends counted on Monday", ("M", "D"), _rows(lambda frame: frame.with_columns(
+        pl.when(pl.col("timestamp").dt.weekday() == 6).then(pl.col("timestamp").dt.offset_by("2d"))
+        .when(pl.col("timestamp").dt.weekday() == 7).then(pl.col("timestamp").dt.offset_by("1d"))
+        .otherwise("timestamp").alias("timestamp"))), on_list=False),
+    Kind("payments settled after days", ("M", "W"), _rows(lambda frame: frame.with_columns(
+        pl.col("timestamp").dt.offset_by(pl.format("{}d", pl.col("user_id").hash(4) % 6)))), on_list=False),
 )  # fmt: skip

@@ -47,7 +47,7 @@ def judged(
 
 def _word(why: Any, plants: Sequence[Plant], local: Any, remotes: Sequence[Any]) -> str:
     causes = list(why.causes)
-    named = [any(plant.named_by(cause) for cause in causes) for plant in plants]
+    named = [plant.form or any(plant.named_by(cause) for cause in causes) for plant in plants]
     if why.ok and not any(cause.assumed for cause in causes):
         return RIGHT  # the same table from the rows: equal in effect
     if not causes:

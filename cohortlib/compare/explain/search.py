@@ -18,6 +18,7 @@ from cohortlib.errors import CohortlibError
 _BEAM_WIDTH = 3  # combinations kept from one round to the next
 _MOST_CAUSES = 4
 _STEP = MARGIN / 2  # bits by which a cause has to shorten the description to be followed
+_MOST_REFINEMENTS = 3
 _CHECKED = 5  # combinations of which smaller ones are tried at the end
 
 
@@ -107,6 +108,7 @@ class _Search:
             for trial in open_ends:
                 for extended in self._extend(trial):
                     better[extended.key] = extended
+            self._refine(better)
             beam = self._select(better.values())
 
     def _extend(self, trial: Trial) -> Iterator[Trial]:
@@ -121,6 +123,26 @@ class _Search:
             # A shorter step could not stand as a cause of its own.
             if extended is not None and extended.description < trial.description - _STEP:
                 yield extended
+
+    def _refine(self, trials: dict[frozenset[Cause], Trial]) -> None:
+        """Replace members of the best of some combinations by others of their kind, found next to the other members.
+
+        A factor or a date that was fitted while another cause was still in the differences may be a little off.
+        """
+        for _ in range(_MOST_REFINEMENTS):
+            best = min(trials.values(), key=lambda trial: trial.description, default=self._unchanged)
+            if best.solved or len(best.causes) < 2:
+                return
+            for member in best.causes:
+                others = tuple(cause for cause in best.causes if cause != member)
+                for cause in self._local.candidates(others, self._in_time):
+                    if not self._in_time():
+                        return
+                    found = self._try((*others, cause)) if cause.kind == member.kind else None
+                    if found is not None and found.description < best.description:
+                        trials[found.key] = found
+            if min(trials.values(), key=lambda trial: trial.description) is best:
+                return
 
     def _select(self, trials: Iterable[Trial]) -> list[Trial]:
         """Keep the best trials, one for each set of kinds: three wrong time zones would crowd out other causes."""

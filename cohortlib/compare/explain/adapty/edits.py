@@ -70,6 +70,9 @@ def edited_installs(installs: Installs, cause: Cause, timezone: str) -> Installs
     elif cause.kind.startswith(VALUES) and value[2] and MARK + value[0] in frame.columns:
         kept = _kept(frame, value)
     elif cause.kind == "installs moved":
+        if isinstance(value, str):  # a time zone: days as they are there
+            day = pl.Series("install_date", local_days(frame["install_date"], value)).cast(pl.Date)
+            return replace(installs, frame=frame.with_columns(day))
         return replace(installs, frame=frame.with_columns(pl.col("install_date").dt.offset_by(f"{value}d")))
     elif cause.kind == "installs unfiltered":
         kept_columns = [name for name in frame.columns if name in ("user", "install_date") or name.startswith(MARK)]

@@ -83,7 +83,9 @@ def _pattern(comparison: AdaptyComparison) -> Iterator[str]:
     differing = int((installs != 0).sum())
     if differing:
         where = f"{differing:,} of {len(installs):,} segments"
-        yield f"The remote answer has {int(installs.sum()):+,} installs, in {where}."
+        more = int(installs.sum())
+        number = f"{abs(more):,} {'more' if more > 0 else 'fewer'} installs" if more else "as many installs in all"
+        yield f"The remote answer has {number}; they differ in {where}."
     excess, shares = _shares(comparison)
     if not excess.size:
         yield f"The revenue of all segments agrees{'' if differing else ', and so do the installs'}."

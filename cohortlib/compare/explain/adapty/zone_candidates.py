@@ -13,6 +13,7 @@ from cohortlib.compare.explain.zones import Clock, clocks
 from cohortlib.read.arrays import Ints
 
 _CLOCKS = 300  # of the world, about
+_MAX_INSTALL_ZONES = 4  # tried for the installs alone
 _MAX_ZONES = 16  # tried if installs do not single out a zone
 
 
@@ -26,9 +27,15 @@ class ZoneCandidates:
         """List time zones that assign rows to days differently, those with matching installs first."""
         if comparison.excess is None:  # the segments differ, and no zone changes that
             return
-        for clock in self._clocks(comparison):
+        found = self._clocks(comparison)
+        for clock in found:
             words, setting = f"time zone {clock.name}", (("timezone", clock.name),)
             yield Cause("timezone", clock.name, words, setting, note=clock.note, bits=choice(_CLOCKS))
+        frame = comparison.installs.frame
+        if frame is not None and isinstance(frame["install_date"].dtype, pl.Datetime):
+            for clock in found[:_MAX_INSTALL_ZONES]:
+                words = f"install dates in time zone {clock.name}, and events in {comparison.recipe.timezone}"
+                yield Cause("installs moved", clock.name, words, note=clock.note, bits=choice(_CLOCKS))
 
     def _clocks(self, comparison: AdaptyComparison) -> list[Clock]:
         columns = [column.drop_nulls() for column in _instants(comparison) if isinstance(column.dtype, pl.Datetime)]
