@@ -378,6 +378,16 @@ def test_progress_and_time():
     assert short.lines[-1] == "The search reached its time limit after 1 combination. Hint: allow more seconds."
 
 
+@pytest.mark.parametrize("calls", [0, 1, 4, 9, 16, 25])
+def test_candidates_end_once_the_time_is_up(calls):
+    """Wherever in the families that is."""
+    from cohortlib.compare.explain.termina.table import TerminaTable
+
+    remote = cl.termina.cohorts(DAYS.filter(pl.col("timestamp") != planted_termina.DAY), timezone="Asia/Tokyo")
+    left = iter([True] * calls)
+    list(TerminaTable.read(DAYS, remote, {}).candidates((), lambda: next(left, False)))
+
+
 def test_warnings_are_raised_once():
     rows = pl.concat([DAYS, DAYS.head(3).with_columns(amount=None)], how="vertical_relaxed")
     with pytest.warns(CohortlibWarning, match="3 of") as raised:

@@ -88,6 +88,7 @@ class _Finder:
                 known[run] = self.scene.screen.bits_of(self.scene.with_edit(self._edit(mode, *run)).story)
             return known[run]
 
+        bits(run)
         while self.scene.in_time():
             begin, end = run
             near = [(begin + by, end) for by in (-2, -1, 1, 2) if begin > 0 and 0 < begin + by <= end]
