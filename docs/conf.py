@@ -2,6 +2,8 @@
 
 import re
 
+from pygments.lexers import TextLexer
+
 from cohortlib import __version__
 
 project = "cohortlib"
@@ -76,6 +78,8 @@ def with_literal_examples(app, context, lines):
 
 
 def setup(app):
+    for name in ("csv", "tsv"):  # Pygments has no lexer for them
+        app.add_lexer(name, TextLexer)
     app.connect("autodoc-process-signature", without_our_own)
     app.connect("autodoc-process-docstring", hide_colon, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", show_colon, priority=900)
