@@ -217,6 +217,9 @@ SHOWN = ("logo_retention", "ltv")
 
 # ---- Adapty
 
+ACTIVE = "logo_retention"
+"""The field that is above 0 where users were active, in both cohort tables."""
+
 MONEY = ("revenue", "proceeds", "net_revenue")
 # The averages of each family, in the order of MONEY: per user, per paying user, per activated user.
 AVERAGES = {

@@ -756,7 +756,7 @@ def test_missing_files(call, tmp_path):
 
 
 def test_unknown_endings(tmp_path):
-    for name in ("rows.xls", "rows.json", "rows", "rows.parquet.zip"):
+    for name in ("rows.xls", "rows.xml", "rows", "rows.parquet.7z"):
         path = tmp_path / name
         path.write_bytes(b"x")
         mentions(message(SourceError, cl.termina.cohorts, path), name, ".parquet", ".csv")

@@ -68,14 +68,14 @@ def explain(
     >>> import cohortlib as cl
     >>> import polars as pl
     >>> rows = pl.DataFrame({
-    ...     "user_id": ["a", "a", "b"],
-    ...     "timestamp": ["2026-01-31T23:40:00Z", "2026-02-10T12:00:00Z", "2026-02-20T12:00:00Z"],
-    ...     "amount": [100.0, 80.0, 50.0],
-    ... }).with_columns(pl.col("timestamp").str.to_datetime(time_zone="UTC"))
-    >>> remote = cl.termina.cohorts(rows, timezone="Europe/Berlin")
+    ...     "user_id": [row * 7 % 40 for row in range(300)],
+    ...     "timestamp": [f"2026-{1 + row * 5 % 7:02}-{1 + row * 11 % 28:02}" for row in range(300)],
+    ...     "amount": [row * 37 % 101 - 20.0 for row in range(300)],
+    ... })
+    >>> remote = cl.termina.cohorts(rows, refunds="drop")
     >>> why = cl.explain(rows, remote)
     >>> why.ok, why.settings
-    (True, {'timezone': 'Europe/Berlin'})
+    (True, {'refunds': 'drop'})
     """
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
         raise SettingError((Arg("seconds", seconds), " is not a duration"), value=seconds, expected="a number above 0")

@@ -23,14 +23,14 @@ from cohortlib.compare.reconcile.labels import (
 )
 from cohortlib.compare.reconcile.numbers import decimal_places, with_fractions, with_numbers
 from cohortlib.errors import DataError
-from cohortlib.fields import ALL_TABLES, CUSTOMER_COHORTS, keys, kind_of
+from cohortlib.fields import ACTIVE, ALL_TABLES, CUSTOMER_COHORTS, keys, kind_of
 from cohortlib.literals import Freq, Weekday
 from cohortlib.periods import Calendar
 
 LABELS = ("cohort", "segment_start_date", "date")
 """The columns that hold labels of periods."""
 _KNOWN = {name for table in ALL_TABLES for name in table}
-_ACTIVITY = ("active_users", "logo_retention", "amount", "subscribers", "subscriptions", "revenue_usd")
+_ACTIVITY = ("active_users", ACTIVE, "amount", "subscribers", "subscriptions", "revenue_usd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def detect(
 
 
 def with_known_names(table: pl.DataFrame, side: str) -> tuple[pl.DataFrame, list[str]]:
-    """Write the names of known fields as cohortlib does: Logo Retention as logo_retention."""
+    """Write the names of known fields as cohortlib does: Active Users as active_users."""
     names = {name: re.sub(r"[\s-]+", "_", name.strip()).casefold() for name in table.columns}
     renamed = {
         name: plain

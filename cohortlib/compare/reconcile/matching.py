@@ -9,6 +9,7 @@ from cohortlib.compare.reconcile.join import have_equal_keys
 from cohortlib.compare.reconcile.labels import read_labels
 from cohortlib.compare.reconcile.same_labels import same_labels
 from cohortlib.compare.reconcile.wide import in_long_form
+from cohortlib.fields import ACTIVE
 from cohortlib.periods import Calendar
 
 # Evidence in bits: a set of rows or customers is left out on purpose if as few of all sets of its size would do.
@@ -84,7 +85,7 @@ def _first_period(table: pl.DataFrame) -> int | None:
         return None
     first = table.filter(pl.col("period") == starts.min())
     whole = [("active_users", pl.col("cohort_size")), ("amount", pl.col("cohort_size_amount")),
-             ("logo_retention", pl.lit(1.0))]  # fmt: skip
+             (ACTIVE, pl.lit(1.0))]  # fmt: skip
     known = [
         (pl.col(name) - size).abs() < 1e-6
         for name, size in whole
@@ -177,6 +178,6 @@ def rank_customers(table: pl.DataFrame) -> pl.DataFrame:
             rankings["the amount of the last 12 months plus ltv"] = recent + rankings["ltv"]
     if "cohort_size_amount" in table.columns:
         rankings["the amount of the first period"] = pl.col("cohort_size_amount").first()
-    if "logo_retention" in table.columns:
-        rankings["active periods"] = pl.col("logo_retention").sum()
+    if ACTIVE in table.columns:
+        rankings["active periods"] = pl.col(ACTIVE).sum()
     return table.group_by(pl.col("user_id").cast(pl.String)).agg(value.alias(name) for name, value in rankings.items())

@@ -88,6 +88,6 @@ def _field_of(long: pl.DataFrame, local: pl.DataFrame, side: str) -> str:
         raise DataError(
             f"{side} is a triangle of one field, and its values do not show which",
             expected="the columns cohort, period and the name of the field",
-            hint="unpivot it: table.unpivot(index='cohort', variable_name='period', value_name='logo_retention')",
+            hint="unpivot it: table.unpivot(index='cohort', variable_name='period', value_name='amount')",
         )
     return order[0]
