@@ -7,9 +7,11 @@ from functools import cached_property
 import polars as pl
 from polars.selectors import by_name
 
+from cohortlib.engine.threads import map_ordered
 from cohortlib.errors import SchemaError, SourceError
 from cohortlib.read.drift import common_type, converted, inexact
 from cohortlib.read.folders import File, partition_columns, partition_type
+from cohortlib.read.row_groups import FileSlice, file_slices
 from cohortlib.read.tables import (
     DEFAULT_OPTIONS,
     PANIC,
@@ -113,10 +115,16 @@ class Parquet:
                 )
         return SourceError(f"column {name!r} has types that do not fit together", expected="one type in all files")
 
+    @property
+    def _have_one_type(self) -> bool:
+        """Whether all files have all columns, each of one type."""
+        columns = self.columns
+        return all(name in stored and stored[name] == columns[name] for stored in self.stored for name in columns)
+
     def lazy(self) -> pl.LazyFrame:
         """Return the columns of all rows, in the types that the files have in common."""
         columns = self.columns
-        if all(name in stored and stored[name] == columns[name] for stored in self.stored for name in columns):
+        if self._have_one_type:
             return self._scan(self.paths).select(by_name(*columns))
         return pl.concat([self._converted(*each) for each in zip(self.files, self.stored, strict=True)])
 
@@ -153,7 +161,7 @@ class Parquet:
         with read_errors(self.name, lambda: self.find_bad_file(rows_read)):
             small: list[pl.DataFrame] = []
             pending = 0
-            for batch in lazy.collect_batches(maintain_order=True):
+            for batch in self._decoded(lazy):
                 small.append(batch)
                 rows_read, pending = rows_read + batch.height, pending + batch.height
                 if pending >= FULL:
@@ -161,6 +169,21 @@ class Parquet:
                     small, pending = [], 0
             if small:
                 yield _joined(small)
+
+    def _decoded(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+        """Decode slices of row groups on threads if all files are local and large, else stream."""
+        slices = None
+        if len(self.files) * FULL <= self.height and self._have_one_type:
+            slices = file_slices(self.paths)
+        if slices is None:
+            yield from lazy.collect_batches(maintain_order=True)
+            return
+        scans = [self._scan([path]).select(by_name(*self.columns)) for path in self.paths]
+
+        def decode(part: FileSlice) -> pl.DataFrame:
+            return scans[part.file].slice(part.first, part.rows).collect()
+
+        yield from map_ordered(self.options.workers, decode, slices, ahead=1)
 
     def locate(self, row: int) -> str:
         """Return the file of a row, and its number there, from 0."""

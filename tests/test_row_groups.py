@@ -1,0 +1,103 @@
+"""Check that the slices of Parquet files hold every row once, and that reading by slices changes no table."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+import cohortlib as cl
+from cohortlib.engine.kernels.footer import DEPTH, row_group_sizes
+from cohortlib.errors import DataError, SourceError
+from cohortlib.read import parquet, row_groups, sources
+from cohortlib.read.row_groups import file_slices
+
+pytestmark = pytest.mark.unit
+
+
+def table(rows=3000):
+    days = pl.date(2024, 1, 1) + pl.duration(days=pl.int_range(rows) * 37 % 700)
+    users = pl.format("user {} of this table", pl.int_range(rows) * 31 % 400)
+    return pl.select(user_id=users, timestamp=days, amount=pl.int_range(rows) % 90 - 5.5)
+
+
+@pytest.fixture
+def sliced(monkeypatch):
+    """Read small files by slices of about 150 rows; streaming fails."""
+    monkeypatch.setattr(row_groups, "SLICE", 150)
+    monkeypatch.setattr(parquet, "FULL", 1)
+    monkeypatch.setattr(pl.LazyFrame, "collect_batches", None)
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 60))
+def test_slices_hold_whole_row_groups_in_order(sizes, most):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_groups, "SLICE", most)
+        slices = list(row_groups._joined(sizes))
+    edges = np.cumsum([0, *sizes]).tolist()
+    at = 0
+    for first, rows in slices:
+        assert first == at
+        assert {first, first + rows} <= set(edges)
+        assert 0 < rows <= max(most, *sizes)
+        at += rows
+    assert at == sum(sizes)
+
+
+@pytest.mark.parametrize("size", [1, 77, 150, 151, 2999, 3000])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_sliced_file_and_a_frame_give_the_same_table(size, threads, sliced, tmp_path):
+    frame = table()
+    frame.head(1234).write_parquet(tmp_path / "a.parquet", row_group_size=size)
+    frame.tail(-1234).write_parquet(tmp_path / "b.parquet", row_group_size=99, use_pyarrow=True)
+    groups = [pl.scan_parquet(tmp_path / f"{name}.parquet").collect().height for name in "ab"]
+    slices = file_slices([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")])
+    assert [sum(part.rows for part in slices if part.file == number) for number in (0, 1)] == groups
+    stream = sources.stream(str(tmp_path), lambda names: names[:1])
+    assert pl.concat(stream.batches()).equals(frame.select("user_id"))
+    assert_frame_equal(cl.termina.cohorts(tmp_path, threads=threads), cl.termina.cohorts(frame), check_exact=True)
+
+
+def test_errors_of_a_sliced_file_count_over_all_of_it(sliced, tmp_path, monkeypatch):
+    frame = table().with_columns(amount=pl.when(pl.int_range(pl.len()) > 2900).then(math.nan).otherwise("amount"))
+    path = tmp_path / "rows.parquet"
+    frame.write_parquet(path, row_group_size=100)
+    monkeypatch.undo()  # to find the faults, all of the file is read again
+    monkeypatch.setattr(row_groups, "SLICE", 150)
+    monkeypatch.setattr(parquet, "FULL", 1)
+    with pytest.raises(DataError, match=r"99 times|99 of 3,000"):
+        cl.termina.cohorts(path)
+
+
+def test_a_damaged_row_group_names_the_file(sliced, tmp_path, monkeypatch):
+    table().write_parquet(tmp_path / "a.parquet", row_group_size=100)
+    table().write_parquet(tmp_path / "b.parquet", row_group_size=100)
+    data = bytearray((tmp_path / "b.parquet").read_bytes())
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    (tmp_path / "b.parquet").write_bytes(data)
+    monkeypatch.undo()
+    monkeypatch.setattr(row_groups, "SLICE", 150)
+    monkeypatch.setattr(parquet, "FULL", 1)
+    with pytest.raises(SourceError, match=r"b\.parquet"):
+        cl.termina.cohorts(tmp_path)
+
+
+def test_large_row_groups_and_other_files_are_streamed(tmp_path, monkeypatch):
+    path = tmp_path / "rows.parquet"
+    table().write_parquet(path)
+    assert file_slices([str(path)]) == [(0, 0, 3000)]
+    monkeypatch.setattr(row_groups, "LARGEST", 2999)
+    assert file_slices([str(path)]) is None
+    assert file_slices([str(tmp_path / "none.parquet")]) is None
+    (tmp_path / "short.parquet").write_bytes(b"PAR1")
+    assert file_slices([str(tmp_path / "short.parquet")]) is None
+
+
+@given(st.binary(max_size=80) | st.lists(st.sampled_from([0x15, 0x19, 0x1C, 0x4C, 2, 0, 0xFC]), max_size=80).map(bytes))
+def test_any_bytes_as_a_footer(data):
+    sizes = np.empty(3, np.int64)
+    found = row_group_sizes(np.frombuffer(data, np.uint8), *(np.zeros(DEPTH, np.int64) for _ in range(3)), sizes)
+    assert -1 <= found <= 3
