@@ -4,6 +4,7 @@ from . import spark as spark
 from . import termina as termina
 from .compare.explain.explain import explain as explain
 from .compare.reconcile.compare import reconcile as reconcile
+from .engine.buffers import free_memory as free_memory
 from .show import plot as plot
 from .show.inspect.inspect import inspect as inspect
 from .show.inspect.inspection import Inspection as Inspection

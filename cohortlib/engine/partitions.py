@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cohortlib.engine.buffers import empty
 from cohortlib.engine.kernels.partition import partition_order
 from cohortlib.engine.threads import on_threads
 from cohortlib.errors import DataError, Text
@@ -49,7 +50,7 @@ class Partitions:
         """
         firsts = range(0, rows, BLOCK)
         starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
-        columns = tuple(np.empty(rows if present else 0, dtype) for dtype, present in types)
+        columns = tuple(empty(rows if present else 0, dtype) for dtype, present in types)
 
         def order(first: int) -> None:
             keys, write = read_block(first, min(BLOCK, rows - first))

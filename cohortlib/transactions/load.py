@@ -28,6 +28,7 @@ import polars as pl
 from polars.selectors import by_name
 
 from cohortlib.engine import files
+from cohortlib.engine.buffers import POOL
 from cohortlib.engine.partitions import partition_bits
 from cohortlib.engine.progress import Meter
 from cohortlib.errors import DataError, SchemaError
@@ -72,6 +73,7 @@ def load(
     may_spill
         Write rows that exceed the memory budget to disk.
     """
+    POOL.bound(settings.max_memory)
     with ExitStack() as stack:
         yield _load(source, settings, stack, keep_users=keep_users, full_grid=full_grid, may_spill=may_spill)
 

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.engine.buffers import empty
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import run_workers
 from cohortlib.read.arrays import Ints
@@ -38,14 +39,14 @@ class Workspace:
         self.settings = settings
         self.above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
         self.short = span <= 64 and rows * span <= _SHORT_SUMS
-        self.row, self.joined = np.empty(rows, np.uint32), np.empty(rows, np.int32)
-        self.ends = np.empty(rows, np.int64)
-        self.periods, self.units = np.empty(rows, np.int32), np.empty(rows, np.int64)
+        self.row, self.joined = empty(rows, np.uint32), empty(rows, np.int32)
+        self.ends = empty(rows, np.int64)
+        self.periods, self.units = empty(rows, np.int32), empty(rows, np.int64)
         self.totals = np.zeros(rows * span if self.short else span, np.int64)
         self.words = np.zeros(rows if self.short else span // 64 + 1, np.uint64)
-        self.cohort, self.start = np.empty(rows, np.int32), np.empty(rows + 1, np.int64)
-        self.period, self.active = np.empty(rows, np.int32), np.empty(rows, np.bool_)
-        self.amount = np.empty(rows, np.int64)
+        self.cohort, self.start = empty(rows, np.int32), empty(rows + 1, np.int64)
+        self.period, self.active = empty(rows, np.int32), empty(rows, np.bool_)
+        self.amount = empty(rows, np.int64)
         # Without joined cohorts, users are added to the sums while they are netted.
         self.adds_directly = sums is not None and settings.joined is None
         self.sums = sums
@@ -177,9 +178,9 @@ class RecordsNetting(Netting):
         most = max(int(records.sizes[part:end].sum()) for part, end in self._groups)
         rows = int(records.sizes.max())
         buffers = Workspace(most, self.settings, self.grid, sums)
-        slots = np.empty(1 << (2 * rows).bit_length(), np.int32)
-        codes, row_periods, row_units = np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(rows, np.int64)
-        users, users2 = np.empty(most, np.uint64), np.empty(most, np.uint64)
+        slots = empty(1 << (2 * rows).bit_length(), np.int32)
+        codes, row_periods, row_units = empty(rows, np.int32), empty(rows, np.int32), empty(rows, np.int64)
+        users, users2 = empty(most, np.uint64), empty(most, np.uint64)
         layout = records.layout or Layout(0, 0, 0, 0)
         for group in groups:
             part, end = self._groups[group]

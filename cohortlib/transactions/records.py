@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cohortlib.engine import buffers
 from cohortlib.engine.kernels.partition import JOINED, PAGE, write_records
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import map_ordered
@@ -111,7 +112,7 @@ class RecordsBuilder:
         self._width = (3 if wide else 1) if layout else (4 if wide else 3)
         # Two things leave pages partly unused, each at most twice: the open pages, and the rest of a reserved extent.
         most = rows // PAGE + 2 * workers * ((1 << bits) + _EXTENT)
-        self._words = np.empty(most * PAGE * self._width, np.uint64)
+        self._words = buffers.empty(most * PAGE * self._width, np.uint64)
         # Written as pages are reserved: `rows` can be far more than there are, and memory that is not touched is free.
         self._owners = np.empty(most, np.int16)
         self._counts = np.empty(most, np.uint8)
@@ -228,6 +229,6 @@ class _OpenPages:
     """The open pages of a thread, one per partition, and its reserved pages of the shared buffer: `next` to `end`."""
 
     def __init__(self, partitions: int, width: int) -> None:
-        self.words = np.empty(partitions * PAGE * width, np.uint64)
+        self.words = buffers.empty(partitions * PAGE * width, np.uint64)
         self.filled = np.zeros(partitions, np.uint8)
         self.next = self.end = 0
