@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib.engine.kernels.partition import JOINED, PAGE
+from cohortlib.engine.kernels.partition import JOINED, Block, Form, count_records, write_records
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError
 from cohortlib.periods import Calendar
 from cohortlib.read import sources
@@ -26,6 +26,13 @@ pytestmark = pytest.mark.unit
 
 ROW = st.tuples(st.integers(0, 40), st.integers(-300_000, 1_000_000), st.integers(-(2**52), 2**52))
 DAY_MASK = (1 << 24) - 1
+
+
+def partition(records, p):
+    """List the records of a partition."""
+    edges, words = records.arrays
+    words = words[: words.size // records.form.width * records.form.width].reshape(-1, records.form.width)
+    return [word for b in range(edges.shape[1]) for word in words[edges[p, b] : edges[p + 1, b]].tolist()]
 
 
 def batch(rows, *, text, joined=False):
@@ -51,17 +58,15 @@ def test_every_row_is_written_once(tables, joined, bits, text, workers):
     builder.add(batches)
     result = builder.build()
 
-    words = result.words.reshape(-1, 4 if text else 3)
     found = Counter()
     for p in range(1 << bits):
-        pages = result.pages[result.edges[p] : result.edges[p + 1]]
-        here = [words[page * PAGE + i] for page in pages for i in range(result.counts[page])]
+        here = partition(result, p)
         assert len(here) == result.sizes[p]
-        flags = [bool(word[2] & JOINED) for word in here]
+        flags = [bool(word[2] & int(JOINED)) for word in here]
         assert flags == sorted(flags, reverse=True)
         for word in here:
             assert int(word[0]) >> (64 - bits) == p
-            found[tuple(word.tolist())] += 1
+            found[tuple(word)] += 1
 
     expected = Counter()
     row = 0
@@ -86,9 +91,7 @@ def test_joined_users_come_first(workers, monkeypatch):
     builder.add([batch(rows, text=False)])
     result = builder.build()
     for p in range(2):
-        pages = result.pages[result.edges[p] : result.edges[p + 1]]
-        tags = [int(result.words[(page * PAGE + i) * 3 + 2]) for page in pages for i in range(result.counts[page])]
-        flags = [bool(tag & int(JOINED)) for tag in tags]
+        flags = [bool(word[2] & int(JOINED)) for word in partition(result, p)]
         assert flags == sorted(flags, reverse=True)
         assert 2 * sum(flags) == len(flags)
 
@@ -101,16 +104,13 @@ def test_joined_dates_that_are_the_first_active_periods(threads):
         assert_frame_equal(call(frame, joined=joined, threads=threads), call(frame), check_exact=True)
 
 
-def test_several_blocks_and_extents(monkeypatch):
+def test_several_blocks(monkeypatch):
     monkeypatch.setattr(records, "_BLOCK", 100)
-    monkeypatch.setattr(records, "_EXTENT", 2)
     rows = [(user, user % 7, user) for user in range(5000)]
     builder = RecordsBuilder(len(rows), 3, 2, wide=False)
     builder.add([batch(rows[:1234], text=False), batch(rows[1234:], text=False)])
     result = builder.build()
-    found = [
-        int(result.words[(page * PAGE + i) * 3 + 2]) >> 32 for page in result.pages for i in range(result.counts[page])
-    ]
+    found = [word[2] >> 32 for p in range(1 << 3) for word in partition(result, p)]
     assert sorted(found) == list(range(5000))
 
 
@@ -131,16 +131,14 @@ def test_packed_records(rows, bits, text, money_bits):
         assert sum(abs(units) >> 63 - below for _, _, units in rows) > 20_000
         return
     result = builder.build()
-    words = result.words.reshape(-1, 3 if text else 1)
     found = Counter()
     for p in range(1 << bits):
-        for page in result.pages[result.edges[p] : result.edges[p + 1]]:
-            for word in words[page * PAGE : page * PAGE + result.counts[page]].tolist():
-                day = (word[-1] >> layout.key_bits) % (1 << layout.day_bits) + layout.first_day
-                key = tuple(word[:-1]) if text else (p, word[-1] % (1 << layout.key_bits))
-                units = (word[-1] >> below) - (1 << 64 - below) * (word[-1] >> 63)
-                assert abs(units) < 1 << 63 - below
-                found[key, day] += units
+        for word in partition(result, p):
+            day = (word[-1] >> layout.key_bits) % (1 << layout.day_bits) + layout.first_day
+            key = tuple(word[:-1]) if text else (p, word[-1] % (1 << layout.key_bits))
+            units = (word[-1] >> below) - (1 << 64 - below) * (word[-1] >> 63)
+            assert abs(units) < 1 << 63 - below
+            found[key, day] += units
 
     if text:
         keys = list(zip(*[column.tolist() for column in part.users.keys(0, len(rows))], strict=True))
@@ -173,7 +171,7 @@ def test_narrow_keys_are_one_to_one(bits, base, data):
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 def test_groups_hold_every_partition_once(size):
     sizes = np.array([0, 5, 90, 0, 0, 3, 200, 1, 1, 1, 0])
-    result = records.Records(*[np.empty(0)] * 4, False, None, sizes, 0, 0)
+    result = records.Records(None, None, sizes, 0, 0)
     groups = result.groups(size)
     assert [p for part, end in groups for p in range(part, end)] == list(range(11))
     assert all(end - part == 1 or sizes[part : end - 1].sum() < size for part, end in groups)
@@ -189,6 +187,24 @@ def test_periods_on_either_side_of_a_word(days):
         (days, 1, 7.0),
         (0, 1, 1.0),
     ]
+
+
+@given(st.lists(st.sampled_from([0, 1, 7, 8, -8, 9, -(2**63), 2**63 - 1, 1 - 2**63]), max_size=20), st.integers(40, 62))
+def test_records_are_counted_before_they_are_written(units, money_bits):
+    form = Form(2, True, False, 0, 64 - money_bits)
+    if sum(abs(x) >> money_bits - 1 for x in units) > 50_000:
+        units = [x for x in units if abs(x) < 2**62]
+    keys = np.arange(len(units), dtype=np.uint64) * np.uint64(2**60)
+    block = Block(keys, np.empty(0, np.uint64), np.array(units, np.int64), np.zeros(len(units), np.int32))
+    counts = np.empty(4, np.int64)
+    total = count_records(block, form, counts)
+    begins = np.cumsum(counts) - counts
+    ends = begins + counts
+    written = begins.copy()
+    high, low = write_records(block, form, 0, np.uint64(0), written, np.zeros(total, np.uint64))
+    assert written.tolist() == ends.tolist()
+    assert total == counts.sum()
+    assert (int(high) << 32) + int(low) == sum(map(abs, units))
 
 
 def test_no_rows():

@@ -21,7 +21,7 @@ from cohortlib.transactions.joined import JoinedFit
 from cohortlib.transactions.kernels import counters
 from cohortlib.transactions.kernels.group import group_by_user
 from cohortlib.transactions.kernels.net import net
-from cohortlib.transactions.records import Layout, Records
+from cohortlib.transactions.records import Records
 from cohortlib.transactions.settings import Settings
 
 _Result = TypeVar("_Result")
@@ -181,13 +181,11 @@ class RecordsNetting(Netting):
         slots = empty(1 << (2 * rows).bit_length(), np.int32)
         codes, row_periods, row_units = empty(rows, np.int32), empty(rows, np.int32), empty(rows, np.int64)
         users, users2 = empty(most, np.uint64), empty(most, np.uint64)
-        layout = records.layout or Layout(0, 0, 0, 0)
         for group in groups:
             part, end = self._groups[group]
             count = group_by_user(
-                part, end, records.edges, records.pages, records.counts, records.words, records.wide,
-                records.layout is not None, layout.key_bits, layout.day_bits, self._table,
-                np.int64(records.first - layout.first_day), span, span - 1, buffers.above, buffers.short,
+                part, end, records.arrays, records.form, self._table,
+                np.int64(records.first - records.form.first_day), span, span - 1, buffers.above, buffers.short,
                 slots, codes, row_periods, row_units, users, users2, buffers.row, buffers.joined,
                 buffers.ends, buffers.periods, buffers.units, buffers.totals, buffers.words, tally,
             )  # fmt: skip

@@ -1,19 +1,17 @@
-"""Records: rows written compactly to pages, each page of one partition of users.
+"""Records: rows written compactly, block by block, the records of a block by partition of users.
 
 A record has the user's key, a local day and an amount in money units. Periods are computed later, so the same records
 serve any frequency and right edge.
 """
 
 from collections.abc import Iterable, Iterator
-from queue import SimpleQueue
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cohortlib.engine import buffers
-from cohortlib.engine.kernels.partition import JOINED, PAGE, write_records
+from cohortlib.engine.kernels.partition import JOINED, Block, Form, RecordArrays, count_records, write_records
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import map_ordered
 from cohortlib.read.amounts import Amounts
@@ -21,8 +19,8 @@ from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.instants import Cut
 from cohortlib.read.users import Users
 
-_BLOCK = 1 << 16  # rows that a thread writes at a time
-_EXTENT = 1 << 10  # pages that a thread reserves at a time
+_BLOCK = 1 << 17  # rows that a thread writes at a time
+_ROOM = 1 << 16  # records, besides an eighth of the rows
 
 
 class Batch(NamedTuple):
@@ -65,19 +63,13 @@ class Layout(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Records in memory, by partition of users.
+    """Records in memory, by partition of users: partition p has ``sizes[p]`` of them.
 
-    Partition p has the pages ``pages[edges[p]]`` to ``pages[edges[p + 1]]`` and ``sizes[p]`` records; page k has
-    ``counts[k]`` records. `words` are the pages as `write_records` wrote them, packed if there is a `layout`; user
-    keys take two words if `wide`. All local days (since 1970-01-01) lie between `first` and `last`.
+    All local days (since 1970-01-01) lie between `first` and `last`.
     """
 
-    edges: Ints
-    pages: NDArray[np.int32]
-    counts: NDArray[np.uint8]
-    words: NDArray[np.uint64]
-    wide: bool
-    layout: Layout | None
+    arrays: RecordArrays
+    form: Form
     sizes: Ints
     first: int
     last: int
@@ -91,7 +83,8 @@ class Records(NamedTuple):
 class RecordsBuilder:
     """Build records from batches, on several threads.
 
-    Each thread keeps an open page per partition and appends full pages to the shared buffer.
+    Each thread counts the records of a block by partition, and then writes each of them to its place in a region of the
+    shared buffer. So the records that a block has of one partition are next to each other.
 
     Parameters
     ----------
@@ -108,21 +101,15 @@ class RecordsBuilder:
     """
 
     def __init__(self, rows: int, bits: int, workers: int, *, wide: bool, layout: Layout | None = None) -> None:
-        self._bits, self._wide, self._workers, self._layout = bits, wide, workers, layout
-        self._width = (3 if wide else 1) if layout else (4 if wide else 3)
-        # Two things leave pages partly unused, each at most twice: the open pages, and the rest of a reserved extent.
-        most = rows // PAGE + 2 * workers * ((1 << bits) + _EXTENT)
-        self._words = buffers.empty(most * PAGE * self._width, np.uint64)
-        # Written as pages are reserved: `rows` can be far more than there are, and memory that is not touched is free.
-        self._owners = np.empty(most, np.int16)
-        self._counts = np.empty(most, np.uint8)
-        self._open_pages: SimpleQueue[_OpenPages] = SimpleQueue()
-        for _ in range(workers):
-            self._open_pages.put(_OpenPages(1 << bits, self._width))
+        self._workers, self._layout = workers, layout
+        first = layout or Layout(0, 0, 0, 0)
+        self._form = Form(bits, layout is not None, wide, first.key_bits, first.day_bits, first.first_day)
+        # Room for amounts that take several records; memory that is not used costs nothing.
+        self._most = rows + rows // 8 + _ROOM
+        self._words = buffers.empty(self._most * self._form.width, np.uint64)
         self._reserved, self._lock = 0, Lock()
-        self._unused = np.zeros(1 << bits, np.int64)
+        self._edges: list[Ints] = []
         self._rows = 0
-        self._most = most
         self._days: list[tuple[int, int]] = []
         self.total = 0
         """Σ |units|."""
@@ -134,10 +121,6 @@ class RecordsBuilder:
         """
         for high, low in map_ordered(self._workers, lambda block: self._write(*block, meter), self._blocks(batches)):
             self.total += (high << 32) + low
-        for _ in range(self._workers):
-            pages = self._open_pages.get()
-            self._flush(pages)
-            self._open_pages.put(pages)
 
     def _blocks(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, int, int, int]]:
         for batch in batches:
@@ -159,7 +142,7 @@ class RecordsBuilder:
     def _keys(self, users: Users, first: int, size: int) -> tuple[Keys, Keys]:
         if self._layout is None or not self._layout.key_bits:
             return users.keys(first, size)
-        keys = users.narrow_keys(first, size, self._layout.first_id, self._layout.key_bits + self._bits)
+        keys = users.narrow_keys(first, size, self._layout.first_id, self._layout.key_bits + self._form.partition_bits)
         if keys is None:
             raise PackingError
         return keys, np.empty(0, np.uint64)
@@ -167,68 +150,34 @@ class RecordsBuilder:
     def _write(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> tuple[int, int]:
         """Write one block; return the sums of the high and the low 32 bits of |units|."""
         users, cut, amounts = batch
-        layout = self._layout or Layout(0, 0, 0, 0)
         keys, keys2 = self._keys(users, first, size)
         units = np.zeros(size, np.int64) if amounts is None else amounts.units(first, size)
-        days = cut.local_days(first, size)
+        block = Block(keys, keys2, units, cut.local_days(first, size))
+        counts = np.empty(1 << self._form.partition_bits, np.int64)
+        begins = self._reserve(int(count_records(block, self._form, counts)), counts)
         flag = JOINED if amounts is None else np.uint64(0)
-        at = highs = lows = 0
-        pages = self._open_pages.get()
-        try:
-            while at < size:
-                if pages.next == pages.end:
-                    pages.next, pages.end = self._reserve(_EXTENT)
-                at, pages.next, high, low = write_records(
-                    row, at, keys, keys2, units, days, flag, self._bits,
-                    self._layout is not None, layout.key_bits, layout.day_bits, layout.first_day,
-                    pages.words, pages.filled, pages.next, pages.end, self._owners, self._words,
-                )  # fmt: skip
-                highs, lows = highs + int(high), lows + int(low)
-        finally:
-            self._open_pages.put(pages)
+        high, low = write_records(block, self._form, row, flag, begins, self._words)
         if meter is not None:
             meter.add(size)
-        return highs, lows
+        return int(high), int(low)
 
-    def _reserve(self, pages: int) -> tuple[int, int]:
+    def _reserve(self, records: int, counts: Ints) -> Ints:
+        """Reserve the region of a block, and return where each partition begins in it."""
+        edges = np.zeros(counts.size + 1, np.int64)
+        np.cumsum(counts, out=edges[1:])
         with self._lock:
-            self._reserved += pages
-            if self._reserved > self._most:  # too many rows, or amounts that needed several records
+            if self._reserved + records > self._most:  # too many amounts need several records
                 raise PackingError
-            first, end = self._reserved - pages, self._reserved
-        self._owners[first:end] = -1
-        self._counts[first:end] = PAGE
-        return first, end
-
-    def _flush(self, pages: "_OpenPages") -> None:
-        """Write the pages that are not full, and drop the rest of the extent: later rows must come in later pages."""
-        opened = np.flatnonzero(pages.filled)
-        page, end = self._reserve(opened.size)
-        self._owners[page:end] = opened
-        self._counts[page:end] = pages.filled[opened]
-        self._unused[opened] += PAGE - pages.filled[opened].astype(np.int64)
-        each = PAGE * self._width
-        self._words[page * each : end * each].reshape(-1, each)[:] = pages.words.reshape(-1, each)[opened]
-        pages.filled[:] = 0
-        pages.next = pages.end
+            edges += self._reserved
+            self._reserved += records
+            self._edges.append(edges)
+        return edges[:-1].copy()
 
     def build(self) -> Records | None:
         """Return the records, or None if there are no rows."""
         if not self._rows:
             return None
-        pages = np.flatnonzero(self._owners[: self._reserved] >= 0).astype(np.int32)
-        owners = self._owners[pages]
-        order = np.argsort(owners, kind="stable")
-        edges = np.searchsorted(owners[order], np.arange((1 << self._bits) + 1)).astype(np.int64)
-        sizes = np.diff(edges) * PAGE - self._unused
+        edges = np.ascontiguousarray(np.array(self._edges).T)
+        sizes = (edges[1:] - edges[:-1]).sum(axis=1)
         first, last = min(day for day, _ in self._days), max(day for _, day in self._days)
-        return Records(edges, pages[order], self._counts, self._words, self._wide, self._layout, sizes, first, last)
-
-
-class _OpenPages:
-    """The open pages of a thread, one per partition, and its reserved pages of the shared buffer: `next` to `end`."""
-
-    def __init__(self, partitions: int, width: int) -> None:
-        self.words = buffers.empty(partitions * PAGE * width, np.uint64)
-        self.filled = np.zeros(partitions, np.uint8)
-        self.next = self.end = 0
+        return Records(RecordArrays(edges, self._words), self._form, sizes, first, last)

@@ -1,17 +1,47 @@
 """Partition rows by key."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U3, U4, U32, U63, U64, U
+from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U3, U4, U8, U32, U63, U64, U, prefetch_line
 
 # A full record has three words, or four if a user's key has two: the key, the units, the tag, the second key. The lower
 # 24 bits of the tag are the local day, the next bit is the flag JOINED, and the upper half is the number of the row.
 # A packed record is one word, from its lowest bits: key, day, units. If keys have two words, these come before it.
 JOINED = U(1 << 24)
 DAY_MASK = U((1 << 24) - 1)
-PAGE = 32  # records
-PAGE_WORD = U(PAGE)
+
+
+class Form(NamedTuple):
+    """The form of records: packed or full, the words of a key, and the bits and origins of packed fields.
+
+    A packed record stores the `key_bits` bits of the key that follow those of the partition (0 if keys have two words),
+    and the day from `first_day` on in `day_bits` bits.
+    """
+
+    partition_bits: int
+    packed: bool
+    wide: bool
+    key_bits: int = 0
+    day_bits: int = 0
+    first_day: int = 0
+
+    @property
+    def width(self) -> int:
+        """The words of a record."""
+        return (3 if self.wide else 1) if self.packed else (4 if self.wide else 3)
+
+
+class Block(NamedTuple):
+    """The rows of a block: keys (the second word is empty unless keys are wide), units, and local days."""
+
+    keys: NDArray[np.uint64]
+    keys2: NDArray[np.uint64]
+    units: NDArray[np.int64]
+    days: NDArray[np.int32]
 
 
 @njit(nogil=True, cache=True)
@@ -35,71 +65,105 @@ def partition_order(first, keys, bits, starts, from_row):
         cursor[p] += 1
 
 
+@njit(nogil=True, cache=True, inline="always")
+def width_of(form):
+    """Return the words of a record."""
+    if form.packed:
+        return U3 if form.wide else U1
+    return U4 if form.wide else U3
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _most_units(form):
+    """Return the most units that fit into one record."""
+    if form.packed:
+        return np.int64(~U0 >> (U(form.key_bits) + U(form.day_bits) + U1))
+    return np.int64(~U0 >> U1)
+
+
 @njit(nogil=True, cache=True)
-def write_records(
-    row, at, keys, keys2, units, days, flag, bits, packed, key_bits, day_bits, first_day,
-    buffers, filled, page, end, page_partitions, records,
-):  # fmt: skip
-    """Write rows as records to pages of `PAGE` records, each page of one partition.
+def count_records(block, form, counts):
+    """Count the records of a block by partition, and return their number; rows of many units need several."""
+    shift = U63 - U(form.partition_bits)
+    most = _most_units(form)
+    counts[:] = 0
+    extra = np.int64(0)
+    for i in range(block.keys.size):
+        p = (block.keys[i] >> U1) >> shift
+        counts[p] += 1
+        x = block.units[i]
+        if x > most or x < -most:
+            more = np.int64(((U(x) if x > 0 else U0 - U(x)) - U1) // U(most))
+            counts[p] += more
+            extra += more
+    return block.keys.size + extra
 
-    The partition is the top `bits` of the key. `buffers` has an open page for each partition, with ``filled[p]``
-    records. A full page is copied to the next free page of `records`, from `page` to before `end`, and its partition
-    to `page_partitions`. So `records` is written front to back, the fastest way to write memory.
 
-    If `packed`, the `key_bits` bits of the key after those of the partition are stored (0 if keys have two words), and
-    the day counts from `first_day` in `day_bits` bits. The other bits hold the units; if these do not fit, the row
-    becomes several records. Otherwise each record has the `flag` and the number of its row, counted from `row` for the
+@njit(nogil=True, cache=True)
+def write_records(block, form, row, flag, begins, words):
+    """Write the rows of a block as records, each to its partition; return the sums of the two halves of |units|.
+
+    The next record of partition p is written at ``begins[p]``, which advances. A row whose units do not fit into one
+    packed record becomes several. A full record has the `flag` and the number of its row, counted from `row` for the
     first row of the block.
-
-    Starts with row `at` of the block, and stops when rows or pages run out. Returns the next row, the next page, and
-    the sums of the high and the low 32 bits of |units|. Overwrites `units`.
     """
-    wide = keys2.size > 0
-    width = (U3 if wide else U1) if packed else (U4 if wide else U3)
-    shift = U63 - U(bits)
-    units_shift = U(key_bits) + U(day_bits)
-    most = np.int64(~U0 >> (units_shift + U1)) if packed else np.int64(~U0 >> U1)
-    high = U0
-    low = U0
-    at = U(at)
-    page = U(page)
-    while at < U(keys.size) and page < U(end):
-        key = keys[at]
+    width = width_of(form)
+    shift = U63 - U(form.partition_bits)
+    units_shift = U(form.key_bits) + U(form.day_bits)
+    most = _most_units(form)
+    high, low = U0, U0
+    for i in range(U(block.keys.size)):
+        key = block.keys[i]
         p = (key >> U1) >> shift
-        count = U(filled[p])
-        place = (p * PAGE_WORD + count) * width
-        rest = units[at]
-        x = min(max(rest, -most), most)
-        if packed:
-            word = U(days[at] - first_day)
-            if wide:
-                buffers[place] = key
-                buffers[place + U1] = keys2[at]
-                place += U2
+        rest = block.units[i]
+        while True:
+            x = min(max(rest, -most), most)
+            at = U(begins[p]) * width
+            begins[p] += 1
+            if form.packed:
+                word = U(block.days[i] - form.first_day)
+                if form.wide:
+                    words[at] = key
+                    words[at + U1] = block.keys2[i]
+                    at += U2
+                else:
+                    word = (word << U(form.key_bits)) | ((key << U(form.partition_bits)) >> (U64 - U(form.key_bits)))
+                words[at] = word | (U(x) << units_shift)
             else:
-                word = (word << U(key_bits)) | ((key << U(bits)) >> (U64 - U(key_bits)))
-            buffers[place] = word | (U(x) << units_shift)
-        else:
-            buffers[place] = key
-            buffers[place + U1] = U(x)
-            buffers[place + U2] = (U(days[at]) & DAY_MASK) | flag | ((U(row) + at) << U32)
-            if wide:
-                buffers[place + U3] = keys2[at]
-        magnitude = U(x) if x >= 0 else U0 - U(x)
-        high += magnitude >> U32
-        low += magnitude & LOW
-        count += U1
-        if count == PAGE_WORD:
-            count = U0
-            to = page * PAGE_WORD * width
-            place = p * PAGE_WORD * width
-            for i in range(PAGE_WORD * width):
-                records[to + i] = buffers[place + i]
-            page_partitions[page] = np.int16(p)
-            page += U1
-        filled[p] = np.uint8(count)
-        if x == rest:
-            at += U1
-        else:
-            units[at] = rest - x
-    return np.int64(at), np.int64(page), high, low
+                words[at] = key
+                words[at + U1] = U(x)
+                words[at + U2] = (U(block.days[i]) & DAY_MASK) | flag | ((U(row) + i) << U32)
+                if form.wide:
+                    words[at + U3] = block.keys2[i]
+            magnitude = U(x) if x >= 0 else U0 - U(x)
+            high += magnitude >> U32
+            low += magnitude & LOW
+            if x == rest:
+                break
+            rest -= x
+    return high, low
+
+
+class RecordArrays(NamedTuple):
+    """Records by partition: block b has those of partition p at ``edges[p, b]`` to ``edges[p + 1, b]`` of `words`."""
+
+    edges: NDArray[np.int64]
+    words: NDArray[np.uint64]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def partition_rows(records, part):
+    """Count the records of a partition."""
+    rows = np.int64(0)
+    for b in range(records.edges.shape[1]):
+        rows += records.edges[part + 1, b] - records.edges[part, b]
+    return rows
+
+
+@njit(nogil=True, cache=True, inline="always")
+def prefetch_block(records, part, b, width):
+    """Prefetch the first records that a block has of a partition: they are far from those of the block before."""
+    if b < records.edges.shape[1]:
+        at = U(records.edges[part, b]) * width
+        for ahead in range(U0, U32, U8):
+            prefetch_line(records.words, at + ahead)

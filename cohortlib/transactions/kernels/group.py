@@ -3,14 +3,14 @@
 import numpy as np
 from numba import njit
 
-from cohortlib.engine.kernels.partition import DAY_MASK, JOINED, PAGE_WORD
-from cohortlib.engine.kernels.words import U0, U1, U2, U3, U4, U8, U32, U, prefetch_line
+from cohortlib.engine.kernels.partition import DAY_MASK, JOINED, partition_rows, prefetch_block, width_of
+from cohortlib.engine.kernels.words import U0, U1, U2, U3, U32, U
 from cohortlib.transactions.kernels.counters import CONFLICT_ROW, CONFLICTS
 
 
 @njit(nogil=True, cache=True)
 def group_by_user(
-    part, end, edges, pages, counts, records, wide, packed, key_bits, day_bits, table, origin, span, last, above, short,
+    part, end, records, form, table, origin, span, last, above, short,
     slots, codes, row_periods, row_units, users, users2, row, joined, ends, periods, units, sums, words, tally,
 ):  # fmt: skip
     """Group the rows of each user, for a range of partitions, and return the number of users.
@@ -19,9 +19,8 @@ def group_by_user(
     ----------
     part, end
         The partitions from `part` to before `end`.
-    edges, pages, counts, records, wide, packed, key_bits, day_bits
-        The fields of `Records` and its layout. Partition p has the pages ``pages[edges[p]]`` to
-        ``pages[edges[p + 1]]``, those of joined users first; page k has ``counts[k]`` records.
+    records, form
+        `RecordArrays` and their `Form`. Blocks of joined users come first.
     table, origin, span
         ``table[day - origin]`` is the period of a day, counted from 0; the grid has `span` periods, and days may lie
         after it. The days of packed records and their origin count from the first day of the layout.
@@ -42,17 +41,17 @@ def group_by_user(
     tally
         int64[COUNTERS]; CONFLICTS and CONFLICT_ROW are updated.
     """
-    width = (U3 if wide else U1) if packed else (U4 if wide else U3)
-    day_mask = (U1 << U(day_bits)) - U1 if packed else DAY_MASK
-    key_mask = (U1 << U(key_bits)) - U1
-    below = U(key_bits) + U(day_bits)
+    packed, wide = form.packed, form.wide
+    words_of, width = records.words, width_of(form)
+    day_mask = (U1 << U(form.day_bits)) - U1 if packed else DAY_MASK
+    key_bits = U(form.key_bits)
+    key_mask = (U1 << key_bits) - U1
+    below = key_bits + U(form.day_bits)
     count = U0
     filled = np.int64(0)
     key2 = U0
     for p in range(part, end):
-        rows = np.int64(0)
-        for j in range(edges[p], edges[p + 1]):
-            rows += counts[pages[j]]
+        rows = partition_rows(records, p)
         mask = U1
         while mask < U(2 * rows):
             mask <<= U1
@@ -63,33 +62,29 @@ def group_by_user(
         # Number users 0, 1, 2 … in order of appearance; joined users come first.
         begin = count
         kept = U0
-        for j in range(edges[p], edges[p + 1]):
-            page = U(pages[j])
-            # The page after the next is elsewhere in memory: prefetch it, to hide the latency of its first lines.
-            ahead = U(pages[min(j + 2, pages.size - 1)]) * PAGE_WORD * width
-            for at in range(U0, PAGE_WORD * width, U8):
-                prefetch_line(records, ahead + at)
-            for i in range(page * PAGE_WORD, page * PAGE_WORD + U(counts[page])):
+        for b in range(records.edges.shape[1]):
+            prefetch_block(records, p, b + 2, width)
+            for i in range(U(records.edges[p, b]), U(records.edges[p + 1, b])):
                 at = i * width
-                key = records[at]
+                key = words_of[at]
                 own = True
                 number = np.uint32(0)
                 if packed:
                     word = key
                     if wide:
-                        key2 = records[at + U1]
-                        word = records[at + U2]
+                        key2 = words_of[at + U1]
+                        word = words_of[at + U2]
                     else:
                         key &= key_mask
-                    day = word >> U(key_bits)
+                    day = word >> key_bits
                     money = np.int64(word) >> np.int64(below)
                 else:
-                    money = np.int64(records[at + U1])
-                    day = records[at + U2]
+                    money = np.int64(words_of[at + U1])
+                    day = words_of[at + U2]
                     own = day & JOINED == U0
                     number = np.uint32(day >> U32)
                     if wide:
-                        key2 = records[at + U3]
+                        key2 = words_of[at + U3]
                 t = table[((day & day_mask) - U(origin)) & DAY_MASK]
                 if own and (t > last or money <= above):
                     continue

@@ -168,22 +168,16 @@ def build_part(records: Records, partitions: range, extras: pl.DataFrame | None,
     columns: list[tuple[NDArray[np.generic], ...]] = []
     at = 0
     for p in partitions:
-        count = number_users(
-            p, records.edges, records.pages, records.counts, records.words, records.wide,
-            slots, codes, users, users2, sizes, firsts,
-        )  # fmt: skip
-        order, _ = _group(users[:count], users2[: count * records.wide])
+        count = number_users(p, records.arrays, records.form, slots, codes, users, users2, sizes, firsts)
+        order, _ = _group(users[:count], users2[: count * records.form.wide])
         counts = sizes[:count][order]
         places = np.empty(count, np.int64)
         places[order] = at + np.cumsum(counts, dtype=np.int64) - counts
-        scatter_by_user(
-            p, records.edges, records.pages, records.counts, records.words, records.wide,
-            codes, places, days, units, rows,
-        )  # fmt: skip
+        scatter_by_user(p, records.arrays, records.form, codes, places, days, units, rows)
         columns.append((users[:count][order], users2[:count][order], counts, firsts[:count][order]))
         at += int(records.sizes[p])
     key, key2, size, first = (np.concatenate(column) for column in zip(*columns, strict=True))
-    user_frame = pl.DataFrame({KEY: key} | ({KEY2: key2} if records.wide else {}) | {SIZE: size})
+    user_frame = pl.DataFrame({KEY: key} | ({KEY2: key2} if records.form.wide else {}) | {SIZE: size})
     row_frame = pl.DataFrame({DAY: days, UNITS: units})
     if user_ids is not None:
         user_frame = user_frame.with_columns(user_ids[first].alias(USER))
