@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
+from cohortlib.engine import buffers
 from cohortlib.engine.kernels import money
 from cohortlib.engine.kernels.money import round_to_units
 from cohortlib.errors import Arg, DataError, SchemaError, warn
@@ -107,8 +108,9 @@ class Amounts:
         if not self.series.dtype.is_float():
             units: Ints = self._values(first, count).astype(np.int64) * np.int64(self._factor)
             return units
-        units = np.empty(count, np.int64)
-        not_finite, too_large = round_to_units(self._values(first, count), float(10**self.decimals), units)
+        units = buffers.empty(count, np.int64)
+        values, scale = self._values(first, count), float(10**self.decimals)
+        not_finite, too_large = round_to_units(values, scale, units)
         if not_finite:
             bad = self.series.alias("").is_finite().not_()
             raise DataError(

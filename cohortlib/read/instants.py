@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.engine import buffers
 from cohortlib.engine.kernels.days import local_days
 from cohortlib.engine.kernels.instants import BAD, DATE, NAIVE, NULL, ZONED
 from cohortlib.errors import Arg, DataError, SchemaError, Text, listed
@@ -124,7 +125,7 @@ class Cut:
 
     def local_days(self, first: int, count: int) -> NDArray[np.int32]:
         """Cut `count` rows, starting at row `first`, to local days since 1970-01-01."""
-        days = np.empty(count, np.int32)
+        days = buffers.empty(count, np.int32)
         day = self.instants.day
         halvings = (day & -day).bit_length() - 1
         local_days(

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.engine import buffers
 from cohortlib.engine.kernels.keys import fingerprint_strings, mix_integers, mix_narrow
 from cohortlib.errors import SchemaError
 from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Keys, min_max, physical, string_views
@@ -89,11 +90,11 @@ class Users:
 
         Returns the first word of each key, and the second for text; for integers the second array is empty.
         """
-        keys = np.empty(count, np.uint64)
+        keys = buffers.empty(count, np.uint64)
         if not self.wide:
             mix_integers(self._ids(first, count).view(np.int64), self.secret, keys)
             return keys, np.empty(0, np.uint64)
-        keys2 = np.empty(count, np.uint64)
+        keys2 = buffers.empty(count, np.uint64)
         offset = -first  # where the chunk starts in the result
         for views, memory, bases in self._views:
             begin, end = max(offset, 0), min(offset + views.size // 2, count)
@@ -110,7 +111,7 @@ class Users:
 
     def narrow_keys(self, first: int, count: int, base: int, bits: int) -> Keys | None:
         """Hash integer ids to the top `bits` of a word; None if an id is not in ``base`` to ``base + 2**bits - 1``."""
-        keys = np.empty(count, np.uint64)
+        keys = buffers.empty(count, np.uint64)
         ids = self._ids(first, count).view(np.int64)
         return None if mix_narrow(ids, np.int64(base), bits, self.secret, keys) else keys
 

@@ -11,10 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from cohortlib.engine import buffers
-from cohortlib.engine.kernels.partition import JOINED, Block, Form, RecordArrays, count_records, write_records
+from cohortlib.engine.kernels.partition import (
+    JOINED,
+    Block,
+    Form,
+    RecordArrays,
+    count_records,
+    write_narrow,
+    write_records,
+)
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import map_ordered
-from cohortlib.read.amounts import Amounts
+from cohortlib.read.amounts import Amounts, magnitude
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.instants import Cut
 from cohortlib.read.users import Users
@@ -119,8 +127,8 @@ class RecordsBuilder:
 
         A second call is allowed: in each partition its rows come after those of the first.
         """
-        for high, low in map_ordered(self._workers, lambda block: self._write(*block, meter), self._blocks(batches)):
-            self.total += (high << 32) + low
+        for total in map_ordered(self._workers, lambda block: self._write(*block, meter), self._blocks(batches)):
+            self.total += total
 
     def _blocks(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, int, int, int]]:
         for batch in batches:
@@ -147,19 +155,22 @@ class RecordsBuilder:
             raise PackingError
         return keys, np.empty(0, np.uint64)
 
-    def _write(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> tuple[int, int]:
-        """Write one block; return the sums of the high and the low 32 bits of |units|."""
+    def _write(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> int:
+        """Write one block; return Σ |units|."""
         users, cut, amounts = batch
         keys, keys2 = self._keys(users, first, size)
         units = np.zeros(size, np.int64) if amounts is None else amounts.units(first, size)
         block = Block(keys, keys2, units, cut.local_days(first, size))
         counts = np.empty(1 << self._form.partition_bits, np.int64)
-        begins = self._reserve(int(count_records(block, self._form, counts)), counts)
-        flag = JOINED if amounts is None else np.uint64(0)
-        high, low = write_records(block, self._form, row, flag, begins, self._words)
+        records = int(count_records(block, self._form, counts))
+        begins = self._reserve(records, counts)
+        if self._form.width == 1 and records == size:
+            write_narrow(block, self._form, begins, self._words)
+        else:
+            write_records(block, self._form, row, JOINED if amounts is None else np.uint64(0), begins, self._words)
         if meter is not None:
             meter.add(size)
-        return int(high), int(low)
+        return magnitude(units)
 
     def _reserve(self, records: int, counts: Ints) -> Ints:
         """Reserve the region of a block, and return where each partition begins in it."""

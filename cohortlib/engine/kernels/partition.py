@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U3, U4, U8, U32, U63, U64, U, prefetch_line
+from cohortlib.engine.kernels.words import U0, U1, U2, U3, U4, U8, U32, U63, U64, U, prefetch_line
 
 # A full record has three words, or four if a user's key has two: the key, the units, the tag, the second key. The lower
 # 24 bits of the tag are the local day, the next bit is the flag JOINED, and the upper half is the number of the row.
@@ -100,18 +100,37 @@ def count_records(block, form, counts):
 
 
 @njit(nogil=True, cache=True)
-def write_records(block, form, row, flag, begins, words):
-    """Write the rows of a block as records, each to its partition; return the sums of the two halves of |units|.
+def write_narrow(block, form, begins, words):
+    """Write the rows of a block as packed records of one word, none of which is split; otherwise as `write_records`.
 
-    The next record of partition p is written at ``begins[p]``, which advances. A row whose units do not fit into one
-    packed record becomes several. A full record has the `flag` and the number of its row, counted from `row` for the
-    first row of the block.
+    Most tables of integer ids take this loop, and it is twice as fast.
+    """
+    shift = U63 - U(form.partition_bits)
+    key_bits, bits = U(form.key_bits), U(form.partition_bits)
+    unused = U64 - key_bits
+    units_shift = key_bits + U(form.day_bits)
+    first = U(form.first_day)
+    for i in range(block.keys.size):
+        key = block.keys[i]
+        p = (key >> U1) >> shift
+        at = begins[p]
+        begins[p] = at + 1
+        day = U(block.days[i]) - first
+        words[U(at)] = (U(block.units[i]) << units_shift) | (day << key_bits) | ((key << bits) >> unused)
+
+
+@njit(nogil=True, cache=True)
+def write_records(block, form, row, flag, begins, words):
+    """Write the rows of a block as records, each to its partition.
+
+    The next record of partition p is written at ``begins[p]``, which advances. There must be room for as many as
+    `count_records` has counted: a row whose units do not fit into one packed record becomes several. A full record has
+    the `flag` and the number of its row, counted from `row` for the first row of the block.
     """
     width = width_of(form)
     shift = U63 - U(form.partition_bits)
-    units_shift = U(form.key_bits) + U(form.day_bits)
+    key_bits, bits = U(form.key_bits), U(form.partition_bits)
     most = _most_units(form)
-    high, low = U0, U0
     for i in range(U(block.keys.size)):
         key = block.keys[i]
         p = (key >> U1) >> shift
@@ -127,21 +146,17 @@ def write_records(block, form, row, flag, begins, words):
                     words[at + U1] = block.keys2[i]
                     at += U2
                 else:
-                    word = (word << U(form.key_bits)) | ((key << U(form.partition_bits)) >> (U64 - U(form.key_bits)))
-                words[at] = word | (U(x) << units_shift)
+                    word = (word << key_bits) | ((key << bits) >> (U64 - key_bits))
+                words[at] = word | (U(x) << (key_bits + U(form.day_bits)))
             else:
                 words[at] = key
                 words[at + U1] = U(x)
                 words[at + U2] = (U(block.days[i]) & DAY_MASK) | flag | ((U(row) + i) << U32)
                 if form.wide:
                     words[at + U3] = block.keys2[i]
-            magnitude = U(x) if x >= 0 else U0 - U(x)
-            high += magnitude >> U32
-            low += magnitude & LOW
             if x == rest:
                 break
             rest -= x
-    return high, low
 
 
 class RecordArrays(NamedTuple):
