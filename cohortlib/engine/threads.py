@@ -25,7 +25,7 @@ def workers_for(threads: int | None) -> int:
 
 
 def map_ordered(
-    workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int = _AHEAD
+    workers: int, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: float = _AHEAD
 ) -> Generator[_Result, None, None]:
     """Call `work` for each item on threads and yield the results in order.
 

@@ -183,7 +183,8 @@ class Parquet:
         def decode(part: FileSlice) -> pl.DataFrame:
             return scans[part.file].slice(part.first, part.rows).collect()
 
-        yield from map_ordered(self.options.workers, decode, slices, ahead=1)
+        # Half a result for each worker: no more slices than workers are decoded and not yet taken.
+        yield from map_ordered(self.options.workers, decode, slices, ahead=0.5)
 
     def locate(self, row: int) -> str:
         """Return the file of a row, and its number there, from 0."""

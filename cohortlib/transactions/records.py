@@ -127,7 +127,9 @@ class RecordsBuilder:
 
         A second call is allowed: in each partition its rows come after those of the first.
         """
-        for total in map_ordered(self._workers, lambda block: self._write(*block, meter), self._blocks(batches)):
+        # Blocks keep the batches in memory that they are slices of: one ahead is enough.
+        blocks = self._blocks(batches)
+        for total in map_ordered(self._workers, lambda block: self._write(*block, meter), blocks, ahead=1):
             self.total += total
 
     def _blocks(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, int, int, int]]:
