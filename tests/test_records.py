@@ -317,6 +317,7 @@ def test_errors_count_over_the_whole_table(change, streamed, tmp_path):
     ],
     ids=["large user", "negative user", "early", "late", "large amount", "largest refund"],
 )
+@pytest.mark.filterwarnings("ignore:the table has 1 active user in")
 def test_later_batches_that_do_not_fit_the_layout_of_the_first(late, streamed):
     frame = table().with_columns(pl.col("user_id").cast(pl.Int64))
     odd = pl.int_range(pl.len()) == 2990
