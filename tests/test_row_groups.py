@@ -91,9 +91,22 @@ def test_large_row_groups_and_other_files_are_streamed(tmp_path, monkeypatch):
     assert file_slices([str(path)]) == [(0, 0, 3000)]
     monkeypatch.setattr(row_groups, "LARGEST", 2999)
     assert file_slices([str(path)]) is None
+    assert file_slices([str(path)], max_rows=3000) is None
+    pieces = file_slices([str(path)], max_rows=700)
+    assert pieces == [(0, 0, 700), (0, 700, 700), (0, 1400, 700), (0, 2100, 700), (0, 2800, 200)]
     assert file_slices([str(tmp_path / "none.parquet")]) is None
     (tmp_path / "short.parquet").write_bytes(b"PAR1")
     assert file_slices([str(tmp_path / "short.parquet")]) is None
+
+
+def test_a_large_row_group_is_decoded_in_pieces_under_max_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_groups, "LARGEST", 500)
+    monkeypatch.setattr(parquet, "_SHARE", 1000)  # 1,171 rows of 57 bytes
+    monkeypatch.setattr(pl.LazyFrame, "collect_batches", None)
+    path = tmp_path / "rows.parquet"
+    table().write_parquet(path)
+    expected = cl.termina.cohorts(table())
+    assert_frame_equal(cl.termina.cohorts(path, max_memory="64MiB"), expected, check_exact=True)
 
 
 @given(st.binary(max_size=80) | st.lists(st.sampled_from([0x15, 0x19, 0x1C, 0x4C, 2, 0, 0xFC]), max_size=80).map(bytes))

@@ -1,5 +1,6 @@
 """Read Parquet files, whose columns may differ in order, number and width, and find the file behind an error."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +29,9 @@ from cohortlib.read.tables import (
 FULL = 1 << 16
 """Smaller batches are joined up to this number of rows: each batch has a cost of its own."""
 
+_TEXT_BYTES = 40  # of a string, about: its view, and its text
+_SHARE = 8
+
 
 def scan_parquet(paths: list[str], options: FileOptions = DEFAULT_OPTIONS) -> pl.LazyFrame:
     """Scan Parquet files lazily; later files may have more columns than the first."""
@@ -44,6 +48,8 @@ class Parquet:
     files: list[File]
     choose: ChooseColumns
     options: FileOptions = field(default=DEFAULT_OPTIONS)
+    max_bytes: int | None = None
+    """A bound on memory, None for none."""
 
     def stream(self) -> Stream:
         """Read in batches, as files are decoded."""
@@ -121,6 +127,12 @@ class Parquet:
         columns = self.columns
         return all(name in stored and stored[name] == columns[name] for stored in self.stored for name in columns)
 
+    @property
+    def _max_rows(self) -> float:
+        """The most rows to decode at once: an eighth of the memory."""
+        row_bytes = sum(_TEXT_BYTES if dtype == pl.String else 8 for dtype in self.columns.dtypes())
+        return math.inf if self.max_bytes is None else self.max_bytes / _SHARE / max(row_bytes, 1)
+
     def lazy(self) -> pl.LazyFrame:
         """Return the columns of all rows, in the types that the files have in common."""
         columns = self.columns
@@ -174,7 +186,7 @@ class Parquet:
         """Decode slices of row groups on threads if all files are local and large, else stream."""
         slices = None
         if len(self.files) * FULL <= self.height and self._have_one_type:
-            slices = file_slices(self.paths)
+            slices = file_slices(self.paths, self._max_rows)
         if slices is None:
             yield from lazy.collect_batches(maintain_order=True)
             return

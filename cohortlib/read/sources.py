@@ -116,7 +116,7 @@ def _file_stream(
 ) -> Stream:
     kind = files.kind
     if kind == "parquet":
-        return Parquet(source, repr(files.name), files.files, choose, options).stream()
+        return Parquet(source, repr(files.name), files.files, choose, options, max_bytes).stream()
     sizes = [_size(file.path) for file in files.files]
     if kind == "csv" and expected and sum(sizes) < math.inf:
         return Csv(source, files.files, choose, options).estimated(sizes)
