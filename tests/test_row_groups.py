@@ -109,6 +109,15 @@ def test_a_large_row_group_is_decoded_in_pieces_under_max_memory(tmp_path, monke
     assert_frame_equal(cl.termina.cohorts(path, max_memory="64MiB"), expected, check_exact=True)
 
 
+def test_a_footer_with_other_counts_is_streamed(sliced, tmp_path, monkeypatch):
+    frame = table()
+    frame.write_parquet(tmp_path / "rows.parquet", row_group_size=100)
+    monkeypatch.undo()
+    monkeypatch.setattr(parquet, "FULL", 1)
+    monkeypatch.setattr(parquet, "file_slices", lambda *_: [row_groups.FileSlice(0, 0, 2999)])
+    assert_frame_equal(cl.termina.cohorts(tmp_path), cl.termina.cohorts(frame), check_exact=True)
+
+
 @given(st.binary(max_size=80) | st.lists(st.sampled_from([0x15, 0x19, 0x1C, 0x4C, 2, 0, 0xFC]), max_size=80).map(bytes))
 def test_any_bytes_as_a_footer(data):
     sizes = np.empty(3, np.int64)
