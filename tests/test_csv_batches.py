@@ -70,7 +70,7 @@ def test_more_rows_than_expected(in_blocks, monkeypatch):
     expected = cl.termina.cohorts(in_blocks(*rows))
     monkeypatch.setattr(sources, "_size", lambda path: 64)
     monkeypatch.setattr(load_module, "_BLOCK", 0)
-    monkeypatch.setattr(records_module, "_EXTENT", 1)
+    monkeypatch.setattr(records_module, "_ROOM", 0)
     with monkeypatch.context() as patch:
         patch.setattr(load_module, "_load_table", None)  # it would need memory for all rows
         assert cl.termina.cohorts(in_blocks(*rows)).equals(expected)

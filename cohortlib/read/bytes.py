@@ -25,7 +25,7 @@ def text_blocks(path: str, options: FileOptions) -> Generator[bytes, None, None]
     """
     try:
         with closing(_raw_blocks(path, options)) as blocks:
-            yield from _decoded(path, _decompressed(path, blocks), options.encoding)
+            yield from _decoded(path, _joined(_decompressed(path, blocks)), options.encoding)
     except SourceError:
         raise
     except (OSError, EOFError, zlib_ng.error, UnicodeError) as error:  # type: ignore[misc] # typed as an instance
@@ -91,6 +91,19 @@ def _decompressed(path: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
             decompressor = opener()
             pending.append(rest)
     raise SourceError(f"{path!r} cannot be read: the compressed data ends early", value=path)
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join small pieces to blocks, since each block has a cost of its own."""
+    pending: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        pending.append(piece)
+        size += len(piece)
+        if size >= BLOCK:
+            yield b"".join(pending)
+            pending, size = [], 0
+    yield b"".join(pending)
 
 
 class _Gzip:
