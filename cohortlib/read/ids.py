@@ -53,7 +53,8 @@ class Doubts:
 
     def add_sample(self, column: pl.Series) -> None:
         """Add the ids of a batch to the sample, and count its rows."""
-        if self.rows < SAMPLE:
+        # Of two ids that are alike, one is doubtful: a sample that ends without a doubtful id is not needed.
+        if self.rows < SAMPLE and (self.doubtful or self.rows + len(column) < SAMPLE):
             ids = column.head(SAMPLE - self.rows).drop_nulls().unique()
             self.sample.append(pl.Series(ids.to_list(), dtype=pl.String))  # a copy, which holds no batch in memory
         self.rows += len(column)
@@ -76,7 +77,11 @@ class Doubts:
             )
         if self.doubtful:
             ids = pl.concat(self.sample).unique()
-            folded = ids.str.strip_chars(SPACES).str.to_lowercase().str.replace(r"^(-?\d+)\.0+$", "$1")
+            folded = ids.str.strip_chars(SPACES).str.to_lowercase()
+            zeros = folded.str.ends_with("0").arg_true()
+            folded = folded.scatter(zeros, folded.gather(zeros).str.replace(r"^(-?\d+)\.0+$", "$1"))
+            if folded.n_unique() == len(folded):
+                return
             twins = ids.filter(folded.is_duplicated()).to_list()
             groups: dict[str, list[str]] = {}
             for text in sorted(twins):

@@ -129,7 +129,7 @@ def inspect_ids(views, short, memory, bases, first, last, whole, words, flags):
     for i in range(first, last):
         head, tail = views[U2 * U(i)], views[U2 * U(i) + U1]
         size = head & LOW
-        if not whole and size > U0 and not _begins_like_blank(short[U16 * U(i) + U4]):
+        if not whole and size > U0 and not _begins_like_blank((head >> U32) & U255):
             flag = 0
             if size > U1 and size < U12 and _is_word(size, (head >> U32) | (tail << U32), tail >> U32, words):
                 flag = NULL_WORD
@@ -165,7 +165,8 @@ def inspect_ids(views, short, memory, bases, first, last, whole, words, flags):
 def _is_word(size, left, right, words):
     """Return whether text, as two 8-byte words, is one of `words` in any case."""
     first = (left & U255) | U32
-    if first != 110 and first != 117 and (first < 35 or first > 60) and first != 124:  # n, u, # to <, backslash
+    # n, u, #, (, < and the backslash, with the bit of letters' case set.
+    if first != 110 and first != 117 and first != 35 and first != 40 and first != 60 and first != 124:
         return False
     for k in range(words.shape[0]):
         if words[k, 0] == size and words[k, 1] == left | words[k, 3] and words[k, 2] == right | words[k, 4]:
