@@ -179,6 +179,17 @@ def test_doubtful_ids_are_named_once(tmp_path):
         assert len([text for text in said if "1 of 4 rows of the events dropped" in text]) == 1
 
 
+def test_blank_lines_are_reported(tmp_path):
+    (tmp_path / "a.csv").write_text(csv(NAMES, ONE).replace("u1", "\n\nu1") + "\n", "utf-8")
+    (tmp_path / "b.csv").write_text("\n" + csv(TWO), "utf-8")
+    sources = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    for room in (None, 1):
+        with little_memory(1):
+            answer = cl.adapty.cohort(sources, {"filters": DATES}, installs="from_events", max_memory=room)
+        assert numbers(answer.to_dict()) == BOTH
+        assert answer.report | {"rows": 7, "blank_lines": 4, "header_lines": 1} == answer.report
+
+
 def test_two_currencies(tmp_path):
     rows = [(*ONE[:7], "$10", *ONE[8:]), (*TWO[:7], "5 €", *TWO[8:])]
     (tmp_path / "a.csv").write_text(csv(*rows), "utf-8")

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cohortlib as cl
 from cohortlib.errors import SchemaError, SettingError, SourceError
 from cohortlib.read import bytes as text_bytes
 from cohortlib.read import parquet, sources
+from cohortlib.read.csv import Csv
+from cohortlib.read.folders import File
 from cohortlib.read.tables import FileOptions
 
 pytestmark = pytest.mark.unit
@@ -435,3 +438,60 @@ def test_small_files_make_one_batch(tmp_path, monkeypatch, full, heights):
     assert [batch.height for batch in batches] == heights
     assert all(batch.n_chunks() == 1 for batch in batches)
     assert pl.concat(batches).equals(frame)
+
+
+def test_the_hint_line_of_excel_sets_the_separator():
+    for mark, hint in ((";", "sep=;\r\n"), (";", "\nSEP=;\n"), (",", '"sep=,"\n'), (":", "sep=:\n")):
+        text = hint + "user_id,timestamp,amount,note\na,2026-01-05,10,x|y|z|x|y|z\n\nb,,,\n".replace(",", mark)
+        path = write("x.csv", text)
+        assert rows(path) == [("a", "2026-01-05", "10"), ("b", None, None)]
+        assert stream(path).locate(1) == f"x.csv, line {text.count(chr(10))}"
+
+
+@pytest.mark.parametrize("title", ["Orders of 2025\n", "# exported by shop, 2025\n\n"])
+def test_lines_before_the_header_are_shown(title):
+    message = refused(write("x.csv", title + HEADER + "a,2026-01-05,10\n"))
+    shown = ", ".join(repr(name) for name in title.strip().split(","))
+    assert f"the first line of 'x.csv' has {1 + title.count(',')} field" in message
+    assert f"({shown}), the next line 3. Expected the names of the columns in the first line" in message
+    assert "remove titles and comments" in message
+
+
+def test_a_row_that_is_longer_than_a_header_of_one_field():
+    message = refused(write("x.csv", "title\nx\na,b\n"), ["title"])
+    assert message.startswith("x.csv, line 3 has 2 fields, the header 1 ('title'). Hint: remove titles")
+
+
+def test_a_name_in_other_letters_is_suggested():
+    message = refused(write("x.csv", "USER_ID,Timestamp,amount\n"), error=SchemaError)
+    assert message.endswith("Hint: user='USER_ID'")
+
+
+def test_a_sheet_is_only_for_workbooks():
+    path = write("x.csv", HEADER + "a,2026-01-05,10\n")
+    for call in (cl.termina.cohorts, cl.inspect, lambda source, **k: cl.prepare(source, "out", **k)):
+        with pytest.raises(SettingError, match=r"sheet='Orders' is for workbooks, but the rows are read from 'x\.csv'"):
+            call(path, sheet="Orders")
+
+
+def test_blank_lines_are_counted():
+    blank = "\r\n\n"
+    text = "\n" + HEADER + "\n" + 'a,"\n\n\r\n",1\n' + blank + 'b 5",,\n' + blank + "c,,\n\n"
+    plain = text.replace('"\n\n\r\n"', "")
+    for quoted in (text, plain, text.replace(' 5"', ""), plain.replace('"', "")):
+        for road in ROADS.values():
+            csv = Csv("x.csv", [File(write("x.csv", quoted))], lambda names: COLUMNS)
+            csv.stream(whole=road is None).frame()
+            assert csv.counts["blank_lines"] == 7
+
+
+def test_ids_that_differ_in_blanks_without_width():
+    users = ("ann", "ann\u200b", "\ufeffann", "\u2060")
+    path = write("x.csv", HEADER + "".join(f"{user},2026-01-05,1\n" for user in users))
+    with pytest.warns(cl.errors.CohortlibWarning) as caught:
+        cl.termina.cohorts(path, nulls="drop")
+    said = " ".join(str(each.message) for each in caught)
+    assert "3 users whose ids differ only in case or in blanks around them" in said
+    assert "1 in column 'user_id'" in said
+    with pytest.warns(cl.errors.CohortlibWarning, match="1 of 4 rows"):
+        assert cl.termina.cohorts(path, nulls="drop", normalize="strip")["active_users"].to_list() == [1]

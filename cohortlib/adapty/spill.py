@@ -93,7 +93,7 @@ def _reads(events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -
             yield partial(events.read, table)
             continue
         if not table.frame.height:
-            yield partial(events.read, table)  # for its types
+            yield partial(events.read, replace(table, blank_lines=0))  # for its types
         clean, counts = without_stray_lines(table)
         strays.update(counts)
         yield partial(states.append, clean)

@@ -25,7 +25,7 @@ SETTINGS = (
 
 
 @click.command(short_help="Find out why a vendor's table differs from the local one.")
-@source("transactions", "TRANSACTIONS")
+@source("transactions", "TRANSACTIONS", required=False)
 @click.argument("remote")
 @lambda command: decorated(command, SETTINGS)
 @TOLERANCES
@@ -58,6 +58,8 @@ def explain(
       cohortlib explain orders.csv remote.json --user customer --amount usd --html why.html
       cohortlib explain events.csv answer.json --request request.json --installs installs.csv
     """
+    if not transactions:  # click fills the last argument first
+        raise click.UsageError(f"Missing argument 'REMOTE', the vendor's table, after {remote!r}.")
     passed = {name: value for name, value in settings.items() if value is not None}
     if request is not None:
         passed["request"] = read_body(request)

@@ -27,13 +27,13 @@ def format_option(formats: Sequence[str], help_text: str) -> Callable[[Decorated
     return click.option("--format", "kind", type=click.Choice(formats), help=help_text)
 
 
-def source(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
+def source(name: str, metavar: str, *, required: bool = True) -> Callable[[Decorated], Decorated]:
     """Return the argument for files, folders, globs or URLs: a string if there is one, else a list."""
 
     def one_or_list(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> str | list[str]:
         return values[0] if len(values) == 1 else list(values)
 
-    return click.argument(name, nargs=-1, required=True, metavar=f"{metavar}...", callback=one_or_list)
+    return click.argument(name, nargs=-1, required=required, metavar=f"{metavar}...", callback=one_or_list)
 
 
 class SettingChoice(click.Choice[Any]):

@@ -6,6 +6,7 @@ kernel splits what is regular; it leaves blocks with anything else to a slower o
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from cohortlib.engine.kernels import csv as kernel
 from cohortlib.engine.threads import map_ordered
-from cohortlib.errors import SourceError
+from cohortlib.errors import SchemaError, SourceError
 from cohortlib.read.bytes import text_blocks
 from cohortlib.read.csv_header import Header, not_utf8, read_header
 from cohortlib.read.folders import File, partition_columns
@@ -31,6 +32,7 @@ from cohortlib.read.tables import (
     choose_columns,
     in_memory,
 )
+from cohortlib.read.typed import counted
 
 _PADDING = 80  # bytes behind a text: kernels read 64 at a time
 _Result = TypeVar("_Result")
@@ -65,7 +67,7 @@ class _Block(NamedTuple):
 
 
 class _Records(NamedTuple):
-    """What the kernel returns for a block, and the frame."""
+    """What the kernel returns for a block, the frame, and the number of blank lines."""
 
     rows: int
     end: int
@@ -74,16 +76,21 @@ class _Records(NamedTuple):
     place: int
     fields: int
     frame: pl.DataFrame
+    blank: int
 
 
 @dataclass(frozen=True)
 class Csv:
-    """CSV files, whose columns may differ in order and number, and the columns to read."""
+    """CSV files, whose columns may differ in order and number, and the columns to read.
+
+    `counts` has the number of blank lines, once the rows have been read.
+    """
 
     source: Source
     files: list[File]
     choose: ChooseColumns
     options: FileOptions = field(default=DEFAULT_OPTIONS)
+    counts: Counter[str] = field(default_factory=Counter, compare=False)
 
     def stream(self, *, whole: bool) -> Stream:
         """Read in batches; `whole` reads all rows at once."""
@@ -108,7 +115,11 @@ class Csv:
         every = list(dict.fromkeys(name for each in names for name in each))
         # A name that stands twice in a file stands twice here, so that it is refused if it is needed.
         twice = [name for name in every if any(each.count(name) > 1 for each in names)]
-        columns = choose_columns([*every, *twice], self.choose)
+        try:
+            columns = choose_columns([*every, *twice], self.choose)
+        except SchemaError as error:
+            self._check_titles(error)
+            raise
         for file, each in zip(self.files, names, strict=True):
             for name in columns:
                 if name not in each:
@@ -122,21 +133,26 @@ class Csv:
     def mapped(self, work: Callable[[pl.DataFrame], _Result]) -> Iterator[_Result]:
         """Call `work` for each batch that has rows, on threads, and yield the results in order."""
 
-        def parse(block: _Block) -> tuple[_Block | None, list[_Result]]:
+        def parse(block: _Block) -> tuple[_Block | None, int, list[_Result]]:
             records = self._parse(block)
-            return (block, []) if records is None else (None, [work(records.frame)] if records.rows else [])
+            if records is None:
+                return block, 0, []
+            return None, records.blank, [work(records.frame)] if records.rows else []
 
+        self.counts["blank_lines"] = sum(header.blank for header in self.headers)
         first: _Block | None = self._first_block(0)
         while first is not None:
             failed = None
             with closing(map_ordered(self.options.workers, parse, self._blocks(first), _AHEAD)) as batches:
-                for failed, results in batches:
+                for failed, blank, results in batches:
                     if failed is not None:
                         break
+                    self.counts["blank_lines"] += blank
                     yield from results
             if failed is None:
                 return
             for _, records in self._in_sequence(failed):
+                self.counts["blank_lines"] += records.blank
                 if records.rows:
                     yield work(records.frame)
             first = self._next_file(failed)
@@ -251,7 +267,8 @@ class Csv:
             if at >= 0 and (complete or at < block.size - 3):
                 raise not_utf8(self.files[block.file].path, block.line + block.lines(at))
         chosen = [name for name in self.columns if name in header.names]
-        offsets = np.zeros((len(chosen), block.lines(block.size) + 2), np.int32)
+        lines = block.lines(block.size)
+        offsets = np.zeros((len(chosen), lines + 2), np.int32)
         values = _scratch(len(chosen) * (text.size + 16))
         counts = self._split(block, offsets, _ALL, values, complete=complete)
         rows = counts[0]
@@ -262,7 +279,10 @@ class Csv:
         added = {name: partitions[name] for name in self.columns if name not in columns}
         if added:
             frame = frame.with_columns(partition_columns(added, pl.String())).select(pl.col(*self.columns))
-        return _Records(*counts, frame)
+        # Only blank lines and line ends within quotes make lines more than rows.
+        separator = np.uint8(ord(header.separator))
+        blank = int(kernel.count_blank_lines(text, counts[1], separator)) if lines > rows else 0
+        return _Records(*counts, frame, blank)
 
     def _split(
         self, block: _Block, offsets: NDArray[np.int32], most: int, values: NDArray[np.uint8] | None = None,
@@ -297,7 +317,7 @@ class Csv:
         """Raise SourceError for the first fault of a block."""
         if records.fault == kernel.OKAY:
             return
-        path, names = self.files[block.file].path, self.headers[block.file].names
+        path, header = self.files[block.file].path, self.headers[block.file]
         where = self._where(block, records.place)
         if records.fault == kernel.OPEN_QUOTE:
             raise SourceError(f"{where} opens a quote that is never closed", value=path)
@@ -315,12 +335,24 @@ class Csv:
             )
         ragged = self._count_ragged(block.file)
         more = f" ({ragged:,} rows of the file do not fit it)" if ragged > 1 else ""
-        fields = "1 field" if records.fields == 1 else f"{records.fields:,} fields"
+        fields = counted(records.fields, "field")
         raise SourceError(
-            f"{where} has {fields}, the header {len(names):,}{more}",
+            f"{where} has {fields}, the header {len(header.names):,}{header.shown()}{more}",
             value=path,
-            hint=f"a field that holds {self.headers[block.file].separator!r} must stand in quotes",
+            hint=_TITLES if len(header.names) == 1 else f"a field that holds {header.separator!r} must stand in quotes",
         )
+
+    def _check_titles(self, error: SchemaError) -> None:
+        """Raise SourceError if a file without the columns to read has other lines before its header."""
+        for file, header in self._pairs():
+            if header.following > len(header.names):
+                fields = counted(len(header.names), "field")
+                raise SourceError(
+                    f"the first line of {file.path!r} has {fields}{header.shown()}, the next line {header.following:,}",
+                    value=file.path,
+                    expected="the names of the columns in the first line",
+                    hint=_TITLES,
+                ) from error
 
     def _count_ragged(self, number: int) -> int:
         """Count the ragged rows of a file, as far as quotes are right."""
@@ -332,6 +364,7 @@ class Csv:
         return count
 
 
+_TITLES = "remove titles and comments before the line with the names of the columns"
 _NO_TEXT = np.empty(0, np.uint8)
 _kept = threading.local()
 

@@ -1,15 +1,18 @@
 """Read the header of a CSV file: its columns, and the separator."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from cohortlib.errors import Arg, SourceError
+from cohortlib.errors import Arg, SourceError, listed
 from cohortlib.read.bytes import text_blocks
 from cohortlib.read.tables import FileOptions
 
 _SEPARATORS = ",;\t|"
+_HINT = re.compile(rb"(?i)[\"']?sep=([^\w\s\"']|\t)[\"']?\r?\n?")
+_FEW = 3  # names that an error shows
 _LONGEST = 16 << 20  # bytes
 _SAMPLE = 1 << 16  # bytes from which the number of rows is estimated
 
@@ -30,6 +33,10 @@ class Header:
         The lines up to the first record.
     width
         The average bytes of the first lines.
+    blank
+        The blank lines before the header.
+    following
+        The fields of the line after the header; 0 if there is none.
     """
 
     names: list[str]
@@ -37,21 +44,30 @@ class Header:
     size: int
     lines: int
     width: float
+    blank: int
+    following: int
+
+    def shown(self) -> str:
+        """Return the names in brackets, for a message, if they are few."""
+        return f" ({listed(self.names)})" if len(self.names) <= _FEW else ""
 
 
 def read_header(path: str, options: FileOptions) -> Header:
-    """Read the first line that is not blank."""
+    """Read the first line that is not blank, or the next one after a line ``sep=;``, with which Excel begins files."""
     text = b""
     with closing(text_blocks(path, options)) as blocks:
         for block in blocks:
             text += block
-            if len(text) > _LONGEST or len(_first_lines(text, 3)) == 3:
+            if len(text) > _LONGEST or len(_first_lines(text, 4)) == 4:
                 break
-    lines = _first_lines(text, 2)
+    lines = _first_lines(text, 3)
+    hint = _HINT.fullmatch(lines[0]) if len(lines) > 1 else None
+    start = text.index(lines.pop(0)) + len(hint[0]) if hint else 0
     if not lines:
         raise SourceError(f"{path!r} is empty", value=path, expected="a CSV file with a header line")
     first = lines[0]
-    size = text.index(first) + len(first)
+    begin = text.index(first, start)
+    size = begin + len(first)
     if b"\0" in first:
         raise SourceError(
             f"{path!r} has NUL bytes in its header",
@@ -64,7 +80,7 @@ def read_header(path: str, options: FileOptions) -> Header:
     except UnicodeDecodeError as error:
         raise not_utf8(path, 1) from error
     second = lines[1].decode(errors="replace").rstrip("\r\n") if len(lines) > 1 else None
-    separator = _separator(line, second)
+    separator = hint[1].decode() if hint else _separator(line, second)
     names = _fields(line, separator)
     if names is None or "\r" in line:
         raise SourceError(
@@ -73,7 +89,15 @@ def read_header(path: str, options: FileOptions) -> Header:
             expected="lines that end with \\n or \\r\\n",
         )
     sample = text[:_SAMPLE]
-    return Header(names, separator, size, text[:size].count(b"\n"), len(sample) / max(sample.count(b"\n"), 1))
+    return Header(
+        names,
+        separator,
+        size,
+        lines=text[:size].count(b"\n"),
+        width=len(sample) / max(sample.count(b"\n"), 1),
+        blank=text[:begin].count(b"\n") - bool(hint),
+        following=0 if second is None else len(_fields(second, _separator(second, None)) or ()),
+    )
 
 
 def not_utf8(path: str, line: int) -> SourceError:

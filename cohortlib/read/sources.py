@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 
 import polars as pl
 from polars.selectors import by_name
 
-from cohortlib.errors import SchemaError, SourceError
+from cohortlib.errors import Arg, SchemaError, SettingError, SourceError, listed
 from cohortlib.read import zips
 from cohortlib.read.csv import Csv
-from cohortlib.read.folders import CSV, PARQUET, SHOWN, Files, is_paths, list_files, match_files, resolve
+from cohortlib.read.folders import CSV, EXCEL, PARQUET, SHOWN, Files, is_paths, list_files, match_files, resolve
 from cohortlib.read.frames import frame_stream, is_frame
 from cohortlib.read.parquet import Parquet
 from cohortlib.read.tables import (
@@ -83,6 +84,20 @@ def stream(
         value=source,
         expected=f"a polars frame, the path of {SHOWN}, or an object with __arrow_c_stream__ (pandas, pyarrow, DuckDB)",
     )
+
+
+def check_sheet(source: object, options: FileOptions) -> None:
+    """Raise SettingError if a sheet is set for files that are not workbooks."""
+    if options.sheet is None or not is_paths(source):
+        return
+    paths = [source] if isinstance(source, str | PathLike) else source
+    names = [str(path) for path in paths]  # type: ignore[attr-defined]
+    if not any(name.lower().endswith(EXCEL) for name in names):
+        raise SettingError(
+            (Arg("sheet", options.sheet), f" is for workbooks, but the rows are read from {listed(names, 3)}"),
+            value=options.sheet,
+            expected="an .xlsx file",
+        )
 
 
 def is_table(source: object) -> bool:

@@ -1,6 +1,6 @@
 """Tables in memory, tables in batches, and the errors of both."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -181,10 +181,17 @@ def choose_columns(names: list[str], choose: ChooseColumns) -> list[str]:
 
 
 def _missing_hint(role: str | None, column: str, names: list[str]) -> Text:
-    similar = get_close_matches(column, names, 1)
-    if not similar:
+    similar = closest(column, names)
+    if similar is None:
         return "name the columns with ", Arg("user"), ", ", Arg("timestamp"), " and ", Arg("amount")
-    return Arg(role, similar[0]) if role else f"there is a column {similar[0]!r}"
+    return Arg(role, similar) if role else f"there is a column {similar!r}"
+
+
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that is most like another one, regardless of upper and lower case; None if none is."""
+    folded = {each.casefold(): each for each in names}
+    similar = get_close_matches(name.casefold(), folded, 1)
+    return folded[similar[0]] if similar else None
 
 
 def select_columns(frame: pl.LazyFrame, choose: ChooseColumns) -> pl.LazyFrame:

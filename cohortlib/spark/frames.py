@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +17,7 @@ import polars as pl
 from cohortlib import errors
 from cohortlib.errors import Arg, CohortlibError, SchemaError, SettingError, listed
 from cohortlib.read.nulls import Dropped
+from cohortlib.read.tables import closest
 from cohortlib.transactions.joined import JoinedFit
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def check_columns(frame: "SparkFrame", names: dict[str, str]) -> None:
     columns = frame.columns
     for setting, name in names.items():
         if name not in columns:
-            close = get_close_matches(name, columns, 1)
+            close = closest(name, columns)
             every = [part for each in names for part in (Arg(each), ", ")][:-1]
             raise SchemaError(
                 f"column {name!r} is not in the table; its columns are {listed(columns)}",
                 value=name,
-                hint=Arg(setting, close[0]) if close else ("set the columns with ", *every),
+                hint=Arg(setting, close) if close else ("set the columns with ", *every),
             )
 
 

@@ -85,6 +85,7 @@ def _load(
     source = open_if_prepared(source)
     if isinstance(source, Prepared):
         return _load_prepared(source, settings, keep_users=keep_users, full_grid=full_grid)
+    sources.check_sheet(source, settings.file_options)
     needs_users = keep_users or settings.joined is not None
     if needs_users and not may_spill:
         return _load_table(source, settings, full_grid=full_grid)

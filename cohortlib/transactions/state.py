@@ -193,6 +193,7 @@ class State:
     def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
         sums = Sums.load(self.folder / manifest.state["sums"])
         rows = open_if_prepared(rows)
+        sources.check_sheet(rows, settings.file_options)
         stream = sources.stream(
             rows, lambda _: settings.roles, options=settings.file_options, max_bytes=settings.budget
         )

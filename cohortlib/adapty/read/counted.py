@@ -50,13 +50,13 @@ class CountedRows:
 
 def without_stray_lines(table: RawTable) -> tuple[RawTable, dict[str, int]]:
     """Remove blank lines, and header lines that are repeated where files were joined; count them."""
-    counts: dict[str, int] = {}
+    counts = {"blank_lines": table.blank_lines} if table.blank_lines else {}
     if table.mixed or not table.frame.width:
         return table, counts
     for name, is_stray in (("blank_lines", _blank_lines), ("header_lines", _header_lines)):
         stray = is_stray(table.frame)
         if stray is not None and stray.any():
-            counts[name] = int(stray.sum())
+            counts[name] = counts.get(name, 0) + int(stray.sum())
             table = table.filter(~stray)
     return table, counts
 

@@ -46,6 +46,7 @@ from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.engine.threads import on_threads, workers_for
 from cohortlib.read.ids import Doubts
 from cohortlib.read.nulls import Dropped
+from cohortlib.read.sources import check_sheet
 from cohortlib.read.tables import Source
 
 
@@ -219,6 +220,7 @@ def read_events(
         Renamed event types, as :func:`~cohortlib.adapty.read.event_types.check_event_types` returns them.
     """
     reading = fresh(reading, threads)
+    check_sheet(source, reading.files)
     reader = _EventReader(
         user_unit, refund_upgraded, frozenset(optional), frozenset(keep), reading, workers_for(threads), missing_money,
         zero_payments, event_types,
@@ -271,6 +273,7 @@ def batched_events(
 ) -> BatchedTable[Events]:
     """Open events to be read in batches; the parameters are those of :func:`read_events`."""
     reading = fresh(reading, threads)
+    check_sheet(source, reading.files)
     reader = _EventReader(
         user_unit, refund_upgraded, frozenset(optional), frozenset(), reading, workers_for(threads), missing_money,
         zero_payments, event_types,

@@ -1,7 +1,8 @@
 """Open sources as tables of raw columns, whole or in batches; each file on its own, since headers may differ."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Generic, TypeAlias, TypeVar
 
@@ -41,6 +42,8 @@ class RawTable:
         Describes where a row of the table stands; None if this is not known.
     first, rows
         The number of the first row in the table, and those of all rows from there; None if none is missing.
+    blank_lines
+        The number of blank lines, which are not rows of the frame.
     """
 
     frame: pl.DataFrame
@@ -48,6 +51,7 @@ class RawTable:
     locate: Locate | None = "row {:,}".format
     first: int = 0
     rows: pl.Series | None = None
+    blank_lines: int = 0
 
     @property
     def where(self) -> Locate | None:
@@ -65,25 +69,33 @@ class RawTable:
 
 @dataclass(frozen=True)
 class TableStream:
-    """A table that is read whole or in batches."""
+    """A table that is read whole or in batches; `counts` has the number of blank lines, once they have been read."""
 
     stream: Stream
     mixed: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
 
     def whole(self) -> RawTable:
         """Read the table."""
-        return RawTable(self.stream.frame(), self.mixed, self.stream.locate)
+        frame = self.stream.frame()
+        return RawTable(frame, self.mixed, self.stream.locate, blank_lines=self.counts["blank_lines"])
 
     def batches(self, texts: Collection[str]) -> Iterator[RawTable]:
-        """Read the table in batches, the first one empty. Integer columns of `texts` are read as text."""
+        """Read the table in batches, the first one empty. Integer columns of `texts` are read as text.
+
+        An empty batch at the end has the number of blank lines.
+        """
         cast = [name for name, kind in self.stream.schema.items() if name in texts and is_whole(kind)]
         as_text = by_name(cast).cast(pl.String)
         row = 0
-        yield RawTable(pl.DataFrame(schema=self.stream.schema).with_columns(as_text), self.mixed)
+        empty = pl.DataFrame(schema=self.stream.schema).with_columns(as_text)
+        yield RawTable(empty, self.mixed)
         for batch in self.stream.batches():
             for part in batch.iter_slices(_BATCH):
                 yield RawTable(part.with_columns(as_text) if cast else part, self.mixed, self.stream.locate, row)
                 row += part.height
+        if self.counts["blank_lines"]:
+            yield RawTable(empty, self.mixed, blank_lines=self.counts["blank_lines"])
 
     def types(self, columns: Collection[str]) -> list[pl.DataType]:
         """Return the types of those of the columns that are present."""
@@ -193,7 +205,8 @@ def open_tables(
     if is_paths(source):
         files = resolve(source, options)  # type: ignore[arg-type]
         if files.kind == "csv":
-            return [TableStream(_csv(file, choose, options).stream(whole=whole)) for file in files.files]
+            tables = [_csv(file, choose, options) for file in files.files]
+            return [TableStream(csv.stream(whole=whole), counts=csv.counts) for csv in tables]
         if files.kind == "parquet":
             return [_open_parquet(_parquet(file, choose, options), whole=whole) for file in files.files]
         if files.kind == "lines":

@@ -129,6 +129,23 @@ def count_byte(text, stop, byte):
     return count
 
 
+@njit(nogil=True, cache=True)
+def count_blank_lines(text, stop, separator):
+    """Count the blank lines before `stop`, outside of quotes."""
+    count, begin, at = 0, 0, 0
+    opens = True  # whether a field begins at this place
+    while at < stop:
+        byte = text[at]
+        if byte == QUOTE and opens:
+            at = _quoted_end(text, at, stop)
+        elif byte == NEWLINE:
+            count += at == begin or (at == begin + 1 and text[begin] == RETURN)
+            begin = at + 1
+        opens = byte in (separator, NEWLINE)
+        at += 1
+    return count
+
+
 @njit(nogil=True, cache=True, inline="always")
 def _copy_field(text, start, end, values, to, unescape):
     """Copy a field without its quotes; return the place behind the copy. Up to 8 bytes more are overwritten."""

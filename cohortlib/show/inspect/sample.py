@@ -18,7 +18,7 @@ from cohortlib.read.drift import common_type
 from cohortlib.read.folders import File, Files, is_paths, resolve
 from cohortlib.read.jsonl import Lines
 from cohortlib.read.parquet import Parquet
-from cohortlib.read.sources import stream
+from cohortlib.read.sources import check_sheet, stream
 from cohortlib.read.tables import FileOptions, Locate, Source, Stream, read_errors
 from cohortlib.read.typed import Kinds, Places, typed_frame
 
@@ -128,6 +128,7 @@ class _Pieces:
 
 def read_sample(source: Source, options: FileOptions, rows: int) -> Sample:
     """Read the first rows of a source; of many files some rows of each, and of very many of some files."""
+    check_sheet(source, options)
     if isinstance(source, pl.LazyFrame):
         with read_errors("the lazy frame"):
             head = source.head(rows + 1).collect()

@@ -101,6 +101,7 @@ def write_all(
     keep = _checked_keep(keep, settings)
     source = open_if_prepared(source)
     columns, options = [*settings.roles, *keep], settings.file_options
+    sources.check_sheet(source, options)
     stream = sources.stream(source, lambda _: columns, options=options, max_bytes=settings.budget)
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
     if isinstance(source, Prepared):  # its users are encoded already; without rows their type is not in the schema
