@@ -407,6 +407,16 @@ def test_forms_of_adaptys_tables():
     )
 
 
+def test_months_stand_for_the_first_days_of_segments():
+    local = pl.DataFrame({
+        "segment_start_date": ["2026-01-01", "2026-02-01"], "type": "single", "period": 1, "subscribers": [3, 4],
+    })  # fmt: skip
+    remote = local.with_columns(pl.col("segment_start_date").str.slice(0, 7))
+    report = cl.reconcile(local, remote)
+    assert report.ok
+    assert report.forms == ("segment_start_date: months (in remote)",)
+
+
 def test_periods_that_are_not_over():
     local = table_of().with_columns(complete=pl.col("period") < pl.col("period").max().over("cohort"))
     remote = local.filter("complete").drop("complete")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from cohortlib.compare.reconcile.labels import MONTHLY, Labels, mostly, not_of_unit, read_labels
+from cohortlib.compare.reconcile.labels import MONTHLY, Labels, Unit, mostly, not_of_unit, read_labels
 
 if TYPE_CHECKING:
     from cohortlib.literals import Freq
@@ -22,9 +22,11 @@ def same_labels(local: pl.Series, remote: pl.Series) -> tuple[tuple[pl.Series, p
         return (local, remote), [f"{local.name}: local has {forms[0].words}, remote has {forms[1].words}"]
     columns, statements = [], []
     for side, form in (("local", forms[0]), ("remote", forms[1])):
-        columns.append(form.relabelled(form.units[freq]))
+        # A segment starts on a day, also where that is written as a month.
+        columns.append(form.relabelled(form.units.get(freq) or Unit(freq)))
         if not form.own or not columns[-1].equals(form.column):
-            statements.append(f"{local.name}: {form.written(form.units[freq])} (in {side})")
+            unit = form.units.get(freq) or next(iter(form.units.values()))
+            statements.append(f"{local.name}: {form.written(unit)} (in {side})")
     return (columns[0], columns[1]), statements
 
 
