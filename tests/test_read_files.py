@@ -483,15 +483,3 @@ def test_blank_lines_are_counted():
             csv = Csv("x.csv", [File(write("x.csv", quoted))], lambda names: COLUMNS)
             csv.stream(whole=road is None).frame()
             assert csv.counts["blank_lines"] == 7
-
-
-def test_ids_that_differ_in_blanks_without_width():
-    users = ("ann", "ann\u200b", "\ufeffann", "\u2060")
-    path = write("x.csv", HEADER + "".join(f"{user},2026-01-05,1\n" for user in users))
-    with pytest.warns(cl.errors.CohortlibWarning) as caught:
-        cl.termina.cohorts(path, nulls="drop")
-    said = " ".join(str(each.message) for each in caught)
-    assert "3 users whose ids differ only in case or in blanks around them" in said
-    assert "1 in column 'user_id'" in said
-    with pytest.warns(cl.errors.CohortlibWarning, match="1 of 4 rows"):
-        assert cl.termina.cohorts(path, nulls="drop", normalize="strip")["active_users"].to_list() == [1]

@@ -15,9 +15,9 @@ from cohortlib.read.text import each_block
 
 SPACES = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f"
-    "\u205f\u3000\u200b\u2060\ufeff"
+    "\u205f\u3000"
 )
-"""What Unicode calls white space, and blanks without width, which copies from web pages leave behind."""
+"""What Unicode calls white space."""
 
 NULL_WORDS = (
     "null", r"\n", "nan", "none", "n/a", "#n/a", "na", "nil", "<na>", "<null>", "(null)", "undefined", "nat", "(none)",

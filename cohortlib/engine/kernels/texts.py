@@ -177,7 +177,7 @@ def _is_word(size, left, right, words):
 @njit(nogil=True, cache=True, inline="always")
 def _begins_like_blank(byte):
     """Return whether text that begins with a byte may begin with white space, ASCII or other."""
-    return is_blank(byte) or byte == 0xC2 or (byte >= 0xE1 and byte <= 0xE3) or byte == 0xEF
+    return is_blank(byte) or byte == 0xC2 or (byte >= 0xE1 and byte <= 0xE3)
 
 
 @njit(nogil=True, cache=True, inline="always")
