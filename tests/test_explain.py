@@ -112,7 +112,63 @@ def test_sentences_name_the_zone_and_then_the_customer():
     assert customer == (
         f"Also without customer user_812 (first payment on {paid_at}), all {why.report.total:,} cells agree."
     )
-    assert strength == f"That explains all {why.reports[0].differences.height:,} cells that differed."
+    assert strength == f"That explains all {why.reports[0].differences.height:,} cells that differed, to the cent."
+
+
+def test_strength_in_plain_words():
+    """Each cause is judged next to the others, and money agrees to the cent unless it is rounded."""
+    remote = cl.termina.cohorts(DAYS, refunds="drop").with_columns(pl.col("amount", "cohort_size_amount", "ltv") * 100)
+    why = cl.explain(DAYS, remote)
+    differed = why.reports[0].differences.height
+    assert f"That explains all {differed:,} cells that differed, to the cent." in why.lines
+    causes = {cause["kind"]: cause for cause in json.loads(why.to_json())["causes"]}
+    assert causes.keys() == {"factor", "refunds"}
+    for kind, evidence in zip((cause.kind for cause in why.causes), why.needed, strict=True):
+        assert causes[kind]["differ_without"] == evidence.differed > causes[kind]["differ_with"] == 0
+        assert causes[kind]["explained"] == f"all {evidence.differed:,} cells, to the cent"
+
+    place = pl.int_range(pl.len())
+    changed = remote.with_columns(pl.col("ltv") * pl.when(place == 40).then(3).otherwise(1))
+    why = cl.explain(DAYS, changed)
+    before, after = (report.differences.height for report in (why.reports[0], why.report))
+    assert (before, after) == (1710, 1)
+    assert "That explains 1,709 of the 1,710 cells that differed, too many for chance; 1 remains." in why.lines
+    assert why.lines[-1] == "First question to the vendor: how do they compute ltv?"  # no amount differs
+
+    rounded = remote.with_columns((pl.col("amount", "cohort_size_amount", "ltv") / 100).round(0))
+    why = cl.explain(DAYS, rounded)
+    assert "cells that differed." in str(why)
+    assert "cent." not in str(why)
+
+
+def test_how_the_remote_table_is_written_is_no_difference():
+    table = cl.termina.cohorts(DAYS)
+    assert cl.explain(DAYS, table).forms == ()
+    sheet = table.filter(pl.col("active_users") > 0).select(
+        pl.col("cohort").str.to_date("%Y-%m").dt.strftime("%b-%y"),
+        "period",
+        pl.col("amount").round(0),
+        pl.format("{}%", (pl.col("logo_retention") * 100).round(1)).alias("logo_retention"),
+    )
+    why = cl.explain(DAYS, sheet)
+    assert why.ok
+    assert why.forms[1:] == (
+        "logo_retention: percentages as text",
+        "rows of zeros left out",
+        "amount: rounded to 0 decimal places",
+        "logo_retention: rounded to 3 decimal places",
+    )
+    assert why.forms[0].startswith("cohort: months, written like ")
+    written = f"How the remote table is written, which is not counted as a difference: {'; '.join(why.forms)}."
+    assert why.lines.count(written) == 1
+    assert json.loads(why.to_json())["forms"] == list(why.forms)
+
+
+def test_periods_are_listed_if_they_are_found_out():
+    rows = DAYS.filter(pl.col("timestamp") < pl.date(2023, 3, 1))
+    weeks = cl.termina.cohorts(rows, freq="W", week_start="sunday")
+    assert cl.explain(rows, weeks).forms == ("cohort: weeks that start on Sunday",)
+    assert cl.explain(rows, weeks, week_start="monday").forms == ()  # a difference
 
 
 def test_every_cell_that_differs_has_its_cause():

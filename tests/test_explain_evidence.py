@@ -107,3 +107,21 @@ def test_the_bits_of_choices():
     assert choice(600) == pytest.approx(np.log2(600))
     assert choice(2) + subset(3, 1000) == pytest.approx(1 + 3 * np.log2(1000))
     assert choice(0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "cost", "words"),
+    [
+        (range(CELLS), 10.0, f"all {CELLS} cells"),
+        (range(CELLS), 390.0, f"all {CELLS} cells: could be chance"),
+        (range(1), 10.0, f"1 of {CELLS} cells: could be chance"),
+        (range(8), 10.0, f"8 of {CELLS} cells: too few"),
+    ],
+)
+def test_evidence_in_words(agreeing, cost, words):
+    assert judge(NOTHING, standing(agreeing), cost, {}).words == words
+
+
+def test_evidence_in_words_says_that_cells_are_lost():
+    before, after = standing(range(20)), standing(range(10, CELLS))
+    assert judge(before, after, 0.0, {}).words == "10 of 20 cells: 10 others no longer agree"

@@ -39,11 +39,6 @@ def test_a_verdict_goes_by_the_truth(causes, left, expected):
     assert judged(PLANTS, None, [None], explanation(*causes, left=left), 1).word == expected
 
 
-def test_an_assumed_cause_is_wrong():
-    assumed = explanation(Cause("values", None, "without country FR", assumed=True))
-    assert judged(PLANTS, None, [None], assumed, 1).word == WRONG
-
-
 @pytest.mark.parametrize(
     ("name", "place"),
     [

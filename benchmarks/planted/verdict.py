@@ -48,11 +48,11 @@ def judged(
 def _word(why: Any, plants: Sequence[Plant], local: Any, remotes: Sequence[Any]) -> str:
     causes = list(why.causes)
     named = [plant.form or any(plant.named_by(cause) for cause in causes) for plant in plants]
-    if why.ok and not any(cause.assumed for cause in causes):
+    if why.ok:
         return RIGHT  # the same table from the rows: equal in effect
     if not causes:
         return SILENT
-    false = [cause for cause in causes if cause.assumed or not any(plant.named_by(cause) for plant in plants)]
+    false = [cause for cause in causes if not any(plant.named_by(cause) for plant in plants)]
     if false and not _equal_in_effect(causes, local, remotes):
         return WRONG
     left, before = why.report.differences.height, why.reports[0].differences.height
@@ -61,8 +61,6 @@ def _word(why: Any, plants: Sequence[Plant], local: Any, remotes: Sequence[Any])
 
 def _equal_in_effect(causes: list[Cause], local: Any, remotes: Sequence[Any]) -> bool:
     """Return whether the table under the causes is that of one of the plants alone."""
-    if any(cause.assumed for cause in causes):
-        return False
     for remote in remotes[:-1]:
         arguments = dict(local.settings) if hasattr(local, "rows") else {
             "request": local.request, "installs": local.installs, "timezone": local.timezone,

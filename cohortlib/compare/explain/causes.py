@@ -44,8 +44,6 @@ class Cause:
     partial: bool = field(default=True, compare=False, kw_only=True)
     # Groups of cells, such as ("dates", 7), that the cause speaks of: of those that differed, half have to agree.
     claims: tuple[tuple[str, int], ...] = field(default=(), compare=False, kw_only=True)
-    # The recomputed table copies values from the remote table: nothing proves the cause, and it is not tried.
-    assumed: bool = field(default=False, compare=False, kw_only=True)
 
     @property
     def phrase(self) -> str:
@@ -59,6 +57,10 @@ class LocalTable(Protocol):
     @property
     def places(self) -> Places:
         """The groups of the cells that are compared under every cause."""
+
+    @property
+    def forms(self) -> Sequence[str]:
+        """How the remote table is written, in words, where that is not as cohortlib writes it."""
 
     @property
     def rounding(self) -> Mapping[str, float]:

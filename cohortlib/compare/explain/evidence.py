@@ -113,6 +113,18 @@ class Evidence:
         """Whether the cause may be named."""
         return self.net > 0 and self.lost <= LOST * self.gained and self.surplus > MARGIN and self.covers
 
+    @property
+    def words(self) -> str:
+        """How many of the differing cells agree, and if the cause may not be named, why."""
+        cells = (
+            f"all {self.differed:,} cells" if self.net == self.differed else f"{self.net:,} of {self.differed:,} cells"
+        )
+        if self.surplus <= MARGIN:
+            return f"{cells}: could be chance"
+        if self.lost > LOST * self.gained:
+            return f"{cells}: {self.lost:,} others no longer agree"
+        return cells if self.covers else f"{cells}: too few"
+
 
 def judge(before: Standing, after: Standing, cost: float, places: Places, *, partial: bool = True) -> Evidence:
     """Judge a story of `cost` bits that turns `before` into `after`.

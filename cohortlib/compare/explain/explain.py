@@ -1,10 +1,13 @@
 """The public call `explain`."""
 
+from collections.abc import Iterator
+from math import log10
 from time import monotonic
 from typing import Any
 
 from cohortlib.adapty.answer import Answer
 from cohortlib.compare.explain.causes import LocalTable
+from cohortlib.compare.explain.evidence import Evidence, judge
 from cohortlib.compare.explain.explanation import Explanation
 from cohortlib.compare.explain.search import Trial, search
 from cohortlib.compare.reconcile.compare import Report
@@ -99,7 +102,30 @@ def explain(
     result = search(local, seconds=seconds, progress=progress, begun=begun, confirm=confirm)
     causes = result.best.causes
     reports = (unchanged, *(compare(local.recompute(causes[: count + 1])) for count in range(len(causes))))
-    return Explanation(result, reports, tuple(local.describe_remaining(causes, reports[-1])))
+    return Explanation(
+        result,
+        reports,
+        tuple(local.describe_remaining(causes, reports[-1])),
+        tuple(_needed(local, result.best)),
+        (*local.forms, *_rounded(local, tolerances or {})),
+    )
+
+
+def _needed(local: LocalTable, best: Trial) -> Iterator[Evidence]:
+    """Yield the evidence of each cause: the cells that agree because of it, next to the other causes."""
+    for cause in best.causes:
+        others = local.standing(tuple(other for other in best.causes if other != cause))
+        yield judge(others, best.standing, cause.bits, local.places, partial=cause.partial)
+
+
+def _rounded(local: LocalTable, tolerances: Tolerances) -> Iterator[str]:
+    """Say which fields the remote side rounds, and to how many decimal places."""
+    fields: dict[int, list[str]] = {}
+    for name, limit in local.rounding.items():
+        if name not in tolerances:
+            fields.setdefault(round(-log10(2 * limit)), []).append(name)
+    for places, names in fields.items():
+        yield f"{', '.join(names)}: rounded to {places} decimal place{'' if places == 1 else 's'}"
 
 
 def _local_table(

@@ -9,16 +9,19 @@ from typing import Any
 import polars as pl
 
 from cohortlib.compare.explain.causes import Cause
+from cohortlib.compare.explain.evidence import Evidence
 from cohortlib.compare.explain.search import SearchResult, Trial
 from cohortlib.compare.reconcile.compare import Report
 from cohortlib.compare.reconcile.describe import cells_block
 from cohortlib.compare.reconcile.page import Preface
 from cohortlib.engine.files import atomic_write
+from cohortlib.fields import kind_of
 from cohortlib.show.text import Block
 
 _MAX_ROWS = 4  # of the table of combinations
 _MAX_WIDTH = 96  # characters of a combination
 _MAX_TIES = 3
+_CENT = 0.005  # tolerance of money that agrees to the cent
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,11 +36,17 @@ class Explanation:
         The comparison without any cause, then with the first cause of the best combination, with the first two, etc.
     remaining
         Sentences about what still differs.
+    needed
+        The evidence of each cause of the best combination: what agrees because of it, next to the other causes.
+    forms
+        How the remote table is written, where that is not as cohortlib writes it. None of this is a difference.
     """
 
     search: SearchResult
     reports: tuple[Report, ...]
     remaining: tuple[str, ...]
+    needed: tuple[Evidence, ...]
+    forms: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"Explanation({self.sentence})"
@@ -115,7 +124,7 @@ class Explanation:
         """The result as a list of sentences."""
         before = self.reports[0]
         if before.ok:
-            return [f"All {before.total:,} cells agree without any change."]
+            return [f"All {before.total:,} cells agree without any change.", *self._written()]
         lines = [f"{_count(before)} without any change."]
         for at, (cause, report) in enumerate(zip(self.causes, self.reports[1:], strict=True)):
             phrase = f"Also {cause.phrase}" if at else f"{cause.phrase[0].upper()}{cause.phrase[1:]}"
@@ -127,7 +136,7 @@ class Explanation:
             combinations = "; ".join(_words(trial) for trial in ties[:_MAX_TIES])
             more = " ..." if len(ties) > _MAX_TIES else ""
             lines.append(f"These changes explain the same cells, so the tables cannot decide: {combinations}{more}.")
-        lines += self.remaining
+        lines += [*self._written(), *self.remaining]
         if not self.search.complete:
             count = len(self.search.trials)
             tried = "1 combination" if count == 1 else f"{count:,} combinations"
@@ -136,14 +145,32 @@ class Explanation:
 
     @cached_property
     def evidence(self) -> Block | None:
-        """A table of the causes: how many cells each explains, and how many differ without it or any later cause."""
-        rows = []
-        for cause, before, report in zip(self.causes, self.reports, self.reports[1:], strict=False):
-            differed, differ = (each.total - each.agreeing for each in (before, report))
-            strength = "all cells that differed" if report.ok else f"{(differed - differ) / differed:.0%} of them"
-            rows.append((cause.words, f"{differed:,}", f"{differed - differ:,}", f"{differ:,}", strength))
-        headers = ("cause", "cells differed", "explained", "still differ", "strength")
-        return Block("Evidence", headers, tuple(rows), 1) if rows else None
+        """A table of the causes: how many cells differ without each, and with it, next to the other causes."""
+        rows = [
+            (cause.words, f"{needed.differed:,}", f"{needed.differed - needed.net:,}", self._words_of(needed))
+            for cause, needed in zip(self.causes, self.needed, strict=True)
+        ]
+        return (
+            Block("Evidence", ("cause", "differ without it", "with it", "explained"), tuple(rows), 1) if rows else None
+        )
+
+    def _words_of(self, evidence: Evidence) -> str:
+        return f"{evidence.words}{self._exactness}" if evidence.net == evidence.differed else evidence.words
+
+    @property
+    def _exactness(self) -> str:
+        """Say that money agrees to the cent, if the tables have money and no larger tolerance."""
+        money = [
+            field.tolerance for table in self.report.tables for field in table.fields if kind_of(field.name) == "money"
+        ]
+        exact = money and all(limit.absolute <= _CENT and not limit.relative for limit in money)
+        return ", to the cent" if exact else ""
+
+    def _written(self) -> list[str]:
+        """Say how the remote table is written."""
+        return [
+            f"How the remote table is written, which is not counted as a difference: {'; '.join(self.forms)}."
+        ] * bool(self.forms)
 
     def _strength(self) -> list[str]:
         """Say how many of the differing cells the causes explain, and that it is not by chance."""
@@ -151,9 +178,10 @@ class Explanation:
         if not self.causes:
             return ["No cause is certain enough to be named."]
         if evidence.net == evidence.differed:
-            return [f"That explains all {evidence.differed:,} cells that differed."]
-        left = f"{evidence.differed - evidence.net:,} remain"
-        return [f"That explains {evidence.net:,} of the {evidence.differed:,} cells that differed; {left}."]
+            return [f"That explains all {evidence.differed:,} cells that differed{self._exactness}."]
+        left = evidence.differed - evidence.net
+        explained = f"{evidence.net:,} of the {evidence.differed:,} cells that differed"
+        return [f"That explains {explained}, too many for chance; {left:,} remain{'s' * (left == 1)}."]
 
     def _also_tried(self) -> list[str]:
         """Say which cause comes closest, if none can be named."""
@@ -161,8 +189,7 @@ class Explanation:
         if self.causes or not trials:
             return []
         best = trials[0]
-        cells = f"{best.evidence.net:,} of the {best.evidence.differed:,} differing cells"
-        return [f"Also tried: {best.causes[0].phrase}, {cells} would agree. That is too little, or could be chance."]
+        return [f"Also tried: {best.causes[0].phrase} ({best.evidence.words})."]
 
     @property
     def block(self) -> Block | None:
@@ -207,9 +234,17 @@ class Explanation:
             "ok": self.ok,
             "complete": self.search.complete,
             "sentences": self.lines,
+            "forms": list(self.forms),
             "causes": [
-                {"kind": cause.kind, "words": cause.words, "settings": _json_settings(cause), "assumed": cause.assumed}
-                for cause in self.causes
+                {
+                    "kind": cause.kind,
+                    "words": cause.words,
+                    "settings": _json_settings(cause),
+                    "differ_without": needed.differed,
+                    "differ_with": needed.differed - needed.net,
+                    "explained": self._words_of(needed),
+                }
+                for cause, needed in zip(self.causes, self.needed, strict=True)
             ],
             "ranking": self.ranking.to_dicts(),
             "report": self.report.to_dict(),

@@ -16,11 +16,16 @@ Floats = NDArray[np.float64]
 _ALIKE = 0.95  # of the differences share a sign, a size or a share
 _CERTAIN = 20.0  # bits of evidence
 _WHOLE = 1e-6
+_BASE = {"amount", "active_users"}  # the fields that all others are computed from
 _MOST_VALUES = 200  # of a column that is looked at
 
 
 def describe(scene: Scene, report: Report) -> list[str]:
     """Describe where cells still differ, the largest difference, and the pattern of the differences."""
+    fields = report.differences["field"].cast(pl.String).unique(maintain_order=True).to_list()
+    if _BASE & scene.remote.values.keys() and not _BASE & set(fields):
+        question = f"First question to the vendor: how do they compute {fields[0]}?"
+        return [*_places(report.differences), question]
     return [*_places(report.differences), *_patterns(scene), *_question(scene)]
 
 

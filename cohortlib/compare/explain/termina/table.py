@@ -181,6 +181,19 @@ class TerminaTable:
         return Cells(remote, start, fields, self._limits(fields), self.form.sparse)
 
     @property
+    def forms(self) -> tuple[str, ...]:
+        """How the remote table is written: labels, numbers, rows left out.
+
+        Periods in labels of cohortlib are listed if they are found out, and no months. Other weeks than those of the
+        settings are a difference.
+        """
+        statements, differs = self.form.statements, self.form.settings.items() - self.settings.items()
+        own = self.form.unit is not None and ", written like" not in statements[0]
+        if own and (differs or self.settings["freq"] == "M"):
+            statements = statements[1:]
+        return (*statements, *(("rows of zeros left out",) if self.form.sparse else ()))
+
+    @property
     def rounding(self) -> dict[str, float]:
         """The tolerances of fields whose remote values are rounded."""
         limits = self._cells.tolerances
