@@ -81,7 +81,7 @@ def test_settings_reach_the_search(folder):
             "cannot write nowhere/why.json",
         ),
         (["rows.parquet", "remote.json", "--user", "customer", "--html", "rows.parquet"], "it is a file of the source"),
-        (["rows.parquet"], "TRANSACTIONS"),
+        (["rows.parquet"], "Missing argument 'REMOTE', the vendor's table"),
     ],
 )
 def test_refused(folder, args, message):
