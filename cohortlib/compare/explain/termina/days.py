@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohortlib.compare.explain.causes import Cause, choice
+from cohortlib.compare.explain.termina.context import Context
 from cohortlib.compare.explain.termina.edits import Days, Scaled
 from cohortlib.compare.explain.termina.numbers import common_ratio, factor
-from cohortlib.compare.explain.termina.scene import Scene
 from cohortlib.compare.explain.wording import date_range, fault_phrase
 from cohortlib.periods import date_of
 from cohortlib.read.arrays import Ints
@@ -21,28 +21,28 @@ _TRIED = 4  # runs of days, and first days, whose table is computed
 _LEAST_CELLS = 5  # that a factor is seen in
 
 
-def day_candidates(scene: Scene) -> Iterator[Cause]:
+def day_candidates(context: Context) -> Iterator[Cause]:
     """List runs of days of local days, and of UTC days if rows may be stored by these."""
-    totals = scene.screen.by_period
-    if totals is None or not scene.ledger.at.size:
+    totals = context.screen.by_period
+    if totals is None or not context.ledger.at.size:
         return
     excess = totals[1] - totals[0]
-    for utc in (False, True) if scene.story.zone not in (None, "UTC") else (False,):
-        finder = _Finder.of(scene, excess, utc)
-        if finder is not None and scene.in_time():
+    for utc in (False, True) if context.story.zone not in (None, "UTC") else (False,):
+        finder = _Finder.of(context, excess, utc)
+        if finder is not None and context.in_time():
             for twice in (False, True):
                 kind = "days twice" if twice else "days missing"
-                if kind not in scene.kinds:
-                    yield from scene.best(finder.runs(twice=twice), 2)
-            if not utc and "amounts" not in scene.kinds:
-                yield from scene.best(finder.factors(), 2)
+                if kind not in context.kinds:
+                    yield from context.best(finder.runs(twice=twice), 2)
+            if not utc and "amounts" not in context.kinds:
+                yield from context.best(finder.factors(), 2)
 
 
 @dataclass(frozen=True, eq=False)
 class _Finder:
     """The amounts of each day, and by how much the remote amount of each period is higher."""
 
-    scene: Scene
+    context: Context
     excess: Floats
     utc: bool
     first: int  # day
@@ -50,24 +50,24 @@ class _Finder:
     period: Ints  # of each day
 
     @classmethod
-    def of(cls, scene: Scene, excess: Floats, utc: bool) -> "_Finder | None":
-        days = scene.utc_days() if utc else scene.days
-        counted = days[scene.ledger.counts]
+    def of(cls, context: Context, excess: Floats, utc: bool) -> "_Finder | None":
+        days = context.utc_days() if utc else context.days
+        counted = days[context.ledger.counts]
         if not counted.size or int(counted.max() - counted.min()) >= _MOST_DAYS:
             return None
         first, count = int(counted.min()), int(counted.max() - counted.min()) + 1
-        units = (scene.ledger.units * scene.ledger.weight).astype(float)
-        if scene.story.settings["refunds"] == "drop":
+        units = (context.ledger.units * context.ledger.weight).astype(float)
+        if context.story.settings["refunds"] == "drop":
             units = np.maximum(units, 0.0)
-        if scene.screen.money is None and not scene.story.users:
+        if context.screen.money is None and not context.story.users:
             units = np.sign(units)
-        inside = scene.ledger.counts
+        inside = context.ledger.counts
         amounts = np.bincount(days[inside] - first, units[inside], count).astype(float)
-        period = scene.grid.calendar.ordinals(np.arange(first, first + count, dtype=np.int64)) - scene.grid.origin
+        period = context.grid.calendar.ordinals(np.arange(first, first + count, dtype=np.int64)) - context.grid.origin
         # Days after the last period of the remote table change nothing that is compared.
-        amounts[period > scene.screen.last] = 0.0
-        period = np.minimum(period, scene.grid.periods - 1)
-        return cls(scene, excess, utc, first, amounts, period)
+        amounts[period > context.screen.last] = 0.0
+        period = np.minimum(period, context.grid.periods - 1)
+        return cls(context, excess, utc, first, amounts, period)
 
     # ---------------------------------------------------------------------------------------------------------- runs
 
@@ -85,11 +85,11 @@ class _Finder:
 
         def bits(run: tuple[int, int]) -> float:
             if run not in known:
-                known[run] = self.scene.screen.bits_of(self.scene.with_edit(self._edit(mode, *run)).story)
+                known[run] = self.context.screen.bits_of(self.context.with_edit(self._edit(mode, *run)).story)
             return known[run]
 
         bits(run)
-        while self.scene.in_time():
+        while self.context.in_time():
             begin, end = run
             near = [(begin + by, end) for by in (-2, -1, 1, 2) if begin > 0 and 0 < begin + by <= end]
             near += [(begin, end + by) for by in (-2, -1, 1, 2) if end < last and begin <= end + by < last]
@@ -106,8 +106,8 @@ class _Finder:
         return Days(mode, first, last, self.utc)  # type: ignore[arg-type]
 
     def _cause(self, edit: Days, begin: int, end: int) -> Cause:
-        chosen = edit.chosen(self.scene.ledger, self.scene.rows, self.scene.story.zone)
-        count = int(self.scene.ledger.weight[chosen].sum())
+        chosen = edit.chosen(self.context.ledger, self.context.rows, self.context.story.zone)
+        count = int(self.context.ledger.weight[chosen].sum())
         clock = " UTC" if self.utc else ""
         run = date_range(date_of(self.first + begin), date_of(self.first + end))
         days = self.amounts.size
@@ -159,19 +159,19 @@ class _Finder:
 
     def factors(self) -> Iterator[tuple[float, Cause]]:
         """Return factors of all amounts from a day on, or up to one, with their bits."""
-        money = self.scene.cell_money()
+        money = self.context.cell_money()
         if money is None:
             return
         excess, cell_of = money
-        period = np.searchsorted(self.scene.story.plan.edges, self.scene.ledger.at, side="right") - 1
+        period = np.searchsorted(self.context.story.plan.edges, self.context.ledger.at, side="right") - 1
         last = int(period.max())
         for share, since in ((0.75, True), (0.5, True), (0.25, False), (0.5, False)):
             cut = int(self.period[0] + share * (last - self.period[0]))
             chosen = (period > cut) if since else (period < cut)
             inside = chosen & (cell_of >= 0)
-            units = self.scene.ledger.units * self.scene.ledger.weight
+            units = self.context.ledger.units * self.context.ledger.weight
             sums = np.bincount(cell_of[inside], units[inside], excess.size).astype(float)
-            found = common_ratio(sums, sums + excess * (sums != 0), self.scene.cents * self.scene.rows.scale)
+            found = common_ratio(sums, sums + excess * (sums != 0), self.context.cents * self.context.rows.scale)
             simple = None if found is None or found[2] < _LEAST_CELLS else factor(*found[:2])
             if simple is None:
                 continue
@@ -203,8 +203,8 @@ class _Finder:
         rows = Days("drop", first, last, self.utc)
         edit = Scaled(number, rows)
         words = f"amounts times {text} {'from' if since else 'before'} {at}{' on' if since else ''}"
-        story = self.scene.with_edit(edit).story
+        story = self.context.with_edit(edit).story
         cost = choice(2, self.amounts.size) + bits
-        return self.scene.screen.bits_of(story), Cause(
+        return self.context.screen.bits_of(story), Cause(
             "amounts", edit, words, bits=cost, claims=(("dates", int(self.period[start])),)
         )

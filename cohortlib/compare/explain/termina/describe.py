@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.compare.explain.termina.scene import Scene
+from cohortlib.compare.explain.termina.context import Context
 from cohortlib.compare.explain.termina.screen import Groups
 from cohortlib.compare.explain.wording import listed
 from cohortlib.compare.reconcile.compare import Report
@@ -20,13 +20,13 @@ _BASE = {"amount", "active_users"}  # the fields that all others are computed fr
 _MOST_VALUES = 200  # of a column that is looked at
 
 
-def describe(scene: Scene, report: Report) -> list[str]:
+def describe(context: Context, report: Report) -> list[str]:
     """Describe where cells still differ, the largest difference, and the pattern of the differences."""
     fields = report.differences["field"].cast(pl.String).unique(maintain_order=True).to_list()
-    if _BASE & scene.remote.values.keys() and not _BASE & set(fields):
+    if _BASE & context.remote.values.keys() and not _BASE & set(fields):
         question = f"First question to the vendor: how do they compute {fields[0]}?"
         return [*_places(report.differences), question]
-    return [*_places(report.differences), *_patterns(scene), *_question(scene)]
+    return [*_places(report.differences), *_patterns(context), *_question(context)]
 
 
 def _places(differences: pl.DataFrame) -> Iterator[str]:
@@ -50,16 +50,16 @@ def _places(differences: pl.DataFrame) -> Iterator[str]:
         )
 
 
-def _patterns(scene: Scene) -> Iterator[str]:
+def _patterns(context: Context) -> Iterator[str]:
     """Say in which periods the totals differ, and whether the differences have a direction, a share or a unit."""
-    totals = scene.screen.by_period
-    if totals is None or not scene.ledger.at.size:
+    totals = context.screen.by_period
+    if totals is None or not context.ledger.at.size:
         return
     local, remote = totals
-    scale = scene.rows.scale if scene.screen.money is not None or scene.story.users else 1
-    unit = scene.screen.unit if scale > 1 else 1.0
+    scale = context.rows.scale if context.screen.money is not None or context.story.users else 1
+    unit = context.screen.unit if scale > 1 else 1.0
     excess = remote - local
-    slack = 0.51 * unit * np.sqrt(max(1, scene.grid.periods))
+    slack = 0.51 * unit * np.sqrt(max(1, context.grid.periods))
     differing = np.flatnonzero(np.abs(excess) > slack)
     what = "amounts" if scale > 1 else "active users"
     if not differing.size:
@@ -68,7 +68,7 @@ def _patterns(scene: Scene) -> Iterator[str]:
             "Their cohorts may come from a date that is not here, such as a sign-up."
         )
         return
-    places = [scene.grid.label(int(period)) for period in differing]
+    places = [context.grid.label(int(period)) for period in differing]
     known = int(((local != 0) | (remote != 0)).sum())
     yield f"The {what} of {len(places):,} of {known:,} periods differ: {listed(places)}."
     gaps = excess[differing]
@@ -80,12 +80,12 @@ def _patterns(scene: Scene) -> Iterator[str]:
         yield f"The difference is a constant share of the local {what}: {float(np.median(shares)):+.3%}."
     if scale > 1 and (np.abs(gaps / scale - np.rint(gaps / scale)) < _WHOLE).all():
         yield "All differences are whole units."
-    yield from _over_represented(scene)
+    yield from _over_represented(context)
 
 
-def _over_represented(scene: Scene) -> Iterator[str]:
+def _over_represented(context: Context) -> Iterator[str]:
     """Name the value of a column whose rows go with the differences, by the correlation over cells."""
-    money = scene.cell_money()
+    money = context.cell_money()
     if money is None:
         return
     excess, cell_of = money
@@ -94,12 +94,12 @@ def _over_represented(scene: Scene) -> Iterator[str]:
     cells = int(used.sum())
     best: tuple[float, str, object, float] | None = None
     tried = 0
-    for name in scene.rows.dimensions:
-        values, codes = scene.rows.codes(name)
+    for name in context.rows.dimensions:
+        values, codes = context.rows.codes(name)
         if len(values) > _MOST_VALUES:
             continue
-        groups = Groups.of_codes(np.where(scene.ledger.counts, codes[scene.ledger.row], -1), len(values))
-        sums = scene.cell_sums(groups, cell_of, excess.size)
+        groups = Groups.of_codes(np.where(context.ledger.counts, codes[context.ledger.row], -1), len(values))
+        sums = context.cell_sums(groups, cell_of, excess.size)
         if sums is None:
             continue
         tried += len(values)
@@ -132,16 +132,16 @@ def _evidence(own: Floats, excess: Floats, cells: int) -> tuple[float, float]:
     return -0.5 * cells * float(np.log2(1 - correlation**2)), correlation
 
 
-def _question(scene: Scene) -> Iterator[str]:
+def _question(context: Context) -> Iterator[str]:
     """Say what to ask the vendor first."""
-    totals = scene.screen.by_period
-    if totals is None or not scene.ledger.at.size:
+    totals = context.screen.by_period
+    if totals is None or not context.ledger.at.size:
         return
     excess = totals[1] - totals[0]
-    if np.abs(excess).max(initial=0) <= scene.screen.unit * scene.grid.periods:
+    if np.abs(excess).max(initial=0) <= context.screen.unit * context.grid.periods:
         yield "First question to the vendor: by which date are users assigned to cohorts?"
         return
-    label = scene.grid.label(int(np.argmax(np.abs(excess))))
+    label = context.grid.label(int(np.argmax(np.abs(excess))))
     if excess.sum() < 0:
         yield f"First question to the vendor: which of the rows of {label} do they have, and which do they leave out?"
     else:

@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 
 from cohortlib.compare.explain.causes import Cause, choice
+from cohortlib.compare.explain.termina.context import Context
 from cohortlib.compare.explain.termina.numbers import common_ratio, factor
-from cohortlib.compare.explain.termina.scene import Scene
 from cohortlib.compare.explain.termina.table_edits import AgesShifted, LabelsShifted, Multiplied
 from cohortlib.compare.explain.termina.tables import MARGIN_AGES, MONEY, SHARES
 
 _NOTES = {100.0: "cents", 0.01: "units instead of cents", 2.0: "every row twice?"}
 
 
-def form_candidates(scene: Scene) -> Iterator[Cause]:
+def form_candidates(context: Context) -> Iterator[Cause]:
     """List the forms to try."""
-    if scene.story.table_edits and "factor" in scene.kinds:
+    if context.story.table_edits and "factor" in context.kinds:
         return
     yield from _shifts()
     yield Cause("percent", Multiplied(SHARES, 100.0), "retention in percent", bits=choice(1))
-    yield from _factor(scene)
+    yield from _factor(context)
 
 
 def _shifts() -> Iterator[Cause]:
@@ -28,9 +28,9 @@ def _shifts() -> Iterator[Cause]:
         yield Cause("labels", LabelsShifted(by), words, bits=choice(2))
 
 
-def _factor(scene: Scene) -> Iterator[Cause]:
+def _factor(context: Context) -> Iterator[Cause]:
     """Find the ratio that most amounts share."""
-    story, remote = scene.story, scene.remote
+    story, remote = context.story, context.remote
     name = next((name for name in ("amount", "ltv", "cohort_size_amount") if name in remote.values), None)
     if name is None:
         return
@@ -39,7 +39,7 @@ def _factor(scene: Scene) -> Iterator[Cause]:
         table = edit.undo(table)
     both = table.present & remote.present & (table.cohort == remote.cohort)[:, None]
     both[:, :MARGIN_AGES] = False
-    found = common_ratio(table.values[name][both], remote.values[name][both], scene.cents)
+    found = common_ratio(table.values[name][both], remote.values[name][both], context.cents)
     if found is None or found[2] < 3:
         return
     low, high, _ = found

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from cohortlib.compare.explain.causes import Cause, choice
+from cohortlib.compare.explain.termina.context import Context
 from cohortlib.compare.explain.termina.edits import AmountColumn, DateColumn, JoinedDates, Moved, UserColumn
-from cohortlib.compare.explain.termina.scene import Scene
 from cohortlib.literals import WEEKDAYS
 from cohortlib.transactions.keywords import SETTINGS
 
@@ -25,36 +25,36 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
 _ALIKE = 3.0  # another column of ids has at most so many times the users, and at least that part of them
 
 
-def setting_candidates(scene: Scene) -> Iterator[Cause]:
+def setting_candidates(context: Context) -> Iterator[Cause]:
     """List the settings to try, likely ones first."""
-    settings = scene.story.settings
-    yield from _other_values(scene, "refunds", SETTINGS["refunds"].values, "refunds={!r}")
-    if scene.story.users:
-        yield from _other_values(scene, "basis", SETTINGS["basis"].values, "basis={!r}")
-        yield from _other_values(scene, "rows", SETTINGS["rows"].values, "rows={!r}")
-        yield from _rankings(scene)
-    yield from _edges(scene)
-    yield from _joined(scene)
+    settings = context.story.settings
+    yield from _other_values(context, "refunds", SETTINGS["refunds"].values, "refunds={!r}")
+    if context.story.users:
+        yield from _other_values(context, "basis", SETTINGS["basis"].values, "basis={!r}")
+        yield from _other_values(context, "rows", SETTINGS["rows"].values, "rows={!r}")
+        yield from _rankings(context)
+    yield from _edges(context)
+    yield from _joined(context)
     if settings["freq"] == "W":
         for day in WEEKDAYS:
             if day != settings["week_start"]:
                 setting = (("week_start", day),)
                 yield Cause("week_start", day, f"weeks that start on {day.title()}", setting, bits=choice(6))
-    yield from _moved(scene)
-    yield from _columns(scene)
+    yield from _moved(context)
+    yield from _columns(context)
 
 
-def _other_values(scene: Scene, name: str, values: Iterable[object], words: str) -> Iterator[Cause]:
+def _other_values(context: Context, name: str, values: Iterable[object], words: str) -> Iterator[Cause]:
     """List the values of a setting other than its current one."""
     for value in values:
-        if value != scene.story.settings[name]:
+        if value != context.story.settings[name]:
             yield Cause(name, value, words.format(value), ((name, value),), bits=choice(2))
 
 
-def _rankings(scene: Scene) -> Iterator[Cause]:
+def _rankings(context: Context) -> Iterator[Cause]:
     """List rankings whose first customers are those of the remote table."""
-    count = int((scene.remote.cohort >= 0).sum())
-    here = int((scene.story.table.present.any(axis=1)).sum())
+    count = int((context.remote.cohort >= 0).sum())
+    here = int((context.story.table.present.any(axis=1)).sum())
     if not count or count >= here:
         return
     for by, words in _RANKINGS.items():
@@ -63,13 +63,13 @@ def _rankings(scene: Scene) -> Iterator[Cause]:
         yield Cause("top_n", by or "", text, setting, bits=choice(len(_RANKINGS)))
 
 
-def _edges(scene: Scene) -> Iterator[Cause]:
+def _edges(context: Context) -> Iterator[Cause]:
     """List the other value of complete_only, and the edges of the remote table."""
-    complete, grid, story = scene.story.settings["complete_only"], scene.grid, scene.story
+    complete, grid, story = context.story.settings["complete_only"], context.grid, context.story
     words = "all periods, including the last one" if complete else "complete periods only"
     setting = (("complete_only", not complete),)
     yield Cause("right edge", "complete_only", words, setting, bits=choice(1))
-    first, last = scene.screen.seen
+    first, last = context.screen.seen
     if last < 0:
         return
     if last != story.last:
@@ -82,9 +82,9 @@ def _edges(scene: Scene) -> Iterator[Cause]:
         yield Cause("left edge", label, f"{label} as the first cohort", (("start", label),), bits=choice(grid.periods))
 
 
-def _joined(scene: Scene) -> Iterator[Cause]:
+def _joined(context: Context) -> Iterator[Cause]:
     """List the dates that may define the cohorts."""
-    settings = scene.story.settings
+    settings = context.story.settings
     if settings["joined"] is not None:
         yield Cause("joined", None, "cohorts by first active period", (("joined", None),), bits=choice(2))
         for mode in _MODES:
@@ -92,7 +92,7 @@ def _joined(scene: Scene) -> Iterator[Cause]:
                 how = ("before_joined", mode)
                 yield Cause("joined", how, f"before_joined={mode!r}", (how,), bits=choice(2))
         return
-    columns = scene.rows.dates()
+    columns = context.rows.dates()
     for name in columns:
         for mode in _MODES:
             words = f"cohorts by column {name!r} (before_joined={mode!r})"
@@ -100,17 +100,17 @@ def _joined(scene: Scene) -> Iterator[Cause]:
             yield Cause("joined", (name, mode), words, dates, bits=choice(len(columns), 2))
     words = "cohorts by the date of each user's first row, including refunds"
     first_rows = JoinedDates()
-    setting = (("joined", first_rows.frame(scene.ledger, scene.rows, as_read=True)), ("before_joined", "clip"))
+    setting = (("joined", first_rows.frame(context.ledger, context.rows, as_read=True)), ("before_joined", "clip"))
     yield Cause("joined", first_rows, words, setting, bits=choice(1))
 
 
-def _moved(scene: Scene) -> Iterator[Cause]:
+def _moved(context: Context) -> Iterator[Cause]:
     """List moves of all dates: by days, and by months, which makes fiscal quarters and years."""
     for days in _DAYS:
         number = "one day" if abs(days) == 1 else f"{abs(days)} days"
         words = f"all dates {number} {'later' if days > 0 else 'earlier'}"
         yield Cause("dates moved", Moved(hours=24 * days), words, bits=choice(len(_DAYS)))
-    freq = scene.story.settings["freq"]
+    freq = context.story.settings["freq"]
     if freq not in ("Q", "A"):
         return
     unit = "quarters" if freq == "Q" else "years"
@@ -123,9 +123,9 @@ def _moved(scene: Scene) -> Iterator[Cause]:
             yield Cause("dates moved", Moved(months=months), words, bits=choice(22))
 
 
-def _columns(scene: Scene) -> Iterator[Cause]:
+def _columns(context: Context) -> Iterator[Cause]:
     """List other columns for the user, the instant and the amount."""
-    rows = scene.rows
+    rows = context.rows
     dates = rows.dates()
     for name in dates:
         yield Cause("timestamp", DateColumn(name), f"the dates of column {name!r}", bits=choice(len(dates)))
@@ -134,11 +134,11 @@ def _columns(scene: Scene) -> Iterator[Cause]:
             continue
         if dtype.is_float() or dtype.is_decimal():
             yield Cause("amount", AmountColumn(name), f"the amounts of column {name!r}", bits=choice(rows.frame.width))
-        elif (dtype == pl.String or dtype.is_integer()) and _may_hold_users(scene, name):
+        elif (dtype == pl.String or dtype.is_integer()) and _may_hold_users(context, name):
             yield Cause("ids", UserColumn(name), f"the users of column {name!r}", bits=choice(rows.frame.width))
 
 
-def _may_hold_users(scene: Scene, column: str) -> bool:
+def _may_hold_users(context: Context, column: str) -> bool:
     """Check whether a column has about as many values as there are users."""
-    users, values = scene.ledger.users, scene.rows.frame[column].n_unique()
-    return users / _ALIKE <= values <= _ALIKE * users and column not in scene.rows.dimensions
+    users, values = context.ledger.users, context.rows.frame[column].n_unique()
+    return users / _ALIKE <= values <= _ALIKE * users and column not in context.rows.dimensions

@@ -15,12 +15,12 @@ from cohortlib.compare.explain.causes import Cause
 from cohortlib.compare.explain.evidence import Places, Standing
 from cohortlib.compare.explain.termina.amounts import amount_candidates
 from cohortlib.compare.explain.termina.clocks import clock_candidates
+from cohortlib.compare.explain.termina.context import Context
+from cohortlib.compare.explain.termina.customers import customer_candidates
 from cohortlib.compare.explain.termina.days import day_candidates
 from cohortlib.compare.explain.termina.describe import describe
 from cohortlib.compare.explain.termina.forms import form_candidates
 from cohortlib.compare.explain.termina.ledger import DAY, Rows
-from cohortlib.compare.explain.termina.people import people_candidates
-from cohortlib.compare.explain.termina.scene import Scene
 from cohortlib.compare.explain.termina.settings import setting_candidates
 from cohortlib.compare.explain.termina.story import Story
 from cohortlib.compare.explain.termina.table_edits import TableEdit
@@ -41,16 +41,16 @@ from cohortlib.transactions.reading import typed_frame
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import open_if_prepared
 
-FAMILIES: tuple[Callable[[Scene], Iterator[Cause]], ...] = (
+FAMILIES: tuple[Callable[[Context], Iterator[Cause]], ...] = (
     form_candidates,
     setting_candidates,
     clock_candidates,
     amount_candidates,
     day_candidates,
     value_candidates,
-    people_candidates,
+    customer_candidates,
 )
-"""Each lists candidates of some kinds for a scene, with what their choice costs."""
+"""Each lists candidates of some kinds for a context, with what their choice costs."""
 
 _FIELDS = {**CUSTOMER_COHORTS, **COHORTS}
 _MARGIN = 2  # periods around those of both tables
@@ -217,18 +217,18 @@ class TerminaTable:
 
     def candidates(self, causes: tuple[Cause, ...], in_time: Callable[[], bool]) -> Iterator[Cause]:
         """List other settings, and the faults that the differences point to."""
-        scene = self._scene(causes, in_time)
+        context = self._scene(causes, in_time)
         for family in FAMILIES:
             if not in_time():
                 return
-            yield from family(scene)
+            yield from family(context)
 
-    def _scene(self, causes: tuple[Cause, ...], in_time: Callable[[], bool] = lambda: True) -> Scene:
+    def _scene(self, causes: tuple[Cause, ...], in_time: Callable[[], bool] = lambda: True) -> Context:
         story, remote = self._story(causes), self._cells.remote
         for cause in reversed(causes):
             if isinstance(cause.value, TableEdit):
                 remote = cause.value.undo(remote)
-        return Scene(story, remote, frozenset(cause.kind for cause in causes), in_time)
+        return Context(story, remote, frozenset(cause.kind for cause in causes), in_time)
 
     def describe_remaining(self, causes: tuple[Cause, ...], report: Report) -> list[str]:
         """Describe where cells still differ, and what the differences have in common."""

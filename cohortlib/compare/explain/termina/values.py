@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from cohortlib.compare.explain.causes import Cause, choice, subset
+from cohortlib.compare.explain.termina.context import Context
 from cohortlib.compare.explain.termina.edits import Choice, Mode, Named, Scaled, Values
 from cohortlib.compare.explain.termina.numbers import common_ratio, factor
-from cohortlib.compare.explain.termina.scene import Scene
 from cohortlib.compare.explain.termina.screen import Floats, Groups
 from cohortlib.compare.explain.wording import listed
 
@@ -43,30 +43,30 @@ class _Family:
         return Named(mode, *values[0])
 
 
-def value_candidates(scene: Scene) -> Iterator[Cause]:
+def value_candidates(context: Context) -> Iterator[Cause]:
     """List values whose rows are left out, kept alone, counted twice or multiplied in the remote table."""
-    families = [*_columns(scene), *_names(scene)]
+    families = [*_columns(context), *_names(context)]
     alternatives = sum(len(family.values) for family in families)
     ranked: list[tuple[float, Cause]] = []
     for family in families:
-        if not scene.in_time():
+        if not context.in_time():
             break
-        if family.kind not in scene.kinds:
-            ranked += _chosen(scene, family, alternatives)
-    yield from scene.best(ranked)
-    yield from scene.best(_scaled(scene, families, alternatives))
+        if family.kind not in context.kinds:
+            ranked += _chosen(context, family, alternatives)
+    yield from context.best(ranked)
+    yield from context.best(_scaled(context, families, alternatives))
 
 
-def _columns(scene: Scene) -> Iterator[_Family]:
-    for name in scene.rows.dimensions:
-        values, codes = scene.rows.codes(name)
-        groups = Groups.of_codes(np.where(scene.ledger.counts, codes[scene.ledger.row], -1), len(values))
+def _columns(context: Context) -> Iterator[_Family]:
+    for name in context.rows.dimensions:
+        values, codes = context.rows.codes(name)
+        groups = Groups.of_codes(np.where(context.ledger.counts, codes[context.ledger.row], -1), len(values))
         yield _Family(f"column {name}", name, values, groups)
 
 
-def _names(scene: Scene) -> Iterator[_Family]:
+def _names(context: Context) -> Iterator[_Family]:
     """Group users by the beginnings and endings of their ids."""
-    names = scene.ledger.names
+    names = context.ledger.names
     seen: list[np.ndarray] = []
     for where, shape in _SHAPES:
         parts = names.str.extract(shape)
@@ -83,22 +83,22 @@ def _names(scene: Scene) -> Iterator[_Family]:
         users = np.bincount(codes + 1)[codes + 1]
         codes = np.where((users > 1) & (users < codes.size - 1), codes, -1)
         values = [(where, text) for text in texts]
-        yield _Family(f"names {where} {shape}", scene.rows.user, values, Groups.of_codes(
-            np.where(scene.ledger.counts, codes[scene.ledger.user], -1), len(values)))  # fmt: skip
+        yield _Family(f"names {where} {shape}", context.rows.user, values, Groups.of_codes(
+            np.where(context.ledger.counts, codes[context.ledger.user], -1), len(values)))  # fmt: skip
 
 
-def _chosen(scene: Scene, family: _Family, alternatives: int) -> Iterator[tuple[float, Cause]]:
+def _chosen(context: Context, family: _Family, alternatives: int) -> Iterator[tuple[float, Cause]]:
     """Choose values whose rows do not count, count alone or count twice; one by one, as long as that helps."""
     by_name = not family.kind.startswith("column ")
     for mode in ("drop", "only", "twice"):
         chosen: tuple[int, ...] = ()
-        least = scene.screen.bits
+        least = context.screen.bits
         candidates = np.arange(len(family.values))
-        while len(chosen) < (1 if by_name or mode == "twice" else _MOST_CHOSEN) and scene.in_time():
+        while len(chosen) < (1 if by_name or mode == "twice" else _MOST_CHOSEN) and context.in_time():
             sets = [tuple(sorted((*chosen, index))) for index in candidates.tolist() if index not in chosen]
             if not sets or len(chosen) + 1 >= len(family.values):
                 break
-            bits = _bits(scene, family, sets, mode)
+            bits = _bits(context, family, sets, mode)
             best = int(np.argmin(bits))
             if bits[best] + np.log2(len(family.values)) >= least:
                 break
@@ -106,19 +106,19 @@ def _chosen(scene: Scene, family: _Family, alternatives: int) -> Iterator[tuple[
             if len(candidates) > _NEXT:
                 # The next one is among those that help alone.
                 candidates = np.array([each[0] for each in sets])[np.argsort(bits, kind="stable")[:_NEXT]]
-            yield float(bits[best]), _cause(scene, family, mode, chosen, alternatives)
+            yield float(bits[best]), _cause(context, family, mode, chosen, alternatives)
 
 
-def _bits(scene: Scene, family: _Family, sets: list[tuple[int, ...]], mode: str) -> Floats:
+def _bits(context: Context, family: _Family, sets: list[tuple[int, ...]], mode: str) -> Floats:
     groups = family.groups
     if len(sets[0]) > 1:
         groups = Groups.of_lists([np.sort(np.concatenate([groups.rows_of(i) for i in each])) for each in sets])
-    return scene.screen.change(groups, {"drop": 0, "only": 1, "twice": 2}[mode], alone=mode == "only")
+    return context.screen.change(groups, {"drop": 0, "only": 1, "twice": 2}[mode], alone=mode == "only")
 
 
-def _cause(scene: Scene, family: _Family, mode: Mode, chosen: tuple[int, ...], alternatives: int) -> Cause:
+def _cause(context: Context, family: _Family, mode: Mode, chosen: tuple[int, ...], alternatives: int) -> Cause:
     edit = family.edit(mode, chosen)
-    count = int(scene.ledger.weight[edit.chosen(scene.ledger, scene.rows, scene.story.zone)].sum())
+    count = int(context.ledger.weight[edit.chosen(context.ledger, context.rows, context.story.zone)].sum())
     which = _which(family, chosen)
     words = {
         "drop": f"without the {count:,} rows with {which}",
@@ -138,26 +138,26 @@ def _which(family: _Family, chosen: tuple[int, ...]) -> str:
     return f"a {family.words} that {where} with {text!r}"
 
 
-def _scaled(scene: Scene, families: list[_Family], alternatives: int) -> Iterator[tuple[float, Cause]]:
+def _scaled(context: Context, families: list[_Family], alternatives: int) -> Iterator[tuple[float, Cause]]:
     """Find the factor of each value's amounts: the ratio of the differences to these amounts that most cells share."""
-    money = scene.cell_money()
-    if money is None or "amounts" in scene.kinds:
+    money = context.cell_money()
+    if money is None or "amounts" in context.kinds:
         return
     excess, cell_of = money
     for family in families:
-        if not scene.in_time():
+        if not context.in_time():
             return
-        sums = scene.cell_sums(family.groups, cell_of, excess.size)
+        sums = context.cell_sums(family.groups, cell_of, excess.size)
         if sums is None:
             continue
         factors, causes = np.ones(len(family.values)), {}
         for index in range(len(family.values)):
-            found = common_ratio(sums[index], sums[index] + excess, scene.cents * scene.rows.scale)
+            found = common_ratio(sums[index], sums[index] + excess, context.cents * context.rows.scale)
             simple = None if found is None or found[2] < _LEAST_CELLS else factor(*found[:2])
             if simple is not None:
                 factors[index] = simple[0]
                 causes[index] = _scaled_cause(family, index, simple, alternatives)
-        bits = scene.screen.change(family.groups, 1, factors=factors)
+        bits = context.screen.change(family.groups, 1, factors=factors)
         yield from ((float(bits[index]), cause) for index, cause in causes.items())
 
 

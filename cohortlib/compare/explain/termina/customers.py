@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from cohortlib.compare.explain.causes import Cause, choice, subset
+from cohortlib.compare.explain.termina.context import Context
 from cohortlib.compare.explain.termina.edits import CLEANERS, Cleaned, Customers, FirstPaymentMoved
-from cohortlib.compare.explain.termina.scene import Scene
 from cohortlib.compare.explain.termina.screen import Floats, Groups
 from cohortlib.compare.explain.wording import customers, first_payment
 from cohortlib.read.arrays import Ints
@@ -26,19 +26,19 @@ _CLEANED = {
 }
 
 
-def people_candidates(scene: Scene) -> Iterator[Cause]:
+def customer_candidates(context: Context) -> Iterator[Cause]:
     """List the customers, and the ways to join ids."""
-    yield from _cleaned(scene)
-    if not scene.ledger.users or not scene.in_time():
+    yield from _cleaned(context)
+    if not context.ledger.users or not context.in_time():
         return
     for twice in (False, True):
         kind = "customers twice" if twice else "customers missing"
-        if kind not in scene.kinds:
-            yield from _customers(scene, kind, twice=twice)
+        if kind not in context.kinds:
+            yield from _customers(context, kind, twice=twice)
 
 
-def _cleaned(scene: Scene) -> Iterator[Cause]:
-    names = scene.ledger.names
+def _cleaned(context: Context) -> Iterator[Cause]:
+    names = context.ledger.names
     known = names.n_unique()
     seen: set[int] = set()
     for how, words in _CLEANED.items():
@@ -49,66 +49,66 @@ def _cleaned(scene: Scene) -> Iterator[Cause]:
             yield Cause("ids", Cleaned(how), words, bits=choice(len(_CLEANED)))
 
 
-def _customers(scene: Scene, kind: str, *, twice: bool) -> Iterator[Cause]:
+def _customers(context: Context, kind: str, *, twice: bool) -> Iterator[Cause]:
     """Choose the customers whose rows explain their cohorts or their own lines, each by more than the choice of it."""
-    ledger, weight = scene.ledger, 2 if twice else 0
+    ledger, weight = context.ledger, 2 if twice else 0
     groups = Groups(ledger.starts[1:], np.arange(ledger.at.size, dtype=np.int64))
     one = float(np.log2(max(2, ledger.users)))
     chosen: list[str] = []
-    current = scene
+    current = context
     for _ in range(_ROUNDS):
-        if not scene.in_time():
+        if not context.in_time():
             return
         gains = current.screen.bits - current.screen.change(groups, weight)
         gains[ledger.names.is_in(chosen).to_numpy()] = 0.0
-        found = _independent(scene, gains, one)
+        found = _independent(context, gains, one)
         if not found.size:
             break
         chosen += ledger.names.gather(found).to_list()
         if len(chosen) > _MOST:
             return
-        current = scene.with_edit(Customers("twice" if twice else "drop", tuple(sorted(chosen))))
-        if scene.story.users:
+        current = context.with_edit(Customers("twice" if twice else "drop", tuple(sorted(chosen))))
+        if context.story.users:
             break
-    if not chosen or current.screen.bits > _LEFT * scene.screen.bits or not _totals_agree(scene, current):
+    if not chosen or current.screen.bits > _LEFT * context.screen.bits or not _totals_agree(context, current):
         return
     names = tuple(sorted(chosen))
     edit = Customers("twice" if twice else "drop", names)
-    label, note = customers(names), _note(scene, names)
+    label, note = customers(names), _note(context, names)
     words = f"{label} counted twice" if twice else f"without {label}"
     cost = choice(2) + subset(len(names), ledger.users)
     yield Cause(kind, edit, words, note=note, bits=cost, partial=False)
     if len(names) == 1 and not twice:
-        yield from _moved(scene, names[0], label, note)
+        yield from _moved(context, names[0], label, note)
 
 
-def _totals_agree(scene: Scene, without: Scene) -> bool:
+def _totals_agree(context: Context, without: Context) -> bool:
     """Check that the totals of the calendar periods are lower, or higher, by what the customers paid.
 
     If they are not, the customers are not missing, but in other cohorts.
     """
-    before, after = scene.screen.by_period, without.screen.by_period
-    if scene.story.users or before is None or after is None:
+    before, after = context.screen.by_period, without.screen.by_period
+    if context.story.users or before is None or after is None:
         return True
     paid = np.abs(after[0] - before[0]).sum()
     nearer = np.abs(before[1] - before[0]).sum() - np.abs(after[1] - after[0]).sum()
     return bool(nearer >= _PAID * paid)
 
 
-def _independent(scene: Scene, gains: Floats, least: float) -> Ints:
+def _independent(context: Context, gains: Floats, least: float) -> Ints:
     """Return the users that gain more than `least` bits: the best of each cohort, or all of a table of customers."""
     able = np.flatnonzero(gains > least)
-    if scene.story.users or not able.size:
+    if context.story.users or not able.size:
         return able
-    cohorts = scene.story.replay.cohort[able]
+    cohorts = context.story.replay.cohort[able]
     order = np.lexsort((-gains[able], cohorts))
     firsts = np.unique(cohorts[order], return_index=True)[1]
     return np.sort(able[order[firsts]])
 
 
-def _moved(scene: Scene, name: str, label: str, note: str) -> Iterator[Cause]:
+def _moved(context: Context, name: str, label: str, note: str) -> Iterator[Cause]:
     """List the moves of a customer's first payment to an adjacent period."""
-    ledger = scene.ledger
+    ledger = context.ledger
     index = ledger.names.index_of(name)
     if index is None:
         return
@@ -116,23 +116,23 @@ def _moved(scene: Scene, name: str, label: str, note: str) -> Iterator[Cause]:
     paid = np.flatnonzero(ledger.units[own] > 0)
     if not paid.size:
         return
-    day = int(scene.days[own][paid[0]])
-    period = int(scene.grid.calendar.ordinals(np.array([day], np.int64))[0])
-    first, after = scene.grid.calendar.first_days(np.array([period, period + 1], np.int64)).tolist()
+    day = int(context.days[own][paid[0]])
+    period = int(context.grid.calendar.ordinals(np.array([day], np.int64))[0])
+    first, after = context.grid.calendar.first_days(np.array([period, period + 1], np.int64)).tolist()
     for days in (after - day, first - 1 - day):
         words = f"the first payment of {label} one period {'later' if days > 0 else 'earlier'}"
         cost = choice(2, ledger.users)
         yield Cause("customers missing", FirstPaymentMoved(name, days), words, note=note, bits=cost, partial=False)
 
 
-def _note(scene: Scene, names: tuple[str, ...]) -> str:
+def _note(context: Context, names: tuple[str, ...]) -> str:
     """Describe the first payment of a customer; empty for several."""
-    ledger = scene.ledger
+    ledger = context.ledger
     index = ledger.names.index_of(names[0])
     if len(names) > 1 or index is None:
         return ""
     own = slice(int(ledger.starts[index]), int(ledger.starts[index + 1]))
     times = pl.Series(ledger.at[own][ledger.units[own] > 0]).cast(pl.Datetime("us"))
-    if scene.story.zone is not None:
-        times = times.dt.replace_time_zone("UTC").dt.convert_time_zone(scene.story.zone)
-    return first_payment(times if scene.rows.has_times else times.dt.date())
+    if context.story.zone is not None:
+        times = times.dt.replace_time_zone("UTC").dt.convert_time_zone(context.story.zone)
+    return first_payment(times if context.rows.has_times else times.dt.date())

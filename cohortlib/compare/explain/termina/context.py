@@ -23,7 +23,7 @@ _MOST_SUMS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Context:
     """A story, and the remote table without the story's edits of tables."""
 
     story: Story
@@ -70,8 +70,8 @@ class Scene:
         weights = np.append(0, np.cumsum(np.maximum(self.ledger.weight[groups.rows], 0)))
         return np.diff(weights[groups.ends], prepend=0)
 
-    def with_edit(self, edit: RowEdit) -> "Scene":
-        """Return the scene after a further edit."""
+    def with_edit(self, edit: RowEdit) -> "Context":
+        """Return the context after a further edit."""
         edits = sorted((*self.story.row_edits, edit), key=lambda each: each.stage)
         return replace(self, story=replace(self.story, row_edits=tuple(edits)))
 
