@@ -282,7 +282,9 @@ KINDS = (
     Kind("a store twice", BOTH, drawn(("play_store", "twice|2"), remote=events(lambda frame: pl.concat([
         frame, frame.filter(PLAY).with_columns(pl.col("transaction_id") + "-b")]))), on_list=False),
     Kind("a sample of users", BOTH, drawn(remote=keep(pl.col("profile_id").hash(9) % 10 > 0)), on_list=False),
-    Kind("first payments left out", BOTH, drawn(remote=keep(
+    Kind("first payments left out", BOTH, drawn(
+        # All rows of these types are first ones, so that naming them is true, though not all.
+        ("subscription_started|non_subscription_purchase", LEFT_OUT), remote=keep(
         (pl.col("event_datetime").rank("ordinal").over("original_transaction_id") > 1).fill_null(True))),
         on_list=False),
     Kind("prices capped", BOTH, drawn(remote=columns(*(pl.col(name).clip(-30, 30) for name in MONEY))), on_list=False),
