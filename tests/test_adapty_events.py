@@ -762,7 +762,8 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "no file matches" in fails(SourceError, read, str(tmp_path / "*.csv"))
     assert "there is no file" in fails(SourceError, read, tmp_path / "events.csv")
     assert "is empty" in fails(SourceError, read, written(tmp_path / "empty.csv", ""))
-    assert "cannot be read" in fails(SourceError, read, written(tmp_path / "events.xlsx", "x"))
+    said = fails(SourceError, read, written(tmp_path / "events.xlsx", "x"))
+    assert "cannot be read" in said or "needs the package python-calamine" in said  # without the extra excel
     assert "by its name" in fails(SourceError, read, written(tmp_path / "events.txt", "[]"))
     assert "cannot be read" in fails(SourceError, read, written(tmp_path / "no.parquet", "text"))
     ragged = written(tmp_path / "ragged.csv", ",".join(REQUIRED) + "\n" + "1," * 20 + "\n")
