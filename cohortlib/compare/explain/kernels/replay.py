@@ -153,6 +153,39 @@ def _apply(c, a, count, money, new_count, new_money, seen, touched, size):
 
 
 @njit(nogil=True, cache=True)
+def _cell_buffers(plan):
+    """Return room for the cells of any user: periods, amounts, and whether the user is active."""
+    longest = np.diff(plan.starts).max() + 2 if plan.starts.size > 1 else 2
+    return np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.bool_)
+
+
+@njit(nogil=True, cache=True)
+def _changeable(plan, alone):
+    """Return a plan whose weights and amounts can be changed; with `alone` no row counts yet."""
+    weight = plan.weight.copy()
+    if alone:
+        weight[:] = 0
+    return Plan(plan.starts, plan.at, plan.units.copy(), weight, plan.edges, plan.refunds, plan.joined, plan.early)
+
+
+@njit(nogil=True, cache=True)
+def _change_rows(plan, changed, rows, weight, factor):
+    """Multiply the weights of a group of rows, and their amounts, in `changed`."""
+    for r in rows:
+        changed.weight[r] = plan.weight[r] * weight
+        if factor != 1.0:
+            changed.units[r] = np.int64(np.rint(plan.units[r] * factor))
+
+
+@njit(nogil=True, cache=True)
+def _restore_rows(plan, changed, rows, alone):
+    """Undo `_change_rows`."""
+    for r in rows:
+        changed.weight[r] = 0 if alone else plan.weight[r]
+        changed.units[r] = plan.units[r]
+
+
+@njit(nogil=True, cache=True)
 def screen_groups(plan, target, before, ends, old_period, old_amount, old_active, group_ends, rows, weights, alone,
                   factors):  # fmt: skip
     """Measure each group of rows: how the bits of the table change if the rows' weights are changed.
@@ -182,22 +215,14 @@ def screen_groups(plan, target, before, ends, old_period, old_amount, old_active
     new_count, new_money = count.copy(), money.copy()
     seen = np.zeros((periods, periods), np.bool_)
     touched = np.empty((periods * periods, 2), np.int64)
-    longest = np.diff(plan.starts).max() + 2 if plan.starts.size > 1 else 2
-    period, amount, active = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.bool_)
-    weight, units = plan.weight.copy(), plan.units.copy()
-    if alone:
-        weight[:] = 0
-    changed = Plan(plan.starts, plan.at, units, weight, plan.edges, plan.refunds, plan.joined, plan.early)
+    period, amount, active = _cell_buffers(plan)
+    changed = _changeable(plan, alone)
     user_of = users_of(plan.starts)
     result = np.empty(group_ends.size)
     k = 0
     for g in range(group_ends.size):
         begin = k
-        for i in range(begin, group_ends[g]):
-            r = rows[i]
-            weight[r] = plan.weight[r] * weights[g]
-            if factors[g] != 1.0:
-                units[r] = np.int64(np.rint(plan.units[r] * factors[g]))
+        _change_rows(plan, changed, rows[begin : group_ends[g]], weights[g], factors[g])
         n = 0
         while k < group_ends[g]:
             u = user_of[rows[k]]
@@ -218,10 +243,7 @@ def screen_groups(plan, target, before, ends, old_period, old_amount, old_active
             change -= cell_bits(target, c, a, count[c, a], money[c, a])
             new_count[c, a], new_money[c, a], seen[c, a] = count[c, a], money[c, a], False
         result[g] = base + change
-        for i in range(begin, group_ends[g]):
-            r = rows[i]
-            weight[r] = 0 if alone else plan.weight[r]
-            units[r] = plan.units[r]
+        _restore_rows(plan, changed, rows[begin : group_ends[g]], alone)
     return result
 
 
@@ -277,27 +299,20 @@ def all_user_bits(target, ends, period, amount, active, bits):
 @njit(nogil=True, cache=True)
 def screen_users(plan, target, old_bits, group_ends, rows, weights, alone, factors):
     """Measure each group of rows as `screen_groups` does, against the remote cells of each user."""
-    longest = np.diff(plan.starts).max() + 2 if plan.starts.size > 1 else 2
-    period, amount, active = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.bool_)
-    weight, units = plan.weight.copy(), plan.units.copy()
+    period, amount, active = _cell_buffers(plan)
     old = old_bits
     if alone:
-        weight[:] = 0
         old = np.empty(old_bits.size)
         for u in range(old.size):
             old[u] = user_bits(target, u, period, amount, active, 0)
     base = old.sum()
-    changed = Plan(plan.starts, plan.at, units, weight, plan.edges, plan.refunds, plan.joined, plan.early)
+    changed = _changeable(plan, alone)
     user_of = users_of(plan.starts)
     result = np.empty(group_ends.size)
     k = 0
     for g in range(group_ends.size):
         begin = k
-        for i in range(begin, group_ends[g]):
-            r = rows[i]
-            weight[r] = plan.weight[r] * weights[g]
-            if factors[g] != 1.0:
-                units[r] = np.int64(np.rint(plan.units[r] * factors[g]))
+        _change_rows(plan, changed, rows[begin : group_ends[g]], weights[g], factors[g])
         change = 0.0
         while k < group_ends[g]:
             u = user_of[rows[k]]
@@ -306,8 +321,5 @@ def screen_users(plan, target, old_bits, group_ends, rows, weights, alone, facto
             _, cells = net_user(u, changed, period, amount, active)
             change += user_bits(target, u, period, amount, active, cells) - old[u]
         result[g] = base + change
-        for i in range(begin, group_ends[g]):
-            r = rows[i]
-            weight[r] = 0 if alone else plan.weight[r]
-            units[r] = plan.units[r]
+        _restore_rows(plan, changed, rows[begin : group_ends[g]], alone)
     return result
