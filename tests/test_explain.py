@@ -3,6 +3,7 @@
 import json
 from datetime import date
 from html import escape
+from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -514,3 +515,15 @@ def test_a_payment_is_moved_to_the_next_or_previous_period():
     for days, moved in ((17, date(2026, 2, 1)), (-15, date(2025, 12, 31))):
         ledger = FirstPaymentMoved("a", days).apply(read.ledger, read, None)
         assert read.text(ledger, settings={})["t"].cast(pl.Date).to_list() == sorted([date(2026, 2, 10), moved])
+
+
+def test_rows_of_one_table_alone_are_not_taken_for_users_of_other_cohorts():
+    orders = pl.read_parquet(files("cohortlib") / "samples" / "cdnow_sample.parquet")
+    all_rows, without_last = cl.termina.cohorts(orders), cl.termina.cohorts(orders, end="1998-05")
+    lines = cl.explain(orders, without_last).remaining
+    assert lines[-2:] == (
+        "They are 3 rows that only the local table has; all cells of the other rows agree.",
+        "First question to the vendor: why is there no row in cohort 1997-03 at age 15?",
+    )
+    assert not any("users are in other cohorts" in line for line in lines)
+    assert all_rows.height - without_last.height == 3

@@ -26,7 +26,22 @@ def describe(context: Context, report: Report) -> list[str]:
     if _BASE & context.remote.values.keys() and not _BASE & set(fields):
         question = f"First question to the vendor: how do they compute {fields[0]}?"
         return [*_places(report.differences), question]
+    if one_sided := list(_one_sided(report.differences)):
+        return [*_places(report.differences), *one_sided]
     return [*_places(report.differences), *_patterns(context), *_question(context)]
+
+
+def _one_sided(differences: pl.DataFrame) -> Iterator[str]:
+    """Describe rows that only one table has, if all other cells agree: sums over periods do not compare these."""
+    outcomes = set(differences["outcome"].cast(pl.String))
+    if outcomes not in ({"only_local"}, {"only_remote"}):
+        return
+    has, ask = ("local", "why is there no row") if outcomes == {"only_local"} else ("vendor's", "which rows count")
+    rows = differences.unique([name for name in ("cohort", "user_id", "period") if name in differences.columns])
+    count = "They are 1 row" if rows.height == 1 else f"They are {rows.height:,} rows"
+    yield f"{count} that only the {has} table has; all cells of the other rows agree."
+    cohort, period = rows.sort("cohort", "period").select("cohort", "period").row(-1)
+    yield f"First question to the vendor: {ask} in cohort {cohort} at age {period}?"
 
 
 def _places(differences: pl.DataFrame) -> Iterator[str]:
