@@ -22,9 +22,10 @@ from cohortlib.spark.transactions import (
     last_day_of,
     partitioned,
 )
+from cohortlib.transactions.additive import SumsSettings
 from cohortlib.transactions.customers import Customers
 from cohortlib.transactions.keywords import with_settings
-from cohortlib.transactions.sums import TABLE, Sums, SumsSettings, sums_of
+from cohortlib.transactions.sums import TABLE, Sums, sums_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame as SparkFrame

@@ -15,7 +15,7 @@ from cohortlib.errors import Arg, SettingError
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, schema
 from cohortlib.read.tables import Source
 from cohortlib.transactions.customers import Customers
-from cohortlib.transactions.doubts import warn_of_years
+from cohortlib.transactions.doubts import active_by_period, warn_of_years
 from cohortlib.transactions.keywords import CohortsKeywords, CustomerKeywords, SinkKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
@@ -149,7 +149,7 @@ def cohort_table(loaded: LoadedRows) -> pl.DataFrame:
     if loaded.filter_deferred:
         return sums_of(loaded).cohorts(start=settings.start, end=settings.end, complete_only=settings.complete_only)
     histogram = loaded.sums()
-    warn_of_years(histogram, loaded.grid, settings)
+    warn_of_years(active_by_period(histogram), loaded.grid, settings)
     return cohort_frame(histogram, loaded.grid, settings)
 
 

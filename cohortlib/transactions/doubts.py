@@ -25,12 +25,12 @@ class _Years(NamedTuple):
         return _range(self.first, self.last)
 
 
-def warn_of_years(histogram: Histogram, grid: Grid, settings: Settings) -> None:
+def warn_of_years(active: Ints, grid: Grid, settings: Settings) -> None:
     """Warn about few active users in years that empty years separate from most, and about rows long after all others.
 
-    Activity counts, not rows, so that the warning is the same on every road to the table.
+    `active` has the active users of each period of the grid. Activity counts, not rows, so that the warning is the
+    same on every road to the table.
     """
-    active = active_by_period(histogram)
     total = int(active.sum())
     if total < _LEAST:
         return

@@ -14,6 +14,7 @@ from cohortlib.errors import Arg, DataError, SchemaError, SourceError
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
+from cohortlib.transactions.additive import SumsSettings
 from cohortlib.transactions.keywords import Edges, MemoryLimit, StateKeywords, Threads, UpdateKeywords, with_settings
 from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
 from cohortlib.transactions.settings import Settings
@@ -24,7 +25,7 @@ from cohortlib.transactions.store.parts import Part
 from cohortlib.transactions.store.prepare import is_ours, write_all
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 from cohortlib.transactions.store.spill import Run, RunPlan, Totals, gather_runs, read_batches
-from cohortlib.transactions.sums import TABLE, Sums, SumsSettings
+from cohortlib.transactions.sums import TABLE, Sums
 
 _RUNS = 32  # at most after an update; the next update searches each
 _SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after the first

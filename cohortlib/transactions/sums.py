@@ -1,66 +1,30 @@
 """Sums over (cohort, age): the additive value behind a cohort table."""
 
-import json
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, Literal, Unpack
+from dataclasses import asdict, dataclass
+from typing import Unpack
 
 import numpy as np
 import polars as pl
 
 from cohortlib.engine import ratios
-from cohortlib.engine.files import atomic_write
-from cohortlib.errors import Arg, DataError, SettingError, SourceError, warn
+from cohortlib.errors import warn
 from cohortlib.fields import COHORTS, schema
-from cohortlib.literals import Freq
-from cohortlib.read.tables import Source, first_line
+from cohortlib.read.tables import Source
 from cohortlib.transactions.activity import Histogram
-from cohortlib.transactions.doubts import warn_of_years
+from cohortlib.transactions.additive import AdditiveTable, SumsSettings
+from cohortlib.transactions.doubts import active_by_period, warn_of_years
 from cohortlib.transactions.grid import Grid
-from cohortlib.transactions.keywords import Edges, Refunds, SumsKeywords, with_settings
+from cohortlib.transactions.keywords import Edges, SumsKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import Settings
 
-VERSION = 1
 TABLE = dict.fromkeys(("cohort", "age", "size", "first_amount", "active", "amount"), pl.Int64)
 _KEYS = ["cohort", "age"]
-_MARK = "cohortlib.sums"
-
-
-@dataclass(frozen=True)
-class SumsSettings:
-    """The settings that change sums. Only sums with equal settings add.
-
-    Each is a setting of :func:`cohortlib.termina.cohorts`. `joined` is `before_joined`, or ``"no"`` without join
-    dates.
-    """
-
-    freq: Freq
-    timezone: str
-    week_start: str
-    refunds: Refunds
-    decimals: int
-    joined: Literal["no", "error", "clip", "drop"]
-
-    @classmethod
-    def of(cls, settings: Settings) -> "SumsSettings":
-        """Select the settings that change sums."""
-        return cls(
-            settings.freq, settings.timezone, settings.week_start, settings.refunds, settings.decimals,
-            "no" if settings.joined is None else settings.before_joined,
-        )  # fmt: skip
-
-    def with_edges(self, **edges: Unpack[Edges]) -> Settings:
-        """Return the settings of a table with these edges."""
-        values: dict[str, Any] = asdict(self)
-        del values["joined"]
-        values.update(edges)
-        return Settings.of(**values)
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class Sums(AdditiveTable):
     """Sums over (cohort, age) for a set of users: a small table of integers, from which a cohort table is made.
 
     Sums of disjoint users add: ``a + b`` is exactly the sums over both. So partitions of users can be computed
@@ -81,58 +45,15 @@ class Sums:
         Sum of all absolute amounts, which bounds every sum.
     """
 
-    settings: SumsSettings
-    table: pl.DataFrame
-    last_day: int | None
-    magnitude: int
-
-    def __add__(self, other: "Sums") -> "Sums":
-        """Add the sums of other users.
-
-        Raises
-        ------
-        SettingError
-            The settings differ.
-        DataError
-            Together the amounts exceed 64-bit integers.
-        """
-        if not isinstance(other, Sums):
-            return NotImplemented
-        for field in fields(SumsSettings):
-            left, right = (getattr(sums.settings, field.name) for sums in (self, other))
-            if left != right:
-                raise SettingError(
-                    ("sums with ", Arg(field.name, left), " and ", Arg(field.name, right), " do not add"),
-                    expected="equal settings in both", hint="compute one of them again",
-                )  # fmt: skip
-        magnitude = self.magnitude + other.magnitude
-        if magnitude >= 2**63:
-            limit = f"{2**63 / 10**self.settings.decimals:.3g}"
-            raise DataError(
-                (f"the amounts of both sums exceed {limit}, the range of 64-bit integers with ",
-                 Arg("decimals", self.settings.decimals)),
-                hint=("compute both with a smaller ", Arg("decimals")),
-            )  # fmt: skip
-        table = without_zero_rows(pl.concat([self.table, other.table]).group_by(_KEYS).sum()).sort(_KEYS)
-        days = [day for day in (self.last_day, other.last_day) if day is not None]
-        return Sums(self.settings, table.select(*TABLE), max(days, default=None), magnitude)
-
-    def __radd__(self, other: object) -> "Sums":
-        """Start ``sum(parts)``, which begins with 0."""
-        return self if other == 0 else NotImplemented
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sums) and self._metadata() == other._metadata() and self.table.equals(other.table)
-
-    __hash__ = None  # type: ignore[assignment]
+    columns = TABLE
+    keys = _KEYS
+    mark = "cohortlib.sums"
+    noun = "sums"
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
         cohorts = self.table["cohort"].n_unique()
         return f"Sums({settings}; {self.table['size'].sum():,} users in {cohorts:,} cohorts)"
-
-    def _metadata(self) -> dict[str, Any]:
-        return {"conventions": asdict(self.settings), "last_day": self.last_day, "magnitude": str(self.magnitude)}
 
     @with_settings
     def cohorts(self, **edges: Unpack[Edges]) -> pl.DataFrame:
@@ -150,7 +71,7 @@ class Sums:
         origin = int(shown["cohort"].to_numpy().min())
         grid = Grid(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
         histogram = self.on_grid(grid)
-        warn_of_years(histogram, grid, settings)
+        warn_of_years(active_by_period(histogram), grid, settings)
         return cohort_frame(histogram, grid, settings)
 
     def on_grid(self, grid: Grid) -> Histogram:
@@ -168,35 +89,6 @@ class Sums:
         dense.size[positions[start]] = size[start]
         dense.first_amount[positions[start]] = first_amount[start]
         return dense
-
-    def save(self, path: str | Path) -> None:
-        """Write the sums and their settings to a Parquet file, which replaces `path` once it is complete."""
-        with atomic_write(Path(path)) as stream:
-            self.table.write_parquet(stream, metadata={_MARK: json.dumps({"version": VERSION} | self._metadata())})
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Sums":
-        """Read saved sums.
-
-        Raises
-        ------
-        SourceError
-            The file is missing or unreadable, or does not hold sums of this version.
-        """
-        try:
-            file_metadata = pl.read_parquet_metadata(path)
-            table = pl.read_parquet(path, glob=False, hive_partitioning=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise SourceError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
-        if _MARK not in file_metadata:
-            raise SourceError(f"{str(path)!r} does not hold sums", expected="a file that Sums.save wrote")
-        metadata = json.loads(file_metadata[_MARK])
-        version = metadata.get("version")
-        if version != VERSION or table.schema != TABLE:
-            what = f"{str(path)!r} has sums of version {version!r}"
-            raise SourceError(what, value=version, expected=str(VERSION), hint="compute them again")
-        settings = SumsSettings(**metadata["conventions"])
-        return cls(settings, table, metadata["last_day"], int(metadata["magnitude"]))
 
 
 @with_settings
@@ -261,12 +153,7 @@ def histogram_table(histogram: Histogram, origin: int) -> pl.DataFrame:
         },
         schema=TABLE,
     )
-    return without_zero_rows(table)
-
-
-def without_zero_rows(table: pl.DataFrame) -> pl.DataFrame:
-    """Remove rows whose sums are all 0."""
-    return table.filter(pl.any_horizontal(pl.col(name) != 0 for name in TABLE if name not in _KEYS))
+    return Sums.without_zero_rows(table)
 
 
 def cohort_frame(histogram: Histogram, grid: Grid, settings: Settings) -> pl.DataFrame:

@@ -1,0 +1,148 @@
+"""Additive values: small tables of integers about disjoint users, which add with ``+`` and are saved to files."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, Unpack
+
+import polars as pl
+
+from cohortlib.engine.files import atomic_write
+from cohortlib.errors import Arg, DataError, SettingError, SourceError
+from cohortlib.literals import Freq
+from cohortlib.read.tables import first_line
+from cohortlib.transactions.keywords import Edges, Refunds
+from cohortlib.transactions.settings import Settings
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SumsSettings:
+    """The settings that change sums. Only sums with equal settings add.
+
+    Each is a setting of :func:`cohortlib.termina.cohorts`. `joined` is `before_joined`, or ``"no"`` without join
+    dates.
+    """
+
+    freq: Freq
+    timezone: str
+    week_start: str
+    refunds: Refunds
+    decimals: int
+    joined: Literal["no", "error", "clip", "drop"]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "SumsSettings":
+        """Select the settings that change sums."""
+        return cls(
+            settings.freq, settings.timezone, settings.week_start, settings.refunds, settings.decimals,
+            "no" if settings.joined is None else settings.before_joined,
+        )  # fmt: skip
+
+    def with_edges(self, **edges: Unpack[Edges]) -> Settings:
+        """Return the settings of a table with these edges."""
+        values: dict[str, Any] = asdict(self)
+        del values["joined"]
+        values.update(edges)
+        return Settings.of(**values)
+
+
+@dataclass(frozen=True, eq=False)
+class AdditiveTable:
+    """Integers about disjoint users, by the keys of a table; rows with equal keys add.
+
+    Subclasses have the columns of the table and their types, its keys, and the mark of their files.
+    """
+
+    settings: SumsSettings
+    table: pl.DataFrame
+    last_day: int | None
+    magnitude: int
+
+    columns: ClassVar[dict[str, Any]]
+    keys: ClassVar[list[str]]
+    mark: ClassVar[str]
+    noun: ClassVar[str]  # what its files hold
+
+    def __add__(self, other: Self) -> Self:
+        """Add the sums of other users.
+
+        Raises
+        ------
+        SettingError
+            The settings differ.
+        DataError
+            Together the amounts exceed 64-bit integers.
+        """
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        for field in fields(SumsSettings):
+            left, right = (getattr(sums.settings, field.name) for sums in (self, other))
+            if left != right:
+                raise SettingError(
+                    ("sums with ", Arg(field.name, left), " and ", Arg(field.name, right), " do not add"),
+                    expected="equal settings in both", hint="compute one of them again",
+                )  # fmt: skip
+        magnitude = self.magnitude + other.magnitude
+        if magnitude >= 2**63:
+            limit = f"{2**63 / 10**self.settings.decimals:.3g}"
+            raise DataError(
+                (f"the amounts of both sums exceed {limit}, the range of 64-bit integers with ",
+                 Arg("decimals", self.settings.decimals)),
+                hint=("compute both with a smaller ", Arg("decimals")),
+            )  # fmt: skip
+        rows = pl.concat([self.table, other.table]).group_by(self.keys).sum()
+        table = self.without_zero_rows(rows).sort(self.keys).select(*self.columns)
+        days = [day for day in (self.last_day, other.last_day) if day is not None]
+        return type(self)(self.settings, table, max(days, default=None), magnitude)
+
+    def __radd__(self, other: object) -> Self:
+        """Start ``sum(parts)``, which begins with 0."""
+        return self if other == 0 else NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and (
+            self._metadata() == other._metadata() and self.table.equals(other.table)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"conventions": asdict(self.settings), "last_day": self.last_day, "magnitude": str(self.magnitude)}
+
+    @classmethod
+    def without_zero_rows(cls, table: pl.DataFrame) -> pl.DataFrame:
+        """Remove rows whose sums are all 0."""
+        return table.filter(pl.any_horizontal(pl.col(name) != 0 for name in cls.columns if name not in cls.keys))
+
+    def save(self, path: str | Path) -> None:
+        """Write the sums and their settings to a Parquet file, which replaces `path` once it is complete."""
+        with atomic_write(Path(path)) as stream:
+            self.table.write_parquet(stream, metadata={self.mark: json.dumps({"version": _VERSION} | self._metadata())})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read saved sums.
+
+        Raises
+        ------
+        SourceError
+            The file is missing or unreadable, or does not hold sums of this version.
+        """
+        try:
+            file_metadata = pl.read_parquet_metadata(path)
+            table = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise SourceError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
+        if cls.mark not in file_metadata:
+            raise SourceError(
+                f"{str(path)!r} does not hold {cls.noun}", expected=f"a file that {cls.__name__}.save wrote"
+            )
+        metadata = json.loads(file_metadata[cls.mark])
+        version = metadata.get("version")
+        if version != _VERSION or table.schema != cls.columns:
+            what = f"{str(path)!r} has {cls.noun} of version {version!r}"
+            raise SourceError(what, value=version, expected=str(_VERSION), hint="compute them again")
+        settings = SumsSettings(**metadata["conventions"])
+        return cls(settings, table, metadata["last_day"], int(metadata["magnitude"]))
