@@ -163,8 +163,8 @@ def right_edge(days, freq, week_start, end, complete_only):
     else:
         return None
     if complete_only and days:
-        last = max(days)
-        if period_of(last, freq, week_start) == edge and last != last_day(edge, freq, week_start):
+        last = max(days) if end is None else min(max(days), days_of(end)[1])
+        while last_day(edge, freq, week_start) > last:
             edge -= 1
     return edge
 

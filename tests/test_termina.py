@@ -532,7 +532,9 @@ def test_joining_twice():
         (date(2026, 3, 30), 2, {"end": date(2026, 3, 1), "complete_only": False}),
         (date(2026, 3, 30), 1, {"end": "2026-03"}),
         (date(2026, 3, 30), 1, {"end": "2026-02"}),  # the data go past February
-        (date(2026, 3, 30), 3, {"end": "2026-04"}),  # and end before April
+        (date(2026, 3, 30), 1, {"end": "2026-04"}),  # March is not over by the last row, and April neither
+        (date(2026, 3, 31), 2, {"end": "2026-04"}),
+        (date(2026, 3, 31), 1, {"end": date(2026, 3, 20)}),  # the last day of the data is the one that `end` names
     ],
 )
 def test_complete_only(last, edge, settings):

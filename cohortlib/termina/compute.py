@@ -63,7 +63,7 @@ def cohorts(transactions: Source, **settings: Unpack[CohortsKeywords]) -> pl.Dat
         First cohort to show and last period to use, both inclusive: a date, or a label such as ``"2026-01"``. Rows
         after `end` are ignored.
     complete_only
-        Leave out the last period if the table's last row is before its last day.
+        Leave out the periods that are not over by the day of the last row or, where earlier, the last day of `end`.
     nulls
         ``"error"``, or ``"drop"`` to leave out rows with a null, with a warning that counts them.
     timestamp_format

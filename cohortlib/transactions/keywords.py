@@ -176,7 +176,7 @@ SETTINGS = {setting.name: setting for setting in (
             get_args(BeforeJoined)),
     Setting("start", None, "First cohort to show: 2026, 2026Q1, 2026-01 or 2026-01-31.", metavar="DATE"),
     Setting("end", None, "Last period to use, in the same forms; later rows are ignored.", metavar="DATE"),
-    Setting("complete_only", False, "Leave out the last period if the rows end inside it.", (True, False)),
+    Setting("complete_only", False, "Leave out the periods that are not over by the last row.", (True, False)),
     Setting("basis", "single_customer",
             "What a customer is compared with: itself, its cohort's total, or its cohort's mean.", get_args(Basis)),
     Setting("rows", "dense", "Every age, or only ages with activity.", get_args(CustomerRows)),

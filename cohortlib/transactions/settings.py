@@ -13,7 +13,7 @@ from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.literals import Decimal, Freq, Normalize, Nulls
-from cohortlib.periods import Calendar, check_zone, span
+from cohortlib.periods import Calendar, check_zone, epoch_day, span
 from cohortlib.read.tables import FileOptions, Source
 from cohortlib.read.text import TextRules
 from cohortlib.read.transactions import Columns
@@ -160,6 +160,9 @@ class Settings:
         first, last = self.edges()
         if last_day is None:
             return first, last
-        final, following = self.calendar.ordinals(last_day + np.arange(2)).tolist()
-        last = final if last is None else last
-        return first, last - 1 if self.complete_only and final == following == last else last
+        if last is None:
+            last = self.ordinal(last_day)
+        if self.complete_only:  # the periods that are over by the last day of the data
+            final = last_day if self.end is None else min(last_day, epoch_day(span("end", self.end)[1]))
+            last = min(last, self.ordinal(final + 1) - 1)
+        return first, last
