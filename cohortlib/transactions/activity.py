@@ -1,7 +1,6 @@
 """Netted activity of users by period, and its sums: the histogram over (cohort, age)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from cohortlib.engine.partitions import check_size
 from cohortlib.errors import Arg
 from cohortlib.read.arrays import Ints
-from cohortlib.transactions.kernels.net import histogram
+from cohortlib.transactions.kernels.net import SumArrays, UserCells, histogram
 
 _SMALLER = "a coarser ", Arg("freq"), ", ", Arg("start"), " or ", Arg("end"), "; the first or last date may be wrong"
 
@@ -30,9 +29,9 @@ class Activity:
     amount: Ints
 
     @property
-    def cells(self) -> tuple[NDArray[Any], ...]:
+    def cells(self) -> UserCells:
         """The arrays that kernels on activity take."""
-        return self.cohort, self.start, self.period, self.active, self.amount
+        return UserCells(self.cohort, self.start, self.period, self.active, self.amount)
 
     @classmethod
     def empty(cls) -> "Activity":
@@ -43,8 +42,9 @@ class Activity:
     def copy(self) -> "Activity":
         """Copy the users out of the buffers that they were netted in."""
         return Activity(
-            self.cohort.copy(), self.row.copy(), self.start.copy(), *(cells.copy() for cells in self.cells[2:])
-        )
+            self.cohort.copy(), self.row.copy(), self.start.copy(),
+            self.period.copy(), self.active.copy(), self.amount.copy(),
+        )  # fmt: skip
 
     @classmethod
     def concat(cls, parts: list["Activity"]) -> "Activity":
@@ -117,10 +117,10 @@ class Histogram:
         return running - np.repeat(running[begins] - self.amount[begins], self.span - cohorts)
 
     @property
-    def arrays(self) -> tuple[Ints, ...]:
+    def arrays(self) -> SumArrays:
         """The arrays that kernels add users to."""
-        return self.offsets, self.size, self.cells, self.first_amount
+        return SumArrays(self.offsets, self.size, self.cells, self.first_amount)
 
     def add(self, users: Activity) -> None:
         """Add users in place; only for sums that are not shared."""
-        histogram(*users.cells, *self.arrays)
+        histogram(users.cells, self.arrays)

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.engine.buffers import empty
+from cohortlib.engine.kernels.partition import UserTable
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import run_workers
 from cohortlib.read.arrays import Ints
@@ -19,8 +20,8 @@ from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import JoinedFit
 from cohortlib.transactions.kernels import counters
-from cohortlib.transactions.kernels.group import group_by_user
-from cohortlib.transactions.kernels.net import net
+from cohortlib.transactions.kernels.group import Grouped, PartitionRows, Timeline, group_by_user
+from cohortlib.transactions.kernels.net import NO_SUMS, NetRules, UserCells, net
 from cohortlib.transactions.records import Records
 from cohortlib.transactions.settings import Settings
 
@@ -35,37 +36,40 @@ class Workspace:
 
     def __init__(self, rows: int, settings: Settings, grid: Grid, sums: Histogram | None) -> None:
         span = grid.span
-        self.span = span
-        self.settings = settings
-        self.above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
-        self.short = span <= 64 and rows * span <= _SHORT_SUMS
-        self.row, self.joined = empty(rows, np.uint32), empty(rows, np.int32)
-        self.ends = empty(rows, np.int64)
-        self.periods, self.units = empty(rows, np.int32), empty(rows, np.int64)
-        self.totals = np.zeros(rows * span if self.short else span, np.int64)
-        self.words = np.zeros(rows if self.short else span // 64 + 1, np.uint64)
-        self.cohort, self.start = empty(rows, np.int32), empty(rows + 1, np.int64)
-        self.period, self.active = empty(rows, np.int32), empty(rows, np.bool_)
-        self.amount = empty(rows, np.int64)
+        short = span <= 64 and rows * span <= _SHORT_SUMS
+        self.grouped = Grouped(
+            empty(rows, np.uint32),
+            empty(rows, np.int32),
+            short,
+            np.zeros(rows * span if short else span, np.int64),
+            np.zeros(rows if short else span // 64 + 1, np.uint64),
+            empty(rows, np.int64),
+            empty(rows, np.int32),
+            empty(rows, np.int64),
+        )
+        self._cells = UserCells(
+            empty(rows, np.int32),
+            empty(rows + 1, np.int64),
+            empty(rows, np.int32),
+            empty(rows, np.bool_),
+            empty(rows, np.int64),
+        )
+        self._rules = NetRules(span, settings.refunds == "signed", settings.before_joined == "clip")
         # Without joined cohorts, users are added to the sums while they are netted.
-        self.adds_directly = sums is not None and settings.joined is None
-        self.sums = sums
-        self.sum_arrays = sums.arrays if sums is not None and self.adds_directly else (np.empty(0, np.int64),) * 4
+        self._adds_directly = sums is not None and settings.joined is None
+        self._sums = sums
+        self._sum_arrays = sums.arrays if sums is not None and self._adds_directly else NO_SUMS
 
     def net(self, count: int, tally: Ints) -> Activity:
         """Net the users that a kernel has written to the buffers; the result is valid until the next call."""
-        users, cells = net(
-            count, self.row, self.joined, self.ends, self.periods, self.units,
-            self.span, self.short, self.settings.refunds == "signed", self.settings.before_joined == "clip",
-            tally, self.totals, self.words, *self.sum_arrays,
-            self.cohort, self.start, self.period, self.active, self.amount,
-        )  # fmt: skip
+        users, cells = net(count, self.grouped, self._rules, tally, self._sum_arrays, self._cells)
+        cohort, start, period, active, amount = self._cells
         netted = Activity(
-            self.cohort[:users], self.row[:users], self.start[: users + 1],
-            self.period[:cells], self.active[:cells], self.amount[:cells],
+            cohort[:users], self.grouped.row[:users], start[: users + 1],
+            period[:cells], active[:cells], amount[:cells],
         )  # fmt: skip
-        if self.sums is not None and not self.adds_directly:
-            self.sums.add(netted)
+        if self._sums is not None and not self._adds_directly:
+            self._sums.add(netted)
         return netted
 
 
@@ -146,6 +150,13 @@ class Netting(ABC):
         return JoinedFit(early, late, conflicts, unlisted, listed, user)
 
 
+def timeline(settings: Settings, grid: Grid, days: tuple[int, int], counted_from: int = 0) -> Timeline:
+    """Return the periods of the first to the last of `days`, which kernels count from the day `counted_from`."""
+    ordinals = settings.calendar.ordinals(np.arange(days[0], days[1] + 1, dtype=np.int64))
+    above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
+    return Timeline((ordinals - grid.origin).astype(np.int32), days[0] - counted_from, grid.span, above)
+
+
 class RecordsNetting(Netting):
     """Net records in memory, by ranges of partitions."""
 
@@ -153,8 +164,7 @@ class RecordsNetting(Netting):
         super().__init__(settings, grid, meter)
         self._records, self._users = records, users
         self._groups = records.groups(GROUP_ROWS)
-        days = np.arange(records.first, records.last + 1, dtype=np.int64)
-        self._table = (settings.calendar.ordinals(days) - grid.origin).astype(np.int32)
+        self._timeline = timeline(settings, grid, (records.first, records.last), records.form.first_day)
 
     @property
     def count(self) -> int:
@@ -174,22 +184,19 @@ class RecordsNetting(Netting):
 
     def net_groups(self, groups: Iterator[int], sums: Histogram | None = None) -> Iterator[tuple[int, Activity]]:
         """Group the records of each range of partitions by user, and net them."""
-        records, span, tally = self._records, self.grid.span, self.new_tally()
+        records, tally = self._records, self.new_tally()
         most = max(int(records.sizes[part:end].sum()) for part, end in self._groups)
         rows = int(records.sizes.max())
-        buffers = Workspace(most, self.settings, self.grid, sums)
+        workspace = Workspace(most, self.settings, self.grid, sums)
         slots = empty(1 << (2 * rows).bit_length(), np.int32)
-        codes, row_periods, row_units = empty(rows, np.int32), empty(rows, np.int32), empty(rows, np.int64)
-        users, users2 = empty(most, np.uint64), empty(most, np.uint64)
+        users = UserTable(slots, empty(most, np.uint64), empty(most, np.uint64))
+        buffer = PartitionRows(empty(rows, np.int32), empty(rows, np.int32), empty(rows, np.int64))
         for group in groups:
             part, end = self._groups[group]
             count = group_by_user(
-                part, end, records.arrays, records.form, self._table,
-                np.int64(records.first - records.form.first_day), span, span - 1, buffers.above, buffers.short,
-                slots, codes, row_periods, row_units, users, users2, buffers.row, buffers.joined,
-                buffers.ends, buffers.periods, buffers.units, buffers.totals, buffers.words, tally,
-            )  # fmt: skip
-            yield group, buffers.net(count, tally)
+                part, end, records.arrays, records.form, self._timeline, users, buffer, workspace.grouped, tally
+            )
+            yield group, workspace.net(count, tally)
             self.meter.add(int(records.sizes[part:end].sum()))
 
     def all_users(self, workers: int) -> tuple[Activity, pl.Series]:

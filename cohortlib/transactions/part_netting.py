@@ -17,8 +17,8 @@ from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import COHORT, JoinedCohorts
 from cohortlib.transactions.kernels.counters import CONFLICTS, EARLY_ROW
-from cohortlib.transactions.kernels.group import gather_grouped
-from cohortlib.transactions.netting import GROUP_ROWS, Netting, Workspace
+from cohortlib.transactions.kernels.group import DatedRows, gather_grouped
+from cohortlib.transactions.netting import GROUP_ROWS, Netting, Workspace, timeline
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
 from cohortlib.transactions.store.prepared import Prepared
@@ -46,8 +46,7 @@ class PartsNetting(Netting):
         super().__init__(settings, grid, meter)
         self._store, self._joined = store, joined
         self._first_day = days[0]
-        all_days = np.arange(days[0], days[1] + 1, dtype=np.int64)
-        self._table = (settings.calendar.ordinals(all_days) - grid.origin).astype(np.int32)
+        self._timeline = timeline(settings, grid, days)
         self._early_users: list[str] = []
         self._last_days: list[int] = []
 
@@ -160,14 +159,10 @@ class PartsNetting(Netting):
             np.append(np.searchsorted(until, np.arange(0, until[-1] if until.size else 0, GROUP_ROWS)), until.size)
         )
         most = int(np.diff(np.append(0, until)[bounds]).max(initial=1))
-        buffers = Workspace(most, self.settings, self.grid, sums)
+        workspace = Workspace(most, self.settings, self.grid, sums)
+        rows = DatedRows(days, units, read_only(mask))
         for user, end in pairwise(bounds.tolist()):
-            count = gather_grouped(
-                user, end, ranges.ends, ranges.starts, ranges.sizes, read_only(joined), read_only(mask), days, units,
-                self._table, np.int64(self._first_day), self.grid.span, self.grid.span - 1, buffers.above,
-                buffers.short, buffers.row, buffers.joined, buffers.ends, buffers.periods, buffers.units,
-                buffers.totals, buffers.words,
-            )  # fmt: skip
-            yield buffers.net(count, tally)
+            count = gather_grouped(user, end, ranges.arrays, read_only(joined), rows, self._timeline, workspace.grouped)
+            yield workspace.net(count, tally)
         if tally[EARLY_ROW]:
             self._early_users.append(str(part.users[USER][int(tally[EARLY_ROW]) - 1]))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cohortlib.engine.threads import on_threads
 from cohortlib.read.arrays import Ints, read_only
 from cohortlib.transactions.activity import Histogram
-from cohortlib.transactions.kernels.update import advance
+from cohortlib.transactions.kernels.group import DatedRows, Timeline
+from cohortlib.transactions.kernels.update import UserSums, advance
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.history import UserSlice, read_history, users_in_ranges
 from cohortlib.transactions.store.manifest import Manifest, damaged
@@ -68,9 +69,9 @@ class SumsBuilder:
         ordinals = settings.calendar.ordinals(days)
         self.origin = int(ordinals[0]) if days.size else 0
         self.span = int(ordinals[-1]) - self.origin + 1 if days.size else 0
-        self._table = (ordinals - self.origin).astype(np.int32)
+        above = 0 if settings.refunds == "drop" else np.iinfo(np.int64).min
+        self._timeline = Timeline((ordinals - self.origin).astype(np.int32), self.first_day, self.span, above)
         self._signed = settings.refunds == "signed"
-        self._above = np.int64(0 if settings.refunds == "drop" else np.iinfo(np.int64).min)
         self._all: list[Histogram] = []
         self._free: SimpleQueue[Histogram] = SimpleQueue()
 
@@ -82,14 +83,10 @@ class SumsBuilder:
             sums = Histogram.zeros(self.span, np.ones(self.span, np.bool_))
             self._all.append(sums)
         late = np.zeros(part.users.height, np.bool_)
-        ranges = part.ranges
-        advance(
-            ranges.ends, ranges.starts, ranges.sizes,
-            *(read_only(part.rows[name].to_numpy()) for name in (DAY, UNITS)),
-            self._table, np.int64(self.first_day), self._above, self._signed,
-            np.zeros(self.span, np.int64), np.zeros(self.span // 64 + 1, np.uint64),
-            *standing, late, *sums.arrays,
-        )  # fmt: skip
+        days, units = (read_only(part.rows[name].to_numpy()) for name in (DAY, UNITS))
+        rows = DatedRows(days, units, read_only(np.empty(0, np.bool_)))
+        user = UserSums(np.zeros(self.span, np.int64), np.zeros(self.span // 64 + 1, np.uint64))
+        advance(part.ranges.arrays, rows, self._timeline, self._signed, user, standing, late, sums.arrays)
         self._free.put(sums)
         return late
 

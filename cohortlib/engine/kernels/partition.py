@@ -166,6 +166,62 @@ class RecordArrays(NamedTuple):
     words: NDArray[np.uint64]
 
 
+class UserTable(NamedTuple):
+    """A hash table of the users of a partition.
+
+    User c has the key ``keys[c]``, with the second word ``keys2[c]`` if keys are wide. `slots` has the number of the
+    user in each slot, or −1: 2 ** n entries, at least twice as many as a partition has rows.
+    """
+
+    slots: NDArray[np.int32]
+    keys: NDArray[np.uint64]
+    keys2: NDArray[np.uint64]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def clear_slots(users, rows):
+    """Empty the slots that a partition of some rows needs; return the mask of hashes."""
+    mask = U1
+    while mask < U(2 * rows):
+        mask <<= U1
+    for at in range(mask):
+        users.slots[at] = -1
+    return mask - U1
+
+
+@njit(nogil=True, cache=True, inline="always")
+def find_slot(users, mask, key, key2, wide):
+    """Find the slot of a user; it is empty for a new one."""
+    slot = key & mask
+    code = users.slots[slot]
+    while code >= 0 and not (users.keys[U(code)] == key and (not wide or users.keys2[U(code)] == key2)):
+        slot = (slot + U1) & mask
+        code = users.slots[slot]
+    return slot
+
+
+@njit(nogil=True, cache=True, inline="always")
+def read_record(records, form, i):
+    """Decode record i: both words of the key, the day as it is stored, the units, the row, and whether it is JOINED."""
+    words, at = records.words, i * width_of(form)
+    key = words[at]
+    key2, row, joined = U0, np.uint32(0), False
+    if form.packed:
+        word = key
+        if form.wide:
+            key2, word = words[at + U1], words[at + U2]
+        else:
+            key &= (U1 << U(form.key_bits)) - U1
+        day = (word >> U(form.key_bits)) & ((U1 << U(form.day_bits)) - U1)
+        units = np.int64(word) >> np.int64(form.key_bits + form.day_bits)
+    else:
+        units, tag = np.int64(words[at + U1]), words[at + U2]
+        day, row, joined = tag & DAY_MASK, np.uint32(tag >> U32), tag & JOINED != U0
+        if form.wide:
+            key2 = words[at + U3]
+    return key, key2, day, units, row, joined
+
+
 @njit(nogil=True, cache=True, inline="always")
 def partition_rows(records, part):
     """Count the records of a partition."""

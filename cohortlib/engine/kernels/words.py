@@ -125,3 +125,9 @@ def load_word(memory, at):
         | (U(memory[at + U6]) << _U48)
         | (U(memory[at + _U7]) << _U56)
     )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def next_period(bits):
+    """Return the place of the lowest bit of a bitmap, and the bitmap without it."""
+    return lowest_bit(bits), bits & (bits - U1)

@@ -3,48 +3,42 @@
 import numpy as np
 from numba import njit
 
-from cohortlib.engine.kernels.partition import partition_rows, prefetch_block, width_of
-from cohortlib.engine.kernels.words import U0, U1, U2, U3, U32, U40, U
+from cohortlib.engine.kernels.partition import (
+    clear_slots,
+    find_slot,
+    partition_rows,
+    prefetch_block,
+    read_record,
+    width_of,
+)
+from cohortlib.engine.kernels.words import U0, U1, U40, U
 
 
 @njit(nogil=True, cache=True)
-def number_users(part, records, form, slots, codes, users, users2, sizes, firsts):
+def number_users(part, records, form, users, codes, sizes, firsts):
     """Assign numbers 0, 1, 2 … to the users of one partition of full records, and return how many there are.
 
-    Users are numbered in order of appearance. `records`, `form` and `slots` are as for `group_by_user`. Output: the
-    number of each record's user (`codes`), and for each user the key, the count of records, and the first row.
+    Users are numbered in order of appearance. `users` is a `UserTable`. Output: the number of each record's user
+    (`codes`), and for each user the key, the count of records, and the first row.
     """
-    wide, width, words = form.wide, width_of(form), records.words
-    rows = partition_rows(records, part)
-    mask = U1
-    while mask < U(2 * rows):
-        mask <<= U1
-    for at in range(mask):
-        slots[at] = -1
-    mask -= U1
+    width = width_of(form)
+    mask = clear_slots(users, partition_rows(records, part))
     count = U0
     filled = U0
-    key2 = U0
     for b in range(records.edges.shape[1]):
         prefetch_block(records, part, b + 2, width)
         for i in range(U(records.edges[part, b]), U(records.edges[part + 1, b])):
-            at = i * width
-            key = words[at]
-            if wide:
-                key2 = words[at + U3]
-            slot = key & mask
-            code = slots[slot]
-            while code >= 0 and not (users[U(code)] == key and (not wide or users2[U(code)] == key2)):
-                slot = (slot + U1) & mask
-                code = slots[slot]
+            key, key2, _, _, row, _ = read_record(records, form, i)
+            slot = find_slot(users, mask, key, key2, form.wide)
+            code = users.slots[slot]
             if code < 0:
                 code = np.int32(count)
-                slots[slot] = code
-                users[count] = key
-                if wide:
-                    users2[count] = key2
+                users.slots[slot] = code
+                users.keys[count] = key
+                if form.wide:
+                    users.keys2[count] = key2
                 sizes[count] = np.uint32(0)
-                firsts[count] = np.uint32(words[at + U2] >> U32)
+                firsts[count] = row
                 count += U1
             sizes[U(code)] += np.uint32(1)
             codes[filled] = code
@@ -58,20 +52,19 @@ def scatter_by_user(part, records, form, codes, places, days, units, rows):
 
     ``places[u]`` is where the first record of user u goes; it is advanced. A day has 24 bits, the top one its sign.
     """
-    width, words = width_of(form), records.words
+    width = width_of(form)
     j = U0
     for b in range(records.edges.shape[1]):
         prefetch_block(records, part, b + 2, width)
         for i in range(U(records.edges[part, b]), U(records.edges[part + 1, b])):
-            at = i * width
+            _, _, day, money, row, _ = read_record(records, form, i)
             code = U(codes[j])
             j += U1
             place = U(places[code])
             places[code] += 1
-            tag = words[at + U2]
-            days[place] = np.int32(np.int64(tag << U40) >> np.int64(40))
-            units[place] = np.int64(words[at + U1])
-            rows[place] = np.uint32(tag >> U32)
+            days[place] = np.int32(np.int64(day << U40) >> np.int64(40))
+            units[place] = money
+            rows[place] = row
 
 
 @njit(nogil=True, cache=True)

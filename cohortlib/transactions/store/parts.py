@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.engine.kernels.partition import UserTable
 from cohortlib.read.arrays import Ints, Keys, read_only
+from cohortlib.transactions.kernels.group import UserRanges
 from cohortlib.transactions.kernels.parts import number_users, order_of_ranges, scatter_by_user
 from cohortlib.transactions.records import Records
 
@@ -42,6 +44,11 @@ class RowRanges:
         """Return one range for each user, one after the other."""
         until = np.cumsum(sizes, dtype=np.int64)
         return cls(np.arange(1, sizes.size + 1, dtype=np.int64), until - sizes, sizes)
+
+    @property
+    def arrays(self) -> UserRanges:
+        """The arrays that kernels take."""
+        return UserRanges(self.ends, self.starts, self.sizes)
 
     def cumulative_rows(self) -> Ints:
         """Count the rows of users up to and including each user."""
@@ -163,18 +170,18 @@ def build_part(records: Records, partitions: range, extras: pl.DataFrame | None,
     days, units, rows = np.empty(height, np.int32), np.empty(height, np.int64), np.empty(height, np.uint32)
     slots = np.empty(1 << (2 * most).bit_length(), np.int32)
     codes = np.empty(most, np.int32)
-    users, users2 = np.empty(most, np.uint64), np.empty(most, np.uint64)
+    users = UserTable(slots, np.empty(most, np.uint64), np.empty(most, np.uint64))
     sizes, firsts = np.empty(most, np.uint32), np.empty(most, np.uint32)
     columns: list[tuple[NDArray[np.generic], ...]] = []
     at = 0
     for p in partitions:
-        count = number_users(p, records.arrays, records.form, slots, codes, users, users2, sizes, firsts)
-        order, _ = _group(users[:count], users2[: count * records.form.wide])
+        count = number_users(p, records.arrays, records.form, users, codes, sizes, firsts)
+        order, _ = _group(users.keys[:count], users.keys2[: count * records.form.wide])
         counts = sizes[:count][order]
         places = np.empty(count, np.int64)
         places[order] = at + np.cumsum(counts, dtype=np.int64) - counts
         scatter_by_user(p, records.arrays, records.form, codes, places, days, units, rows)
-        columns.append((users[:count][order], users2[:count][order], counts, firsts[:count][order]))
+        columns.append((users.keys[:count][order], users.keys2[:count][order], counts, firsts[:count][order]))
         at += int(records.sizes[p])
     key, key2, size, first = (np.concatenate(column) for column in zip(*columns, strict=True))
     user_frame = pl.DataFrame({KEY: key} | ({KEY2: key2} if records.form.wide else {}) | {SIZE: size})
