@@ -1,5 +1,9 @@
+from .accounting import growth_accounting as growth_accounting
+from .accounting import user_accounting as user_accounting
+from .additive import AccountingSums as AccountingSums
 from .additive import State as State
 from .additive import Sums as Sums
+from .additive import accounting_sums as accounting_sums
 from .additive import sums as sums
 from .client.client import Client as Client
 from .client.replies import Concentration as Concentration

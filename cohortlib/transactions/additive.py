@@ -61,7 +61,7 @@ class AdditiveTable:
     magnitude: int
 
     columns: ClassVar[dict[str, Any]]
-    keys: ClassVar[list[str]]
+    keys: ClassVar[tuple[str, ...]]
     mark: ClassVar[str]
     noun: ClassVar[str]  # what its files hold
 

@@ -134,6 +134,10 @@ class CohortsKeywords(SumsKeywords, Edges, total=False):
     """The settings of ``cohorts`` and ``report``."""
 
 
+class AccountingKeywords(StateKeywords, Edges, total=False):
+    """The settings of ``user_accounting``, ``growth_accounting`` and ``concentration``."""
+
+
 class CustomerKeywords(Reading, Parsing, Files, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
     """The settings of ``customer_cohorts``."""
 

@@ -1,6 +1,8 @@
 """Loaded rows: the rows of all users, ready to be netted on a grid of periods."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -10,6 +12,8 @@ from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import EMPTY_GRID, Grid
 from cohortlib.transactions.netting import Netting
 from cohortlib.transactions.settings import Settings
+
+_Result = TypeVar("_Result")
 
 _SUMS_BYTES = 1 << 29  # for the sums of all threads; beyond this, cohorts are counted first
 
@@ -84,6 +88,18 @@ class LoadedRows:
         sums = self._placed.sum_up(kept, workers)
         self.finish()
         return sums
+
+    def map_groups(self, work: Callable[[Iterator[Activity]], _Result]) -> list[_Result]:
+        """Net all users on threads, and return the results of the threads.
+
+        `work` takes the groups of users that its thread nets; each is valid until the next one.
+        """
+        netting = self._placed
+        results = netting.run(
+            lambda groups: work(users for _, users in netting.net_groups(groups)), self.settings.workers
+        )
+        self.finish()
+        return results
 
     def activity(self, part: int | None = None) -> tuple[Activity, pl.Series]:
         """Net all users, cohorts before `first` included, and return a column of users that they have a row in.

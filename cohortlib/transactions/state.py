@@ -14,8 +14,10 @@ from cohortlib.errors import Arg, DataError, SchemaError, SourceError
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
 from cohortlib.read.users import UserEncoding
+from cohortlib.transactions.accounting import AccountingSums, accounting_sums_of
 from cohortlib.transactions.additive import SumsSettings
 from cohortlib.transactions.keywords import Edges, MemoryLimit, StateKeywords, Threads, UpdateKeywords, with_settings
+from cohortlib.transactions.load import load
 from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import STANDING, Standing, SumsBuilder, Update
@@ -32,8 +34,8 @@ _SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after th
 _KEPT = ("freq", "week_start", "refunds")  # settings that the manifest keeps for the state alone
 
 
-class Compacting(Threads, MemoryLimit, total=False):
-    """The settings of :meth:`State.compact`."""
+class Resources(Threads, MemoryLimit, total=False):
+    """The settings of :meth:`State.compact` and :meth:`State.accounting_sums`."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,17 @@ class State:
         return self.sums().cohorts(**edges)
 
     @with_settings
+    def accounting_sums(self, **running: Unpack[Resources]) -> AccountingSums:
+        """Compute the sums behind both accountings from all rows, with the settings that the state was built with.
+
+        The state does not keep them: this reads the folder once. `threads` and `max_memory` are those of
+        :func:`cohortlib.termina.cohorts`.
+        """
+        manifest = self._manifest()
+        with load(Prepared(self.folder, manifest), _settings(manifest, **running), keep_users=False) as loaded:
+            return accounting_sums_of(loaded)
+
+    @with_settings
     def update(self, rows: Source, **running: Unpack[UpdateKeywords]) -> None:
         """Add rows.
 
@@ -245,7 +258,7 @@ class State:
         return pl.concat([gained.table(), lost.table(-1)]), tuple(written)
 
     @with_settings
-    def compact(self, **running: Unpack[Compacting]) -> None:
+    def compact(self, **running: Unpack[Resources]) -> None:
         """Merge the rows of all updates with the history; after 32 updates, an update does so itself.
 
         `threads` and `max_memory` are those of :func:`cohortlib.termina.cohorts`.

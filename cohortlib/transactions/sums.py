@@ -20,7 +20,7 @@ from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import Settings
 
 TABLE = dict.fromkeys(("cohort", "age", "size", "first_amount", "active", "amount"), pl.Int64)
-_KEYS = ["cohort", "age"]
+_KEYS = ("cohort", "age")
 
 
 @dataclass(frozen=True, eq=False)
