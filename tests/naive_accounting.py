@@ -1,4 +1,4 @@
-"""The judge of the accountings: definitions word for word, one user after the other, in fractions."""
+"""The judge of the accountings and of concentration: definitions word for word, user after user, in fractions."""
 
 from fractions import Fraction
 
@@ -103,3 +103,63 @@ def growth_accounting(transactions, **settings):
             row[f"{prefix}net_churn"] = quotient(of["net_lost"], of["before"])
         table.append(row)
     return as_rows(table, periods, **settings)
+
+
+# --- concentration -----------------------------------------------------------------------------------------
+
+
+def percentile(amounts, percent):
+    """Return a percentile of sorted amounts, with linear interpolation, as a fraction."""
+    place = Fraction((len(amounts) - 1) * percent, 100)
+    below = int(place)
+    above = min(below + 1, len(amounts) - 1)
+    return amounts[below] + (place - below) * (amounts[above] - amounts[below])
+
+
+def spread(amounts, one):
+    """Return the metrics of a period's active amounts."""
+    amounts = sorted(amounts)
+    users, total = len(amounts), sum(amounts)
+    row = {}
+    for count in (5, 10, 20):
+        row[f"top_{count}_count"] = quotient(sum(amounts[-count:]), total)
+    for percent in (10, 20):
+        count = -(-percent * users // 100)
+        row[f"top_{percent}_percent"] = quotient(sum(amounts[-count:]), total)
+    row["mean"] = quotient(total, users * one)
+    for name, percent in (("p25", 25), ("median", 50), ("p75", 75), ("p90", 90)):
+        row[name] = quotient(percentile(amounts, percent), one)
+    row["average_to_median"] = quotient(Fraction(total, users), percentile(amounts, 50))
+    differences = sum(abs(left - right) for left in amounts for right in amounts)
+    row["gini_coefficient"] = quotient(differences, 2 * users * total)  # another formula of the population's Gini
+    return row
+
+
+def concentration(transactions, **settings):
+    """Return the three lists of rows by name."""
+    active, _, periods = activity(transactions, **settings)
+    one = 10 ** settings.get("decimals", 6)
+    table, last = [], []
+    for period in periods:
+        last = [(spans[period], user) for user, spans in active.items() if period in spans]
+        table.append(spread([units for units, _ in last], one) if last else {})
+    total = sum(units for units, _ in last)
+    ranking = sorted(last, key=lambda pair: (-pair[0], pair[1]))
+    top = [
+        {"user_id": user, "amount": quotient(units, one), "amount_percent": quotient(units, total)}
+        for units, user in ranking[:100]
+    ]
+    upwards = [units for units, _ in reversed(ranking)]
+    points = {(-(-percent * len(last) // 100), "distribution_quantile") for percent in range(1, 101) if last}
+    points |= {(len(last) - place, "top_user") for place in range(len(top))}
+    cdf = [
+        {
+            "method": method,
+            "amount": quotient(upwards[index - 1], one),
+            "cdf_users": quotient(index, len(last)),
+            "cdf_amount": quotient(sum(upwards[:index]), total),
+        }
+        for index, method in sorted(points)
+    ]
+    series = as_rows(table, periods, **settings)
+    return {"time_series_metrics": series, "endpoint_top_users": top, "endpoint_cdf": cdf}

@@ -23,6 +23,7 @@ CALLS = {
     cl.termina.sink_customer_cohorts: keywords.SinkKeywords,
     cl.termina.user_accounting: keywords.AccountingKeywords,
     cl.termina.growth_accounting: keywords.AccountingKeywords,
+    cl.termina.concentration: keywords.AccountingKeywords,
     cl.termina.sums: keywords.SumsKeywords,
     cl.termina.accounting_sums: keywords.StateKeywords,
     cl.termina.State.build: keywords.StateKeywords,

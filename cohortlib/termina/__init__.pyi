@@ -1,3 +1,4 @@
+from .accounting import concentration as concentration
 from .accounting import growth_accounting as growth_accounting
 from .accounting import user_accounting as user_accounting
 from .additive import AccountingSums as AccountingSums
@@ -6,7 +7,7 @@ from .additive import Sums as Sums
 from .additive import accounting_sums as accounting_sums
 from .additive import sums as sums
 from .client.client import Client as Client
-from .client.replies import Concentration as Concentration
 from .compute import cohorts as cohorts
 from .compute import customer_cohorts as customer_cohorts
 from .compute import sink_customer_cohorts as sink_customer_cohorts
+from .frames import Concentration as Concentration

@@ -1,16 +1,18 @@
-"""Termina's user accounting and growth accounting, computed from transactions."""
+"""Termina's accountings and concentration, computed from transactions."""
 
 from typing import Unpack
 
 import polars as pl
 
 from cohortlib.read.tables import Source
+from cohortlib.termina.frames import Concentration
 from cohortlib.transactions.accounting import accounting_sums_of
+from cohortlib.transactions.concentration import concentration_frames
 from cohortlib.transactions.keywords import AccountingKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.settings import Settings
 
-__all__ = ["growth_accounting", "user_accounting"]
+__all__ = ["concentration", "growth_accounting", "user_accounting"]
 
 
 @with_settings
@@ -141,6 +143,80 @@ def growth_accounting(transactions: Source, **settings: Unpack[AccountingKeyword
     [('2026-01', 150.0, 0.0, 0.0, 0.0), ('2026-02', 80.0, 80.0, -20.0, -50.0), ('2026-03', 70.0, 0.0, 0.0, -80.0)]
     """
     return _table("growth_accounting", transactions, Settings.of(**settings))
+
+
+@with_settings
+def concentration(transactions: Source, **settings: Unpack[AccountingKeywords]) -> Concentration:
+    """Compute how much of the amount the largest users hold: by period, and for each top user of the last one.
+
+    Only users who are active in a period count in it.
+
+    Parameters
+    ----------
+    transactions, user, timestamp, amount, freq, timezone, week_start, complete_only, nulls, timestamp_format, \
+    decimal, assume_zone, normalize, encoding, sheet, storage_options, decimals, threads, progress, max_memory
+        As for :func:`user_accounting`.
+    refunds
+        As for :func:`cohorts`; ``"signed"`` has no effect, as inactive users do not count.
+    start, end
+        First period of the time series and last period to use, both inclusive.
+
+    Returns
+    -------
+    Concentration
+        Three frames. ``time_series_metrics`` has the periods of :func:`user_accounting`, with the columns
+
+        - ``date`` (String): label of the period
+        - ``top_5_count``, ``top_10_count``, ``top_20_count`` (Float64): share of the period's amount from its top 5,
+          10, 20 users; 1 if there are fewer
+        - ``top_10_percent``, ``top_20_percent`` (Float64): share from its top 10 %, 20 % of users, rounded up
+        - ``mean``, ``p25``, ``median``, ``p75``, ``p90`` (Float64): mean and percentiles of the period's amounts, with
+          linear interpolation
+        - ``average_to_median`` (Float64): mean / median
+        - ``gini_coefficient`` (Float64): 0 if all users have the same amount, close to 1 if one user has all of it
+
+        All are null in a period without active users. ``endpoint_top_users`` has the at most 100 largest users of the
+        last period, largest first, ties by user_id as text:
+
+        - ``user_id`` (String): the user, as text
+        - ``amount`` (Float64): amount of the user
+        - ``amount_percent`` (Float64): share of the amount of all users, as a fraction
+
+        ``endpoint_cdf`` has the distribution of the last period, from the smallest user up: a point for each percent of
+        users, and one for each top user. Both are empty if the last period has no active user.
+
+        - ``method`` (String): ``distribution_quantile`` or ``top_user``
+        - ``amount`` (Float64): amount of the user at the point
+        - ``cdf_users`` (Float64): share of users up to this one
+        - ``cdf_amount`` (Float64): share of the amount of these users
+
+    Raises
+    ------
+    SettingError, SourceError, SchemaError, DataError
+        As for :func:`cohorts`.
+
+    Notes
+    -----
+    The fields are those of Termina's ``concentration`` endpoint. They do not follow from sums: percentiles need the
+    amount of each user. With `max_memory`, rows are spilled, and amounts are gathered for as many periods at a time as
+    fit; those of one period must fit.
+
+    Examples
+    --------
+    >>> import cohortlib as cl
+    >>> import polars as pl
+    >>> from datetime import date
+    >>> rows = pl.DataFrame({"user_id": ["a", "b", "c"], "timestamp": [date(2026, 1, 5)] * 3, "amount": [70, 20, 10]})
+    >>> found = cl.termina.concentration(rows)
+    >>> found
+    Concentration(1 periods, 3 top users, 6 points)
+    >>> found.time_series_metrics.select("top_10_percent", "median", "gini_coefficient").rows()
+    [(0.7, 20.0, 0.4)]
+    >>> found.endpoint_top_users.rows()
+    [('a', 70.0, 0.7), ('b', 20.0, 0.2), ('c', 10.0, 0.1)]
+    """
+    with load(transactions, Settings.of(**settings), keep_users=True) as loaded:
+        return Concentration(**concentration_frames(loaded))
 
 
 def _table(name: str, transactions: Source, settings: Settings) -> pl.DataFrame:

@@ -13,8 +13,9 @@ from cohortlib.network.retry import ATTEMPTS, TIMEOUT, Connection
 from cohortlib.network.secrets import Secrets, read_secret
 from cohortlib.network.transport import Call, Reply, Transport, api_url
 from cohortlib.termina.client.calls import BASE_URL, ApiFreq, UserType, is_token, table_call
-from cohortlib.termina.client.replies import ENDPOINTS, Concentration, Table, read
+from cohortlib.termina.client.replies import ENDPOINTS, Table, read
 from cohortlib.termina.client.tokens import TokenCache
+from cohortlib.termina.frames import Concentration
 
 __all__ = ["Client"]
 

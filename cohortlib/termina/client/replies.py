@@ -1,7 +1,6 @@
 """Read the parsed JSON of Termina's API into the frames that cohortlib computes."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, overload
+from typing import Literal, get_args, overload
 
 import polars as pl
 
@@ -9,39 +8,13 @@ from cohortlib.errors import ReplyError, listed, one_of
 from cohortlib.fields import CONCENTRATION, TABLES, Endpoint, Fields, keys, required, schema
 from cohortlib.literals import Freq
 from cohortlib.network.json_rows import as_list, check_unique, frame, labels, listed_fields, preview
+from cohortlib.termina.frames import Concentration
 
-__all__ = ["Concentration", "endpoint_of", "read"]
+__all__ = ["endpoint_of", "read"]
 
 Table = Literal["cohorts", "customer-cohorts", "user-accounting", "growth-accounting"]
 ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 SIGNED = ("churned",)  # the counts that are negative
-
-
-@dataclass(frozen=True, repr=False)
-class Concentration:
-    """How much of the amount the largest users hold.
-
-    Attributes
-    ----------
-    time_series_metrics
-        One row for each period.
-    endpoint_top_users
-        The largest users of the last period.
-    endpoint_cdf
-        The distribution in the last period, from the smallest user up.
-    """
-
-    time_series_metrics: pl.DataFrame
-    endpoint_top_users: pl.DataFrame
-    endpoint_cdf: pl.DataFrame
-
-    def __repr__(self) -> str:
-        users, points = self.endpoint_top_users.height, self.endpoint_cdf.height
-        return f"Concentration({self.time_series_metrics.height:,} periods, {users:,} top users, {points:,} points)"
-
-    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the JSON of the API as Python values."""
-        return {name: getattr(self, name).to_dicts() for name in CONCENTRATION}
 
 
 @overload
