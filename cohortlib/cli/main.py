@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from cohortlib import __version__
+from cohortlib.cli.accounting import concentration, growth_accounting, user_accounting
 from cohortlib.cli.adapty import adapty
 from cohortlib.cli.explain import explain
 from cohortlib.cli.fetch import fetch
@@ -106,6 +107,7 @@ def demo() -> None:
         show(console_for_output())
 
 
-termina.add_command(state)
+for table in (user_accounting, growth_accounting, concentration, state):
+    termina.add_command(table)
 for command in (inspect, termina, adapty, prepare, reconcile, explain, fetch, report):
     cli.add_command(command)

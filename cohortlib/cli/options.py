@@ -87,6 +87,11 @@ def settings(group: type, *without: str, unset: bool = False) -> tuple[Callable[
 
 
 COHORTS_OPTIONS = settings(keywords.CohortsKeywords, "max_memory")
+ACCOUNTING_OPTIONS = tuple(
+    setting(name, "First period to show: 2026, 2026Q1, 2026-01 or 2026-01-31." if name == "start" else None)
+    for name in keywords.types(keywords.AccountingKeywords)
+    if name != "progress"
+)
 STATE_OPTIONS = settings(keywords.StateKeywords)
 PREPARE_OPTIONS = settings(keywords.PrepareKeywords)
 EDGES_OPTIONS = settings(keywords.Edges)

@@ -32,7 +32,7 @@ def user_accounting(transactions: Source, **settings: Unpack[AccountingKeywords]
     start, end
         First period to show and last period to use, both inclusive. Rows before `start` count as history.
     complete_only
-        Leave out the last period if the table's last row is before its last day.
+        As for :func:`cohorts`.
 
     Returns
     -------

@@ -73,7 +73,7 @@ def _spread(amounts: Ints, scale: int) -> dict[str, float]:
 
     >>> spread = _spread(np.array([1, 1, 2, 6]), 1)
     >>> spread["top_10_percent"], spread["median"], spread["p75"], spread["gini_coefficient"]
-    (0.6, 1.5, 3.0, 0.425)
+    (0.6, 1.5, 3.0, 0.4)
     """
     users = amounts.size
     sums = np.cumsum(amounts)  # the sum of all fits 64 bits
