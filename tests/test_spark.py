@@ -214,6 +214,48 @@ def test_cohorts_are_those_of_the_local_run(session, options):
     assert table.height
 
 
+ACCOUNTINGS = ("user_accounting", "growth_accounting", "concentration")
+
+
+def assert_same_accounting(found, expected):
+    """Compare two accountings, or the three frames of two concentrations, to the last bit."""
+    if not isinstance(expected, pl.DataFrame):
+        for name in cl.fields.CONCENTRATION:
+            assert_frame_equal(getattr(found, name), getattr(expected, name), check_exact=True)
+    else:
+        assert_frame_equal(found, expected, check_exact=True)
+
+
+@each("options", *(options for options in SETTINGS if "joined" not in getattr(options, "value", options)))
+def test_accountings_are_those_of_the_local_run(session, options):
+    frame = sparkling(session, ROWS)
+    for name in ACCOUNTINGS:
+        found = quietly(getattr(cl.spark, name), frame, partitions=3, **options)
+        assert_same_accounting(found, quietly(getattr(cl.termina, name), ROWS, **options))
+
+
+def test_many_users_of_equal_amounts(sail):
+    rows = pl.DataFrame(
+        {"user_id": range(300), "timestamp": date(2026, 1, 1), "amount": [k % 3 + 1 for k in range(300)]}
+    )
+    found = cl.spark.concentration(sparkling(sail, rows), partitions=3)
+    assert_same_accounting(found, cl.termina.concentration(rows))
+
+
+@few
+@given(case=cases(joined=("none",)))
+def test_drawn_accountings(sail, case):
+    frame = local(sparkling(sail, case.frame))
+    options = {**case.names, **{name: value for name, value in case.settings.items() if name != "before_joined"}}
+    for name in ACCOUNTINGS:
+        expected = outcome(getattr(cl.termina, name), frame, **options)
+        found = outcome(getattr(cl.spark, name), sparkling(sail, frame), partitions=3, **options)
+        if isinstance(expected, cl.errors.CohortlibError):
+            assert type(found) is type(expected), (found, expected)
+            return
+        assert_same_accounting(found, expected)
+
+
 @each(
     "options",
     {"rows": "active", "refunds": "signed"},
@@ -495,7 +537,8 @@ def test_nothing_here_brings_pyspark():
     code = "import sys, cohortlib as cl; cl.spark.cohorts, cl.spark.adapty_cohort; print('pyspark' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-    assert dir(cl.spark) == ["adapty_cohort", "cohorts", "customer_cohorts"]
+    names = ["adapty_cohort", "cohorts", "concentration", "customer_cohorts", "growth_accounting", "user_accounting"]
+    assert dir(cl.spark) == names
     with pytest.raises(AttributeError, match="nothing"):
         _ = cl.spark.nothing
 

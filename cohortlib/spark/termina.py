@@ -1,42 +1,31 @@
-"""Termina's tables from a Spark frame: users are partitioned, each partition is summed, and the sums add."""
+"""Termina's cohort tables from a Spark frame: users are partitioned, each partition is summed, and the sums add."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 import polars as pl
 
-from cohortlib.errors import CohortlibError, SettingError, listed
+from cohortlib.errors import SettingError, listed
 from cohortlib.fields import CUSTOMER_COHORTS, schema
-from cohortlib.read.amounts import beyond_range
 from cohortlib.read.arrays import Ints
-from cohortlib.read.ids import Doubts
 from cohortlib.spark import frames
-from cohortlib.spark.frames import Batches, Note, quoted
+from cohortlib.spark.frames import Batches, quoted
+from cohortlib.spark.sums import add_partitions
 from cohortlib.spark.transactions import (
-    TABLES,
     PartitionedRows,
     PartitionReader,
     SparkCustomerKeywords,
     SparkKeywords,
-    last_day_of,
     partitioned,
 )
-from cohortlib.transactions.additive import SumsSettings
 from cohortlib.transactions.customers import Customers
 from cohortlib.transactions.keywords import with_settings
-from cohortlib.transactions.sums import TABLE, Sums, sums_of
+from cohortlib.transactions.sums import Sums, sums_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame as SparkFrame
 
-_HALVES = ("first_amount", "amount")  # sums of money are split in two halves, whose sums cannot overflow 64 bits
-_PARTIAL: dict[str, Any] = {
-    **dict.fromkeys(("cohort", "age", "size", "active"), pl.Int64),
-    **{f"{name}_{half}": pl.Int64 for name in _HALVES for half in ("high", "low")},
-    "note": pl.String,
-}
-_KEYS = ("cohort", "age", "note")
 _RANKED: dict[str, Any] = {
     **dict.fromkeys(("user_id", "cohort"), pl.String),
     **dict.fromkeys(("cohort_size_amount", "ltv", "acv"), pl.Float64),
@@ -147,71 +136,7 @@ def customer_cohorts(
 
 
 def _sums(rows: PartitionedRows) -> Sums:
-    """Compute the sums of all partitions; raise their errors and warnings."""
-    settings = rows.settings
-    if settings.joined is not None:
-        # Whether a join date is after the last period must be known in every partition.
-        notes = rows.frame.selectExpr("instant").mapInArrow(_LastDay(rows.reader), "note string").toArrow()
-        _, last = settings.bounds(Note.all(pl.DataFrame(notes)["note"]).last_day)
-        rows = rows.ending(last)
-    values = [name for name in _PARTIAL if name not in _KEYS]
-    partial = rows.by_user().mapInArrow(_TransactionSums(rows.reader), frames.ddl(_PARTIAL))
-    table = pl.DataFrame(partial.groupBy(*_KEYS).sum(*values).toDF(*_KEYS, *values).toArrow())
-    note = Note.all(table["note"].drop_nulls())
-    for what, nulls in zip(TABLES, (note.dropped, note.dropped_joined), strict=True):
-        dropped = frames.in_order(nulls, rows.reader.names)
-        if dropped.count and settings.nulls == "error":
-            raise dropped.error(what)
-        dropped.warn(what)
-    Doubts(note.null_words).warn(settings.user, settings.normalize)
-    if note.magnitude >= 2**63:
-        raise beyond_range(f"column {settings.amount!r}", settings.decimals)
-    if settings.joined is not None:
-        note.fit.check(settings.before_joined)
-    joined_halves = {name: pl.col(f"{name}_high") * 2**32 + pl.col(f"{name}_low") for name in _HALVES}
-    cells = table.filter(pl.col("note").is_null()).with_columns(**joined_halves).select(*TABLE).sort("cohort", "age")
-    return Sums(SumsSettings.of(settings), cells, note.last_day, note.magnitude)
-
-
-@dataclass(frozen=True)
-class _TransactionSums:
-    """Sum the users of a partition."""
-
-    reader: PartitionReader
-
-    def __call__(self, batches: Batches) -> Batches:
-        sums = None
-        try:
-            loaded, note = self.reader.load(batches)
-            if loaded is not None:
-                sums = sums_of(loaded).table
-                if loaded.netting is not None and loaded.settings.joined is not None:
-                    note = replace(note, fit=loaded.netting.fit())
-        except CohortlibError as error:
-            note, sums = Note.of(error), None
-        if sums is not None:
-            halves = {f"{name}_high": pl.col(name) // 2**32 for name in _HALVES}
-            halves |= {f"{name}_low": pl.col(name) & (2**32 - 1) for name in _HALVES}
-            yield from frames.batches(sums.with_columns(**halves, note=pl.lit(None, pl.String)), _PARTIAL)
-        if note != Note():
-            yield from frames.batches(pl.DataFrame([{"note": note.to_json()}], schema=_PARTIAL), _PARTIAL)
-
-
-@dataclass(frozen=True)
-class _LastDay:
-    """Find the last day of a partition."""
-
-    reader: PartitionReader
-
-    def __call__(self, batches: Batches) -> Batches:
-        frame = frames.read(batches)
-        if frame is not None:
-            try:
-                instants = self.reader.parsed.instants(frame.to_series(0))
-                note = Note(last_day_of(instants, self.reader.settings))
-            except CohortlibError as error:
-                note = Note.of(error)
-            yield from frames.batches(pl.DataFrame({"note": [note.to_json()]}), {"note": pl.String})
+    return add_partitions(rows, Sums, sums_of)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 TABLES = ("the table", "the joined table")
 
 
+class SparkAccountingKeywords(Reading, Parsing, Rules, Edges, total=False):
+    """The settings of the accountings and of concentration on Spark."""
+
+
 class SparkKeywords(Reading, Parsing, Rules, Edges, total=False):
     """The settings of ``cohorts`` on Spark."""
 

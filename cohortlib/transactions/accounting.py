@@ -129,7 +129,7 @@ class AccountingSums(AdditiveTable):
             return None
         ordinals = table["period"].to_numpy()
         origin = int(ordinals[0])
-        grid = Grid(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
+        grid = Grid.between(origin, last, first)
         dense = np.zeros((len(_VALUES), grid.span), np.int64)
         dense[:, ordinals - origin] = table.select(_VALUES).to_numpy().T
         periods = _Periods(settings, grid, *dense)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -29,13 +29,13 @@ _Result = TypeVar("_Result")
 
 TOP_USERS = 100  # of the last period
 _SHARE = 4  # amounts take at most 1 / _SHARE of the memory
-_RANKED = {"user_id": pl.String, "units": pl.Int64}
+RANKED: dict[str, Any] = {"user_id": pl.String, "units": pl.Int64}
 
 
 def concentration_frames(loaded: LoadedRows) -> dict[str, pl.DataFrame]:
     """Return the three frames of concentration by name."""
     if not loaded.span:
-        return frames_of(loaded.settings, loaded.grid, np.empty(0, np.int64), iter(()), pl.DataFrame(schema=_RANKED))
+        return frames_of(loaded.settings, loaded.grid, np.empty(0, np.int64), iter(()), pl.DataFrame(schema=RANKED))
     users = _Users(loaded)
     counts, top = users.summary()
     return frames_of(loaded.settings, loaded.grid, counts, users.sorted_amounts(counts), top)
@@ -209,7 +209,7 @@ def largest(users: Activity, user_ids: pl.Series, period: int) -> pl.DataFrame:
         cells = cells[units >= np.partition(units, -TOP_USERS)[-TOP_USERS]]
     rows = users.row[np.searchsorted(users.start, cells, side="right") - 1]
     ids = user_ids.gather(rows).cast(pl.String)
-    return ranked(pl.DataFrame({"user_id": ids, "units": users.amount[cells]}, schema=_RANKED))
+    return ranked(pl.DataFrame({"user_id": ids, "units": users.amount[cells]}, schema=RANKED))
 
 
 def ranked(users: pl.DataFrame) -> pl.DataFrame:

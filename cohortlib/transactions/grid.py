@@ -18,6 +18,11 @@ class Grid(NamedTuple):
     span: int
     first: int
 
+    @classmethod
+    def between(cls, origin: int, last: int, first: int | None) -> "Grid":
+        """Return the periods from `origin` to `last`; cohorts before `first`, if it is set, are not shown."""
+        return cls(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
+
     def labels(self, calendar: Calendar) -> pl.Series:
         """Return the labels of the periods."""
         ordinals = np.arange(self.origin, self.origin + self.span, dtype=np.int64)

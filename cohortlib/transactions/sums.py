@@ -69,7 +69,7 @@ class Sums(AdditiveTable):
         if shown.is_empty():
             return pl.DataFrame(schema=schema(COHORTS))
         origin = int(shown["cohort"].to_numpy().min())
-        grid = Grid(origin, last - origin + 1, 0 if first is None else max(0, first - origin))
+        grid = Grid.between(origin, last, first)
         histogram = self.on_grid(grid)
         warn_of_years(active_by_period(histogram), grid, settings)
         return cohort_frame(histogram, grid, settings)
