@@ -178,63 +178,65 @@ class UserTable(NamedTuple):
     keys2: NDArray[np.uint64]
 
 
-@njit(nogil=True, cache=True, inline="always")
-def clear_slots(users, rows):
+# In the loops over records, fields of a NamedTuple and arguments of `inline="always"` cost a reference count for each
+# record. So kernels take arrays out of their tuples first, and what they share is compiled apart and inlined by LLVM.
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def clear_slots(slots, rows):
     """Empty the slots that a partition of some rows needs; return the mask of hashes."""
     mask = U1
     while mask < U(2 * rows):
         mask <<= U1
     for at in range(mask):
-        users.slots[at] = -1
+        slots[at] = -1
     return mask - U1
 
 
-@njit(nogil=True, cache=True, inline="always")
-def find_slot(users, mask, key, key2, wide):
-    """Find the slot of a user; it is empty for a new one."""
+@njit(nogil=True, cache=True, forceinline=True)
+def find_slot(slots, keys, keys2, mask, key, key2, wide):
+    """Find the slot of a user in a `UserTable`, and the user's number; the number is negative for a new user."""
     slot = key & mask
-    code = users.slots[slot]
-    while code >= 0 and not (users.keys[U(code)] == key and (not wide or users.keys2[U(code)] == key2)):
+    code = slots[slot]
+    while code >= 0 and not (keys[U(code)] == key and (not wide or keys2[U(code)] == key2)):
         slot = (slot + U1) & mask
-        code = users.slots[slot]
-    return slot
+        code = slots[slot]
+    return slot, code
 
 
-@njit(nogil=True, cache=True, inline="always")
-def read_record(records, form, i):
-    """Decode record i: both words of the key, the day as it is stored, the units, the row, and whether it is JOINED."""
-    words, at = records.words, i * width_of(form)
-    key = words[at]
-    key2, row, joined = U0, np.uint32(0), False
+@njit(nogil=True, cache=True, forceinline=True)
+def offsets_of(form):
+    """Return the words of a record, and the offsets of its second, third and last word, which a short record lacks."""
+    width = width_of(form)
+    return width, min(U1, width - U1), min(U2, width - U1), width - U1
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def decode_record(form, first, second, third, last):
+    """Decode a record from its words; in a short record several of them are the same.
+
+    Returns both words of the key, the day as it is stored, the units, the row, and whether the record is JOINED.
+    """
     if form.packed:
-        word = key
-        if form.wide:
-            key2, word = words[at + U1], words[at + U2]
-        else:
-            key &= (U1 << U(form.key_bits)) - U1
-        day = (word >> U(form.key_bits)) & ((U1 << U(form.day_bits)) - U1)
-        units = np.int64(word) >> np.int64(form.key_bits + form.day_bits)
-    else:
-        units, tag = np.int64(words[at + U1]), words[at + U2]
-        day, row, joined = tag & DAY_MASK, np.uint32(tag >> U32), tag & JOINED != U0
-        if form.wide:
-            key2 = words[at + U3]
-    return key, key2, day, units, row, joined
+        key = first if form.wide else first & ((U1 << U(form.key_bits)) - U1)
+        day = (last >> U(form.key_bits)) & ((U1 << U(form.day_bits)) - U1)
+        units = np.int64(last) >> np.int64(form.key_bits + form.day_bits)
+        return key, second, day, units, np.uint32(0), False
+    return first, last, third & DAY_MASK, np.int64(second), np.uint32(third >> U32), third & JOINED != U0
 
 
-@njit(nogil=True, cache=True, inline="always")
-def partition_rows(records, part):
+@njit(nogil=True, cache=True, forceinline=True)
+def partition_rows(edges, part):
     """Count the records of a partition."""
     rows = np.int64(0)
-    for b in range(records.edges.shape[1]):
-        rows += records.edges[part + 1, b] - records.edges[part, b]
+    for b in range(edges.shape[1]):
+        rows += edges[part + 1, b] - edges[part, b]
     return rows
 
 
 @njit(nogil=True, cache=True, inline="always")
-def prefetch_block(records, part, b, width):
+def prefetch_block(edges, words, part, b, width):
     """Prefetch the first records that a block has of a partition: they are far from those of the block before."""
-    if b < records.edges.shape[1]:
-        at = U(records.edges[part, b]) * width
-        for ahead in range(U0, U32, U8):
-            prefetch_line(records.words, at + ahead)
+    at = U(edges[part, min(b, edges.shape[1] - 1)]) * width
+    for ahead in range(U0, U32, U8):
+        prefetch_line(words, at + ahead)

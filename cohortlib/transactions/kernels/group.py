@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from cohortlib.engine.kernels.partition import (
     DAY_MASK,
     clear_slots,
+    decode_record,
     find_slot,
+    offsets_of,
     partition_rows,
     prefetch_block,
-    read_record,
-    width_of,
 )
 from cohortlib.engine.kernels.words import U0, U1, U
 from cohortlib.transactions.kernels.counters import CONFLICT_ROW, CONFLICTS
@@ -88,49 +88,50 @@ def group_by_user(part, end, records, form, timeline, users, buffer, grouped, ta
     tally
         int64[COUNTERS]; CONFLICTS and CONFLICT_ROW are updated.
     """
-    periods, span, above = timeline.periods, U(timeline.span), timeline.above
-    origin, width = U(timeline.origin), width_of(form)
+    (edges, words), (slots, keys, keys2) = records, users
+    width, second, third, last = offsets_of(form)
+    (periods, _, span, above), origin = timeline, U(timeline.origin)
+    first_rows, cohorts, short, sums, bitmaps, ends, _, _ = grouped
+    codes, row_periods, row_units = buffer
     count = U0
     filled = np.int64(0)
     for p in range(part, end):
-        mask = clear_slots(users, partition_rows(records, p))
+        mask = clear_slots(slots, partition_rows(edges, p))
         begin = count
         kept = U0
-        for b in range(records.edges.shape[1]):
-            prefetch_block(records, p, b + 2, width)
-            for i in range(U(records.edges[p, b]), U(records.edges[p + 1, b])):
-                key, key2, day, units, row, joined = read_record(records, form, i)
+        for b in range(edges.shape[1]):
+            prefetch_block(edges, words, p, b + 2, width)
+            for i in range(U(edges[p, b]), U(edges[p + 1, b])):
+                at = i * width
+                key, key2, day, x, row, is_joined = decode_record(
+                    form, words[at], words[at + second], words[at + third], words[at + last]
+                )
                 t = periods[(day - origin) & DAY_MASK]
-                if not joined and (t >= timeline.span or units <= above):
+                if not is_joined and (t >= span or x <= above):
                     continue
                 # Number users 0, 1, 2 … in order of appearance; joined users come first.
-                slot = find_slot(users, mask, key, key2, form.wide)
-                code = users.slots[slot]
+                slot, code = find_slot(slots, keys, keys2, mask, key, key2, form.wide)
                 if code < 0:
                     code = np.int32(count)
-                    users.slots[slot] = code
-                    users.keys[count] = key
+                    slots[slot], keys[count] = code, key
                     if form.wide:
-                        users.keys2[count] = key2
-                    grouped.row[count] = row
-                    grouped.joined[count] = t if joined else np.int32(-1)
-                    grouped.ends[count] = 0
+                        keys2[count] = key2
+                    first_rows[count], cohorts[count], ends[count] = row, t if is_joined else np.int32(-1), 0
                     count += U1
-                elif joined and grouped.joined[U(code)] != t:
+                elif is_joined and cohorts[U(code)] != t:
                     tally[CONFLICTS] += 1
-                    first = grouped.row[U(code)]
-                    if tally[CONFLICT_ROW] == 0 or first < tally[CONFLICT_ROW]:
-                        tally[CONFLICT_ROW] = np.int64(first) + 1
-                if joined:
+                    if tally[CONFLICT_ROW] == 0 or first_rows[U(code)] < tally[CONFLICT_ROW]:
+                        tally[CONFLICT_ROW] = np.int64(first_rows[U(code)]) + 1
+                if is_joined:
                     continue
-                if grouped.short:
-                    grouped.sums[U(code) * span + U(t)] += units
-                    grouped.words[U(code)] |= U1 << U(t)
+                if short:
+                    sums[U(code) * U(span) + U(t)] += x
+                    bitmaps[U(code)] |= U1 << U(t)
                 else:
-                    buffer.codes[kept], buffer.periods[kept], buffer.units[kept] = code, t, units
-                    grouped.ends[U(code)] += 1
+                    codes[kept], row_periods[kept], row_units[kept] = code, t, x
+                    ends[U(code)] += 1
                     kept += U1
-        if not grouped.short:
+        if not short:
             filled = _sort_by_user(begin, count, kept, filled, buffer, grouped)
     return np.int64(count)
 
@@ -138,13 +139,15 @@ def group_by_user(part, end, records, form, timeline, users, buffer, grouped, ta
 @njit(nogil=True, cache=True)
 def _sort_by_user(begin, count, kept, filled, buffer, grouped):
     """Sort the rows of a partition by user: a counting sort, as a partition fits in the cache."""
+    codes, row_periods, row_units = buffer
+    ends, periods, units = grouped.ends, grouped.periods, grouped.units
     for u in range(begin, count):
-        grouped.ends[u], filled = filled, filled + grouped.ends[u]
+        ends[u], filled = filled, filled + ends[u]
     for j in range(kept):
-        u = U(buffer.codes[j])
-        at = U(grouped.ends[u])
-        grouped.ends[u] += 1
-        grouped.periods[at], grouped.units[at] = buffer.periods[j], buffer.units[j]
+        u = U(codes[j])
+        at = U(ends[u])
+        ends[u] += 1
+        periods[at], units[at] = row_periods[j], row_units[j]
     return filled
 
 
@@ -184,21 +187,23 @@ def gather_grouped(user, until, ranges, joined, rows, timeline, grouped):
     grouped
         `Grouped`, as for `group_by_user`. Output: users and rows; `row` is the number of the user.
     """
-    span, count, filled = U(timeline.span), U0, U0
+    range_ends, starts, sizes = ranges
+    (days, money, mask), (periods, origin, span, above) = rows, timeline
+    count, filled = U0, U0
     for u in range(U(user), U(until)):
         grouped.row[count] = np.uint32(u)
         grouped.joined[count] = joined[u] if joined.size > 0 else np.int32(-1)
-        for r in range(U(ranges.ends[u - U1]) if u > U0 else U0, U(ranges.ends[u])):
-            first = U(ranges.starts[r])
-            for i in range(first, first + U(ranges.sizes[r])):
-                if rows.mask.size > 0 and not rows.mask[i]:  # its day may lie outside of the table
+        for r in range(U(range_ends[u - U1]) if u > U0 else U0, U(range_ends[u])):
+            first = U(starts[r])
+            for i in range(first, first + U(sizes[r])):
+                if mask.size > 0 and not mask[i]:  # its day may lie outside of the table
                     continue
-                t = timeline.periods[U(np.int64(rows.days[i]) - timeline.origin)]
-                x = rows.units[i]
-                if t >= timeline.span or x <= timeline.above:
+                t = periods[U(np.int64(days[i]) - origin)]
+                x = money[i]
+                if t >= span or x <= above:
                     continue
                 if grouped.short:
-                    grouped.sums[count * span + U(t)] += x
+                    grouped.sums[count * U(span) + U(t)] += x
                     grouped.words[count] |= U1 << U(t)
                 else:
                     grouped.periods[filled], grouped.units[filled] = t, x

@@ -5,11 +5,11 @@ from numba import njit
 
 from cohortlib.engine.kernels.partition import (
     clear_slots,
+    decode_record,
     find_slot,
+    offsets_of,
     partition_rows,
     prefetch_block,
-    read_record,
-    width_of,
 )
 from cohortlib.engine.kernels.words import U0, U1, U40, U
 
@@ -21,22 +21,24 @@ def number_users(part, records, form, users, codes, sizes, firsts):
     Users are numbered in order of appearance. `users` is a `UserTable`. Output: the number of each record's user
     (`codes`), and for each user the key, the count of records, and the first row.
     """
-    width = width_of(form)
-    mask = clear_slots(users, partition_rows(records, part))
+    (edges, words), (slots, keys, keys2) = records, users
+    width, second, third, last = offsets_of(form)
+    mask = clear_slots(slots, partition_rows(edges, part))
     count = U0
     filled = U0
-    for b in range(records.edges.shape[1]):
-        prefetch_block(records, part, b + 2, width)
-        for i in range(U(records.edges[part, b]), U(records.edges[part + 1, b])):
-            key, key2, _, _, row, _ = read_record(records, form, i)
-            slot = find_slot(users, mask, key, key2, form.wide)
-            code = users.slots[slot]
+    for b in range(edges.shape[1]):
+        prefetch_block(edges, words, part, b + 2, width)
+        for i in range(U(edges[part, b]), U(edges[part + 1, b])):
+            at = i * width
+            key, key2, _, _, row, _ = decode_record(
+                form, words[at], words[at + second], words[at + third], words[at + last]
+            )
+            slot, code = find_slot(slots, keys, keys2, mask, key, key2, form.wide)
             if code < 0:
                 code = np.int32(count)
-                users.slots[slot] = code
-                users.keys[count] = key
+                slots[slot], keys[count] = code, key
                 if form.wide:
-                    users.keys2[count] = key2
+                    keys2[count] = key2
                 sizes[count] = np.uint32(0)
                 firsts[count] = row
                 count += U1
@@ -52,12 +54,16 @@ def scatter_by_user(part, records, form, codes, places, days, units, rows):
 
     ``places[u]`` is where the first record of user u goes; it is advanced. A day has 24 bits, the top one its sign.
     """
-    width = width_of(form)
+    edges, words = records
+    width, second, third, last = offsets_of(form)
     j = U0
-    for b in range(records.edges.shape[1]):
-        prefetch_block(records, part, b + 2, width)
-        for i in range(U(records.edges[part, b]), U(records.edges[part + 1, b])):
-            _, _, day, money, row, _ = read_record(records, form, i)
+    for b in range(edges.shape[1]):
+        prefetch_block(edges, words, part, b + 2, width)
+        for i in range(U(edges[part, b]), U(edges[part + 1, b])):
+            at = i * width
+            _, _, day, money, row, _ = decode_record(
+                form, words[at], words[at + second], words[at + third], words[at + last]
+            )
             code = U(codes[j])
             j += U1
             place = U(places[code])
