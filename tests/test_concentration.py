@@ -1,6 +1,8 @@
 """Concentration: the worked example, the judge's opinion of drawn rows, and all roads."""
 
+import json
 from datetime import date
+from pathlib import Path
 
 import naive
 import naive_accounting
@@ -14,7 +16,7 @@ from strategies import cases, quietly
 from test_accounting import EXAMPLE, ask, assert_judged, settings_of
 
 import cohortlib as cl
-from cohortlib.errors import DataError, SettingError
+from cohortlib.errors import DataError, SchemaError, SettingError
 from cohortlib.fields import CONCENTRATION, schema
 
 pytestmark = pytest.mark.unit
@@ -154,3 +156,50 @@ def test_means_are_those_of_the_accountings(case):
         assert_frame_equal(means.to_frame("mean"), found.time_series_metrics.select("mean"), rel_tol=1e-12)
     if found.endpoint_cdf.height:
         assert found.endpoint_cdf["cdf_amount"][-1] == 1.0
+
+
+# --- compared with another ---------------------------------------------------------------------------------
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def test_reconcile_compares_the_three_frames(tmp_path):
+    ours, other = (
+        cl.termina.concentration(EXAMPLE),
+        cl.termina.concentration(EXAMPLE.with_columns(pl.col("amount") + 5)),
+    )
+    report = cl.reconcile(ours, other)
+    assert [table.name for table in report.tables] == list(CONCENTRATION)
+    assert (report.agreeing, report.total) == (17, 48)
+    assert report.cohorts["date"].to_list() == ["2026-01", "2026-02", "2026-03"]
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(other.to_dict()))
+    assert str(cl.reconcile(ours, file)) == str(report)
+    assert "Endpoint top users" in report.to_html()
+    assert cl.reconcile(ours, ours).ok
+    assert cl.reconcile(ours, other, tolerances={"gini_coefficient": 1.0}).agreeing == 19
+
+
+@pytest.mark.parametrize("name", CONCENTRATION)
+def test_reconcile_compares_one_frame(name):
+    ours = getattr(cl.termina.concentration(EXAMPLE), name)
+    assert cl.reconcile(ours, ours.reverse()).ok
+    report = cl.reconcile(ours, ours.head(1))
+    assert report.total - report.agreeing == (ours.height - 1) * len(report.tables[0].fields)
+    assert "Rows that only one side has" in str(report)
+
+
+def test_reconcile_with_a_reply():
+    report = cl.reconcile(cl.termina.concentration(EXAMPLE), RECORDED / "termina_concentration.json")
+    assert report.forms == ("date: months, written like '2026-01-01' (in remote)",)
+    assert report.sentence == (  # the reply has no quantiles
+        "44 of 48 cells agree; 4 are in rows of local only, all at points of method distribution_quantile."
+    )
+
+
+def test_reconcile_refuses_other_tables():
+    found = cl.termina.concentration(EXAMPLE)
+    with pytest.raises(SchemaError, match=r"local holds time_series_metrics and .*, remote holds one table"):
+        cl.reconcile(found, found.endpoint_cdf)
+    with pytest.raises(DataError, match="remote has 2 rows of user_id 'b'"):
+        cl.reconcile(found.endpoint_top_users, pl.concat([found.endpoint_top_users] * 2))

@@ -557,8 +557,10 @@ def test_recorded_replies(tmp_path):
         report = cl.reconcile(RECORDED / f"{name}.json", str(RECORDED / f"{name}.json"))
         assert report.ok
         assert len(report.tables) == 2
-    with pytest.raises(SourceError, match="concentration"):
-        cl.reconcile(RECORDED / "termina_concentration.json", cohorts(1.0))
+    concentration = RECORDED / "termina_concentration.json"
+    assert cl.reconcile(concentration, concentration).ok
+    with pytest.raises(SchemaError, match="endpoint_cdf, remote holds one table"):
+        cl.reconcile(concentration, cohorts(1.0))
 
 
 @pytest.mark.parametrize(

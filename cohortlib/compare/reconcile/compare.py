@@ -34,9 +34,10 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
     ----------
     local, remote
         The sides: frames with the fields of Termina or Adapty (polars, pandas, pyarrow, DuckDB), the
-        :class:`~cohortlib.adapty.Answer` of Adapty's cohort API, or the path of a Parquet, CSV or JSON file of these.
-        The keys depend on the columns: cohort and period (and user_id), segment_start_date and type (and period), or
-        date.
+        :class:`~cohortlib.adapty.Answer` of Adapty's cohort API, the :class:`~cohortlib.termina.Concentration` of
+        Termina's, or the path of a Parquet, CSV or JSON file of these. The keys depend on the columns: cohort and
+        period (and user_id), segment_start_date and type (and period), date, user_id of top users, or method and
+        cdf_users of a distribution.
     tolerances
         Tolerances by field, instead of the defaults: an absolute one, or an absolute and a relative one. The defaults
         are 0.005 for money, 1e-6 for ratios, 1e-4 for Adapty's percentages, and 0 for integers.
@@ -88,7 +89,7 @@ def _sides(local: Side, remote: Side) -> tuple[dict[str, pl.DataFrame], dict[str
         raise SchemaError(
             f"local holds {contents[0]}, remote holds {contents[1]}",
             expected="tables of the same kind",
-            hint="use .values or .segments of an Answer",
+            hint="compare one frame of an Answer or a Concentration, such as .values",
         )
     return sides
 
@@ -99,13 +100,13 @@ def _compared(
     """Compare the tables of both sides."""
     if len(local) == 1:
         return tuple(compare(table, remote[name], name, tolerances) for name, table in local.items())
-    return _compare_answers(local, remote, tolerances or {})
+    return _compare_each(local, remote, tolerances or {})
 
 
-def _compare_answers(
+def _compare_each(
     local: dict[str, pl.DataFrame], remote: dict[str, pl.DataFrame], tolerances: Tolerances
 ) -> tuple[ComparedTable, ...]:
-    """Compare the two tables of Answers. A tolerance applies to the table that has its field."""
+    """Compare the tables of Answers or Concentrations. A tolerance applies to the tables that have its field."""
     fields = {
         name: {*flattened(local[name], remote[name]).columns, *flattened(remote[name], local[name]).columns}
         for name in local
@@ -134,7 +135,7 @@ class Report:
     Attributes
     ----------
     tables
-        The compared tables: one, or the segments and the values of an Answer.
+        The compared tables: one, the segments and the values of an Answer, or the three of a Concentration.
     """
 
     tables: tuple[ComparedTable, ...]
@@ -252,9 +253,12 @@ class Report:
             return pl.col(column).filter(pl.col("difference").is_not_null()).first()
 
         group = self.tables[0].group
-        sizes = pl.concat(table.sizes() for table in self.tables).group_by(group).agg(pl.col("cells").sum())
+        # Those of concentration have other groups: its top users and distribution are of one period.
+        tables = [table for table in self.tables if table.group == group]
+        sizes = pl.concat(table.sizes() for table in tables).group_by(group).agg(pl.col("cells").sum())
         worst = (
             self._ranked.lazy()
+            .filter(pl.all_horizontal(pl.col(group).is_not_null()))
             .with_columns(pl.col("field").cast(pl.String))
             .with_row_index("rank")
             .group_by(group, maintain_order=True)

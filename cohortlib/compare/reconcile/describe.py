@@ -21,6 +21,8 @@ _POSITIONS = {
     "segment_start_date": "in segment",
     "period": "at period",
     "date": "at date",
+    "method": "at points of method",
+    "cdf_users": "at share",
     "field": "of field",
 }
 
@@ -37,7 +39,7 @@ def sentence(tables: Sequence[ComparedTable], differences: pl.DataFrame) -> str:
     for outcome, label in _ONE_SIDED.items():
         if outcome in counts:
             parts.append(f"{counts[outcome]:,} {'is' if counts[outcome] == 1 else 'are'} {label}")
-    where = common(tables[-1], differences)
+    where = common(dict.fromkeys(key for table in tables for key in table.keys), differences)
     if where:
         parts.append(f"all {where}" if total - agreeing > 1 else where)
     return f"{agreeing:,} of {total:,} cells agree; {', '.join(parts)}."
@@ -48,10 +50,10 @@ def form_lines(forms: Sequence[str]) -> list[str]:
     return ["Not counted as differences:", *(f"  {text(form)}" for form in forms)] if forms else []
 
 
-def common(table: ComparedTable, differences: pl.DataFrame) -> str:
+def common(keys: Iterable[str], differences: pl.DataFrame) -> str:
     """Return what all differences have in common: a cohort, a customer, a period, a field."""
     shared = []
-    for column in (*(key for key in table.keys if key != "type"), "field"):
+    for column in (*(key for key in keys if key != "type"), "field"):
         values = differences[column].unique() if column in differences.columns else pl.Series()
         if len(values) == 1 and values[0] is not None:
             shared.append(f"{_POSITIONS[column]} {short(values[0], 40)}")
@@ -82,7 +84,8 @@ def cohorts_block(cohorts: pl.DataFrame) -> Block | None:
     worst = cohorts.filter(pl.col("agreeing") < pl.col("cells"))
     if worst.is_empty():
         return None
-    what = {"cohort": "cohorts", "date": "periods"}.get(group[0], "segments")
+    names = {"cohort": "cohorts", "date": "periods", "user_id": "customers", "method": "methods"}
+    what = names.get(group[0], "segments")
     shown = f" (of {worst.height:,} that differ)" if worst.height > WORST else ""
     rows = [
         (
@@ -132,7 +135,8 @@ def rows_block(tables: Iterable[ComparedTable], limit: int = WORST) -> Block | N
     if not count:
         return None
     rows = pl.concat([part.sort(part.columns).head(limit) for part in parts], how="diagonal")
-    headers = ["side", *(name for name in ("table", "cohort", "segment_start_date", "type", "user_id", "date", "period")
+    headers = ["side", *(name for name in ("table", "cohort", "segment_start_date", "type", "user_id", "date", "period",
+                                       "method", "cdf_users")
                          if name in rows.columns)]  # fmt: skip
     kept = rows.select(headers).head(limit)
     shown = f" (of {count:,})" if count > limit else ""

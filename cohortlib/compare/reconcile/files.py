@@ -7,7 +7,7 @@ import polars as pl
 
 from cohortlib.adapty.client import replies as adapty
 from cohortlib.errors import ReplyError, SourceError
-from cohortlib.fields import ALL_TABLES
+from cohortlib.fields import ALL_TABLES, CONCENTRATION
 from cohortlib.network.json_rows import parse_json
 from cohortlib.read.sources import CSV, PARQUET, match_files
 from cohortlib.read.tables import first_line
@@ -21,7 +21,7 @@ _TEXTS = {name for table in ALL_TABLES for name, field in table.items() if field
 
 
 def read(path: str) -> dict[str, pl.DataFrame]:
-    """Read the tables of a file by name: one under "", or the two of Adapty's answer."""
+    """Read the tables of a file by name: one under "", the two of Adapty's answer, or the three of concentration."""
     paths, names = match_files(path, KINDS)
     try:
         if all(name.endswith(PARQUET) for name in names):
@@ -68,7 +68,8 @@ def _json(path: str) -> dict[str, pl.DataFrame]:
             raise
         return {"": pl.DataFrame(rows, infer_schema_length=None)}  # a table with some of its fields
     if endpoint == "concentration":
-        raise ReplyError("it is Termina's concentration, which has no rows to join", hint="compare its parts as frames")
+        found = termina.read(endpoint, rows)
+        return {name: getattr(found, name) for name in CONCENTRATION}
     table = termina.read(endpoint, rows)
     # Rows may omit fields: null if another row has the field, and no column if no row has it.
     names = {name for row in rows for name in row}

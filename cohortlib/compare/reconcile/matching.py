@@ -39,7 +39,7 @@ def in_one_form(local: pl.DataFrame, remote: pl.DataFrame) -> tuple[pl.DataFrame
             columns, more = same_labels(local[name], remote[name])
             local, remote = (table.with_columns(column) for table, column in zip((local, remote), columns, strict=True))
             words += more
-    if have_equal_keys(local, remote, keys_in(local)):
+    if not set(LABELS) & set(local.columns) or have_equal_keys(local, remote, keys_in(local)):
         return local, remote, tuple(words)
     local, remote, more = _same_numbering(local, remote)
     words += more

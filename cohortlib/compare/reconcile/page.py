@@ -118,7 +118,7 @@ def _section(table: ComparedTable, differences: pl.DataFrame) -> Section:
         table = table.within(chosen)
         kind = "customers" if "user_id" in lines else "cohorts" if "cohort" in lines else "rows"
         note = f"{chosen.height:,} of {count:,} {kind} are shown, those with the worst differences first."
-    title = {"": "Tables", "segments": "Segments", "values": "Values"}[table.name]
+    title = table.name.replace("_", " ").capitalize() or "Tables"
     sheets = list(_triangles(table, lines) if "period" in table.keys else _flat(table, lines))
     first = next((i for i, sheet in enumerate(sheets) if not sheet.agrees), 0)
     sheets = [Sheet(sheet.title, sheet.panels, sheet.agrees, i == first) for i, sheet in enumerate(sheets)]

@@ -10,8 +10,9 @@ from cohortlib.adapty.answer import Answer
 from cohortlib.compare.reconcile.files import SEGMENTS, VALUES, read
 from cohortlib.errors import DataError, SchemaError, SourceError, listed
 from cohortlib.read.tables import ArrowStream, first_line
+from cohortlib.termina.frames import Concentration
 
-Side: TypeAlias = pl.DataFrame | pl.LazyFrame | Answer | ArrowStream | str | Path
+Side: TypeAlias = pl.DataFrame | pl.LazyFrame | Answer | Concentration | ArrowStream | str | Path
 
 # The keys of each kind of table. The kind of a table is the first whose keys it has.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -20,14 +21,20 @@ KINDS: dict[str, tuple[str, ...]] = {
     "values of segments": fields.keys(fields.VALUES),
     "segments": fields.keys(fields.SEGMENTS),
     "accounting": fields.keys(fields.USER_ACCOUNTING),
+    "top users": fields.keys(fields.ENDPOINT_TOP_USERS),
+    "distribution": ("method", "cdf_users"),
 }
+# A table of users alone, such as transactions, is no table of top users.
+_NEEDED = {"top users": fields.required(fields.ENDPOINT_TOP_USERS)}
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 
 def tables(side: Side, name: str) -> dict[str, pl.DataFrame]:
-    """Return the tables of a side by name: one under "", or the two of an Answer."""
+    """Return the tables of a side by name: one under "", the two of an Answer, or the three of a Concentration."""
     if isinstance(side, Answer):
         return {SEGMENTS: side.segments, VALUES: side.values}
+    if isinstance(side, Concentration):
+        return {name: getattr(side, name) for name in fields.CONCENTRATION}
     if isinstance(side, str | Path):
         return read(str(side))
     if isinstance(side, pl.DataFrame):
@@ -43,8 +50,8 @@ def tables(side: Side, name: str) -> dict[str, pl.DataFrame]:
     raise SchemaError(
         f"{name} has type {type(side).__qualname__}",
         value=side,
-        expected="a polars frame, an Answer, the path of a file, or an object with __arrow_c_stream__ (pandas, "
-        "pyarrow, DuckDB)",
+        expected="a polars frame, an Answer, a Concentration, the path of a file, or an object with "
+        "__arrow_c_stream__ (pandas, pyarrow, DuckDB)",
     )
 
 
@@ -68,11 +75,13 @@ def keys_of(local: pl.DataFrame, remote: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _kind(frame: pl.DataFrame) -> str | None:
-    return next((kind for kind, keys in KINDS.items() if set(keys) <= set(frame.columns)), None)
+    return next((kind for kind, keys in KINDS.items() if set(_NEEDED.get(kind, keys)) <= set(frame.columns)), None)
 
 
 def join_ready(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Cast the keys of both sides to the same types, and check that none is null."""
+    if "cdf_users" in keys:
+        local, remote = _with_points(local), _with_points(remote)
     local, remote = _with_key_types(local, remote, keys), _with_key_types(remote, local, keys)
     casts: dict[str, type[pl.DataType]] = {}
     for key in keys:
@@ -91,6 +100,15 @@ def join_ready(local: pl.DataFrame, remote: pl.DataFrame, keys: tuple[str, ...])
         if types[0] != types[1] or types[0] in (pl.Categorical, pl.Enum):
             casts[key] = pl.Int64 if key == "period" else pl.String
     return (local.cast(casts), remote.cast(casts)) if casts else (local, remote)  # type: ignore[arg-type]
+
+
+def _with_points(frame: pl.DataFrame) -> pl.DataFrame:
+    """Write the shares of users, at which a distribution has points, as text: rows are not joined on floats."""
+    shares = frame["cdf_users"]
+    if not shares.dtype.is_numeric():
+        return frame
+    points = [None if share is None else f"{share:.12g}" for share in shares.to_list()]
+    return frame.with_columns(pl.Series("cdf_users", points, pl.String))
 
 
 def _with_key_types(frame: pl.DataFrame, other: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
