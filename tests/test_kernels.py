@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cohortlib.engine.kernels.money import magnitude, round_to_units, rounded_quotient
-from cohortlib.engine.partitions import BLOCK, Partitions
+from cohortlib.engine.partitions import FullError, RowStore
 from cohortlib.engine.ratios import quotient
 from cohortlib.periods import Calendar
 from cohortlib.read.instants import Cut, Instants
@@ -127,38 +127,31 @@ def test_cut_to_local_days(unit, zone, seconds):
     assert cut.days[1] == max(numbers)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.booleans(), INT64)), st.integers(0, 4))
-def test_partition_order_is_stable(rows, bits):
-    kept = np.flatnonzero([counts for _, counts, _ in rows])
-    keys = np.array([key for key, _, _ in rows], np.uint64)[kept]
-    units = np.array([unit for _, _, unit in rows], np.int64)[kept]
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1))), st.integers(0, 4))
+def test_stores_keep_rows_by_partition(blocks, bits):
+    size = sum(map(len, blocks))
+    store = RowStore(size, bits, ((np.uint64, 1), (np.int64, 0)))
+    for block in blocks:
+        keys = np.array(block, np.uint64)
+        begins = store.reserve(keys)
+        for key in block:
+            part = key >> (64 - bits)
+            store.columns[0][begins[part]] = key
+            begins[part] += 1
+    table = store.finalize()
+    assert table.columns[1].size == 0
+    assert table.count == 1 << bits
+    for part in range(table.count):
+        expected = [[key for key in block if key >> (64 - bits) == part] for block in blocks]
+        spans = zip(table.starts[part], table.starts[part + 1], strict=True)
+        assert [table.columns[0][begin:end].tolist() for begin, end in spans] == expected
+        assert table.sizes[part] == sum(map(len, expected))
 
-    def block(first, size):
-        assert (first, size) == (0, len(rows))
-        return keys, lambda order, out: [np.take(keys, order, out=out[0]), np.take(units, order, out=out[1])]
 
-    types = (np.uint64, True), (np.int64, True), (np.uint32, False)
-    table = Partitions.of(len(rows), bits, 1, block, types)
-    expected = sorted((int(key) >> (64 - bits), i) for i, key in enumerate(keys))
-    places = [i for _, i in expected]
-    columns = [column[: len(keys)].tolist() for column in table.columns]
-    assert columns == [keys[places].tolist(), units[places].tolist(), []]
-    if rows:
-        assert table.starts[:, 0].tolist() == [sum(p < edge for p, _ in expected) for edge in range((1 << bits) + 1)]
-    assert table.sizes.tolist() == [sum(p == part for p, _ in expected) for part in range(1 << bits)]
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_blocks_are_in_order(workers):
-    count = 3 * BLOCK + 5
-    keys = np.arange(count, dtype=np.uint64) << np.uint64(61)
-    rows = np.arange(count, dtype=np.uint32)
-
-    def block(first, size):
-        return keys[first : first + size], lambda order, out: np.take(rows[first : first + size], order, out=out[0])
-
-    table = Partitions.of(count, 2, workers, block, ((np.uint32, True),))
-    for p in range(4):
-        spans = zip(table.starts[p], table.starts[p + 1], strict=True)
-        columns = np.concatenate([table.columns[0][begin:end] for begin, end in spans])
-        assert columns.tolist() == [row for row in range(count) if row % 8 // 2 == p]
+def test_a_full_store_refuses_a_block():
+    store = RowStore(3, 1, ((np.uint64, 1),))
+    store.reserve(np.array([0, 2**63], np.uint64))
+    with pytest.raises(FullError):
+        store.reserve(np.array([0, 2**63], np.uint64))
+    store.reserve(np.array([2**63], np.uint64))
+    assert store.finalize().starts.tolist() == [[0, 2], [1, 2], [2, 3]]

@@ -107,7 +107,6 @@ class Sums:
         aggregation = Aggregation.of(events, installs, plan, secret=words)
         by_segment, chains = aggregation.sums()
         by_segment.heads[INSTALLS] += installs.counts(plan.segments, plan)
-        chains.sort()
         return cls(
             _without_running(plan),
             by_segment,

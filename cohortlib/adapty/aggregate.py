@@ -5,7 +5,7 @@ disjoint users add exactly, and neither the order of rows nor the number of thre
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohortlib.adapty.findings import Findings
-from cohortlib.adapty.installs import InstallColumns, Installs
+from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.add import add_days, add_renewals
 from cohortlib.adapty.kernels.link import link, number
 from cohortlib.adapty.kernels.records import (
@@ -26,16 +26,18 @@ from cohortlib.adapty.kernels.records import (
     NOT_IN_INSTALLS,
     REFUNDS_WITHOUT_PAYMENT,
     WITHOUT_INSTALL,
+    EventColumns,
+    InstallColumns,
     Scratch,
     slots_for,
 )
 from cohortlib.adapty.kernels.users import find_users, group_rows, sort_rows
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events
-from cohortlib.adapty.rows import EventColumns, EventRows
+from cohortlib.adapty.rows import EventRows
 from cohortlib.engine.partitions import Partitions, check_size, partition_bits
 from cohortlib.engine.progress import Meter
-from cohortlib.engine.threads import run_workers, workers_for
+from cohortlib.engine.threads import on_threads, run_workers, workers_for
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.users import SECRET, Users
 
@@ -194,9 +196,6 @@ class Aggregation:
             The secret that the keys of chains depend on.
         """
         users, install_users = Users.of(events.frame["user"]), None
-        if not users.wide:
-            # Only rows that do not count have a null user, so any value will do.
-            users = replace(users, series=users.series.alias("").fill_null(0).alias(users.series.name))
         if installs.users is not None:
             users, install_users = Users.align(users, Users.of(installs.users), ("the events", "installs"))
         report = dict(events.report)
@@ -220,9 +219,9 @@ class Aggregation:
         """Group the rows of a partition by user and sort them by time. Returns the number of users."""
         slots = scratch.slots[: slots_for(int(self.rows.sizes[p] + self.installs.sizes[p]))]
         slots.fill(-1)
-        users, codes, none = scratch.users, scratch.codes, np.empty(0, np.int32)
+        users, codes, none = scratch.users, scratch.codes, (np.empty(0, np.int32), np.empty(0, np.bool_))
         count = find_users(p, self.installs.starts, *installs, 0, slots, users, codes)
-        count = find_users(p, self.rows.starts, columns.keys, columns.keys2, none, none, count, slots, users, codes)
+        count = find_users(p, self.rows.starts, columns.keys, columns.keys2, *none, count, slots, users, codes)
         mixed = group_rows(p, self.rows.starts, columns.rows, codes, count, users, scratch.position, scratch.mixed)
         if mixed:
             sort_rows(
@@ -234,7 +233,7 @@ class Aggregation:
     def run(self, make: Callable[[RequestPlan], AdderT]) -> tuple[list[AdderT], Keys]:
         """Aggregate all partitions: each worker makes an adder and feeds it its partitions.
 
-        Returns the adders, and one key per chain and user. Updates `report`.
+        Returns the adders, and one key per chain and user, sorted. Updates `report`.
         """
         all_counters: list[Ints] = []
         chains: list[Keys] = []
@@ -263,12 +262,24 @@ class Aggregation:
         self.meter.done()
         total = np.sum(all_counters, axis=0)
         self.report.update({name: int(total[counter]) for counter, name in _REPORTED.items()})
-        return adders, np.concatenate(chains)
+        return adders, _sorted(chains, workers_for(self.plan.threads))
 
     def sums(self) -> tuple[SegmentSums, Keys]:
-        """Aggregate all users. Returns the sums, and one key per chain and user."""
+        """Aggregate all users. Returns the sums, and one key per chain and user, sorted."""
         make: Callable[[RequestPlan], _SegmentAdder] = DayAdder
         if self.plan.request.period_type == "renewals":
             make = RenewalAdder
         adders, chains = self.run(make)
         return reduce(add, (adder.sums() for adder in adders)), chains
+
+
+def _sorted(pieces: Sequence[Keys], workers: int) -> Keys:
+    """Concatenate keys and sort them: each worker sorts those of a range."""
+    bits = (workers - 1).bit_length()
+
+    def sort(number: int) -> Keys:
+        keys = np.concatenate([piece[piece >> np.uint64(63 - bits) >> np.uint64(1) == number] for piece in pieces])
+        keys.sort()
+        return keys
+
+    return np.concatenate(on_threads(workers, sort, range(1 << bits)))

@@ -1,6 +1,6 @@
 """Columns of events as arrays, a block of rows at a time: local days, keys of texts, keys of users."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cohortlib.adapty.kernels.records import NONE
 from cohortlib.engine.kernels.keys import fingerprint_strings
 from cohortlib.periods import Calendar
-from cohortlib.read.arrays import Keys, string_views
+from cohortlib.read.arrays import Keys, read_only, string_views
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.users import SECRET, Users
 
@@ -27,8 +27,8 @@ class DayColumn:
         """Prepare a column that may have nulls."""
         if column.null_count() == len(column):
             return cls(None, None)
-        filled, nulls = without_nulls(column)
-        return cls(Cut.of(Instants.of(filled), zone, Calendar("D")), nulls)
+        nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
+        return cls(Cut.of(Instants.of(column), zone, Calendar("D")), nulls)
 
     def __bool__(self) -> bool:
         return self.cut is not None
@@ -45,39 +45,26 @@ class DayColumn:
 
 @dataclass(frozen=True)
 class TextColumn:
-    """A column of ids: views, memory and bases as ``fingerprint_strings`` takes them, and a mask of the nulls."""
+    """A column of ids: views, memory and bases, as ``fingerprint_strings`` takes them, and its mask of nulls."""
 
     views: tuple[NDArray[Any], ...]
-    nulls: NDArray[np.bool_] | None
-    secret: Keys = field(default_factory=lambda: SECRET)
+    nulls: NDArray[np.bool_]
+    secret: Keys
 
     @classmethod
     def of(cls, column: pl.Series, secret: Keys = SECRET) -> "TextColumn":
         """Prepare a column without copying its texts; keys depend on `secret`."""
-        nulls = column.alias("").is_null().to_numpy() if column.null_count() else None
         pieces = string_views(column.rechunk(), nulls=False)
-        return cls(
-            pieces[0] if pieces else (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64)),
-            nulls,
-            secret,
-        )
-
-    def present(self, rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """Return which of some rows have an id."""
-        return np.ones(rows.size, np.bool_) if self.nulls is None else ~self.nulls[rows]
+        views: tuple[NDArray[Any], ...] = np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint64)
+        if pieces:
+            views = pieces[0]
+        nulls = bits_of(column.alias("").is_null() if column.null_count() else None)
+        return cls(tuple(read_only(array) for array in views), nulls, read_only(secret))
 
     def keys(self, rows: NDArray[np.uint32], *, wide: bool = False) -> tuple[Keys, Keys]:
-        """Return the keys of some rows, of one word or (`wide`) of two; the second array is empty otherwise."""
-        if self.nulls is None or not self.nulls[rows].any():
-            keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
-            fingerprint_strings(*self.views, rows, self.secret, keys, keys2)
-            return keys, keys2
-        # The view of a null may hold anything, so only the others are read.
-        keys, keys2 = np.zeros(rows.size, np.uint64), np.zeros(rows.size * wide, np.uint64)
-        present = self.present(rows)
-        keys[present], second = self.keys(rows[present], wide=wide)
-        if wide:
-            keys2[present] = second
+        """Return the keys of some rows, of one word or (`wide`) of two; else the second array is empty. Nulls are 0."""
+        keys, keys2 = np.empty(rows.size, np.uint64), np.empty(rows.size * wide, np.uint64)
+        fingerprint_strings(*self.views, self.nulls, rows, self.secret, keys, keys2)
         return keys, keys2
 
 
@@ -101,16 +88,6 @@ class UserColumn:
         return keys[rows - np.uint32(first)], empty
 
 
-def without_nulls(column: pl.Series) -> tuple[pl.Series, NDArray[np.bool_] | None]:
-    """Fill nulls of instants with a value of the column, and return a mask of where they were."""
-    if not column.null_count():
-        return column, None
-    # Without its name, which polars could take for a pattern.
-    unnamed = column.alias("")
-    numbers = unnamed.to_physical()
-    return numbers.fill_null(numbers.min()).cast(column.dtype).alias(column.name), unnamed.is_null().to_numpy()
-
-
-def bits_of(column: pl.Series | None) -> NDArray[np.bool_] | None:
-    """Return a boolean column as an array; None stays None."""
-    return None if column is None else column.to_numpy()
+def bits_of(column: pl.Series | None) -> NDArray[np.bool_]:
+    """Return a boolean column as a read-only array; None as an empty one."""
+    return read_only(np.empty(0, np.bool_) if column is None else column.to_numpy())

@@ -20,10 +20,10 @@ from cohortlib.adapty.aggregate import Aggregation, Linked, column_of_age
 from cohortlib.adapty.durations import with_durations
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.add import add_ladder
-from cohortlib.adapty.kernels.records import Scratch
+from cohortlib.adapty.kernels.records import EventColumns, Scratch
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events
-from cohortlib.adapty.rows import EventColumns, durations
+from cohortlib.adapty.rows import durations
 from cohortlib.engine.partitions import check_size
 from cohortlib.read.arrays import Ints
 

@@ -1,40 +1,21 @@
 """The installs: one row per user, ready counts per date, or none where the events define them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from cohortlib.adapty import filters
 from cohortlib.adapty.arrays import DayColumn, UserColumn, bits_of
 from cohortlib.adapty.findings import Findings
+from cohortlib.adapty.kernels.records import InstallColumns, write_installs
 from cohortlib.adapty.plan import RequestPlan, Segments
-from cohortlib.engine.partitions import Partitions, WriteColumns
-from cohortlib.engine.threads import workers_for
+from cohortlib.engine.partitions import BLOCK, Partitions, RowStore
+from cohortlib.engine.threads import on_threads, workers_for
 from cohortlib.errors import Arg, DataError
-from cohortlib.read.arrays import Ints, Keys
+from cohortlib.read.arrays import Ints
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.users import Users
-
-
-class InstallColumns(NamedTuple):
-    """The columns of installs in `Partitions`."""
-
-    keys: Keys
-    keys2: Keys
-    days: NDArray[np.int32]
-    passes: NDArray[np.int32]
-
-
-def take_columns(columns: Sequence[NDArray[Any]], order: NDArray[np.intp], out: Sequence[NDArray[Any]]) -> None:
-    """Write columns in an order, except those whose output is empty."""
-    for values, place in zip(columns, out, strict=True):
-        if place.size:
-            np.take(values, order, out=place, mode="clip")
 
 
 @dataclass(frozen=True)
@@ -83,19 +64,20 @@ class Installs:
 
     def partitions(self, users: Users | None, bits: int, plan: RequestPlan) -> Partitions:
         """Partition a table of users."""
-        types = ((np.uint64, True), (np.uint64, users is not None and users.wide), (np.int32, True), (np.int32, True))
-        if self.frame is None or users is None or not len(users):
-            return Partitions.empty(bits, types)
+        rows = 0 if self.frame is None or users is None else len(users)
+        wide = users is not None and users.wide
+        store = RowStore(rows, bits, ((np.uint64, 1), (np.uint64, wide), (np.int32, 1), (np.bool_, 1)))
+        if self.frame is None or users is None or not rows:
+            return store.finalize()
         days = DayColumn.of(self.frame["install_date"], plan.timezone)
         passes = bits_of(filters.installs(self.frame, plan.request.filters))
         user_column = UserColumn.of(users)
 
-        def block(first: int, size: int) -> tuple[Keys, WriteColumns]:
-            passing = np.ones(size, np.int32)
-            if passes is not None:
-                passing = passes[first : first + size].astype(np.int32)
-            lines = np.arange(first, first + size, dtype=np.uint32)
-            keys, keys2 = user_column(first, size, lines)
-            return keys, partial(take_columns, (keys, keys2, days(first, size), passing))
+        def write(first: int) -> None:
+            size = min(BLOCK, rows - first)
+            keys = user_column(first, size, np.arange(first, first + size, dtype=np.uint32))
+            block = InstallColumns(*keys, days(first, size), passes[first : first + size])
+            write_installs(block, bits, store.reserve(block.keys), InstallColumns(*store.columns))
 
-        return Partitions.of(len(users), bits, workers_for(plan.threads), block, types)
+        on_threads(workers_for(plan.threads), write, range(0, rows, BLOCK))
+        return store.finalize()

@@ -1,73 +1,89 @@
-"""Order the rows of a table by partition of users.
+"""Store rows partitioned by user.
 
-All rows of a user are in one partition, and a partition fits into the cache. Threads order blocks of rows, and later
+All rows of a user are in one partition, and a partition fits into the cache. Threads write blocks of rows, and later
 process partitions; no two of them share memory they write to.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cohortlib.engine.buffers import empty
-from cohortlib.engine.kernels.partition import partition_order
-from cohortlib.engine.threads import on_threads
+from cohortlib.engine.kernels.partition import count_keys
 from cohortlib.errors import DataError, Text
 
-WriteColumns: TypeAlias = Callable[[NDArray[np.intp], Sequence[NDArray[Any]]], None]
-"""Write the columns of a block, its rows in a given order, to arrays."""
-ReadBlock: TypeAlias = Callable[[int, int], tuple[NDArray[np.uint64], WriteColumns]]
-"""Read the block of a first row and a number of rows: the keys of the rows that count, and how to write the columns."""
-ColumnSpec: TypeAlias = tuple[DTypeLike, bool]
-"""The type of a column, and whether it is present; an absent column is empty."""
+ColumnSpec: TypeAlias = tuple[DTypeLike, int]
+"""The type of a column, and its entries per row; 0 if it is absent."""
 
-BLOCK = 1 << 15  # rows of a block: with keys, periods and units it fits into the second-level cache
+BLOCK = 1 << 15  # rows that a thread writes at a time: they fit into the second-level cache
 _PARTITION = 1 << 13  # rows that a partition should have, for the same reason
 _MOST_PARTITIONS = 1 << 12
 _MOST_ROWS = 2**32
 
 
+class FullError(Exception):
+    """A block has more rows than the store has room for."""
+
+
+class RowStore:
+    """Rows of fixed width, partitioned by the top bits of their keys, in one array or several.
+
+    A thread counts the rows of a block by partition, reserves a region of the store, and writes each row to its place
+    there. So the rows that a block has of one partition are next to each other, and no thread waits for another.
+
+    Parameters
+    ----------
+    rows
+        Upper bound of the number of rows. Room that is not used costs nothing.
+    bits
+        The partition of a row is the top `bits` of its key, so there are ``2 ** bits`` partitions.
+    types
+        The columns.
+    """
+
+    def __init__(self, rows: int, bits: int, types: Sequence[ColumnSpec]) -> None:
+        self.bits, self._most = bits, rows
+        self.columns = tuple(empty(rows * width, dtype) for dtype, width in types)
+        self._reserved, self._lock = 0, Lock()
+        self._edges: list[NDArray[np.int64]] = []
+
+    def reserve(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Reserve the region of a block, given the keys of its rows. Returns where each partition begins in it."""
+        counts = np.empty(1 << self.bits, np.int64)
+        count_keys(keys, self.bits, counts)
+        return self.reserve_counts(counts)
+
+    def reserve_counts(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Reserve the region of a block, as `reserve`, given the number of its rows in each partition."""
+        edges = np.zeros(counts.size + 1, np.int64)
+        np.cumsum(counts, out=edges[1:])
+        with self._lock:
+            if self._reserved + edges[-1] > self._most:
+                raise FullError
+            edges += self._reserved
+            self._reserved = int(edges[-1])
+            self._edges.append(edges)
+        return edges[:-1].copy()
+
+    def finalize(self) -> "Partitions":
+        """Return the rows by partition, once all blocks are written."""
+        edges = np.array(self._edges, np.int64).reshape(-1, (1 << self.bits) + 1)
+        starts = np.ascontiguousarray(edges.T)
+        return Partitions(starts, (starts[1:] - starts[:-1]).sum(axis=1), self.columns)
+
+
 @dataclass(frozen=True)
 class Partitions:
-    """Columns whose rows are ordered by partition of users within each block.
-
-    Block b has the rows of partition p at ``starts[p, b]`` to ``starts[p + 1, b]``.
-    """
+    """The rows of a `RowStore`: block b has those of partition p at ``starts[p, b]`` to ``starts[p + 1, b]``."""
 
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]  # the number of rows of each partition
     columns: tuple[NDArray[Any], ...]
-
-    @classmethod
-    def of(cls, rows: int, bits: int, workers: int, read_block: ReadBlock, types: Sequence[ColumnSpec]) -> "Partitions":
-        """Order the rows of a table.
-
-        The partition of a row is the top `bits` of its key, so there are ``2 ** bits`` partitions. The first call of
-        `read_block` is finished before the others start on threads, so it can prepare what they share.
-        """
-        firsts = range(0, rows, BLOCK)
-        starts = np.zeros((len(firsts), (1 << bits) + 1), np.int64)
-        columns = tuple(empty(rows if present else 0, dtype) for dtype, present in types)
-
-        def order(first: int) -> None:
-            keys, write = read_block(first, min(BLOCK, rows - first))
-            from_row = np.empty(keys.size, np.intp)
-            partition_order(first, keys, bits, starts[first // BLOCK], from_row)
-            write(from_row, [column[first : first + keys.size] for column in columns])
-
-        for first in firsts[:1]:
-            order(first)
-        on_threads(workers, order, firsts[1:])
-        edges = np.ascontiguousarray(starts.T)
-        return cls(edges, (edges[1:] - edges[:-1]).sum(axis=1), columns)
-
-    @classmethod
-    def empty(cls, bits: int, types: Sequence[ColumnSpec]) -> "Partitions":
-        """Return partitions without rows."""
-        return cls.of(0, bits, 1, lambda first, size: (np.empty(0, np.uint64), lambda order, out: None), types)
 
     @property
     def count(self) -> int:

@@ -14,17 +14,29 @@ _FAR = 253_402_300_799  # the last second of the year 9999
 
 
 class ColumnReader:
-    """Read a numeric column slice by slice; without a copy if it has one chunk."""
+    """Read a numeric column slice by slice; without a copy if it has one chunk. Values of nulls are undefined."""
 
     def __init__(self, column: pl.Series) -> None:
         self._column = column
-        self._array = column.to_numpy() if column.n_chunks() == 1 else None
+        self._array = _values(column) if column.n_chunks() == 1 else None
 
     def __call__(self, first: int, count: int) -> NDArray[Any]:
         """Return `count` rows, starting at row `first`, as a read-only array."""
         if self._array is None:
-            return read_only(self._column.slice(first, count).to_numpy())
+            return _values(self._column.slice(first, count).rechunk())
         return read_only(self._array[first : first + count])
+
+
+def _values(column: pl.Series) -> NDArray[Any]:
+    """Return the values of a column of one chunk; to_numpy would convert one with nulls to floats."""
+    if not column.null_count():
+        return read_only(column.to_numpy())
+    import nanoarrow
+
+    chunk = next(iter(nanoarrow.c_array_stream(column.alias(""))))
+    _, address = chunk.buffers
+    dtype = column.head(0).to_numpy().dtype
+    return _array_at(address + dtype.itemsize * chunk.offset, len(chunk), dtype.str, chunk)
 
 
 @dataclass(frozen=True)

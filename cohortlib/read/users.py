@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from cohortlib.engine import buffers
 from cohortlib.engine.kernels.keys import fingerprint_strings, mix_integers, mix_narrow
 from cohortlib.errors import SchemaError
-from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Keys, min_max, physical, string_views
+from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Keys, min_max, physical, read_only, string_views
 
 # Random in each process, so that nobody can choose ids whose hashes collide or crowd into one partition.
 SECRET = np.frombuffer(os.urandom(8 * 34), np.uint64)
+_NO_NULLS = read_only(np.empty(0, np.bool_))
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Users:
             begin, end = max(offset, 0), min(offset + views.size // 2, count)
             if begin < end:
                 rows = np.arange(begin - offset, end - offset, dtype=np.uint32)
-                fingerprint_strings(views, memory, bases, rows, self.secret, keys[begin:end], keys2[begin:end])
+                out = keys[begin:end], keys2[begin:end]
+                fingerprint_strings(views, memory, bases, _NO_NULLS, rows, self.secret, *out)
             offset += views.size // 2
         return keys, keys2
 

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+from cohortlib.engine.kernels.partition import partition_of
 
 NONE = np.int32(-(2**31))  # an unknown day
 
@@ -121,25 +124,167 @@ def slots_for(rows: int) -> int:
     return 1 << (2 * max(rows, 1) - 1).bit_length()
 
 
-@njit(nogil=True, cache=True)
-def pack(order, transaction, chain, flags, chosen, instant, money, day, first_seen, expiry, rows):
-    """Write the chosen rows of a block as records, in the given order.
+class EventArrays(NamedTuple):
+    """Columns with an entry for each row of the input; an empty one has the same value in all rows.
 
-    `transaction`, `chain` and `flags` have one value per chosen row; the other columns have one per row of the block,
-    and `chosen` holds indices into them. `first_seen` and `expiry` may be empty.
+    Attributes
+    ----------
+    kind
+        The kind of each event; −1 if the row does not count.
+    no_transaction, no_chain, no_event
+        Where an id is null; empty if none is.
+    passes, seen, lacks_money
+        Masks for `PASSES` (empty: all pass), `SEEN` and `LACKS_MONEY` (empty: none).
+    products, numbers, durations
+        See `EXTRA`; 0 if empty.
     """
+
+    kind: NDArray[np.int8]
+    no_transaction: NDArray[np.bool_]
+    no_chain: NDArray[np.bool_]
+    no_event: NDArray[np.bool_]
+    passes: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+    lacks_money: NDArray[np.bool_]
+    products: NDArray[np.int32]
+    numbers: NDArray[np.int32]
+    durations: NDArray[np.int32]
+
+
+class EventBlock(NamedTuple):
+    """A block of rows, from row `first` of the input on.
+
+    `lines` are the rows that are stored; `keys` and `keys2` (empty for keys of one word) are those of their users, then
+    come those of transactions, chains, and of the events themselves (which may be empty). The other columns have an
+    entry for each row of the block; `first_seen` and `expiries` may be empty.
+    """
+
+    first: int
+    lines: NDArray[np.uint32]
+    keys: NDArray[np.uint64]
+    keys2: NDArray[np.uint64]
+    transactions: NDArray[np.uint64]
+    chains: NDArray[np.uint64]
+    events: NDArray[np.uint64]
+    ticks: NDArray[np.int64]
+    days: NDArray[np.int32]
+    first_seen: NDArray[np.int32]
+    expiries: NDArray[np.int32]
+    money: tuple[NDArray[np.int64], ...]
+
+
+class EventColumns(NamedTuple):
+    """The columns of stored events; `keys2` and `extras` may be empty, `lines` is the row in the input."""
+
+    keys: NDArray[np.uint64]
+    keys2: NDArray[np.uint64]
+    rows: NDArray[np.void]
+    extras: NDArray[np.void]
+    lines: NDArray[np.uint32]
+
+
+class InstallColumns(NamedTuple):
+    """The columns of installs; `keys2` may be empty."""
+
+    keys: NDArray[np.uint64]
+    keys2: NDArray[np.uint64]
+    days: NDArray[np.int32]
+    passes: NDArray[np.bool_]
+
+
+@njit(nogil=True, cache=True)
+def choose_rows(kind, days, first, last_day, least_kind, lines):
+    """Choose the rows of a block that count, without those after `last_day` of at least some kind.
+
+    Writes their numbers, counted from `first`, to `lines`. Returns how many there are, and how many are too late.
+    """
+    count, late = 0, 0
+    for i in range(kind.size):
+        if kind[i] >= 0:
+            if days[i] > last_day and kind[i] >= least_kind:
+                late += 1
+            else:
+                lines[U(count)] = np.uint32(first + i)
+                count += 1
+    return count, late
+
+
+@njit(nogil=True, cache=True)
+def write_events(block, arrays, bits, begins, columns):
+    """Write the rows of a block as records, each to its partition.
+
+    The next row of partition p is written at ``begins[p]``, which advances.
+    """
+    # Tuples are unpacked before the loop: in it, each access to one of their arrays would count a reference.
+    first, lines, keys, keys2, transactions, chains, _, ticks, days, first_seen, expiries, money = block
     revenue, proceeds, net = money
-    for j in range(U(order.size)):
-        k = U(order[j])
-        i = U(chosen[k])
-        row = rows[j]
-        row.transaction = transaction[k]
-        row.chain = chain[k]
-        row.marks = flags[k]
-        row.instant = instant[i]
+    kind, no_transaction, no_chain, _, passes, seen, lacks_money, _, _, _ = arrays
+    to_keys, to_keys2, rows, _, to_lines = columns
+    for j in range(U(lines.size)):
+        line = U(lines[j])
+        i = line - U(first)
+        part = partition_of(keys[j], bits)
+        at = U(begins[part])
+        begins[part] += 1
+        to_keys[at] = keys[j]
+        if keys2.size:
+            to_keys2[at] = keys2[j]
+        to_lines[at] = lines[j]
+        marks = np.int32(kind[line])
+        if not no_transaction.size or not no_transaction[line]:
+            marks |= HAS_TRANSACTION
+        if not no_chain.size or not no_chain[line]:
+            marks |= HAS_CHAIN
+        if not passes.size or passes[line]:
+            marks |= PASSES
+        if seen.size and seen[line]:
+            marks |= SEEN
+        if lacks_money.size and lacks_money[line]:
+            marks |= LACKS_MONEY
+        row = rows[at]
+        row.transaction = transactions[j]
+        row.chain = chains[j]
+        row.marks = marks
+        row.instant = ticks[i]
         row.revenue = revenue[i]
         row.proceeds = proceeds[i]
         row.net = net[i]
-        row.day = day[i]
+        row.day = days[i]
         row.first_seen = first_seen[i] if first_seen.size else NONE
-        row.expiry = expiry[i] if expiry.size else NONE
+        row.expiry = expiries[i] if expiries.size else NONE
+
+
+@njit(nogil=True, cache=True)
+def write_extras(block, arrays, bits, begins, columns):
+    """Write the extra fields of the rows of a block, as ``write_events``, and mark which events have an id."""
+    lines, keys, events = block.lines, block.keys, block.events
+    no_event, products, numbers, durations = arrays.no_event, arrays.products, arrays.numbers, arrays.durations
+    rows, extras = columns.rows, columns.extras
+    for j in range(U(lines.size)):
+        line = U(lines[j])
+        part = partition_of(keys[j], bits)
+        at = U(begins[part])
+        begins[part] += 1
+        extra = extras[at]
+        extra.event = events[j] if events.size else U0
+        if events.size and (not no_event.size or not no_event[line]):
+            rows[at].marks |= HAS_EVENT
+        extra.product = products[line] if products.size else 0
+        extra.number = numbers[line] if numbers.size else 0
+        extra.duration = durations[line] if durations.size else 0
+
+
+@njit(nogil=True, cache=True)
+def write_installs(block, bits, begins, columns):
+    """Write the installs of a block, as `InstallColumns`, each to its partition; as ``write_events``."""
+    keys, keys2, days, passes = block
+    to_keys, to_keys2, to_days, to_passes = columns
+    for i in range(U(keys.size)):
+        part = partition_of(keys[i], bits)
+        at = U(begins[part])
+        begins[part] += 1
+        to_keys[at] = keys[i]
+        if keys2.size:
+            to_keys2[at] = keys2[i]
+        to_days[at] = days[i]
+        to_passes[at] = not passes.size or passes[i]

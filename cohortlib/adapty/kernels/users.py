@@ -75,7 +75,7 @@ def find_users(p, starts, keys, keys2, days, passes, count, slots, users, codes)
             if days.size:
                 if user.install == NONE or days[i] < user.install:
                     user.install = days[i]
-                if passes[i] != 0:
+                if passes[i]:
                     user.counted = True
             else:
                 user.end += 1

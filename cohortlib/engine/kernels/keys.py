@@ -36,11 +36,12 @@ def mix_narrow(ids, base, bits, secret, keys):
 
 
 @njit(nogil=True, cache=True)
-def fingerprint_strings(views, memory, bases, rows, secret, keys, keys2):
+def fingerprint_strings(views, memory, bases, nulls, rows, secret, keys, keys2):
     """Hash some rows of text to 64 bits, or to 128 unless `keys2` is empty, under a secret of 34 random words.
 
     `views` has the Arrow string views of all rows, two words each. `memory` spans all data buffers; buffer k starts at
-    ``memory[bases[k]]``.
+    ``memory[bases[k]]``. Rows where `nulls` is set have the key 0, since their views may hold anything; it is empty if
+    there are none.
 
     The hash is NH, as in UMAC: words are taken in pairs, a part of the secret is added to each, and the products are
     summed. Texts that collide cannot be chosen without the secret: two texts of up to 240 bytes have the same hash
@@ -49,6 +50,11 @@ def fingerprint_strings(views, memory, bases, rows, secret, keys, keys2):
     wide = keys2.size > 0
     for j in range(U(rows.size)):
         i = U2 * U(rows[j])
+        if nulls.size and nulls[U(rows[j])]:
+            keys[j] = U0
+            if wide:
+                keys2[j] = U0
+            continue
         head, tail = views[i], views[i + U1]
         length = head & LOW
         at, last = U0, U0

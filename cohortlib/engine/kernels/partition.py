@@ -44,25 +44,18 @@ class Block(NamedTuple):
     days: NDArray[np.int32]
 
 
-@njit(nogil=True, cache=True)
-def partition_order(first, keys, bits, starts, from_row):
-    """Order the rows of one block by the top `bits` of their keys; the order is stable.
+@njit(nogil=True, cache=True, inline="always")
+def partition_of(key, bits):
+    """Return the partition of a key: its top bits."""
+    return (key >> U1) >> (U63 - U(bits))
 
-    Row ``from_row[j]`` of the block goes to position ``first + j``, and partition p of the block takes positions
-    ``starts[p]`` to ``starts[p + 1]``. `from_row` has room for every row.
-    """
-    shift = U63 - U(bits)
-    cursor = np.zeros(starts.size, np.int64)
-    for i in range(keys.size):
-        cursor[(keys[i] >> U1) >> shift] += 1
-    position = np.int64(0)
-    for p in range(starts.size):
-        starts[p] = first + position
-        cursor[p], position = position, position + cursor[p]
-    for i in range(keys.size):
-        p = (keys[i] >> U1) >> shift
-        from_row[U(cursor[p])] = i
-        cursor[p] += 1
+
+@njit(nogil=True, cache=True)
+def count_keys(keys, bits, counts):
+    """Count the keys of a block by partition."""
+    counts[:] = 0
+    for i in range(U(keys.size)):
+        counts[partition_of(keys[i], bits)] += 1
 
 
 @njit(nogil=True, cache=True, inline="always")
