@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 import cohortlib as cl
 from cohortlib.engine.kernels.partition import JOINED, Block, Form, count_records, write_narrow, write_records
+from cohortlib.engine.partitions import FullError
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError
 from cohortlib.periods import Calendar
 from cohortlib.read import sources
@@ -126,7 +127,7 @@ def test_packed_records(rows, bits, text, money_bits):
         return
     try:
         builder.add([part])
-    except PackingError:
+    except FullError:
         # Only amounts that would need very many records.
         assert sum(abs(units) >> 63 - below for _, _, units in rows) > 20_000
         return

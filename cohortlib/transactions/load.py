@@ -29,7 +29,7 @@ from polars.selectors import by_name
 
 from cohortlib.engine import files
 from cohortlib.engine.buffers import POOL
-from cohortlib.engine.partitions import partition_bits
+from cohortlib.engine.partitions import FullError, partition_bits
 from cohortlib.engine.progress import Meter
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.read import sources
@@ -44,7 +44,7 @@ from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.netting import RecordsNetting
 from cohortlib.transactions.part_netting import PartsNetting, PartStore
 from cohortlib.transactions.reading import check_prepared_with, reader_of, warn_of_ids
-from cohortlib.transactions.records import Batch, Layout, PackingError, RecordsBuilder
+from cohortlib.transactions.records import Batch, Layout, RecordsBuilder
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import Manifest, PartFile
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
@@ -103,13 +103,13 @@ def _load(
         # On bad data fall through to another strategy: errors must count over the whole table, not over one batch.
         with suppress(DataError, SchemaError):
             meter = Meter(settings.progress, estimate.rows)
-            with suppress(PackingError):  # if a later batch does not fit the layout of the first
+            with suppress(FullError):  # if a later batch does not fit the layout of the first
                 return _load_batches(stream, settings, meter, estimate, packed=True)
             if estimate.full <= budget:
                 meter.restart()
                 try:
                     return _load_batches(stream, settings, meter, estimate)
-                except PackingError:  # far more rows than were expected
+                except FullError:  # far more rows than were expected
                     estimate = _Estimate(math.inf, math.inf)
     if estimate.full <= budget:
         return _load_table(stream.source, settings, full_grid=full_grid, locate=stream.locate)

@@ -5,12 +5,10 @@ serve any frequency and right edge.
 """
 
 from collections.abc import Iterable, Iterator
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
-from cohortlib.engine import buffers
 from cohortlib.engine.kernels.partition import (
     JOINED,
     Block,
@@ -20,6 +18,7 @@ from cohortlib.engine.kernels.partition import (
     write_narrow,
     write_records,
 )
+from cohortlib.engine.partitions import FullError, RowStore
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import map_ordered
 from cohortlib.read.amounts import Amounts, magnitude
@@ -39,7 +38,7 @@ class Batch(NamedTuple):
     amounts: Amounts | None
 
 
-class PackingError(Exception):
+class PackingError(FullError):
     """Rows do not fit packed records."""
 
 
@@ -89,10 +88,7 @@ class Records(NamedTuple):
 
 
 class RecordsBuilder:
-    """Build records from batches, on several threads.
-
-    Each thread counts the records of a block by partition, and then writes each of them to its place in a region of the
-    shared buffer. So the records that a block has of one partition are next to each other.
+    """Build records from batches, on several threads, in a `RowStore`.
 
     Parameters
     ----------
@@ -105,18 +101,16 @@ class RecordsBuilder:
     wide
         Whether the keys of users take two words.
     layout
-        Layout of packed records, or None for full ones. Rows that do not fit it raise `PackingError`.
+        Layout of packed records, or None for full ones. Rows that do not fit it raise `PackingError`, more records
+        than there is room for `FullError`.
     """
 
     def __init__(self, rows: int, bits: int, workers: int, *, wide: bool, layout: Layout | None = None) -> None:
         self._workers, self._layout = workers, layout
         first = layout or Layout(0, 0, 0, 0)
         self._form = Form(bits, layout is not None, wide, first.key_bits, first.day_bits, first.first_day)
-        # Room for amounts that take several records; memory that is not used costs nothing.
-        self._most = rows + rows // 8 + _ROOM
-        self._words = buffers.empty(self._most * self._form.width, np.uint64)
-        self._reserved, self._lock = 0, Lock()
-        self._edges: list[Ints] = []
+        # Room for amounts that take several records.
+        self._store = RowStore(rows + rows // 8 + _ROOM, bits, ((np.uint64, self._form.width),))
         self._rows = 0
         self._days: list[tuple[int, int]] = []
         self.total = 0
@@ -165,32 +159,19 @@ class RecordsBuilder:
         block = Block(keys, keys2, units, cut.local_days(first, size))
         counts = np.empty(1 << self._form.partition_bits, np.int64)
         records = int(count_records(block, self._form, counts))
-        begins = self._reserve(records, counts)
+        begins, words = self._store.reserve_counts(counts), self._store.columns[0]
         if self._form.width == 1 and records == size:
-            write_narrow(block, self._form, begins, self._words)
+            write_narrow(block, self._form, begins, words)
         else:
-            write_records(block, self._form, row, JOINED if amounts is None else np.uint64(0), begins, self._words)
+            write_records(block, self._form, row, JOINED if amounts is None else np.uint64(0), begins, words)
         if meter is not None:
             meter.add(size)
         return magnitude(units)
-
-    def _reserve(self, records: int, counts: Ints) -> Ints:
-        """Reserve the region of a block, and return where each partition begins in it."""
-        edges = np.zeros(counts.size + 1, np.int64)
-        np.cumsum(counts, out=edges[1:])
-        with self._lock:
-            if self._reserved + records > self._most:  # too many amounts need several records
-                raise PackingError
-            edges += self._reserved
-            self._reserved += records
-            self._edges.append(edges)
-        return edges[:-1].copy()
 
     def build(self) -> Records | None:
         """Return the records, or None if there are no rows."""
         if not self._rows:
             return None
-        edges = np.ascontiguousarray(np.array(self._edges).T)
-        sizes = (edges[1:] - edges[:-1]).sum(axis=1)
+        table = self._store.finalize()
         first, last = min(day for day, _ in self._days), max(day for _, day in self._days)
-        return Records(RecordArrays(edges, self._words), self._form, sizes, first, last)
+        return Records(RecordArrays(table.starts, *table.columns), self._form, table.sizes, first, last)
