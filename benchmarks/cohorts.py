@@ -9,20 +9,18 @@ Each engine runs the fastest query that we tried for it; the comments list the o
 rows by month, two threads. The other engines sum floats, so a sum that should be 0 can come out as 3e-17. Their queries
 test for more than half a cent, which costs nothing and is the same rule for amounts in whole cents.
 
-If integer ids leave enough bits, polars, ClickHouse and pandas pack user and period into one key, user * 65536 +
+If integer ids leave enough bits, polars and ClickHouse pack user and period into one key, user * 65536 +
 period, which works for months and days. A narrower key, user * 64 + month, has 64 bits too, so it gains nothing.
 """
 
 from functools import partial
-from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 from polars import col
+from pyarrow import parquet
 
 from benchmarks import engines
 from benchmarks.data import Transactions
@@ -52,10 +50,16 @@ class Calendar(NamedTuple):
     label: object
 
 
-def ours(given: Transactions, threads: int, *, freq: str) -> pl.DataFrame:
+def ours(given: Transactions, threads: int, *, freq: str, max_memory: str | None = None) -> pl.DataFrame:
     import cohortlib as cl
 
-    return cl.termina.cohorts(given.rows, freq=freq, threads=threads)
+    return cl.termina.cohorts(given.rows, freq=freq, threads=threads, max_memory=max_memory)
+
+
+def ours_with(given: Transactions, threads: int, *, freq: str, own_threads: int) -> pl.DataFrame:
+    """Answer with another number of threads than the other contenders."""
+    del threads
+    return ours(given, own_threads, freq=freq)
 
 
 # --- polars ---------------------------------------------------------------------------------------------------
@@ -227,44 +231,30 @@ def house(given: Transactions, threads: int, *, freq: str) -> pa.Table:
     return engines.clickhouse(query, threads, given.rows)
 
 
-# --- pandas ---------------------------------------------------------------------------------------------------
-# One integer key of factorized user and month is slightly faster than groupby(["user_id", month]) for integer ids, and
-# takes half the time for text. transform("min") is faster than mapping a Series and than drop_duplicates after a sort.
+def duck_own(given: Transactions, threads: int) -> Transactions:
+    """Load the rows into a table of DuckDB's own."""
+    return given._replace(rows=engines.duck_own("transactions", given.rows, threads))
 
 
-def in_pandas(given: Transactions, threads: int, *, freq: str) -> pd.DataFrame:
-    """Answer with pandas, which uses one thread."""
+def house_own(given: Transactions, threads: int) -> Transactions:
+    """Load the rows into a table of ClickHouse's own."""
+    return given._replace(rows=engines.clickhouse_own("transactions", given.rows, threads))
+
+
+# --- decoding alone -------------------------------------------------------------------------------------------
+
+COLUMNS = ["user_id", "timestamp", "amount"]
+
+
+def decoded_by_polars(given: Transactions, threads: int) -> pl.DataFrame:
+    """Decode the columns in parallel and keep them: faster than to aggregate them on the streaming engine."""
     del threads
-    net, _, last = pandas_net(given.rows, freq)
-    active = net[net["amount"] > HALF_A_CENT].copy()
-    active["cohort"] = active.groupby("user", sort=False)["slot"].transform("min")
-    active["period"] = active["slot"] - active["cohort"]
-    cells = active.groupby(["cohort", "period"])["amount"].agg(active_users="count", amount="sum")
-
-    cohorts = cells.index.unique("cohort").to_numpy()
-    ages = [np.arange(last - cohort + 1) for cohort in cohorts]
-    grid = [np.repeat(cohorts, [len(age) for age in ages]), np.concatenate(ages)]
-    table = cells.reindex(pd.MultiIndex.from_arrays(grid, names=["cohort", "period"]), fill_value=0)
-    by_cohort = table.groupby("cohort")
-    table["cohort_size"] = by_cohort["active_users"].transform("first")
-    table["cohort_size_amount"] = by_cohort["amount"].transform("first")
-    table["logo_retention"] = table["active_users"] / table["cohort_size"]
-    table["amount_retention"] = table["amount"] / table["cohort_size_amount"]
-    table["ltv"] = by_cohort["amount"].cumsum() / table["cohort_size"]
-    labels = cohorts.astype(f"datetime64[{freq}]").astype(str)
-    table = table.reset_index()
-    table["cohort"] = np.repeat(labels, [len(age) for age in ages])
-    return table[list(FIELDS)]
+    return pl.read_parquet(given.rows, columns=COLUMNS)
 
 
-def pandas_net(rows: Path | pd.DataFrame, freq: str) -> tuple[pd.DataFrame, pd.Index, int]:
-    """Sum the amounts per user number and period `slot`. Returns the sums, the ids by number, and the last period."""
-    frame = engines.read_pandas(rows, ["user_id", "timestamp", "amount"])
-    slot = frame["timestamp"].to_numpy().astype(f"datetime64[{freq}]").astype(np.int64)
-    number, ids = pd.factorize(frame["user_id"])
-    net = frame["amount"].groupby(number * np.int64(WIDTH) + slot, sort=False).sum()
-    user, within = np.divmod(net.index.to_numpy(), WIDTH)
-    return pd.DataFrame({"user": user, "slot": within, "amount": net.to_numpy()}), ids, slot.max()
+def decoded_by_pyarrow(given: Transactions, threads: int) -> pa.Table:
+    pa.set_cpu_count(threads)
+    return parquet.read_table(given.rows, columns=COLUMNS)
 
 
 # --- the question ---------------------------------------------------------------------------------------------
@@ -285,11 +275,20 @@ def question(freq: str) -> Question:
     return Question(
         {
             OURS: Contender(partial(ours, freq=freq)),
+            f"{OURS}, 1 thread": Contender(partial(ours_with, freq=freq, own_threads=1)),
+            f"{OURS}, 2 threads": Contender(partial(ours_with, freq=freq, own_threads=2)),
+            **{
+                f"{OURS}, max_memory={limit}": Contender(partial(ours, freq=freq, max_memory=limit))
+                for limit in ("200MB", "300MB", "1GB")
+            },
             "polars, streaming": Contender(partial(polars, freq=freq, engine="streaming")),
             "polars, in memory": Contender(partial(polars, freq=freq, engine="in-memory")),
+            "DuckDB, own table": Contender(partial(duck, freq=freq), duck_own),
             "DuckDB": Contender(partial(duck, freq=freq)),
+            "ClickHouse, own table": Contender(partial(house, freq=freq), house_own),
             "ClickHouse": Contender(partial(house, freq=freq)),
-            "pandas": Contender(partial(in_pandas, freq=freq), lambda given: given.in_pandas()),
+            "decoding alone, polars": Contender(decoded_by_polars, answers=False),
+            "decoding alone, pyarrow": Contender(decoded_by_pyarrow, answers=False),
         },
         compare,
     )

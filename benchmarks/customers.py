@@ -1,9 +1,9 @@
 """
-Termina's customer table, by month and with all ages, in every engine, as a frame in memory.
+Termina's customer table, by month, in every engine, as a frame in memory: with all ages (dense) or the active ones.
 
-One row per customer and age up to the last month: cohort, user_id as text, period, cohort_size_amount (the customer's
+One row per customer and age: cohort, user_id as text, period, cohort_size_amount (the customer's
 amount at age 0), logo_retention, amount, amount_retention and ltv. Ordered by cohort, cohort_size_amount (descending),
-user_id as text and period. 10,000,000 transactions make 33,000,000 rows.
+user_id as text and period. 10,000,000 transactions make 33,000,000 rows with all ages.
 
 The other engines sort the customers and then write the rows of each, so none of them sorts the table itself. The sums
 per user and month are those of the cohorts table. Float sums may differ where sums of cents are equal, so these engines
@@ -13,7 +13,6 @@ sort by the amount rounded to cents.
 from functools import partial
 from string import Template
 
-import numpy as np
 import pandas as pd
 import polars as pl
 from polars import col
@@ -36,10 +35,10 @@ FIELDS = (
 )
 
 
-def ours(given: Transactions, threads: int) -> pl.DataFrame:
+def ours(given: Transactions, threads: int, *, rows: str) -> pl.DataFrame:
     import cohortlib as cl
 
-    return cl.termina.customer_cohorts(given.rows, threads=threads)
+    return cl.termina.customer_cohorts(given.rows, rows=rows, threads=threads)
 
 
 # --- polars ---------------------------------------------------------------------------------------------------
@@ -48,7 +47,7 @@ def ours(given: Transactions, threads: int) -> pl.DataFrame:
 # The ltv is one running sum over the table, in whole cents, minus the sum before each customer.
 
 
-def polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
+def dense_polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
     del threads
     rows, calendar = engines.scan(given.rows), cohorts.POLARS["M"]
     net = cohorts.polars_net(rows, calendar.period, packable=given.packable)
@@ -89,11 +88,38 @@ def polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
     )
 
 
+def active_polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
+    """Answer without scattering: the lists of each customer are sorted by month."""
+    del threads
+    net = cohorts.polars_net(engines.scan(given.rows), cohorts.POLARS["M"].period, packable=given.packable)
+    return (
+        net.filter(col.amount > cohorts.HALF_A_CENT)
+        .with_columns(cents=(col.amount * 100).round().cast(pl.Int64))
+        .group_by("user_id")
+        .agg(col.cents.sort_by("slot"), col.slot.sort())
+        .with_columns(user_id=col.user_id.cast(pl.String), cohort=col.slot.list.first(), first=col.cents.list.first())
+        .sort("cohort", "first", "user_id", descending=[False, True, False])
+        .with_columns(before=col.cents.list.sum().cum_sum().shift(1).fill_null(0))
+        .explode("slot", "cents")
+        .select(
+            cohorts.POLARS["M"].label.alias("cohort"),
+            "user_id",
+            (col.slot - col.cohort).cast(pl.Int64).alias("period"),
+            (col("first") / 100).alias("cohort_size_amount"),
+            pl.lit(1.0).alias("logo_retention"),
+            (col.cents / 100).alias("amount"),
+            (col.cents / col("first")).alias("amount_retention"),
+            ((col.cents.cum_sum() - col.before) / 100).alias("ltv"),
+        )
+        .collect(engine=engine)
+    )
+
+
 # --- DuckDB ---------------------------------------------------------------------------------------------------
 # Joining amounts to the rows of the customers: 2.3 s for 1,000,000 rows. Lists of each customer's amounts, looked up by
 # age and unnested: 2.9 s, and not in order.
 
-DUCKDB = """
+CUSTOMERS = """
 with net as (select user_id, $period as slot, sum(amount) as amount from transactions group by all),
 active as materialized (select user_id, slot, round(amount, 2) as amount from net where amount > 0.005),
 customers as materialized (
@@ -102,7 +128,10 @@ customers as materialized (
         select user_id, user_id::varchar as text, min(slot) as cohort, arg_min(amount, slot) as first
         from active group by all
     )
-),
+)
+"""
+
+DENSE = """,
 grid as (
     select rank, user_id, unnest(range((select max(slot) from net) - cohort + 1)) as period, cohort, label, text, first
     from customers
@@ -120,9 +149,24 @@ from grid left join active on grid.user_id = active.user_id and grid.period = ac
 order by rank, period
 """
 
+ACTIVE = """
+select
+    label as cohort,
+    text as user_id,
+    slot - cohort as period,
+    first as cohort_size_amount,
+    1.0::double as logo_retention,
+    amount,
+    amount / first as amount_retention,
+    sum(amount) over (partition by rank order by slot) as ltv
+from active join customers using (user_id)
+order by rank, slot
+"""
 
-def duck(given: Transactions, threads: int) -> pl.DataFrame:
-    query = Template(DUCKDB).substitute(cohorts.DUCKDB_CALENDARS["M"]._asdict())
+
+def duck(given: Transactions, threads: int, *, rows: str) -> pl.DataFrame:
+    text = CUSTOMERS + (DENSE if rows == "dense" else ACTIVE)
+    query = Template(text).substitute(cohorts.DUCKDB_CALENDARS["M"]._asdict())
     return engines.duck(query, threads, transactions=given.rows)
 
 
@@ -130,7 +174,7 @@ def duck(given: Transactions, threads: int) -> pl.DataFrame:
 # An array of all months per customer, sliced at the first month: 0.6 s for 1,000,000 rows as a pandas frame, 1.2 s as
 # an Arrow table.
 
-CLICKHOUSE = """
+CLICKHOUSE_DENSE = """
 with
     (select $period from (select max(timestamp) as timestamp from {rows})) as last,
     users as (
@@ -153,51 +197,31 @@ from (select text, start, first, arraySlice(sums, start - $origin + 1, last - st
 """
 
 
-def house(given: Transactions, threads: int) -> pd.DataFrame:
+CLICKHOUSE_ACTIVE = """
+with users as (
+    select toString(user) as text, arraySort(groupArray((slot, round(net, 2)))) as pairs, pairs[1].1 as start,
+        pairs[1].2 as first
+    from ($net) group by user order by start, first desc, text
+)
+select
+    $label as cohort,
+    text as user_id,
+    (pair.1 - start)::Int64 as period,
+    first as cohort_size_amount,
+    1::Float64 as logo_retention,
+    pair.2 as amount,
+    amount / first as amount_retention,
+    total as ltv
+from users array join pairs as pair, arrayCumSum(one -> one.2, pairs) as total
+"""
+
+
+def house(given: Transactions, threads: int, *, rows: str) -> pd.DataFrame:
     calendar = cohorts.CLICKHOUSE_CALENDARS["M"]
     net = Template(cohorts.CLICKHOUSE_NET[given.packable]).substitute(calendar._asdict())
-    query = Template(CLICKHOUSE).substitute(net=net, origin=2023 * 12 + 1, **calendar._asdict())
+    text = CLICKHOUSE_DENSE if rows == "dense" else CLICKHOUSE_ACTIVE
+    query = Template(text).substitute(net=net, origin=2023 * 12 + 1, **calendar._asdict())
     return engines.clickhouse(query, threads, given.rows, into="DataFrame")
-
-
-# --- pandas ---------------------------------------------------------------------------------------------------
-
-
-def in_pandas(given: Transactions, threads: int) -> pd.DataFrame:
-    """Answer with pandas, on one thread. Amounts are scattered to the rows of the sorted customers."""
-    del threads
-    net, ids, last = cohorts.pandas_net(given.rows, "M")
-    active = net[net["amount"] > cohorts.HALF_A_CENT].sort_values(["user", "slot"])
-    active["amount"] = active["amount"].round(2)
-    customers = active.drop_duplicates("user").rename(columns={"slot": "cohort", "amount": "first"})
-    customers["text"] = ids.astype(str)[customers["user"]]
-    customers = customers.sort_values(["cohort", "first", "text"], ascending=[True, False, True])
-
-    length = (last - customers["cohort"] + 1).to_numpy()
-    start = np.cumsum(length) - length
-    shift = np.empty(len(ids), np.int64)
-    shift[customers["user"]] = start - customers["cohort"]
-    amount = np.zeros(length.sum())
-    amount[shift[active["user"]] + active["slot"].to_numpy()] = active["amount"]
-
-    customer = np.repeat(np.arange(len(customers)), length)
-    first = customers["first"].to_numpy()[customer]
-    cents = np.cumsum(np.rint(amount * 100).astype(np.int64))
-    before = cents[start] - np.rint(amount[start] * 100).astype(np.int64)
-    months = customers["cohort"].to_numpy().astype("datetime64[M]")
-    labels, code = np.unique(months, return_inverse=True)
-    return pd.DataFrame(
-        {
-            "cohort": pd.Series(labels.astype(str)).astype("str").take(code[customer]).array,
-            "user_id": customers["text"].array.take(customer),
-            "period": np.arange(len(customer)) - start[customer],
-            "cohort_size_amount": first,
-            "logo_retention": (amount > 0).astype(np.float64),
-            "amount": amount,
-            "amount_retention": amount / first,
-            "ltv": (cents - before[customer]) / 100,
-        }
-    )
 
 
 def compare(answer: object, other: object, *, rel: float = 1e-9) -> None:
@@ -205,14 +229,16 @@ def compare(answer: object, other: object, *, rel: float = 1e-9) -> None:
     same_table(answer, other, EXACT, MONEY, rel=rel)
 
 
-QUESTION = Question(
-    {
-        OURS: Contender(ours),
-        "polars, streaming": Contender(partial(polars, engine="streaming")),
-        "polars, in memory": Contender(partial(polars, engine="in-memory")),
-        "DuckDB": Contender(duck),
-        "ClickHouse": Contender(house),
-        "pandas": Contender(in_pandas, Transactions.in_pandas),
-    },
-    compare,
-)
+def question(rows: str) -> Question:
+    """Return the question for "dense" or "active" rows, with all contenders."""
+    polars = dense_polars if rows == "dense" else active_polars
+    return Question(
+        {
+            OURS: Contender(partial(ours, rows=rows)),
+            "polars, streaming": Contender(partial(polars, engine="streaming")),
+            "polars, in memory": Contender(partial(polars, engine="in-memory")),
+            "DuckDB, own table": Contender(partial(duck, rows=rows), cohorts.duck_own),
+            "ClickHouse, own table": Contender(partial(house, rows=rows), cohorts.house_own),
+        },
+        compare,
+    )

@@ -1,6 +1,5 @@
 """Transactions generated from a seed. The same seed gives the same frame."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -8,23 +7,19 @@ import polars as pl
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from benchmarks.engines import Table
 
 START = np.datetime64("2023-01-01", "us")
 END = np.datetime64("2026-01-01", "us")
 REFUNDS = 0.04
-IDS = ("int", "uuid")
+IDS = ("int", "random", "text", "uuid")
 
 
 class Transactions(NamedTuple):
     """The input of a question. `packable` means that ids are integers from 0 to 2**47, which an analyst would know."""
 
-    rows: "pl.DataFrame | Path | pd.DataFrame"
+    rows: "Table"
     packable: bool
-
-    def in_pandas(self) -> "Transactions":
-        """Convert a frame to pandas, before timing starts. A file stays a path: reading it is timed."""
-        return self if isinstance(self.rows, Path) else self._replace(rows=self.rows.to_pandas())
 
 
 def transactions(
@@ -42,7 +37,8 @@ def transactions(
     rows
         Number of rows.
     ids
-        "int": serial numbers in the order of joining, with gaps; "uuid": text of 36 characters.
+        "int": serial numbers in the order of joining, with gaps; "random": any integers of 46 bits; "text": text of 18
+        characters such as "usr_00000000012345"; "uuid": text of 36 characters.
     seed
         Seed of the random generator.
     shuffled
@@ -100,10 +96,12 @@ def _numbered(rank: np.ndarray) -> tuple[np.ndarray, int]:
 def _ids(joined: np.ndarray, kind: str, rng: np.random.Generator) -> pl.Series:
     """Generate one id per user."""
     users = len(joined)
-    if kind == "int":
+    if kind in ("int", "text"):
         serial = np.empty(users, np.int64)
         serial[np.argsort(joined, kind="stable")] = 1000 + np.cumsum(rng.integers(1, 4, users))
-        return pl.Series(serial)
+        return pl.Series(serial) if kind == "int" else "usr_" + pl.Series(serial).cast(pl.String).str.zfill(14)
+    if kind == "random":
+        return pl.Series(rng.integers(0, 1 << 46, users))
     if kind == "uuid":
         return texts(uuids(rng.integers(0, 256, (users, 16), dtype=np.uint8)))
     raise ValueError(f"ids {kind!r} is unknown. Expected one of {', '.join(map(repr, IDS))}")

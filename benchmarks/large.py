@@ -40,7 +40,7 @@ CONTENDERS = {
 }
 FREQS = ("M", "D")
 TINY = Years(10_000, 1_000, 2)
-HEADROOM = 3 / 4  # DuckDB's memory_limit as a share of the limit; the rest of the process needs memory too
+HEADROOM = 2 / 3  # DuckDB's memory_limit as a share of the limit; the rest of the process needs memory too
 
 # The query that is fastest in memory, with whole cents instead of doubles; benchmarks/cohorts.py lists the others.
 # Rough times for 200 million rows in 3 GB, with other load: this query 220 s; eight queries in sequence, each for an

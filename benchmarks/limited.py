@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 GB = 1 << 30
-LIMITS = ("scope", "address", "data", "none")
+LIMITS = ("scope", "cgroup", "address", "data", "none")
+CGROUPS = ((Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max"))
 
 
 class Result(NamedTuple):
@@ -43,7 +46,8 @@ def run(contender: str, given: dict[str, Any], *, limit: str, memory: int, threa
     given
         Its arguments, which must be valid in JSON.
     limit
-        "scope": a control group of systemd, which counts resident memory and the page cache; "address": ulimit -v,
+        "scope": a control group of systemd, which counts resident memory and the page cache; "cgroup": the same, made
+        by this process, as in a container; needs root; "address": ulimit -v,
         which counts all address space, including mapped files and untouched memory; "data": ulimit -d, which counts
         private writable memory; "none".
     memory
@@ -53,10 +57,10 @@ def run(contender: str, given: dict[str, Any], *, limit: str, memory: int, threa
     folder
         Where to write the answer.
     """
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    with tempfile.TemporaryDirectory(dir=folder) as place, _limited(limit, memory) as prefix:
         call = json.dumps({"contender": contender, "given": given, "limit": limit, "memory": memory, "place": place})
         done = subprocess.run(  # noqa: S603  the program is ours
-            [*_scope(limit, memory), sys.executable, "-m", "benchmarks.limited", call],
+            [*prefix, sys.executable, "-m", "benchmarks.limited", call],
             cwd=ROOT,
             env={**os.environ, "POLARS_MAX_THREADS": str(threads)},
             stderr=subprocess.PIPE,
@@ -78,11 +82,21 @@ def strictest() -> str:
     return "scope" if Path("/run/systemd/system").exists() and shutil.which("systemd-run") else "address"
 
 
-def _scope(limit: str, memory: int) -> list[str]:
-    if limit != "scope":
-        return []
-    user = [] if os.geteuid() == 0 else ["--user"]
-    return ["systemd-run", *user, "--scope", "--quiet", "-p", f"MemoryMax={memory}", "-p", "MemorySwapMax=0"]
+@contextmanager
+def _limited(limit: str, memory: int) -> Iterator[list[str]]:
+    """Yield the command to put before another one, so that the control group holds it."""
+    if limit == "scope":
+        user = [] if os.geteuid() == 0 else ["--user"]
+        yield ["systemd-run", *user, "--scope", "--quiet", "-p", f"MemoryMax={memory}", "-p", "MemorySwapMax=0"]
+    elif limit == "cgroup":
+        group, setting = next((Path(tempfile.mkdtemp(dir=root)), file) for root, file in CGROUPS if root.is_dir())
+        try:
+            (group / setting).write_text(str(memory))
+            yield ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
+        finally:
+            group.rmdir()
+    else:
+        yield []
 
 
 def main() -> None:

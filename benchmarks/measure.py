@@ -1,99 +1,165 @@
 """Compare the answers of contenders, then time them in turns."""
 
 import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from resource import RUSAGE_SELF, getrusage
 from statistics import median
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import perf_counter, sleep
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import polars as pl
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
 OURS = "cohortlib"
 SLICE = 1 << 20
-FIRST_CALL_COUNTS = 2.0  # seconds
+FEW = 3  # rounds, after which slow peers stop
+SLOW = 1.5  # times the median of the fastest peer
+IN_A_ROW = 9
+IDLE = 5  # calls, each after a second of sleep
 
 
 class Contender(NamedTuple):
-    """A function that answers with one engine. `prepare` converts the input for the engine and is not timed."""
+    """
+    A function that answers with one engine.
 
-    run: "Callable[[Any, int], Any]"
-    prepare: "Callable[[Any], Any]" = lambda given: given
+    `prepare` converts or loads the input for the engine, before timing starts. If `answers` is false, the function does
+    a part of the work only, such as decoding; it is timed and not compared.
+    """
+
+    run: Callable[[Any, int], Any]
+    prepare: Callable[[Any, int], Any] = lambda given, threads: given
+    answers: bool = True
 
 
 class Question(NamedTuple):
     """All contenders, and the function that compares two answers."""
 
     contenders: dict[str, Contender]
-    compare: "Callable[[Any, Any], None]"
+    compare: Callable[[Any, Any], None]
+
+    def peers(self, names: Iterable[str]) -> list[str]:
+        """List the names of other engines that answer."""
+        return [name for name in names if not name.startswith(OURS) and self.contenders[name].answers]
+
+
+class Call(NamedTuple):
+    """The duration of a call, and the CPU time of the process meanwhile, in seconds."""
+
+    seconds: float
+    user: float
+    system: float
 
 
 class Timed(NamedTuple):
-    """Median seconds of each contender, and the number of rounds."""
+    """The calls of each contender: in turns, many in a row, and each after an idle second."""
 
-    seconds: dict[str, float]
-    rounds: int
+    calls: dict[str, list[Call]]
+    in_a_row: dict[str, list[Call]]
+    after_idle: dict[str, list[Call]]
 
-    def fastest_peer(self) -> float:
-        """Return the seconds of the fastest other engine, or NaN if there is none."""
-        return min((time for name, time in self.seconds.items() if name != OURS), default=float("nan"))
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the median seconds of each contender in turns."""
+        return {name: middle(calls) for name, calls in self.calls.items()}
+
+
+def middle(calls: Sequence[Call]) -> float:
+    """Return the median seconds."""
+    return median(call.seconds for call in calls)
 
 
 def measure(
-    question: Question, names: "Iterable[str]", given: Any, tiny: Any, threads: int, repeat: int, seconds: float
+    question: Question,
+    names: Iterable[str],
+    given: Any,
+    tiny: Any,
+    threads: int,
+    repeat: int,
+    seconds: float = float("inf"),
+    *,
+    spread: bool = False,
 ) -> Timed:
     """
-    Time every contender on the same input, after comparing its answer with cohortlib's.
+    Time every contender on the same input, after comparing its answer with the first one's.
 
-    All warm up on a tiny input, then answer once for the comparison. That call counts as a round only if one of them
-    takes longer than 2 s, when first-call overhead no longer matters. Then they take turns, each round starting with a
-    different one so that noise affects all equally, until there are `repeat` rounds or `seconds` have passed.
+    All answer for a tiny input, then once for the comparison, which is not timed. Then they take turns, each round
+    starting with a different one so that noise affects all equally, until there are `repeat` rounds or `seconds` have
+    passed. Peers that are slow after three rounds stop. With `spread` cohortlib and the best form of each engine are
+    then called many times in a row, and after idle seconds.
     """
     contenders = {name: question.contenders[name] for name in names}
     for contender in contenders.values():
-        contender.run(contender.prepare(tiny), threads)
+        contender.run(contender.prepare(tiny, threads), threads)
+    calls = {
+        name: partial(contender.run, contender.prepare(given, threads), threads)
+        for name, contender in contenders.items()
+    }
+    _compare(question, calls)
 
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    begun = perf_counter()
-    first = _answers(question, contenders, given, threads)
-    if max(first.values()) > FIRST_CALL_COUNTS:
-        times = {name: [time] for name, time in first.items()}
-    rounds = len(times[OURS])
-    while rounds < repeat and (not rounds or perf_counter() - begun < seconds):
-        for name in _turns(list(contenders), rounds):
-            times[name].append(_once(contenders[name], given, threads)[0])
-        rounds += 1
-    return Timed({name: median(taken) for name, taken in times.items()}, rounds)
+    turns: dict[str, list[Call]] = {name: [] for name in calls}
+    begun, running = perf_counter(), list(calls)
+    for turn in range(repeat):
+        if turn and perf_counter() - begun > seconds:
+            break
+        if turn == FEW:
+            running = _without_slow(question, turns)
+        for name in _from(running, turn):
+            turns[name].append(_call(calls[name]))
+    last = _best_of_each(question, turns) if spread else []
+    row = {name: [_call(calls[name]) for _ in range(IN_A_ROW + 1)][1:] for name in last}
+    idle = {name: [_call(calls[name], idle=1) for _ in range(IDLE)] for name in last}
+    return Timed(turns, row, idle)
 
 
-def _answers(question: Question, contenders: dict[str, Contender], given: Any, threads: int) -> dict[str, float]:
-    """Run all contenders once and compare each answer with the first. Returns their seconds."""
-    seconds, agreed = {}, None
-    for name, contender in contenders.items():
-        seconds[name], answer = _once(contender, given, threads)
+def _compare(question: Question, calls: dict[str, Callable[[], Any]]) -> None:
+    agreed = None
+    for name, call in calls.items():
+        answer = call()
         if agreed is None:
             agreed = answer
-            continue
-        try:
-            question.compare(agreed, answer)
-        except AssertionError as error:
-            raise AssertionError(f"the answer of {name} differs: {error}") from error
+        elif question.contenders[name].answers:
+            try:
+                question.compare(agreed, answer)
+            except AssertionError as error:
+                raise AssertionError(f"the answer of {name} differs: {error}") from error
         del answer
-    return seconds
 
 
-def _once(contender: Contender, given: Any, threads: int) -> tuple[float, Any]:
-    prepared = contender.prepare(given)
+def _without_slow(question: Question, turns: dict[str, list[Call]]) -> list[str]:
+    """List cohortlib, and the peers and the partial work that are at most `SLOW` times the fastest of their kind."""
+    times = {name: middle(calls) for name, calls in turns.items()}
+    peers = question.peers(turns)
+    others = [name for name in turns if not name.startswith(OURS) and name not in peers]
+    slow = [name for kind in (peers, others) for name in kind if times[name] > SLOW * min(times[each] for each in kind)]
+    return [name for name in turns if name not in slow]
+
+
+def _best_of_each(question: Question, turns: dict[str, list[Call]]) -> list[str]:
+    """List cohortlib, and the fastest form of each engine."""
+    times = {name: middle(turns[name]) for name in question.peers(turns)}
+    by_engine = groupby(sorted(times), engine)
+    return [OURS, *(min(names, key=times.__getitem__) for _, names in by_engine)]
+
+
+def engine(name: str) -> str:
+    """Return the engine of a contender such as "DuckDB, own table"."""
+    return name.split(",", maxsplit=1)[0]
+
+
+def _call(run: Callable[[], Any], idle: float = 0) -> Call:
     gc.collect()
-    start = perf_counter()
-    answer = contender.run(prepared, threads)
-    return perf_counter() - start, answer
+    sleep(idle)
+    before, start = getrusage(RUSAGE_SELF), perf_counter()
+    answer = run()
+    seconds, after = perf_counter() - start, getrusage(RUSAGE_SELF)
+    del answer
+    return Call(seconds, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime)
 
 
-def same_table(left: Any, right: Any, exact: "Iterable[str]", close: "Iterable[str]", *, rel: float) -> None:
+def same_table(left: Any, right: Any, exact: Iterable[str], close: Iterable[str], *, rel: float) -> None:
     """
     Raise AssertionError unless columns `exact` are equal, without nulls, and `close` within a relative `rel`.
 
@@ -120,7 +186,7 @@ def _as_polars(answer: Any) -> pl.DataFrame:
     return pl.from_pandas(answer) if isinstance(answer, pd.DataFrame) else pl.from_arrow(answer)
 
 
-def _turns(names: list[str], turn: int) -> "Iterator[str]":
+def _from(names: list[str], turn: int) -> Iterator[str]:
     first = turn % len(names)
     yield from names[first:]
     yield from names[:first]

@@ -1,17 +1,14 @@
-"""All questions, by their names on the command line."""
+"""All questions of the suite, by name."""
 
-from benchmarks import adapty, cohorts, customers
-from benchmarks.inputs import SUBSCRIPTIONS, TRANSACTIONS
+from benchmarks import adapty, cohorts, customers, reconcile
+from benchmarks.measure import Question
 
-QUESTIONS = {
+QUESTIONS: dict[str, Question] = {
     "cohorts": cohorts.question("M"),
     "cohorts-daily": cohorts.question("D"),
-    "customer-cohorts": customers.QUESTION,
+    "customers-active": customers.question("active"),
+    "customers-dense": customers.question("dense"),
     "adapty-renewals": adapty.question("renewals"),
     "adapty-days": adapty.question("days"),
+    **{f"reconcile-{order}": reconcile.question() for order in reconcile.ORDERS},
 }
-
-
-def kind(name: str) -> str:
-    """Return the kind of table that a question is about."""
-    return SUBSCRIPTIONS if name.startswith("adapty") else TRANSACTIONS

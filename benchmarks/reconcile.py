@@ -14,6 +14,8 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from benchmarks.measure import OURS, Contender, Question
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -72,6 +74,21 @@ def duckdb(local: "pl.DataFrame", remote: "pl.DataFrame", threads: int) -> tuple
 
 
 CONTENDERS = {"cohortlib": ours, "duckdb": duckdb}
+
+
+def question() -> Question:
+    """Return the question for the suite. The input is both tables."""
+    return Question(
+        {
+            OURS: Contender(lambda given, threads: ours(*given, threads)),
+            "DuckDB": Contender(lambda given, threads: duckdb(*given, threads)),
+        },
+        _same,
+    )
+
+
+def _same(answer: tuple[int, ...], other: tuple[int, ...]) -> None:
+    assert answer == other, f"{answer} against {other}"
 
 
 def main() -> None:

@@ -2,12 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
-from benchmarks.measure import OURS, Timed
-
-ENGINES = ("polars", "duckdb", "chdb", "pandas", "numpy", "numba")
+ENGINES = ("polars", "duckdb", "chdb", "pyarrow", "numpy", "numba")
 MB = 1_000_000
 
 
@@ -23,17 +20,8 @@ def line(*texts: object) -> str:
     return f"| {' | '.join(map(str, texts))} |"
 
 
-def seconds(timed: Timed, names: Iterable[str]) -> Iterator[str]:
-    """Yield each median with its ratio to the fastest other engine, then the speedup and the number of rounds."""
-    fastest = timed.fastest_peer()
-    for name in names:
-        time = timed.seconds.get(name)
-        yield "—" if time is None else f"{_time(time)} ({time / fastest:.2f})"
-    yield f"{fastest / timed.seconds[OURS]:.1f}×"
-    yield str(timed.rounds)
-
-
-def _time(time: float) -> str:
+def duration(time: float) -> str:
+    """Format seconds; below one as milliseconds."""
     return f"{time * 1000:,.0f} ms" if time < 1 else f"{time:,.2f} s"
 
 
