@@ -44,6 +44,12 @@ def small_batches(monkeypatch):
     monkeypatch.setattr("cohortlib.read.row_groups.SLICE", 1)
 
 
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    """Compile kernels for tables of any size; tests/test_jit.py compares them with plain Python."""
+    monkeypatch.setattr("cohortlib.engine.jit.INTERPRETER.patience", 0)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """Run a single test file without workers: it would end before they have started."""

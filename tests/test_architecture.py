@@ -117,6 +117,14 @@ def test_kernels_import_no_frames():
             assert "import polars" not in path.read_text(encoding="utf-8")
 
 
+def test_numba_is_imported_by_the_first_kernel_that_compiles():
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", None) or ""]
+            heavy = [name for name in names if name.partition(".")[0] in ("numba", "llvmlite")]
+            assert not heavy, f"{module} imports {heavy}: take njit from cohortlib.engine.jit"
+
+
 def test_import_is_light():
     code = "import sys, cohortlib; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

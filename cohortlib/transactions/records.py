@@ -27,7 +27,7 @@ from cohortlib.read.instants import Cut
 from cohortlib.read.users import Users
 
 _BLOCK = 1 << 17  # rows that a thread writes at a time
-_ROOM = 1 << 16  # records, besides an eighth of the rows
+_ROOM = 1 << 16  # records, besides an eighth of the rows; not more than there are rows
 
 
 class Batch(NamedTuple):
@@ -110,7 +110,7 @@ class RecordsBuilder:
         first = layout or Layout(0, 0, 0, 0)
         self._form = Form(bits, layout is not None, wide, first.key_bits, first.day_bits, first.first_day)
         # Room for amounts that take several records.
-        self._store = RowStore(rows + rows // 8 + _ROOM, bits, ((np.uint64, self._form.width),))
+        self._store = RowStore(rows + rows // 8 + min(_ROOM, rows), bits, ((np.uint64, self._form.width),))
         self._rows = 0
         self._days: list[tuple[int, int]] = []
         self.total = 0

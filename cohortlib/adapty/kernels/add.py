@@ -1,7 +1,6 @@
 """Add the events of users to the sums of renewals, of days, and of predictions."""
 
 import numpy as np
-from numba import njit
 
 from cohortlib.adapty.kernels.records import (
     ACTIVATED,
@@ -25,6 +24,7 @@ from cohortlib.adapty.kernels.records import (
     U0,
     U,
 )
+from cohortlib.engine.jit import njit
 
 
 @njit(nogil=True, cache=True)

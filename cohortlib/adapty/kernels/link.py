@@ -1,7 +1,6 @@
 """Link refunds to payments and number the payments of each chain."""
 
 import numpy as np
-from numba import njit
 
 from cohortlib.adapty.kernels.records import (
     BEFORE_INSTALL,
@@ -35,6 +34,7 @@ from cohortlib.adapty.kernels.records import (
     WITHOUT_INSTALL,
     U,
 )
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import mix_word
 
 

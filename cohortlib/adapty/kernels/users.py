@@ -1,7 +1,6 @@
 """Find the users of a partition, group its rows by user and sort them by time."""
 
 import numpy as np
-from numba import njit
 
 from cohortlib.adapty.kernels.records import (
     BYTE,
@@ -21,6 +20,7 @@ from cohortlib.adapty.kernels.records import (
     U32,
     U,
 )
+from cohortlib.engine.jit import njit
 
 
 @njit(nogil=True, cache=True)

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from cohortlib.adapty.kernels.records import BYTE, LOW, M1, U0, U1, U2, U8, U12, U32, U56, U
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import load_word
 
 

@@ -5,8 +5,8 @@ quote runs to the closing quote, and two quotes in it are one. A quote elsewhere
 """
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U58, U63, U, byte_mask, load_word, lowest_bit
 
 QUOTE, NEWLINE, RETURN = np.uint8(34), np.uint8(10), np.uint8(13)

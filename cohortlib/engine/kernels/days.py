@@ -1,7 +1,8 @@
 """Cut instants to local days."""
 
 import numpy as np
-from numba import njit
+
+from cohortlib.engine.jit import njit
 
 
 @njit(nogil=True, cache=True)

@@ -3,7 +3,7 @@
 A footer is a struct in Thrift's compact protocol. Only the structure is followed; other fields are skipped.
 """
 
-from numba import njit
+from cohortlib.engine.jit import njit
 
 # Types of the compact protocol; others are varints.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12

@@ -5,8 +5,8 @@ Text of up to 12 bytes is in the views themselves; `short` is the array of their
 """
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import LOW, U1, U2, U8, U16, U32, U40, U255, U, load_word
 
 # What a row holds. Numbers order as: nothing, the three kinds of instants, anything else.

@@ -1,7 +1,6 @@
 """Hash user ids to keys of 64 or 128 bits, under a secret."""
 
-from numba import njit
-
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import LOW, M1, M2, U0, U1, U2, U3, U8, U12, U16, U30, U32, U64, U
 
 from cohortlib.engine.kernels.words import high_word, load_word, mix_word  # isort: skip

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import LOW, U0, U1, U32, U54, U
 
 _EXACT = np.int64(1) << np.int64(53)  # all integers up to here are exact as floats

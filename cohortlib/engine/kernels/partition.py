@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import U0, U1, U2, U3, U4, U8, U32, U63, U64, U, prefetch_line
 
 # A full record has three words, or four if a user's key has two: the key, the units, the tag, the second key. The lower

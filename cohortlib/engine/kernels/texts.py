@@ -4,8 +4,8 @@ Text comes as Arrow string views, as in :mod:`cohortlib.engine.kernels.instants`
 """
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.instants import is_blank
 from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U4, U8, U12, U16, U32, U64, U255, U, load_word, lowest_bit
 

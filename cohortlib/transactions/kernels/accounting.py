@@ -1,8 +1,8 @@
 """Add the users of each period up by what they did in the period before."""
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import U
 
 # The entries of a period: users, then amounts.

@@ -1,8 +1,8 @@
 """Gather the active amounts of each period."""
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import U
 
 

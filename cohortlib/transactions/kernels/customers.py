@@ -1,8 +1,8 @@
 """Kernels of the customer table: sums, layout and text."""
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.money import rounded_quotient
 from cohortlib.engine.kernels.words import IN_BUFFER, LOW, U1, U2, U4, U8, U9, U12, U30, U32, U255, U
 

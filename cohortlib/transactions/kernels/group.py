@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.partition import (
     DAY_MASK,
     clear_slots,

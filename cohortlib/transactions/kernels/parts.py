@@ -1,8 +1,8 @@
 """Number the users of a partition and order their rows, for parts."""
 
 import numpy as np
-from numba import njit
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.partition import (
     clear_slots,
     decode_record,

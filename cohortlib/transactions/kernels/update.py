@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import U0, U1, U2, U6, U63, U, next_period
 
 

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cohortlib.engine.jit import njit
 
 NET, SIGNED, DROP = 0, 1, 2  # refunds
 CLIP, SKIP = 0, 1  # activity before the joined period
