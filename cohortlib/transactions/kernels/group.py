@@ -90,7 +90,7 @@ def group_by_user(part, end, records, form, timeline, users, buffer, grouped, ta
     """
     (edges, words), (slots, keys, keys2) = records, users
     width, second, third, last = offsets_of(form)
-    (periods, _, span, above), origin = timeline, U(timeline.origin)
+    (periods, _, span, above), origin = timeline, U(np.int64(timeline.origin))
     first_rows, cohorts, short, sums, bitmaps, ends, _, _ = grouped
     codes, row_periods, row_units = buffer
     count = U0
