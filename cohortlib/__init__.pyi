@@ -12,5 +12,6 @@ from .show.report.report import report as report
 from .show.triangle import triangle as triangle
 from .transactions.store.prepare import prepare as prepare
 from .transactions.store.prepared import Prepared as Prepared
+from .transactions.verify import verify as verify
 
 __version__: str

@@ -558,7 +558,7 @@ def test_a_damaged_file_of_dropped_rows_is_refused(tmp_path):
     whole = pl.read_parquet(file)
     for damaged in (whole.clear(), whole.with_columns(pl.col("local_day") + 1), whole.cast({"local_day": pl.Int64})):
         damaged.write_parquet(file)
-        with pytest.raises(cl.errors.SourceError, match="does not match cohortlib"):
+        with pytest.raises(cl.errors.SourceError, match="does not have the digest in cohortlib"):
             cl.termina.cohorts(form.filter(DE))
     file.unlink()
     with pytest.raises(cl.errors.SourceError, match="cannot be read"):
@@ -574,7 +574,7 @@ def test_a_damaged_user_or_day_of_a_dropped_row_is_refused(column, tmp_path):
     assert dropping(form, "cohorts", joined="since")["cohort_size"].to_list() == [2]
     (file,) = form.folder.glob("*.dropped.parquet")
     pl.read_parquet(file).cast({column: pl.UInt16}).write_parquet(file)
-    with pytest.raises(cl.errors.SourceError, match="does not match cohortlib"):
+    with pytest.raises(cl.errors.SourceError, match="does not have the digest in cohortlib"):
         dropping(form, "cohorts", joined="since")
 
 

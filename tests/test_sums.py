@@ -151,7 +151,7 @@ def test_files_that_hold_no_sums(tmp_path):
         cl.termina.Sums.load(file)
     sums = cl.termina.sums(ANN)
     sums.table.write_parquet(file, metadata={"cohortlib.sums": json.dumps({"version": 99})})
-    with pytest.raises(SourceError, match=r"version 99\. Expected 1"):
+    with pytest.raises(SourceError, match=r"version 99\. Expected 2"):
         cl.termina.Sums.load(file)
 
 

@@ -24,6 +24,7 @@ from cohortlib.cli.reconcile import reconcile
 from cohortlib.cli.report import report
 from cohortlib.cli.state import state
 from cohortlib.cli.termina import termina
+from cohortlib.cli.verify import verify
 from cohortlib.errors import CohortlibError
 
 
@@ -109,5 +110,5 @@ def demo() -> None:
 
 for table in (user_accounting, growth_accounting, concentration, state):
     termina.add_command(table)
-for command in (inspect, termina, adapty, prepare, reconcile, explain, fetch, report):
+for command in (inspect, termina, adapty, prepare, verify, reconcile, explain, fetch, report):
     cli.add_command(command)

@@ -24,6 +24,7 @@ from cohortlib.transactions.kernels.accounting import ENTRIES, account
 from cohortlib.transactions.keywords import Edges, StateKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
+from cohortlib.transactions.saved_sums import check_periods
 from cohortlib.transactions.settings import Settings
 
 _VALUES = (  # in the order of the kernel's entries
@@ -59,6 +60,7 @@ class AccountingSums(AdditiveTable):
     keys = ("period",)
     mark = "cohortlib.accounting_sums"
     noun = "accounting sums"
+    check = staticmethod(check_periods)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items() if name != "joined")

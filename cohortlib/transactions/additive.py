@@ -2,19 +2,20 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Unpack
 
 import polars as pl
 
+from cohortlib import __version__
+from cohortlib.engine.digests import BLANK, sealed
 from cohortlib.engine.files import atomic_write
-from cohortlib.errors import Arg, DataError, SettingError, SourceError
+from cohortlib.errors import Arg, DataError, SettingError
 from cohortlib.literals import Freq
-from cohortlib.read.tables import first_line
 from cohortlib.transactions.keywords import Edges, Refunds
+from cohortlib.transactions.saved_sums import VERSION, SavedSums, check_keys, read_saved
 from cohortlib.transactions.settings import Settings
-
-_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -117,32 +118,30 @@ class AdditiveTable:
         return table.filter(pl.any_horizontal(pl.col(name) != 0 for name in cls.columns if name not in cls.keys))
 
     def save(self, path: str | Path) -> None:
-        """Write the sums and their settings to a Parquet file, which replaces `path` once it is complete."""
+        """Write the sums and their settings to a Parquet file, which replaces `path` once it is complete.
+
+        The file holds its own digest, and the version of cohortlib.
+        """
+        facts = {"version": VERSION, "library": __version__, "digest": BLANK, "rows": self.table.height}
+        buffer = BytesIO()
+        self.table.write_parquet(buffer, metadata={self.mark: json.dumps(facts | self._metadata())})
         with atomic_write(Path(path)) as stream:
-            self.table.write_parquet(stream, metadata={self.mark: json.dumps({"version": _VERSION} | self._metadata())})
+            stream.write(sealed(buffer.getvalue()))
+
+    @staticmethod
+    def check(path: Path, saved: SavedSums) -> None:
+        """Raise SourceError unless the contents of a file can be the sums of rows."""
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read saved sums.
+        """Read saved sums, and check that they are possible.
 
         Raises
         ------
         SourceError
-            The file is missing or unreadable, or does not hold sums of this version.
+            The file is missing, unreadable or damaged, or does not hold sums of this version.
         """
-        try:
-            file_metadata = pl.read_parquet_metadata(path)
-            table = pl.read_parquet(path, glob=False, hive_partitioning=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise SourceError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
-        if cls.mark not in file_metadata:
-            raise SourceError(
-                f"{str(path)!r} does not hold {cls.noun}", expected=f"a file that {cls.__name__}.save wrote"
-            )
-        metadata = json.loads(file_metadata[cls.mark])
-        version = metadata.get("version")
-        if version != _VERSION or table.schema != cls.columns:
-            what = f"{str(path)!r} has {cls.noun} of version {version!r}"
-            raise SourceError(what, value=version, expected=str(_VERSION), hint="compute them again")
-        settings = SumsSettings(**metadata["conventions"])
-        return cls(settings, table, metadata["last_day"], int(metadata["magnitude"]))
+        saved = read_saved(Path(path), cls.mark, cls.noun, f"a file that {cls.__name__}.save wrote", cls.columns)
+        check_keys(Path(path), saved, cls.keys)
+        cls.check(Path(path), saved)
+        return cls(SumsSettings(**saved.settings), saved.table, saved.last_day, saved.magnitude)

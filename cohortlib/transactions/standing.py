@@ -14,16 +14,15 @@ from cohortlib.read.arrays import Ints, read_only
 from cohortlib.transactions.activity import Histogram
 from cohortlib.transactions.kernels.group import DatedRows, Timeline
 from cohortlib.transactions.kernels.update import UserSums, advance
+from cohortlib.transactions.saved_sums import TABLE
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.history import UserSlice, read_history, users_in_ranges
-from cohortlib.transactions.store.manifest import Manifest, damaged
+from cohortlib.transactions.store.manifest import Manifest
+from cohortlib.transactions.store.part_checks import COHORT, LAST, NET, NEVER, STANDING
 from cohortlib.transactions.store.parts import DAY, SIZE, UNITS, Part, key_slice, keys_of, match_keys
 from cohortlib.transactions.store.prepared import Prepared
-from cohortlib.transactions.sums import TABLE, histogram_table
+from cohortlib.transactions.sums import histogram_table
 
-_COHORT, _LAST, _NET = "cohort", "last_period", "last_net"
-STANDING = [_COHORT, _LAST, _NET]
-_NEVER = -(2**31)
 _CUTS = 8  # partitions that a thread takes at a time
 
 
@@ -45,9 +44,9 @@ class Standing(NamedTuple):
 
         def counted(name: str) -> NDArray[np.int32]:
             ordinals = users[name].to_numpy()
-            return np.where(ordinals == _NEVER, -1, ordinals - np.int32(origin)).astype(np.int32)
+            return np.where(ordinals == NEVER, -1, ordinals - np.int32(origin)).astype(np.int32)
 
-        return cls(counted(_COHORT), counted(_LAST), users[_NET].to_numpy(writable=True))
+        return cls(counted(COHORT), counted(LAST), users[NET].to_numpy(writable=True))
 
     def put(self, users: Ints | slice, values: "Standing") -> None:
         """Overwrite the standing of some users."""
@@ -56,8 +55,8 @@ class Standing(NamedTuple):
 
     def columns(self, origin: int) -> list[pl.Series]:
         """Return the standing as columns."""
-        cohort, last = (np.where(at < 0, _NEVER, at + np.int32(origin)).astype(np.int32) for at in self[:2])
-        return [pl.Series(_COHORT, cohort), pl.Series(_LAST, last), pl.Series(_NET, self.amount)]
+        cohort, last = (np.where(at < 0, NEVER, at + np.int32(origin)).astype(np.int32) for at in self[:2])
+        return [pl.Series(COHORT, cohort), pl.Series(LAST, last), pl.Series(NET, self.amount)]
 
 
 class SumsBuilder:
@@ -116,7 +115,7 @@ class Update:
         standing = Standing.none(key.size)
 
         def update(batch: Sequence[tuple[int, int]]) -> None:
-            seen = users_in_ranges(self.store, batch, STANDING)
+            seen = users_in_ranges(self.store, batch, [*STANDING])
             ranges = [key_slice(part.users, *cut) for cut in batch]
             late: list[Ints] = []
             for (begin, end), piece, earlier in zip(ranges, part.slices(ranges), seen, strict=True):
@@ -136,11 +135,9 @@ class Update:
         standing = Standing.none(part.users.height)
         key, key2 = keys_of(part.users)
         left = np.arange(key.size)
-        for part_of, users, _ in seen:
+        for _, users, _ in seen:
             positions, matches = match_keys(key[left], key2[left] if key2.size else key2, *keys_of(users))
             known = Standing.read(users[matches], self.gained.origin)
-            if any(((at < -1) | (at >= self.gained.span)).any() for at in (known.cohort, known.last)):
-                raise damaged(self.store.folder / part_of.name)
             standing.put(left[positions], known)
             left = np.delete(left, positions)
         return standing, np.flatnonzero(self.gained.advance(part, standing))

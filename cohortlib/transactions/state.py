@@ -7,7 +7,9 @@ from typing import Any, Unpack
 
 import polars as pl
 
+from cohortlib import __version__
 from cohortlib.engine import files
+from cohortlib.engine.digests import digest
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads
 from cohortlib.errors import Arg, DataError, SchemaError, SourceError
@@ -19,19 +21,21 @@ from cohortlib.transactions.additive import SumsSettings
 from cohortlib.transactions.keywords import Edges, MemoryLimit, StateKeywords, Threads, UpdateKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
+from cohortlib.transactions.saved_sums import TABLE
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.standing import STANDING, Standing, SumsBuilder, Update
+from cohortlib.transactions.standing import Standing, SumsBuilder, Update
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run, sweep
+from cohortlib.transactions.store.manifest_checks import STATE_SETTINGS, damaged
+from cohortlib.transactions.store.part_checks import STANDING
 from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.parts import Part
 from cohortlib.transactions.store.prepare import is_ours, write_all
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 from cohortlib.transactions.store.spill import Run, RunPlan, Totals, gather_runs, read_batches
-from cohortlib.transactions.sums import TABLE, Sums
+from cohortlib.transactions.sums import Sums
 
 _RUNS = 32  # at most after an update; the next update searches each
 _SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after the first
-_KEPT = ("freq", "week_start", "refunds")  # settings that the manifest keeps for the state alone
 
 
 class Resources(Threads, MemoryLimit, total=False):
@@ -108,9 +112,7 @@ class State:
 
         with files.atomic_folder(Path(folder), is_ours) as hidden:
             manifest = write_all(history, checked, (), hidden, add_standing)
-            zero = Sums(SumsSettings.of(checked), pl.DataFrame(schema=TABLE), None, 0)
-            added = replace(zero, table=builder_for(manifest).table())
-            sums = replace(zero + added, last_day=manifest.last_day, magnitude=manifest.magnitude)
+            sums = sums_of_table(SumsSettings.of(checked), builder_for(manifest).table())
             _commit(hidden, manifest, sums)
         return cls(Path(folder))
 
@@ -146,7 +148,7 @@ class State:
         while True:
             manifest = self._manifest()
             try:
-                return Sums.load(self.folder / manifest.state["sums"])
+                return read_sums(self.folder, manifest)
             except SourceError:
                 if self._manifest() == manifest:
                     raise  # otherwise an update replaced the sums just now
@@ -164,7 +166,7 @@ class State:
         :func:`cohortlib.termina.cohorts`.
         """
         manifest = self._manifest()
-        with load(Prepared(self.folder, manifest), _settings(manifest, **running), keep_users=False) as loaded:
+        with load(Prepared(self.folder, manifest), settings_of(manifest, **running), keep_users=False) as loaded:
             return accounting_sums_of(loaded)
 
     @with_settings
@@ -194,7 +196,7 @@ class State:
         with files.locked(self.folder):
             manifest = self._manifest()
             sweep(self.folder, manifest)
-            settings = _settings(manifest, **running)
+            settings = settings_of(manifest, **running)
             try:
                 _commit(self.folder, *self._updated(rows, manifest, settings))
             finally:
@@ -205,7 +207,7 @@ class State:
                 self._compact(manifest, settings)
 
     def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
-        sums = Sums.load(self.folder / manifest.state["sums"])
+        sums = read_sums(self.folder, manifest)
         rows = open_if_prepared(rows)
         sources.check_sheet(rows, settings.file_options)
         stream = sources.stream(
@@ -218,7 +220,7 @@ class State:
         meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
         totals, before = Totals(), manifest
         if isinstance(rows, Prepared):
-            totals.last_day = rows.last_dropped_day()
+            totals.last_day, totals.dropped_before = rows.last_dropped_day(), rows.manifest.dropped
         is_prepared = isinstance(rows, Prepared)
         zoned = None if is_prepared else manifest.zoned
         with reader_of(stream, settings, zoned=zoned, prepared=is_prepared) as reader:
@@ -240,7 +242,7 @@ class State:
                  Arg("decimals", settings.decimals)),
                 hint=("build the state again with a smaller ", Arg("decimals")),
             )  # fmt: skip
-        return manifest, replace(sums, last_day=manifest.last_day, magnitude=manifest.magnitude)
+        return manifest, sums
 
     def _write_run(
         self, run: Run, now: Manifest, plan: RunPlan, settings: Settings, meter: Meter
@@ -265,7 +267,7 @@ class State:
         """
         with files.locked(self.folder):
             manifest = self._manifest()
-            self._compact(manifest, _settings(manifest, **running))
+            self._compact(manifest, settings_of(manifest, **running))
 
     def _compact(self, manifest: Manifest, settings: Settings) -> None:
         store = Prepared(self.folder, manifest)
@@ -284,11 +286,31 @@ class State:
             sweep(self.folder, self._manifest())
 
 
-def _settings(manifest: Manifest, **running: Unpack[UpdateKeywords]) -> Settings:
+def settings_of(manifest: Manifest, **running: Unpack[UpdateKeywords]) -> Settings:
     """Return the settings that a state was built with."""
     names = ("user", "timestamp", "amount", "timezone", "decimals", "nulls", *TEXT_SETTINGS)
     built: dict[str, Any] = {name: getattr(manifest, name) for name in names}
-    return Settings.of(**built, **{name: manifest.state[name] for name in _KEPT}, **running)
+    return Settings.of(**built, **{name: manifest.state[name] for name in STATE_SETTINGS}, **running)
+
+
+def read_sums(folder: Path, manifest: Manifest) -> Sums:
+    """Read the sums of a state, which must fit the manifest."""
+    file = folder / manifest.state["sums"]
+    sums = Sums.load(file)
+    if digest(file.read_bytes()) != manifest.state["sums_digest"]:
+        raise damaged(file, f"does not have the digest in {MANIFEST}")
+    if sums.settings != SumsSettings.of(settings_of(manifest)):
+        raise damaged(file, f"has the settings {sums.settings}", f"those in {MANIFEST}")
+    if (sums.last_day, sums.magnitude) != (manifest.last_day, manifest.magnitude):
+        what = f"has the last day {sums.last_day} and the absolute sum {sums.magnitude}"
+        raise damaged(file, what, f"{manifest.last_day} and {manifest.magnitude}, as in {MANIFEST}")
+    return sums
+
+
+def sums_of_table(settings: SumsSettings, table: pl.DataFrame) -> Sums:
+    """Add the rows of a table of sums; the last day and the absolute sum are unknown."""
+    zero = Sums(settings, pl.DataFrame(schema=TABLE), None, 0)
+    return zero + replace(zero, table=table)
 
 
 def _encoding(manifest: Manifest, kind: pl.DataType, name: str) -> UserEncoding:
@@ -307,7 +329,8 @@ def _grown(manifest: Manifest, totals: Totals) -> Manifest:
         days += [manifest.first_day, manifest.final_day]
     last = [day for day in (manifest.last_day, totals.last_day) if day is not None]
     return replace(
-        manifest, rows=manifest.rows + totals.rows, dropped=manifest.dropped + totals.dropped.count,
+        manifest, rows=manifest.rows + totals.rows,
+        dropped=manifest.dropped + totals.dropped_before + totals.dropped.count,
         first_day=min(days, default=manifest.first_day), final_day=max(days, default=manifest.final_day),
         last_day=max(last, default=None), magnitude=manifest.magnitude + totals.magnitude,
     )  # fmt: skip
@@ -316,6 +339,8 @@ def _grown(manifest: Manifest, totals: Totals) -> Manifest:
 def _commit(folder: Path, manifest: Manifest, sums: Sums) -> None:
     """Write the sums, then the manifest, which makes the new state visible."""
     name = f"sums-{new_run()}.parquet"
+    sums = replace(sums, last_day=manifest.last_day, magnitude=manifest.magnitude)
     sums.save(folder / name)
-    state = {name: getattr(sums.settings, name) for name in _KEPT}
-    files.commit(folder, MANIFEST, replace(manifest, state=state | {"sums": name}).to_json())
+    state = {setting: getattr(sums.settings, setting) for setting in STATE_SETTINGS}
+    state |= {"sums": name, "sums_digest": digest((folder / name).read_bytes())}
+    files.commit(folder, MANIFEST, replace(manifest, state=state, library=__version__).to_json())

@@ -17,10 +17,8 @@ from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.keywords import Edges, SumsKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
+from cohortlib.transactions.saved_sums import KEYS, TABLE, check_cohorts
 from cohortlib.transactions.settings import Settings
-
-TABLE = dict.fromkeys(("cohort", "age", "size", "first_amount", "active", "amount"), pl.Int64)
-_KEYS = ("cohort", "age")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +44,10 @@ class Sums(AdditiveTable):
     """
 
     columns = TABLE
-    keys = _KEYS
+    keys = KEYS
     mark = "cohortlib.sums"
     noun = "sums"
+    check = staticmethod(check_cohorts)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())

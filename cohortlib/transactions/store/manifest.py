@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from cohortlib.engine import files
+from cohortlib import __version__
+from cohortlib.engine import digests, files
 from cohortlib.errors import SourceError
+from cohortlib.periods import Calendar
 from cohortlib.read.arrays import Keys
 from cohortlib.read.tables import first_line
+from cohortlib.transactions.store.manifest_checks import check_manifest, damaged
 
-VERSION = 3
+VERSION = 4
 MANIFEST = "cohortlib.json"
 _FORMAT = "cohortlib parts"
 _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows|dropped)\.parquet|sums-[0-9a-f]{8}\.parquet")
@@ -22,21 +25,27 @@ _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows|dropped)\.parquet|sums-[0-9a-f
 
 @dataclass(frozen=True)
 class PartFile:
-    """A part on disk: the prefix of its files' names, its size, and the first words of its least and greatest key."""
+    """A part on disk: the prefix of its files' names, what they hold, and their digests."""
 
     name: str
     users: int
     rows: int
-    low: int
-    high: int
+    low: int  # first word of the least key
+    high: int  # the same of the greatest
+    first_day: int
+    final_day: int
+    magnitude: int  # Σ |units|
+    users_digest: str
+    rows_digest: str
 
 
 @dataclass(frozen=True)
 class DroppedFile:
-    """A file of dropped rows: the prefix of its name, and its number of rows."""
+    """A file of dropped rows: the prefix of its name, its number of rows, and its digest."""
 
     name: str
     rows: int
+    rows_digest: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Manifest:
     timestamp: str = "timestamp"
     amount: str = "amount"
     keep: tuple[str, ...] = ()
+    kept_types: tuple[str, ...] = ()  # of the kept columns; empty without rows
     timezone: str = "UTC"
     decimals: int = 6
     nulls: str = "error"
@@ -68,6 +78,7 @@ class Manifest:
     dropped_files: tuple[DroppedFile, ...] = ()  # kept columns, users and latest days; empty if no column is kept
     runs: tuple[tuple[PartFile, ...], ...] = ()
     state: dict[str, Any] = field(default_factory=dict)  # settings and sums of a state; empty for a prepared form
+    library: str = __version__  # the version of cohortlib that wrote the manifest
 
     @property
     def text(self) -> bool:
@@ -77,36 +88,67 @@ class Manifest:
     @property
     def key_secret(self) -> Keys:
         """The secret as an array."""
-        return np.array(self.secret, np.uint64)
+        return np.frombuffer(np.array(self.secret, np.uint64).tobytes(), np.uint64)  # read-only, as kernels expect
+
+    @property
+    def parts(self) -> list[PartFile]:
+        """The parts of all runs."""
+        return [part for run in self.runs for part in run]
+
+    def lists(self, file: Path) -> bool:
+        """Return whether a file belongs to the folder."""
+        prefix = file.name.split(".")[0]
+        return file.name == self.state.get("sums") or any(
+            prefix == listed.name for listed in (*self.parts, *self.dropped_files)
+        )
+
+    @property
+    def periods(self) -> tuple[int, int]:
+        """The first and the last period of a state's rows."""
+        calendar = Calendar(self.state["freq"], self.state["week_start"])
+        first, final = calendar.ordinals(np.array([self.first_day, self.final_day], np.int64)).tolist()
+        return first, final
 
     def to_json(self) -> str:
-        """Return the manifest as JSON."""
-        facts = asdict(self) | {"magnitude": str(self.magnitude)}
-        return json.dumps({"format": _FORMAT, "version": VERSION} | facts, indent=1)
+        """Return the manifest as JSON, with its own digest."""
+        facts = {"format": _FORMAT, "version": VERSION, "digest": digests.BLANK} | asdict(self)
+        return digests.sealed(json.dumps(facts, indent=1).encode()).decode()
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
         """Read the manifest of a folder; raise SourceError if it is missing, damaged or of another version."""
         file = folder / MANIFEST
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
+            data = file.read_bytes()
+            facts = json.loads(data)
         except FileNotFoundError:
             raise SourceError(
                 f"the folder {str(folder)!r} has no {MANIFEST}",
                 expected="a folder that cl.prepare or State.build has completed",
                 hint="for a folder of Parquet files pass a glob such as 'folder/*.parquet'",
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
-        if not isinstance(facts, dict) or facts.pop("format", None) != _FORMAT or facts.pop("version", None) != VERSION:
-            raise SourceError(f"{str(file)!r} is not of version {VERSION}", hint="prepare the transactions again")
-        try:
-            runs = tuple(tuple(PartFile(**part) for part in run) for run in facts.pop("runs"))
-            facts["dropped_files"] = tuple(DroppedFile(**file) for file in facts["dropped_files"])
-            facts |= {name: tuple(facts[name]) for name in ("keep", "secret")} | {"magnitude": int(facts["magnitude"])}
-            return cls(**facts, runs=runs)
-        except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
+        if not isinstance(facts, dict) or facts.pop("format", None) != _FORMAT:
+            raise SourceError(f"{str(file)!r} is not a manifest of cohortlib's")
+        version = facts.pop("version", None)
+        if version != VERSION:
+            hint = "prepare the transactions again, or build the state again"
+            raise SourceError(
+                f"{str(file)!r} is of version {version!r}", value=version, expected=str(VERSION), hint=hint
+            )
+        if not digests.is_sealed(data):
+            raise damaged(file, "does not have the digest that it says")
+        del facts["digest"]
+        return cls._of_facts(check_manifest(file, facts))
+
+    @classmethod
+    def _of_facts(cls, facts: dict[str, Any]) -> "Manifest":
+        """Make a manifest of checked facts."""
+        runs = tuple(tuple(PartFile(**part) for part in run) for run in facts["runs"])
+        dropped = tuple(DroppedFile(**file) for file in facts["dropped_files"])
+        tuples = {name: tuple(facts[name]) for name in ("keep", "kept_types", "secret")}
+        return cls(**facts | tuples | {"runs": runs, "dropped_files": dropped})
 
 
 def new_run() -> str:
@@ -114,16 +156,9 @@ def new_run() -> str:
     return chance.token_hex(4)
 
 
-def damaged(file: Path) -> SourceError:
-    """Return the error for a file that contradicts the manifest, so that kernels could read out of bounds."""
-    return SourceError(f"{str(file)!r} does not match {MANIFEST}", hint="it is damaged; prepare the transactions again")
-
-
 def sweep(folder: Path, manifest: Manifest) -> None:
     """Delete files that the manifest does not list: those replaced, and those left behind by a killed process."""
     files.delete_stale(folder)
-    names = {part.name for run in manifest.runs for part in run} | {manifest.state.get("sums")}
-    names |= {dropped.name for dropped in manifest.dropped_files}
     for file in folder.iterdir():
-        if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:
+        if _FILE.fullmatch(file.name) and not manifest.lists(file):
             file.unlink(missing_ok=True)

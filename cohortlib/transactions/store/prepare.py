@@ -115,6 +115,7 @@ def write_all(
     totals = Totals(dropped_rows=dropped)
     if isinstance(source, Prepared):  # rows dropped in the source still count for the right edge and for joined
         totals.last_day = source.last_dropped_day()
+        totals.dropped_before = source.manifest.dropped
         for rows in source.dropped_rows([*keep, DROPPED_USER]) if keep else ():
             dropped.add(rows)
     manifest = Manifest(
@@ -124,9 +125,11 @@ def write_all(
         kind=encoding.dtype, whole=encoding.integers, secret=tuple(secret.tolist()), bits=plan.bits,
     )  # fmt: skip
     name = new_run()
+    kept_types: list[tuple[str, ...]] = []
 
     def write(number: int, part: Part) -> PartFile:
         meter.add(part.rows.height)
+        kept_types.append(tuple(map(str, part.rows.select(*keep).dtypes)))
         return write_part(folder, f"{name}-{number:04}", part if finish is None else finish(manifest, part))
 
     runs: list[tuple[PartFile, ...]] = []
@@ -143,7 +146,7 @@ def write_all(
                 del run  # frees its memory before the next run is gathered
         zoned = source.manifest.zoned if isinstance(source, Prepared) else reader.zoned
         if in_memory is not None:
-            return replace(manifest, zoned=zoned, runs=(in_memory,))
+            return replace(manifest, zoned=zoned, runs=(in_memory,), kept_types=kept_types[0])
         manifest = replace(_complete(manifest, totals), zoned=zoned)
         spilled = Prepared(spill, replace(manifest, runs=tuple(runs)))
 
@@ -151,7 +154,7 @@ def write_all(
             return write(index, spilled.load(index, users=spilled.user_columns, rows=keep).contiguous())
 
         parts = on_threads(settings.workers, merge, range(spilled.count))
-    return replace(manifest, runs=(tuple(parts),)) if parts else manifest
+    return replace(manifest, runs=(tuple(parts),), kept_types=kept_types[0]) if parts else manifest
 
 
 def _complete(manifest: Manifest, totals: Totals) -> Manifest:
@@ -160,7 +163,8 @@ def _complete(manifest: Manifest, totals: Totals) -> Manifest:
     return replace(
         manifest, rows=totals.rows,
         first_day=totals.first_day, final_day=totals.final_day, last_day=totals.last_day, magnitude=totals.magnitude,
-        dropped=totals.dropped.count, dropped_files=() if totals.dropped_rows is None else totals.dropped_rows.files(),
+        dropped=totals.dropped_before + totals.dropped.count,
+        dropped_files=() if totals.dropped_rows is None else totals.dropped_rows.files(),
     )  # fmt: skip
 
 

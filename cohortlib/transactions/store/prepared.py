@@ -10,6 +10,7 @@ describes the format.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,11 +21,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.errors import Arg, CohortlibError, SettingError, SourceError, listed
+from cohortlib.errors import Arg, SettingError, SourceError, listed
 from cohortlib.read.amounts import as_decimal
 from cohortlib.read.tables import Source, first_line
-from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, damaged
-from cohortlib.transactions.store.part_files import has_valid_types, parts_in_range
+from cohortlib.transactions.store.manifest import MANIFEST, DroppedFile, Manifest, PartFile
+from cohortlib.transactions.store.manifest_checks import damaged
+from cohortlib.transactions.store.part_checks import check_dropped, check_rows, check_users
+from cohortlib.transactions.store.part_files import dropped_file, parts_in_range, read_file, rows_file, users_file
 from cohortlib.transactions.store.parts import DAY, DROPPED_USER, KEY, KEY2, SIZE, UNITS, USER, Part
 
 _Read = TypeVar("_Read")
@@ -154,18 +157,14 @@ class Prepared:
         `users` and `rows` are columns to read besides those that every part has.
         """
         low, high = self.key_ranges[index]
-        several = len(self.manifest.runs) > 1
         parts = []
         for run in self.manifest.runs:
             for part in parts_in_range(run, low, high):
-                is_inside = low <= part.low and part.high <= high
-                # With a single run there is nothing to merge, so keys are not read.
-                columns = [KEY, *[KEY2] * self.text, *users] if several or not is_inside else [*users]
-                if is_inside:
-                    parts.append(self._read_part(part, columns, rows))
+                if low <= part.low and part.high <= high:
+                    parts.append(self._read_part(part, users, rows))
                 else:
-                    read = partial(self._read_part, part, columns, rows)
-                    parts.append(self.read_once((part.name, *columns, "", *rows), read).key_range(low, high))
+                    read = partial(self._read_part, part, users, rows)
+                    parts.append(self.read_once((part.name, *users, "", *rows), read).key_range(low, high))
         return Part.merge(parts)
 
     @cached_property
@@ -182,46 +181,46 @@ class Prepared:
             return value
 
     def _read_part(self, part: PartFile, users: Sequence[str], rows: Sequence[str]) -> Part:
-        columns = {"users": dict.fromkeys([*users, SIZE]), "rows": dict.fromkeys([DAY, UNITS, *rows])}
-        user_frame, row_frame = (
-            self.read_columns(self.folder / f"{part.name}.{kind}.parquet", list(names))
-            for kind, names in columns.items()
-        )
-        self._check(part, user_frame, row_frame)
-        return Part.of(user_frame, row_frame)
+        return Part.of(self.read_users(part, users), self.read_rows(part, rows))
 
-    def read_columns(self, file: Path, columns: Sequence[str]) -> pl.DataFrame:
-        """Read columns of a file of this folder."""
+    def read_users(self, part: PartFile, columns: Sequence[str]) -> pl.DataFrame:
+        """Read the keys, the sizes and other columns of a part's users, checked."""
+        file = users_file(self.folder, part.name)
+        users = self._read(file, part.users_digest, [KEY, *[KEY2] * self.text, *columns, SIZE])
+        check_users(file, users, part, self.manifest)
+        return users
+
+    def read_rows(self, part: PartFile, columns: Sequence[str]) -> pl.DataFrame:
+        """Read the days, the amounts and other columns of a part's rows, checked."""
+        file = rows_file(self.folder, part.name)
+        rows = self._read(file, part.rows_digest, [DAY, UNITS, *columns])
+        check_rows(file, rows, part, self.manifest)
+        return rows
+
+    def read_dropped(self, dropped: DroppedFile, columns: Sequence[str]) -> pl.DataFrame:
+        """Read the days and other columns of a file of dropped rows, checked."""
+        file = dropped_file(self.folder, dropped.name)
+        rows = self._read(file, dropped.rows_digest, [*columns, DAY])
+        check_dropped(file, rows, dropped, self.manifest)
+        return rows
+
+    def _read(self, file: Path, expected: str, columns: Sequence[str]) -> pl.DataFrame:
+        """Read columns of a file of this folder, which must have the expected digest."""
+        with self.read_errors(file):
+            return read_file(file, expected, list(dict.fromkeys(columns)))
+
+    @contextmanager
+    def read_errors(self, file: Path) -> Iterator[None]:
+        """Raise a SourceError for a file that cannot be read or is damaged, unless the folder was rewritten."""
         try:
-            return pl.read_parquet(file, columns=list(columns), glob=False, hive_partitioning=False).select(*columns)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self.read_error(file, error) from error
-
-    def read_error(self, file: Path, error: Exception) -> CohortlibError:
-        """Return the error for a file that cannot be read."""
-        is_rewritten = Manifest.read(self.folder) != self.manifest
-        hint = "the folder was rewritten in the meantime; open it again" if is_rewritten else ""
-        return SourceError(f"{str(file)!r} cannot be read: {first_line(error)}", hint=hint)
-
-    def _check(self, part: PartFile, users: pl.DataFrame, rows: pl.DataFrame) -> None:
-        """Raise SourceError if a file is damaged, so that kernels never read out of bounds."""
-        ascending = users[KEY].diff().is_null() | (users[KEY] >= users[KEY].shift(1)) if KEY in users.columns else None
-        valid = (
-            has_valid_types(users)
-            and self.has_valid_rows(rows)
-            and users.height == part.users
-            and rows.height == part.rows == users[SIZE].cast(pl.Int64).sum()
-            and (ascending is None or bool(ascending.all()))
-        )
-        if not valid:
-            raise damaged(self.folder / part.name)
-
-    def has_valid_rows(self, rows: pl.DataFrame) -> bool:
-        """Return whether rows have the right types, and days within the bounds of the manifest."""
-        if not has_valid_types(rows.select(DAY, UNITS)):  # kept columns may have any name
-            return False
-        days = rows[DAY].to_numpy()
-        return not days.size or bool(self.manifest.first_day <= days.min() and days.max() <= self.manifest.final_day)
+            yield
+        except OSError as error:
+            if _is_prepared(self.folder) and not Manifest.read(self.folder).lists(file):
+                what = f"{str(self.folder)!r} was rewritten in the meantime"
+                raise SourceError(what, expected="the folder as it was opened", hint="open it again") from error
+            if isinstance(error, SourceError):
+                raise
+            raise damaged(file, f"cannot be read: {error.strerror or first_line(error)}") from error
 
     # --------------------------------------------------------------------------------------------------- the filter
 
@@ -276,18 +275,8 @@ class Prepared:
 
     def dropped_rows(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Read columns and latest days of the dropped rows that pass the filter, file by file."""
-        last_day = self.manifest.last_day
         for dropped in self.manifest.dropped_files:
-            file = self.folder / f"{dropped.name}.dropped.parquet"
-            rows = self.read_columns(file, [*dict.fromkeys([*columns, *self.filter_columns]), DAY])
-            days = rows[DAY].drop_nulls()
-            if (
-                rows[DAY].dtype != pl.Int32
-                or rows.height != dropped.rows
-                or (days.len() and (last_day is None or (days > last_day).any()))
-                or (DROPPED_USER in columns and str(rows[DROPPED_USER].dtype) != self.manifest.kind)
-            ):
-                raise damaged(file)
+            rows = self.read_dropped(dropped, [*columns, *self.filter_columns])
             mask = self.filter_mask(rows)
             yield (rows.filter(mask) if mask.size else rows).select(*columns, DAY)
 

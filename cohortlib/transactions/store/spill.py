@@ -149,6 +149,7 @@ class Totals:
     magnitude: int = 0
     rows: int = 0
     dropped: Dropped = field(default_factory=Dropped)
+    dropped_before: int = 0  # rows that were dropped when a prepared form was written, which is read now
     amounts: Amounts | None = None
     dropped_rows: DroppedRows | None = None
 
