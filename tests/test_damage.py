@@ -206,7 +206,7 @@ def test_a_standing_that_is_not_that_of_the_rows(made, tmp_path):
         ("active", -1, "counts from 0"),
         ("active", 10**6, "at most as many active users as the cohort has"),
         ("age", -1, "cohorts and periods from"),
-        ("cohort", 2**62, "cohorts and periods from"),
+        ("cohort", -(2**62), "cohorts and periods from"),
         ("amount", 2**62, "column 'amount' has a larger absolute sum"),
         ("age", 5, "each cohort and age once"),
     ],

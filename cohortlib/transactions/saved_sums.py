@@ -152,7 +152,7 @@ def _check_amounts(path: Path, columns: Mapping[str, NDArray[Any]], limit: int) 
 
 def _sizes(cohort: NDArray[Any], age: NDArray[Any], size: NDArray[Any]) -> NDArray[Any]:
     """Return the size of the cohort of each row; 0 for a cohort without a row at age 0."""
-    starts = np.flatnonzero(np.append(True, cohort[1:] != cohort[:-1]))
+    starts = np.flatnonzero(np.diff(cohort, prepend=cohort[:1] - 1))
     sizes = np.where(age[starts] == 0, size[starts], 0)
     return np.repeat(sizes, np.diff(np.append(starts, cohort.size)))
 

@@ -95,12 +95,11 @@ class Manifest:
         """The parts of all runs."""
         return [part for run in self.runs for part in run]
 
-    def lists(self, file: Path) -> bool:
-        """Return whether a file belongs to the folder."""
-        prefix = file.name.split(".")[0]
-        return file.name == self.state.get("sums") or any(
-            prefix == listed.name for listed in (*self.parts, *self.dropped_files)
-        )
+    @property
+    def names(self) -> set[str | None]:
+        """The prefixes of the names of all files of parts, and the name of the sums."""
+        dropped = {file.name for file in self.dropped_files}
+        return {part.name for part in self.parts} | dropped | {self.state.get("sums")}
 
     @property
     def periods(self) -> tuple[int, int]:
@@ -159,6 +158,7 @@ def new_run() -> str:
 def sweep(folder: Path, manifest: Manifest) -> None:
     """Delete files that the manifest does not list: those replaced, and those left behind by a killed process."""
     files.delete_stale(folder)
+    names = manifest.names
     for file in folder.iterdir():
-        if _FILE.fullmatch(file.name) and not manifest.lists(file):
+        if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:
             file.unlink(missing_ok=True)

@@ -72,7 +72,7 @@ def read_file(file: Path, expected: str, columns: Sequence[str]) -> pl.DataFrame
     if digest(data) != expected:
         raise damaged(file, f"does not have the digest in {MANIFEST}")
     try:
-        return pl.read_parquet(data, columns=list(columns)).select(*columns)
+        return pl.read_parquet(data, columns=list(columns)).select(*columns).rechunk()  # kernels need arrays
     except (pl.exceptions.PolarsError, PANIC, OSError) as error:
         raise damaged(file, f"cannot be read: {first_line(error)}") from error
 

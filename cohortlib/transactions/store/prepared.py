@@ -215,7 +215,7 @@ class Prepared:
         try:
             yield
         except OSError as error:
-            if _is_prepared(self.folder) and not Manifest.read(self.folder).lists(file):
+            if _is_prepared(self.folder) and file.name.split(".")[0] not in Manifest.read(self.folder).names:
                 what = f"{str(self.folder)!r} was rewritten in the meantime"
                 raise SourceError(what, expected="the folder as it was opened", hint="open it again") from error
             if isinstance(error, SourceError):
