@@ -175,5 +175,5 @@ class _CustomerScores(_PartitionCustomers):
 
     def __call__(self, batches: Batches) -> Batches:
         for customers, positions in self.chosen(batches):
-            exact = {"total": customers.total[positions], "recent": customers.recent[positions]}
+            exact = {"total": customers.sums.total[positions], "recent": customers.sums.recent[positions]}
             yield from frames.batches(customers.summary(positions).with_columns(**exact), _RANKED)

@@ -10,20 +10,28 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.engine import ratios
+from cohortlib.engine.buffers import empty
 from cohortlib.engine.partitions import check_size
 from cohortlib.engine.threads import on_threads
 from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.fields import CUSTOMER_COHORTS, schema
-from cohortlib.read.arrays import Ints
+from cohortlib.read.arrays import Ints, Keys
 from cohortlib.transactions.activity import Activity, Histogram
-from cohortlib.transactions.kernels.customers import customer_sums, write_customers
+from cohortlib.transactions.kernels.customers import (
+    Comparison,
+    CustomerRows,
+    CustomerSums,
+    customer_sums,
+    write_customers,
+)
 from cohortlib.transactions.keywords import Basis
 from cohortlib.transactions.loaded import LoadedRows
-from cohortlib.transactions.string_pool import StringPool
+from cohortlib.transactions.ordering import descending, texts_of, user_order
 
 Floats = NDArray[np.float64]
 
-_CHUNK = 1 << 10  # customers that a thread writes at a time; their data fits in the second-level cache
+_CHUNK = 1 << 9  # customers that a thread writes at a time; their data fits in the second-level cache
+_SLICE = 1 << 16  # customers that a thread sums up at a time
 _BATCH_ROWS = 1 << 19  # about the rows of a batch
 
 
@@ -33,15 +41,9 @@ class Customers:
 
     loaded: LoadedRows
     users: Activity
-    user_ids: StringPool
-    total: Ints  # amount in all
-    recent: Ints  # amount in the trailing 12 months
-    active: Ints  # number of active periods
-    factor: Ints
-    divisor: Ints  # amount_retention is amount · factor / divisor
-    sizes: Floats  # cohort_size_amount: divisor / scale
-    offsets: Ints
-    means: Floats  # the mean ltv of cohort c at each age, from means[offsets[c]] on; empty for the customer's own ltv
+    ids: pl.Series  # the id of each user
+    sums: CustomerSums
+    comparison: Comparison
 
     @classmethod
     def of(
@@ -54,17 +56,14 @@ class Customers:
         users, id_column = loaded.activity(part)
         calendar, scale = loaded.settings.calendar, loaded.settings.scale
         since = calendar.trailing_year(loaded.last) - loaded.grid.origin
-        first, total, recent, active = (np.empty(users.cohort.size, np.int64) for _ in range(4))
-        user_ids: list[StringPool] = []
+        count = users.cohort.size
+        customers = CustomerSums(*(empty(count, np.int64) for _ in range(4)))
 
-        def copy_ids() -> None:
-            user_ids.append(StringPool.of(id_column, users.row))
+        def sum_up(first: int) -> None:
+            customer_sums(first, min(first + _SLICE, count), users.cells, since, customers)
 
-        def sum_up() -> None:
-            customer_sums(*users.cells, since, first, total, recent, active)
-
-        on_threads(loaded.settings.workers, lambda work: work(), (copy_ids, sum_up))
-        factor, divisor = np.ones(users.cohort.size, np.int64), first
+        on_threads(loaded.settings.workers, sum_up, range(0, count, _SLICE))
+        factor, divisor = np.ones(count, np.int64), customers.first
         offsets, means = np.empty(0, np.int64), np.empty(0)
         if basis != "single_customer":
             sums = totals
@@ -78,13 +77,23 @@ class Customers:
             means[at] = ratios.ltv(sums.cumulative()[at], sums.size[cohort], scale).to_numpy()
             if basis == "cohort_mean":
                 factor = sums.size[users.cohort]
-        sizes = ratios.money(divisor, scale).to_numpy(writable=True)
-        return cls(loaded, users, user_ids[0], total, recent, active, factor, divisor, sizes, offsets, means)
+        comparison = Comparison(factor, divisor, offsets, means)
+        return cls(loaded, users, id_column.gather(users.row), customers, comparison)
 
     @cached_property
-    def id_column(self) -> pl.Series:
-        """The user ids as a column."""
-        return self.user_ids.column("user_id", self.user_ids.views)
+    def names(self) -> pl.Series:
+        """The user ids as text."""
+        if self.ids.dtype != pl.String:
+            return self.ids.cast(pl.String)
+        return self.ids + ""  # a copy, as the ids of a few users refer to the text of all rows
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """cohort_size_amount of each customer."""
+        return ratios.money(self.comparison.divisor, self.loaded.settings.scale).to_numpy(writable=True)
+
+    def _order(self, chosen: NDArray[np.bool_], cohort: NDArray[np.int32], sizes: Keys) -> Ints:
+        return user_order(cohort, chosen, sizes, texts_of(self.names), self.loaded.settings.workers)
 
     def select(self, top_n: int | None, rank_by: str | pl.Expr | None) -> Ints:
         """Return the customers of the table, in its order: all, or the `top_n`."""
@@ -93,31 +102,18 @@ class Customers:
     def in_order(self, among: NDArray[np.bool_] | None = None) -> Ints:
         """Return the customers in the order of the table, without cohorts before the first shown."""
         shown = self.users.cohort >= self.loaded.first
-        chosen = np.flatnonzero(shown if among is None else shown & among)
-        cohort = self.users.cohort[chosen]
-        # Sort integers, with the cohort in the high bits and the customer in the low ones.
-        order = np.sort(cohort.astype(np.uint64) << np.uint64(32) | chosen.astype(np.uint64))
-        chosen = (order & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        ends = np.cumsum(np.bincount(cohort, minlength=1))
-
-        def sort(cohort: int) -> None:
-            members = chosen[ends[cohort - 1] if cohort else 0 : ends[cohort]]
-            members[:] = members[np.argsort(-self.sizes[members])]
-            sizes = self.sizes[members]
-            self.user_ids.sort(members, np.append(True, sizes[1:] != sizes[:-1]))
-
-        on_threads(self.loaded.settings.workers, sort, np.unique(cohort).tolist())
-        return chosen
+        sizes = descending(self.comparison.divisor, lambda: self.sizes)
+        return self._order(shown if among is None else shown & among, self.users.cohort, sizes)
 
     def top(self, count: int, rank_by: str | pl.Expr | None) -> Ints:
         """Return the `count` customers that rank highest, in the order of the table."""
         # Sorted by user id, so that expressions that depend on the order of rows (ranks, say) are reproducible.
-        customers = np.arange(self.users.cohort.size)
-        self.user_ids.sort(customers, customers == 0)
+        everyone = np.ones(self.users.cohort.size, np.bool_)
+        customers = self._order(everyone, np.zeros(everyone.size, np.int32), np.zeros(everyone.size, np.uint64))
         summary = self.summary(customers)
         if rank_by is None:
             # In 128 bits, because the sum of two sums can exceed 64.
-            total, recent = (pl.Series(sums[customers]).cast(pl.Int128) for sums in (self.total, self.recent))
+            total, recent = (pl.Series(sums[customers]).cast(pl.Int128) for sums in (self.sums.total, self.sums.recent))
             score = total + recent
         else:
             score = _score(summary, rank_by)
@@ -136,11 +132,11 @@ class Customers:
         return pl.DataFrame(
             {
                 "cohort": self.loaded.labels.gather(self.users.cohort[customers]),
-                "user_id": self.id_column.gather(customers),
+                "user_id": self.names.gather(customers),
                 "cohort_size_amount": self.sizes[customers],
-                "ltv": ratios.money(self.total[customers], scale),
-                "acv": ratios.money(self.recent[customers], scale),
-                "active_periods": self.active[customers],
+                "ltv": ratios.money(self.sums.total[customers], scale),
+                "acv": ratios.money(self.sums.recent[customers], scale),
+                "active_periods": self.sums.active[customers],
             }
         )
 
@@ -161,37 +157,40 @@ class Customers:
             yield self._write(chosen[begin:end], counts[begin:end], dense=dense)
 
     def _row_counts(self, chosen: Ints, *, dense: bool) -> Ints:
-        return self.loaded.span - self.users.cohort[chosen].astype(np.int64) if dense else self.active[chosen]
+        return self.loaded.span - self.users.cohort[chosen].astype(np.int64) if dense else self.sums.active[chosen]
 
     def _write(self, chosen: Ints, counts: Ints, *, dense: bool) -> pl.DataFrame:
-        span, settings = self.loaded.span, self.loaded.settings
-        labels = StringPool.of(self.loaded.labels, np.arange(span, dtype=np.uint32))
-        places = np.cumsum(counts) - counts
-        height = int(counts.sum())
-        cohorts, ids = np.empty(2 * height, np.uint64), np.empty(2 * height, np.uint64)
-        age = np.empty(height, np.int64)
-        columns = [np.empty(height) for _ in range(5)]
+        settings = self.loaded.settings
+        places = np.zeros(chosen.size + 1, np.int64)
+        np.cumsum(counts, out=places[1:])
+        height = int(places[-1])
+        rows = CustomerRows(
+            empty(height, np.uint32), empty(height, np.int64), *(empty(height, np.float64) for _ in range(5))
+        )
 
         def write(first: int) -> None:
-            chunk = slice(first, first + _CHUNK)
-            write_customers(
-                chosen[chunk], places[chunk], counts[chunk], *self.users.cells, dense, settings.scale,
-                self.factor, self.divisor, self.offsets, self.means, labels.views, self.user_ids.views,
-                cohorts, ids, age, *columns,
-            )  # fmt: skip
+            last = min(first + _CHUNK, chosen.size)
+            write_customers(first, last, chosen, places, self.users.cells, self.comparison, dense, settings.scale, rows)
 
         on_threads(settings.workers, write, range(0, chosen.size, _CHUNK))
-        size, logo, money, retention, ltv = columns
+        labels = self.loaded.labels.gather(self.users.cohort[chosen])
+        customer = pl.Series(rows.customer)
+
+        def spread(values: pl.Series) -> pl.Series:
+            return values.gather(customer)
+
+        cohorts, names = on_threads(settings.workers, spread, (labels, self.names.gather(chosen)))
+        nulls = bool((self.comparison.divisor == 0).any())
         return pl.DataFrame(
             {
-                "cohort": labels.column("cohort", cohorts),
-                "user_id": self.user_ids.column("user_id", ids),
-                "period": age,
-                "cohort_size_amount": size,
-                "logo_retention": logo,
-                "amount": money,
-                "amount_retention": pl.Series(retention, nan_to_null=bool((self.divisor == 0).any())),
-                "ltv": ltv,
+                "cohort": cohorts,
+                "user_id": names,
+                "period": rows.age,
+                "cohort_size_amount": rows.size,
+                "logo_retention": rows.logo,
+                "amount": rows.amount,
+                "amount_retention": pl.Series(rows.retention, nan_to_null=nulls),
+                "ltv": rows.ltv,
             },
             schema=schema(CUSTOMER_COHORTS),
         )

@@ -79,7 +79,7 @@ def magnitude(units):
     return high, low
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def rounded_quotient(a, b, divisor):
     """Compute a · b / divisor, rounded once to the nearest float; NaN if the divisor is 0.
 
