@@ -10,6 +10,7 @@ from .show.inspect.inspect import inspect as inspect
 from .show.inspect.inspection import Inspection as Inspection
 from .show.report.report import report as report
 from .show.triangle import triangle as triangle
+from .transactions.general.compute import cohorts as cohorts
 from .transactions.store.prepare import prepare as prepare
 from .transactions.store.prepared import Prepared as Prepared
 from .transactions.verify import verify as verify

@@ -108,6 +108,23 @@ COHORTS = _table(
     ),
 )  # fmt: skip
 
+GENERAL = _table(
+    *COHORTS.values(),
+    Field("period_end", "count", "last age of the bracket; null for the open one", ages="constant"),
+    Field("observed", "count", "users whose age can be seen in the data", note="only these count at the age"),
+    Field("complete", "flag", "whether the age is over for every user of the cohort"),
+    *(
+        Field(f"{name}_{end}", field.kind, f"{word} end of the interval of {field.name}")
+        for name, field in (
+            ("logo", COHORTS["logo_retention"]), ("amount_retention", COHORTS["amount_retention"]),
+            ("ltv", COHORTS["ltv"]),
+        )
+        for end, word in (("low", "lower"), ("high", "upper"))
+    ),
+)  # fmt: skip
+GENERAL_NAMES = frozenset(GENERAL)
+"""The columns that a general table can have, besides segments and further amounts."""
+
 CUSTOMER_COHORTS = _table(
     _COHORT,
     _USER,
@@ -283,7 +300,7 @@ VALUES = _table(
 
 # ---- reading the registry
 
-ALL_TABLES: tuple[Fields, ...] = (*TABLES.values(), *CONCENTRATION.values(), SEGMENTS, VALUES)
+ALL_TABLES: tuple[Fields, ...] = (*TABLES.values(), GENERAL, *CONCENTRATION.values(), SEGMENTS, VALUES)
 _ENDINGS: dict[str, Kind] = {"_usd": "money", "_relative": "percent", "_retention": "share"}
 
 

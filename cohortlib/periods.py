@@ -38,6 +38,9 @@ class Calendar:
         ``"D"``, ``"W"``, ``"M"``, ``"Q"`` or ``"A"``.
     week_start
         The first day of a week, ``"monday"`` to ``"sunday"``; used only by ``"W"``.
+    fiscal_start
+        The month in which years begin, 1 to 12; used only by ``"Q"`` and ``"A"``. Years are labelled by the year in
+        which they end.
 
     Examples
     --------
@@ -48,10 +51,17 @@ class Calendar:
 
     freq: Freq = "M"
     week_start: str = WEEK_START
+    fiscal_start: int = 1
 
     def __post_init__(self) -> None:
         one_of("freq", self.freq, FREQS)
         one_of("week_start", self.week_start, WEEKDAYS)
+        one_of("fiscal_start", self.fiscal_start, range(1, 13))
+
+    @property
+    def _shift(self) -> int:
+        """Months to add so that fiscal years become calendar years."""
+        return (13 - self.fiscal_start) % 12 if self.freq in ("Q", "A") else 0
 
     def ordinals(self, days: NDArray[np.int64]) -> NDArray[np.int64]:
         """Cut days since 1970-01-01 to the ordinals of their periods (int64 in, int64 out)."""
@@ -59,7 +69,7 @@ class Calendar:
             return days
         if self.freq == "W":
             return (days + (_EPOCH_WEEKDAY - WEEKDAYS.index(self.week_start)) % 7) // 7
-        months = days.astype("M8[D]").astype("M8[M]").astype(np.int64) + 1970 * 12
+        months = days.astype("M8[D]").astype("M8[M]").astype(np.int64) + 1970 * 12 + self._shift
         return months // {"M": 1, "Q": 3, "A": 12}[self.freq]
 
     def ordinal(self, day: date) -> int:
@@ -72,12 +82,13 @@ class Calendar:
             return ordinals
         if self.freq == "W":
             return ordinals * 7 - (_EPOCH_WEEKDAY - WEEKDAYS.index(self.week_start)) % 7
-        months = ordinals * {"M": 1, "Q": 3, "A": 12}[self.freq] - 1970 * 12
+        months = ordinals * {"M": 1, "Q": 3, "A": 12}[self.freq] - 1970 * 12 - self._shift
         return months.astype("M8[M]").astype("M8[D]").astype(np.int64)
 
     def labels(self, ordinals: NDArray[np.int64]) -> list[str]:
         """Format each period: D 2026-01-31, W its first day, M 2026-01, Q 2026Q1, A 2026."""
-        firsts = np.datetime_as_string(self.first_days(ordinals).astype("M8[D]"))
+        first_days = self.first_days(ordinals).astype("M8[D]")
+        firsts = np.datetime_as_string(first_days.astype("M8[M]") + self._shift if self._shift else first_days)
         if self.freq in ("D", "W"):
             return [str(first) for first in firsts]
         if self.freq == "Q":
@@ -100,6 +111,45 @@ class Calendar:
         # A year before 29 February is 28 February.
         year_before = min(year_before, (month - 11).astype("M8[D]") - 1)
         return int(self.ordinals(np.array([int(year_before.astype(np.int64))]))[0]) + 1
+
+
+@dataclass(frozen=True)
+class TableCalendar:
+    """Cut days to the periods of a table: period n begins on ``firsts[n]`` and ends before ``firsts[n + 1]``.
+
+    Examples
+    --------
+    >>> calendar = TableCalendar((date(2026, 1, 5), date(2026, 2, 2), date(2026, 3, 2)), ("P1", "P2", ""))
+    >>> calendar.label(calendar.ordinal(date(2026, 2, 3)))
+    'P2'
+    """
+
+    firsts: tuple[date, ...]
+    names: tuple[str, ...]
+
+    @property
+    def _days(self) -> NDArray[np.int64]:
+        return np.array([epoch_day(first) for first in self.firsts], np.int64)
+
+    def ordinals(self, days: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Cut days since 1970-01-01 to the numbers of their periods: −1 before the first, the last number after it."""
+        return np.searchsorted(self._days, days, side="right").astype(np.int64) - 1
+
+    def ordinal(self, day: date) -> int:
+        """Cut one date to the number of its period."""
+        return int(self.ordinals(np.array([epoch_day(day)]))[0])
+
+    def first_days(self, ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first day of each period, in days since 1970-01-01."""
+        return self._days[np.clip(ordinals, 0, len(self.firsts) - 1)]
+
+    def labels(self, ordinals: NDArray[np.int64]) -> list[str]:
+        """Return the label of each period."""
+        return [self.names[int(ordinal)] for ordinal in ordinals]
+
+    def label(self, ordinal: int) -> str:
+        """Return the label of one period."""
+        return self.names[ordinal]
 
 
 def epoch_day(day: date) -> int:

@@ -6,7 +6,7 @@ signature, so ``help()`` and Sphinx show them too. :data:`SETTINGS` has the defa
 options from it. Nothing heavy is imported here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from difflib import get_close_matches
@@ -27,6 +27,7 @@ Refunds = Literal["net", "signed", "drop"]
 BeforeJoined = Literal["error", "clip", "drop"]
 Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
 CustomerRows = Literal["dense", "active"]
+Retention = Literal["exact", "unbounded", "consecutive"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -92,6 +93,31 @@ class Customer(TypedDict, total=False):
     rank_by: "str | pl.Expr | None"
 
 
+class Segments(TypedDict, total=False):
+    """The columns that split users into segments."""
+
+    by: "str | Sequence[str]"
+    split: "str | Sequence[str]"
+    users: "Source | None"
+
+
+class Clocks(TypedDict, total=False):
+    """Periods that are not those of the calendar, and ages that are not in the unit of `freq`."""
+
+    age: str | None
+    calendar: "Source | None"
+    fiscal_start: int
+
+
+class Counting(TypedDict, total=False):
+    """Which users count at an age, further amounts, and intervals."""
+
+    retention: Retention
+    brackets: Sequence[int] | None
+    amounts: "str | Sequence[str]"
+    confidence: float | None
+
+
 class Threads(TypedDict, total=False):
     """Threads to run on."""
 
@@ -136,6 +162,18 @@ class CohortsKeywords(SumsKeywords, Edges, total=False):
 
 class AccountingKeywords(StateKeywords, Edges, total=False):
     """The settings of ``user_accounting``, ``growth_accounting`` and ``concentration``."""
+
+
+class ReadingTable(Reading, total=False):
+    """How the columns of a table are read, if there may be no amounts."""
+
+    amount: str | None  # type: ignore[misc]
+
+
+class UsersKeywords(
+    ReadingTable, Parsing, Files, Running, Rules, Joining, Edges, Segments, Clocks, Counting, total=False
+):  # fmt: skip
+    """The settings of the general table and of its users."""
 
 
 class CustomerKeywords(Reading, Parsing, Files, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
@@ -204,13 +242,33 @@ SETTINGS = {setting.name: setting for setting in (
     Setting("max_memory", None, "Memory to use, such as 4GB or 512MiB; more rows go to temporary files.",
             metavar="SIZE", default_text="60 % of free memory"),
 )}  # fmt: skip
-"""Every setting by its name, in the order of signatures and of the command line's help."""
+"""The settings of Termina's tables by name, in the order of signatures and of the command line's help."""
+
+TABLE_SETTINGS = {setting.name: setting for setting in (
+    Setting("by", (), "Column of the segment, which has a table of its own (repeatable).", metavar="COLUMN"),
+    Setting("split", (), "Column whose values are computed each as if no others were there (repeatable).",
+            metavar="COLUMN"),
+    Setting("users", None, "Table with one row per user, for columns of --by.", metavar="FILE"),
+    Setting("age", None, "Unit of ages: D, W, M, Q, A, or days since each user's first, such as 7d or 30d.",
+            metavar="UNIT", default_text="that of --freq"),
+    Setting("calendar", None, "Table of first days and labels of periods, in place of --freq.", metavar="FILE"),
+    Setting("fiscal_start", 1, "Month in which years and quarters begin, for --freq Q and A.", tuple(range(1, 13)),
+            "MONTH"),
+    Setting("retention", "exact",
+            "Who counts at an age: active at it, at it or later, or at every age up to it.", get_args(Retention)),
+    Setting("brackets", None, "First ages of brackets, such as 0,1,3,7; the last one is open.", metavar="AGES"),
+    Setting("amounts", (), "Further column of amounts to sum up (repeatable).", metavar="COLUMN"),
+    Setting("confidence", None, "Level of intervals, such as 0.95.", metavar="LEVEL"),
+)}  # fmt: skip
+"""The settings that only the general table has."""
+
+ALL_SETTINGS = SETTINGS | TABLE_SETTINGS
 
 
 def types(group: type) -> dict[str, object]:
-    """Return the types of a group's settings by name, in the order of :data:`SETTINGS`."""
+    """Return the types of a group's settings by name, in the order of :data:`ALL_SETTINGS`."""
     annotations = group.__annotations__
-    return {name: annotations[name] for name in SETTINGS if name in annotations}
+    return {name: annotations[name] for name in ALL_SETTINGS if name in annotations}
 
 
 def with_settings(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -224,7 +282,7 @@ def with_settings(function: Callable[_Arguments, _Result]) -> Callable[_Argument
     (group,) = get_args(keywords.annotation)
     for name, kind in types(group).items():
         annotation = kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind
-        default = SETTINGS[name].default
+        default = ALL_SETTINGS[name].default
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
     known = {each.name for each in parameters if each.kind is not Parameter.POSITIONAL_ONLY}
 

@@ -1,0 +1,364 @@
+"""Read rows into parts of disjoint users, with the codes of segments, instants and further amounts."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import gettempdir
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib.engine import files
+from cohortlib.engine.buffers import POOL
+from cohortlib.engine.progress import Meter
+from cohortlib.errors import Arg, DataError, SchemaError, listed
+from cohortlib.read import sources
+from cohortlib.read.amounts import Amounts, magnitude, read_amounts
+from cohortlib.read.arrays import Ints, physical
+from cohortlib.read.instants import Instants
+from cohortlib.read.nulls import without_nulls
+from cohortlib.read.tables import Source, Stream
+from cohortlib.read.text import is_text
+from cohortlib.read.transactions import TransactionReader
+from cohortlib.read.users import UserEncoding, Users
+from cohortlib.transactions.general.question import NO_AMOUNT, Question
+from cohortlib.transactions.general.values import Codes, Values
+from cohortlib.transactions.joined import joined_cut, joined_in_stream
+from cohortlib.transactions.reading import reader_of
+from cohortlib.transactions.store.manifest import Manifest, PartFile
+from cohortlib.transactions.store.parts import KEY, KEY2, USER, Part
+from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
+from cohortlib.transactions.store.spill import (
+    MemoryParts,
+    ReadBatch,
+    RunPlan,
+    Totals,
+    gather_runs,
+    keep_in_memory,
+    write_run,
+)
+
+INSTANT = "\0instant"
+JOINED = "\0joined"
+_NANOSECONDS = {"ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+class UserTable(NamedTuple):
+    """Users of another table, each once, by key: their ids and further columns, and how many rows contradict."""
+
+    users: pl.DataFrame
+    conflicts: int
+    conflicting_user: str
+
+
+@dataclass
+class TableRows:
+    """The rows of all users in parts, and what the codes in them stand for.
+
+    Attributes
+    ----------
+    first_day, last_day
+        Local days: a day at or before the first row that counts, and that of the last row of any kind, or None.
+    values
+        The values of each column of `by` or `split`.
+    """
+
+    question: Question
+    store: Prepared | MemoryParts
+    encoding: UserEncoding
+    days: tuple[int, int]
+    last_day: int | None
+    values: dict[str, Values]
+    row_columns: tuple[str, ...]
+    with_instants: bool
+    joined: UserTable | None
+    attributes: UserTable | None
+    meter: Meter
+    joined_days: tuple[int, int] | None = None
+    split_codes: Sequence[Codes] = ()  # the combinations of values of `split`
+    _ranks: dict[str, Codes] = field(default_factory=dict)
+
+    def load(self, index: int, users: Sequence[str]) -> Part:
+        """Load a part with the columns of this table."""
+        return self.store.load(index, users=users, rows=column_names(self))
+
+    def ranks(self, name: str) -> Codes:
+        """Return the rank of each code of a column."""
+        if name not in self._ranks:
+            self._ranks[name] = self.values[name].ranks()
+        return self._ranks[name]
+
+
+@contextmanager
+def load_rows(source: Source, question: Question, *, keep_ids: bool) -> Iterator[TableRows]:
+    """Read the rows of a source; files that were spilled are deleted at the end of the block."""
+    settings = question.settings
+    POOL.bound(settings.max_memory)
+    with ExitStack() as stack:
+        source = open_if_prepared(source)
+        if isinstance(source, Prepared):
+            from cohortlib.transactions.general.prepared import load_prepared
+
+            yield load_prepared(source, question)
+            return
+        sources.check_sheet(source, settings.file_options)
+        attributes = read_users(question)
+        yield _load(source, question, attributes, stack, keep_ids=keep_ids or settings.joined is not None)
+
+
+def read_users(question: Question) -> pl.DataFrame | None:
+    """Read the table `users`: the column of users, and those of `by` that it has."""
+    if question.users is None:
+        return None
+    settings, by = question.settings, question.by
+    if not sources.is_table(question.users):
+        raise SchemaError((Arg("users"), f" is a {type(question.users).__qualname__}"), expected="a table")
+
+    def choose(names: list[str]) -> list[str]:
+        chosen = [name for name in by if name in names]
+        if settings.user not in names or not chosen:
+            expected = f"{settings.user!r} and one of {listed(by)}"
+            raise SchemaError((Arg("users"), f" has the columns {listed(names)}"), value=names, expected=expected)
+        return [settings.user, *chosen]
+
+    return sources.read(question.users, choose, options=settings.file_options)
+
+
+def _load(
+    source: Source, question: Question, attributes: pl.DataFrame | None, stack: ExitStack, *, keep_ids: bool
+) -> TableRows:
+    settings = question.settings
+    of_users = () if attributes is None else tuple(attributes.columns[1:])
+    in_rows = tuple(name for name in (*question.by, *question.split) if name not in of_users)
+
+    def choose(columns: list[str]) -> list[str]:
+        for setting in ("by", "split"):
+            for name in getattr(question, setting):
+                if name in in_rows and name not in columns:
+                    where = "the transactions" if question.users is None else "the transactions or in users"
+                    raise SchemaError((Arg(setting, name), f" is not a column of {where}"), value=name,
+                                      expected=f"one of {listed(columns)}")  # fmt: skip
+        joined = [str(settings.joined)] if settings.joined_is_one_of(columns) else []
+        return [*question.read_columns, *in_rows, *question.amounts, *joined]
+
+    stream = sources.stream(source, choose, options=settings.file_options, max_bytes=settings.budget, expected=True)
+    if stream.rows is None:
+        stream = stream.buffered(settings.budget // 4)
+    encoding = UserEncoding.of(stream.schema[settings.user], settings.user)
+    plan = RunPlan(settings.budget, settings.workers, encoding.wide, keep_ids, stream.rows)
+    meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
+    totals = Totals()
+    runs: list[tuple[PartFile, ...]] = []
+    in_memory = None
+    reading = _Reading(question, stream, encoding, {name: Values(name) for name in in_rows})
+    with _reader(stream, question) as reader:
+        for run in gather_runs(reading.batches(reader), plan, totals, meter):
+            if run.last and not runs:
+                in_memory = keep_in_memory(run, plan)
+            else:
+                folder = stack.enter_context(files.temporary_folder(Path(gettempdir()))) if not runs else folder
+                runs.append(write_run(run, plan, folder))
+            del run
+        attribute_table = None if attributes is None else _attributes(attributes, question, encoding, reading, reader)
+    totals.dropped.warn("the table")
+    store: Prepared | MemoryParts
+    if runs:
+        manifest = Manifest(
+            bits=plan.bits, kind=encoding.dtype, rows=totals.rows, first_day=totals.first_day,
+            final_day=totals.final_day, runs=tuple(runs),
+        )  # fmt: skip
+        store = Prepared(folder, manifest)
+    else:
+        store = in_memory or MemoryParts([], [], encoding.wide)
+    joined = joined_in_stream(source, settings) if settings.joined is not None else None
+    rows = TableRows(
+        question, store, encoding, (totals.first_day, totals.final_day), totals.last_day, reading.values, in_rows,
+        reading.with_instants, None, attribute_table, meter,
+        split_codes=[column.to_numpy() for column in reading.combinations.get_columns()],
+    )  # fmt: skip
+    question.check_days(totals.first_day, totals.final_day) if totals.rows else None
+    return with_joined(rows, joined)
+
+
+@contextmanager
+def _reader(stream: Stream, question: Question) -> Iterator[TransactionReader]:
+    """Return the reader of a stream; without amounts, errors count over the columns that there are."""
+    if question.money:
+        with reader_of(stream, question.settings) as reader:
+            yield reader
+        return
+    yield TransactionReader(question.settings.columns)
+
+
+@dataclass
+class _Reading:
+    """Parse batches, and add up what all of them have in common."""
+
+    question: Question
+    stream: Stream
+    encoding: UserEncoding
+    values: dict[str, Values]
+    with_instants: bool = False
+    magnitudes: dict[str, int] = field(default_factory=dict)
+    combinations: pl.DataFrame = field(default_factory=pl.DataFrame)  # of the values of `split`
+
+    def __post_init__(self) -> None:
+        self.with_instants = needs_instants(self.question, self.values, self.stream.schema)
+
+    def batches(self, reader: TransactionReader) -> Iterator[ReadBatch]:
+        """Yield the rows of each batch, with the columns that the table needs."""
+        question, settings = self.question, self.question.settings
+        for raw in self.stream.batches():
+            frame = raw if question.money else raw.with_columns(pl.lit(1).alias(NO_AMOUNT))
+            frame = self._without_null_amounts(reader.typed(frame))
+            rows = reader.parse_typed(frame, in_units=question.money and is_text(raw.schema[settings.amount]))
+            kept = frame.drop_nulls(settings.roles) if rows.dropped.count else frame
+            yield ReadBatch(
+                replace(rows, users=self.encoding.users(kept[settings.user])), self._extras(kept, reader), None
+            )
+
+    def _without_null_amounts(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Parse further amounts; a row with a null in one of them is dropped with the nulls of the other columns."""
+        settings = self.question.settings
+        for name in self.question.amounts:
+            nulls = frame[name].null_count()
+            if nulls and settings.nulls == "error":
+                raise DataError(
+                    f"the table has nulls: {nulls:,} in column {name!r}", value=name, expected="no nulls",
+                    hint=(Arg("nulls", "drop"), " skips these rows"),
+                )  # fmt: skip
+            if nulls:
+                missing = frame[name].is_null()
+                frame = frame.with_columns(
+                    pl.when(missing).then(None).otherwise(frame[settings.user]).alias(settings.user)
+                )
+        return frame
+
+    def _extras(self, frame: pl.DataFrame, reader: TransactionReader) -> pl.DataFrame | None:
+        columns = [pl.Series(name, values.encode(frame[name])) for name, values in self.values.items()]
+        if self.question.split:
+            seen = pl.DataFrame(columns).unique(maintain_order=True)
+            self.combinations = pl.concat([self.combinations, seen]).unique(maintain_order=True)
+        if self.with_instants:
+            columns.append(instants_of(frame[self.question.settings.timestamp]))
+        for name in self.question.amounts:
+            columns.append(self._units(frame[name]))
+        return pl.DataFrame([column.alias(f"{at}") for at, column in enumerate(columns)]) if columns else None
+
+    def _units(self, column: pl.Series) -> pl.Series:
+        units = units_of(column, self.question)
+        self.magnitudes[column.name] = self.magnitudes.get(column.name, 0) + magnitude(units)
+        if self.magnitudes[column.name] >= 2**63:
+            raise Amounts(column, self.question.settings.decimals).too_large()
+        return pl.Series(units)
+
+
+def units_of(column: pl.Series, question: Question) -> Ints:
+    """Return further amounts in units."""
+    decimals = question.settings.decimals
+    in_units = is_text(column.dtype)
+    if in_units:
+        column, _ = read_amounts(column, question.settings.columns.rules, decimals)
+    return Amounts.of(column, decimals, in_units=in_units).units(0, column.len())
+
+
+def needs_instants(question: Question, row_values: object, schema: pl.Schema) -> bool:
+    """Return whether the first of two rows on a day matters: for segments, and where local days are not in order."""
+    dtype = schema[question.settings.timestamp]
+    if dtype == pl.Date:
+        return False
+    return bool(row_values) or not (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
+
+
+def instants_of(column: pl.Series) -> pl.Series:
+    """Return instants in nanoseconds, of any unit; those beyond its range are cut off by `end`."""
+    instants = Instants.of(column)
+    unit = 86_400 * 10**9 // instants.day
+    low, high = -(2**63) // unit + 1, (2**63 - 1) // unit
+    return physical(instants.series).cast(pl.Int64).clip(low, high) * unit
+
+
+def _attributes(
+    table: pl.DataFrame, question: Question, encoding: UserEncoding, reading: _Reading, reader: TransactionReader
+) -> UserTable:
+    """Encode the table `users`: one row per user, with the codes of its columns."""
+    user, names = table.columns[0], table.columns[1:]
+    ids = reader.users(table[user])
+    keep = ids.is_not_null()
+    if not keep.all():
+        _, dropped = without_nulls(ids.to_frame(), question.settings.nulls, "users")
+        dropped.warn("users")
+        table, ids = table.filter(keep), ids.filter(keep)
+    keys = keys_of_ids(encoding, ids, "users")
+    for name in names:
+        reading.values[name] = Values(name)
+    codes = {name: reading.values[name].encode(table[name]) for name in names}
+    frame = keys.with_columns(pl.Series(name, column) for name, column in codes.items()).unique(maintain_order=True)
+    key_names = [name for name in (KEY, KEY2) if name in frame.columns]
+    twice = frame.filter(pl.struct(key_names).is_duplicated())
+    if twice.height:
+        count = twice.select(pl.struct(key_names).n_unique()).item()
+        raise DataError(
+            f"{count:,} users have rows in users that differ, among them {twice[USER].cast(pl.String).min()!r}",
+            value=twice[USER][0], expected="one row per user",
+        )  # fmt: skip
+    return UserTable(frame, 0, "")
+
+
+def keys_of_ids(encoding: UserEncoding, column: pl.Series, table: str) -> pl.DataFrame:
+    """Return the keys and the ids of a column of users of another table."""
+    if column.len() and Users.of(column).integers != encoding.integers:
+        what = f"the users are {encoding.dtype} in the transactions and {column.dtype} in {table} ({column[0]!r})"
+        raise SchemaError(what, expected="the same type in both", hint="cast one of them")
+    users = encoding.users(column)
+    key, key2 = users.keys(0, len(users))
+    keys = {KEY: key} | ({KEY2: key2} if encoding.wide else {})
+    return pl.DataFrame(keys | {USER: users.series.alias("")})
+
+
+def with_joined(rows: TableRows, joined: pl.DataFrame | None) -> TableRows:
+    """Add the joined table to rows."""
+    if joined is None:
+        return rows
+    question = rows.question
+    cut = joined_cut(joined, question.settings)
+    if cut is None:
+        days = np.empty(0, np.int32)
+    else:
+        days = cut.local_days(0, joined.height)
+        question.check_days(int(days.min()), int(days.max()))
+    frame = keys_of_ids(rows.encoding, joined.to_series(0), "joined").with_columns(pl.Series(JOINED, days))
+    long = days.astype(np.int64)
+    units = [long] if question.width else [question.calendar.ordinals(long), question.ages.ordinals(long)]
+    frame = frame.with_columns(pl.Series(f"\0{at}", unit) for at, unit in enumerate(units))
+    key_names = [name for name in (KEY, KEY2) if name in frame.columns]
+    first = frame.unique(key_names, keep="first", maintain_order=True)
+    both = frame.join(first, on=key_names)
+    other = both.filter(pl.any_horizontal(pl.col(f"\0{at}") != pl.col(f"\0{at}_right") for at in range(len(units))))
+    earliest = frame.group_by(key_names, maintain_order=True).agg(pl.col(USER).first(), pl.col(JOINED).min())
+    table = UserTable(earliest, other.height, str(other[USER][0]) if other.height else "")
+    span = (int(days.min()), int(days.max())) if days.size else None
+    return replace(rows, joined=table, joined_days=span)
+
+
+def part_rows(rows: TableRows, part: Part) -> tuple[Ints, Codes, Ints]:
+    """Return the instants, the ranks of segments, and the further amounts of the rows of a part."""
+    count = len(rows.row_columns)
+    names = column_names(rows)
+    height = part.rows.height
+    codes = np.empty((count, height), np.uint32)
+    for at, name in enumerate(rows.row_columns):
+        codes[at] = rows.ranks(name)[part.rows[names[at]].to_numpy()]
+    instants = part.rows[names[count]].to_numpy() if rows.with_instants else np.empty(0, np.int64)
+    amounts = np.empty((len(rows.question.amounts), height), np.int64)
+    for at, name in enumerate(names[count + rows.with_instants :]):
+        amounts[at] = part.rows[name].to_numpy()
+    return instants, codes, amounts
+
+
+def column_names(rows: TableRows) -> Sequence[str]:
+    """Return the names of the columns of rows that parts have for this table."""
+    return [f"{at}" for at in range(len(rows.row_columns) + rows.with_instants + len(rows.question.amounts))]

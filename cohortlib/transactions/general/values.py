@@ -1,0 +1,86 @@
+"""Codes of the values of a column, batch by batch; their ranks order segments."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cohortlib.errors import Arg, SchemaError
+from cohortlib.read.arrays import Ints
+
+Codes = NDArray[np.uint32]
+
+
+class Values:
+    """The distinct values of a column, with codes in order of appearance from 1; null is 0."""
+
+    def __init__(self, name: str, setting: str = "by") -> None:
+        self.name, self.setting = name, setting
+        self._dtype: pl.DataType = pl.Null()
+        self._text = pl.Categorical(pl.Categories.random(""))
+        self._held = pl.Series("", [], dtype=self._text)  # polars forgets the codes of a type that no column has
+        self._values = pl.Series(name, [], dtype=pl.Null)  # by code, from 1
+
+    def encode(self, column: pl.Series) -> Codes:
+        """Return the code of each value of a batch."""
+        dtype = column.dtype
+        if dtype.is_nested() or dtype in (pl.Object, pl.Unknown, pl.Binary):
+            raise SchemaError((Arg(self.setting, self.name), f" is a column of {dtype}"), value=dtype,
+                              expected="text, numbers, dates or booleans")  # fmt: skip
+        column = column.alias(self.name)
+        if dtype == pl.Null:
+            return np.zeros(column.len(), np.uint32)
+        if self._dtype == pl.Null:
+            self._dtype = dtype
+        if isinstance(dtype, pl.Categorical | pl.Enum | pl.String):
+            return self._encode_text(column.cast(pl.String))
+        return self._encode_values(column)
+
+    @property
+    def count(self) -> int:
+        """The number of ranks: of values, and one for null, which is the last."""
+        return self._values.len() + 1
+
+    def ranks(self) -> Codes:
+        """Return the rank of each code: numbers by value, text by code point, null last."""
+        order = self._values.arg_sort().to_numpy()
+        ranks = np.empty(order.size + 1, np.uint32)
+        ranks[0] = order.size
+        ranks[1 + order] = np.arange(order.size, dtype=np.uint32)
+        return ranks
+
+    def column(self, ranks: Ints) -> pl.Series:
+        """Return the values of ranks, in the type of the column."""
+        ordered = self._values.sort().extend_constant(None, 1)
+        return ordered.gather(ranks).cast(self._dtype).alias(self.name)
+
+    def rank_of(self, value: object) -> int | None:
+        """Return the rank of one value; None if there is no such value."""
+        if value is None:
+            return self._values.len()
+        ordered = self._values.sort().cast(self._dtype).to_list()
+        return ordered.index(value) if value in ordered else None
+
+    def _encode_text(self, column: pl.Series) -> Codes:
+        numbers = column.cast(self._text).to_physical()
+        known = int(numbers.max() or 0) + 1 if numbers.null_count() < numbers.len() else 0  # type: ignore[call-overload]
+        if known > self._values.len():
+            codes = pl.Series(self.name, range(known), dtype=pl.UInt32)
+            self._values = codes.cat.to(self._text).cast(pl.String)
+        return (numbers + 1).fill_null(0).to_numpy()
+
+    def _encode_values(self, column: pl.Series) -> Codes:
+        if self._values.dtype == pl.Null:
+            self._values = column.clear()
+        elif column.dtype != self._values.dtype:
+            frames = [self._values.to_frame(), column.clear().to_frame()]
+            self._values = pl.concat(frames, how="vertical_relaxed").to_series()
+            column = column.cast(self._values.dtype)
+            self._dtype = column.dtype
+        new = column.unique().drop_nulls()
+        new = new.filter(~new.is_in(self._values.implode()))
+        self._values = pl.concat([self._values, new])
+        codes = pl.Series(np.arange(1, self._values.len() + 1, dtype=np.uint32))
+        if not self._values.len():
+            return np.zeros(column.len(), np.uint32)
+        numbers = column.replace_strict(self._values, codes, default=0, return_dtype=pl.UInt32)
+        return numbers.to_numpy()
