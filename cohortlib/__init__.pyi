@@ -11,6 +11,7 @@ from .show.inspect.inspection import Inspection as Inspection
 from .show.report.report import report as report
 from .show.triangle import triangle as triangle
 from .transactions.general.compute import cohorts as cohorts
+from .transactions.general.compute import users as users
 from .transactions.store.prepare import prepare as prepare
 from .transactions.store.prepared import Prepared as Prepared
 from .transactions.verify import verify as verify

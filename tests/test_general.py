@@ -49,3 +49,26 @@ def test_agrees_with_the_judge(case):
     assert (table is None) == (judged is None)
     if judged is not None:
         check(case, table, judged)
+
+
+@given(cases())
+def test_users_are_those_of_the_cells(case):
+    judged = case.judge()
+    if not judged:
+        return
+    assert ask(case, cl.users, cohort=judged[0]["cohort"], period=judged[0]["period"]) is not None
+    names = [*case.settings.get("by", ()), *case.settings.get("split", ())]
+    for row in judged[:: max(1, len(judged) // 2)]:
+        segment = {name: row[name] for name in names}
+        cell = {"cohort": row["cohort"], "period": row["period"], "segment": segment}
+        counts = {
+            active: ask(case, cl.users, active=active, **cell).height for active in (True, False, None)
+        }  # fmt: skip
+        assert counts == {
+            True: row["active_users"], False: row["observed"] - row["active_users"], None: row["observed"]
+        }  # fmt: skip
+        if "split" in case.settings:
+            continue
+        listed = case.judge(naive_general.users, row["cohort"], row["period"], active=None, segment=segment)
+        ours = ask(case, cl.users, active=None, **cell)
+        check(case, ours, listed)

@@ -13,7 +13,7 @@ from cohortlib.engine.partitions import check_size
 from cohortlib.engine.threads import run_workers
 from cohortlib.errors import Arg, DataError
 from cohortlib.read.arrays import Ints
-from cohortlib.transactions.general.parts import part_of, part_users
+from cohortlib.transactions.general.parts import part_count, part_of
 from cohortlib.transactions.general.question import Edges, Question
 from cohortlib.transactions.general.rows import TableRows
 from cohortlib.transactions.joined import JoinedFit
@@ -256,7 +256,7 @@ def count_cells(rows: TableRows, grid: Grid) -> Cells:
             rows.meter.add(rows.store.size(part) if part < rows.store.count else 0)
         return counter
 
-    done = run_workers(part_users(rows), rows.question.settings.workers, work)
+    done = run_workers(part_count(rows), rows.question.settings.workers, work)
     check_fit(rows, done)
     empty = Counter(rows, grid).cells()
     merged = reduce(

@@ -15,7 +15,7 @@ from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, USER
 _SPLIT = "\0split"
 
 
-def part_users(rows: TableRows) -> int:
+def part_count(rows: TableRows) -> int:
     """Return the number of parts, with a last one for joined users whose keys are in the range of no part."""
     return rows.store.count + (rows.joined is not None)
 
@@ -24,7 +24,7 @@ def part_of(rows: TableRows, index: int) -> tuple[Part, kernel.UserRows, kernel.
     """Load a part, and return its users and the arrays of its rows."""
     keys = [KEY, KEY2] if rows.store.text else [KEY]
     if index < rows.store.count:
-        part = rows.load(index, [*keys, USER] if rows.joined is not None else keys)
+        part = rows.load(index, [*keys, USER] if rows.keep_ids else keys)
     else:
         schema = {KEY: pl.UInt64} | ({KEY2: pl.UInt64} if rows.store.text else {}) | {SIZE: pl.UInt32}
         user_type = rows.joined.users.schema[USER] if rows.joined is not None else pl.Null

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from tempfile import gettempdir
 from typing import NamedTuple
@@ -15,10 +16,11 @@ from cohortlib.engine import files
 from cohortlib.engine.buffers import POOL
 from cohortlib.engine.progress import Meter
 from cohortlib.errors import Arg, DataError, SchemaError, listed
+from cohortlib.periods import offsets
 from cohortlib.read import sources
 from cohortlib.read.amounts import Amounts, magnitude, read_amounts
 from cohortlib.read.arrays import Ints, physical
-from cohortlib.read.instants import Instants
+from cohortlib.read.instants import EARLIEST, LATEST, Instants
 from cohortlib.read.nulls import without_nulls
 from cohortlib.read.tables import Source, Stream
 from cohortlib.read.text import is_text
@@ -78,6 +80,8 @@ class TableRows:
     attributes: UserTable | None
     meter: Meter
     joined_days: tuple[int, int] | None = None
+    keep_ids: bool = False
+    user_type: pl.DataType = field(default_factory=pl.String)
     split_codes: Sequence[Codes] = ()  # the combinations of values of `split`
     _ranks: dict[str, Codes] = field(default_factory=dict)
 
@@ -177,6 +181,7 @@ def _load(
     rows = TableRows(
         question, store, encoding, (totals.first_day, totals.final_day), totals.last_day, reading.values, in_rows,
         reading.with_instants, None, attribute_table, meter,
+        keep_ids=keep_ids, user_type=user_type(stream.schema[settings.user], encoding),
         split_codes=[column.to_numpy() for column in reading.combinations.get_columns()],
     )  # fmt: skip
     question.check_days(totals.first_day, totals.final_day) if totals.rows else None
@@ -206,7 +211,9 @@ class _Reading:
     combinations: pl.DataFrame = field(default_factory=pl.DataFrame)  # of the values of `split`
 
     def __post_init__(self) -> None:
-        self.with_instants = needs_instants(self.question, self.values, self.stream.schema)
+        self.with_instants = needs_instants(
+            self.question, self.values, self.stream.schema[self.question.settings.timestamp]
+        )
 
     def batches(self, reader: TransactionReader) -> Iterator[ReadBatch]:
         """Yield the rows of each batch, with the columns that the table needs."""
@@ -256,6 +263,12 @@ class _Reading:
         return pl.Series(units)
 
 
+def user_type(dtype: pl.DataType, encoding: UserEncoding) -> pl.DataType:
+    """Return the type of user ids in a result: that of the transactions, or text where they are stored as text."""
+    keeps = dtype.is_integer() or isinstance(dtype, pl.Categorical | pl.Enum)
+    return dtype if keeps else pl.Int64() if encoding.dtype == "Int64" else pl.String()
+
+
 def units_of(column: pl.Series, question: Question) -> Ints:
     """Return further amounts in units."""
     decimals = question.settings.decimals
@@ -265,12 +278,23 @@ def units_of(column: pl.Series, question: Question) -> Ints:
     return Amounts.of(column, decimals, in_units=in_units).units(0, column.len())
 
 
-def needs_instants(question: Question, row_values: object, schema: pl.Schema) -> bool:
-    """Return whether the first of two rows on a day matters: for segments, and where local days are not in order."""
-    dtype = schema[question.settings.timestamp]
+def needs_instants(question: Question, row_values: object, dtype: pl.DataType) -> bool:
+    """Return whether the order of rows within a day matters: for segments, and where local days are not in order."""
     if dtype == pl.Date:
         return False
-    return bool(row_values) or not (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
+    if row_values and not question.split:
+        return True
+    zoned = not isinstance(dtype, pl.Datetime) or dtype.time_zone is not None  # text may be zoned
+    return zoned and not question.same_unit and not days_in_order(question.settings.timezone)
+
+
+@lru_cache(maxsize=8)
+def days_in_order(zone: str) -> bool:
+    """Return whether a later instant never has an earlier local day: clocks never go back over midnight."""
+    day = 86_400
+    starts, shifts = offsets(zone, EARLIEST * day, (LATEST + 1) * day)
+    before, after = starts[1:] - 1 + shifts[:-1], starts[1:] + shifts[1:]
+    return bool((after // day >= before // day).all())
 
 
 def instants_of(column: pl.Series) -> pl.Series:

@@ -116,21 +116,21 @@ def write_table(rows: TableRows, cells: Cells, grid: Grid) -> pl.DataFrame:
         columns |= _share_interval(active, observed, z)
         if question.money:
             columns |= _money_intervals(table, observed, amount, firsts, totals, scale, z)
-    segments = _segments(rows, keys // grid.rules.cohort_count, grid)
+    segments = segment_columns(rows, keys // grid.rules.cohort_count, grid)
     chosen = [segments[name].alias(name) for name in (*question.by, *question.split)]
     chosen += [columns[name].alias(name) for name in column_order(question)]
     return pl.DataFrame(chosen).filter(pl.Series(shown)) if chosen else empty_table(question)
 
 
-def _segments(rows: TableRows, segment: Ints, grid: Grid) -> dict[str, pl.Series]:
-    """Return the columns of segments, from their numbers."""
+def segment_columns(rows: TableRows, segment: Ints, grid: Grid) -> dict[str, pl.Series]:
+    """Return the columns of segments, in their order, from their numbers."""
     columns = {}
     rest = segment
     names = (*rows.question.by, *rows.question.split)
     for name, count in reversed(list(zip(names, grid.counts, strict=True))):
         columns[name] = rows.values[name].column(rest % count)
         rest = rest // count
-    return columns
+    return {name: columns[name] for name in names}
 
 
 def _share_interval(active: Ints, observed: Ints, z: float) -> dict[str, pl.Series]:

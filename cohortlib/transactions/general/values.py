@@ -36,6 +36,11 @@ class Values:
         return self._encode_values(column)
 
     @property
+    def dtype(self) -> pl.DataType:
+        """The type of the column."""
+        return self._dtype
+
+    @property
     def count(self) -> int:
         """The number of ranks: of values, and one for null, which is the last."""
         return self._values.len() + 1
