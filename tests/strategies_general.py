@@ -162,6 +162,7 @@ def cases(draw, *, plain_rows=False):
         entries, None if entries is None else pl.DataFrame(
             entries, schema={"user_id": id_type, "joined": dtype}, orient="row"
         ),
-        user_rows, None if user_rows is None else pl.DataFrame(user_rows, schema={"user_id": id_type, "tier": pl.String}),
+        user_rows,
+        None if user_rows is None else pl.DataFrame(user_rows, schema={"user_id": id_type, "tier": pl.String}),
         calendar,
     )  # fmt: skip

@@ -3,9 +3,8 @@
 import math
 
 import naive_general
-import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from strategies import exactly
 from strategies_general import cases
 

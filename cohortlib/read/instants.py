@@ -135,6 +135,14 @@ class Cut:
         return days
 
 
+def instants_of(column: pl.Series) -> pl.Series:
+    """Return instants in nanoseconds, of any unit; those beyond its range are cut off by `end`."""
+    instants = Instants.of(column)
+    unit = 86_400 * 10**9 // instants.day
+    low, high = -(2**63) // unit + 1, (2**63 - 1) // unit
+    return physical(instants.series).cast(pl.Int64).clip(low, high) * unit
+
+
 def read_instants(column: pl.Series, rules: TextRules, workers: int = 1) -> tuple[pl.Series, bool | None]:
     """Parse text and numbers as instants, and assume a zone for those without an offset.
 

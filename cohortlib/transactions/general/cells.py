@@ -14,7 +14,7 @@ from cohortlib.engine.threads import run_workers
 from cohortlib.errors import Arg, DataError
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.general.parts import part_count, part_of
-from cohortlib.transactions.general.question import Edges, Question
+from cohortlib.transactions.general.question import Edges
 from cohortlib.transactions.general.rows import TableRows
 from cohortlib.transactions.joined import JoinedFit
 from cohortlib.transactions.kernels import counters
@@ -94,22 +94,17 @@ def lay_out(rows: TableRows) -> Grid | None:
     """Lay out the grid; None if there is nothing to count."""
     question = rows.question
     edges = question.edges(rows.last_day)
-    days = [day for day in (*(rows.days if rows.days[0] <= rows.days[1] else ()), *(rows.joined_days or ()))]
+    joined_days = rows.joined_days or ()
+    days = [*(rows.days if rows.days[0] <= rows.days[1] else ()), *joined_days]
     if edges is None or not days:
         return None
-    first, last = min(days), max(days)
-    first = min(first, edges.cut)
-    until = max(edges.cut, max(rows.joined_days or (edges.cut,)))
-    until = min(until, max(last, edges.cut))
-    table = np.arange(first, until + 1, dtype=np.int64)
+    first = min(*days, edges.cut)
+    table = np.arange(first, max(edges.cut, *joined_days, edges.cut) + 1, dtype=np.int64)
     cohorts, ages = (calendar.ordinals(table) for calendar in (question.calendar, question.ages))
     origin, age_origin = int(cohorts[0]), int(ages[0])
     cohort_count = int(cohorts[-1]) - origin + 1
     last_age = edges.age - age_origin
-    if question.width:
-        span = (edges.cut - first) // question.width + 3
-    else:
-        span = max(last_age, 0) + 1
+    span = (edges.cut - first) // question.width + 3 if question.width else max(last_age, 0) + 1
     firsts, lasts, column_of, seen_of, hidden = _columns(question.brackets, span)
     first_days = np.maximum(question.calendar.first_days(origin + np.arange(cohort_count)), first)
     if question.width:
@@ -240,9 +235,9 @@ class Counter:
 
 def _members(count: int, more: int) -> kernel.Members:
     return kernel.Members(
-        np.full(count, -1, np.int64), np.zeros(count, np.int32), np.full(count, -1, np.int32), np.zeros(count, np.bool_),
-        np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((more, count), np.int64),
-        np.zeros((more, count), np.int64),
+        np.full(count, -1, np.int64), np.zeros(count, np.int32), np.full(count, -1, np.int32),
+        np.zeros(count, np.bool_), *(np.zeros(count, np.int64) for _ in range(2)),
+        *(np.zeros((more, count), np.int64) for _ in range(2)),
     )  # fmt: skip
 
 
@@ -278,4 +273,3 @@ def check_fit(rows: TableRows, counters_of: list[Counter]) -> None:
     early_users = [user for counter in counters_of for user in counter.early_users]
     user = joined.conflicting_user if joined.conflicts else min(early_users, default=None)
     JoinedFit(early, late, joined.conflicts, unlisted, listed, user).check(rows.question.settings.before_joined)
-

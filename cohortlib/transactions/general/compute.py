@@ -176,7 +176,8 @@ def users(
         - ``user_id``: the user, in the type of the transactions
         - the columns of segments
         - ``first_day`` (Date): the first day of the user, at which ages begin
-        - ``amount`` (Float64): the amount at the age, and ``ltv`` (Float64), the amount up to it; likewise for `amounts`
+        - ``amount`` (Float64): the amount at the age, and ``ltv`` (Float64), the amount up to it
+        - for each column of `amounts` the same two
 
     Raises
     ------
@@ -222,8 +223,8 @@ def _check_cell(
     names = (*question.by, *question.split)
     for name in segment or {}:
         if name not in names:
-            raise SettingError((Arg("segment", dict(segment or {})), f" has {name!r}, which is not in ", Arg("by")),
-                               value=name, expected=f"columns of {listed(names)}" if names else "no segment")  # fmt: skip
+            what = (Arg("segment", dict(segment or {})), f" has {name!r}, which is not in ", Arg("by"))
+            raise SettingError(what, value=name, expected=f"columns of {listed(names)}" if names else "no segment")
 
 
 def _example(question: Question) -> int:
@@ -287,15 +288,14 @@ def segment_ranks(grid: Grid, rows: TableRows, segment: Ints) -> dict[str, Ints]
     return ranks
 
 
-def _users_frame(
-    rows: TableRows, grid: Grid | None, members: list[tuple[pl.Series, Ints, list[Ints]]]
-) -> pl.DataFrame:
+def _users_frame(rows: TableRows, grid: Grid | None, members: list[tuple[pl.Series, Ints, list[Ints]]]) -> pl.DataFrame:
     question, scale = rows.question, rows.question.settings.scale
     names = (*question.by, *question.split)
     if members:
         ids = pl.concat([each[0] for each in members])
         segments = np.concatenate([each[1] for each in members])
-        numbers = [np.concatenate(arrays) for arrays in zip(*(each[2] for each in members), strict=True)]
+        arrays = [each[2] for each in members]
+        numbers = [np.concatenate(each) for each in zip(*arrays, strict=True)]
     else:
         ids, segments = pl.Series([], dtype=rows.user_type), np.empty(0, np.int64)
         numbers = [np.empty(0, np.int32)] + [np.empty(0, np.int64) for _ in range(2 + 2 * len(question.amounts))]
@@ -311,7 +311,6 @@ def _users_frame(
         amount, total = numbers[3 + 2 * at : 5 + 2 * at]
         columns += [ratios.money(amount, scale).alias(name), ratios.money(total, scale).alias(f"{name}_ltv")]
     units = numbers[1] if question.money else np.zeros(ids.len(), np.int64)
-    order = pl.DataFrame({"units": units, "id": ids}).select(
-        pl.arg_sort_by("units", "id", descending=[True, False])
-    ).to_series()  # fmt: skip
+    keys = pl.DataFrame([pl.Series("units", units), ids.alias("id")])
+    order = keys.select(pl.arg_sort_by("units", "id", descending=[True, False])).to_series()
     return pl.DataFrame(columns)[order]

@@ -22,17 +22,14 @@ def part_count(rows: TableRows) -> int:
 
 def part_of(rows: TableRows, index: int) -> tuple[Part, kernel.UserRows, kernel.Columns]:
     """Load a part, and return its users and the arrays of its rows."""
-    keys = [KEY, KEY2] if rows.store.text else [KEY]
+    keys, columns = [KEY, KEY2] if rows.store.text else [KEY], column_names(rows)
     if index < rows.store.count:
         part = rows.load(index, [*keys, USER] if rows.keep_ids else keys)
     else:
-        schema = {KEY: pl.UInt64} | ({KEY2: pl.UInt64} if rows.store.text else {}) | {SIZE: pl.UInt32}
-        user_type = rows.joined.users.schema[USER] if rows.joined is not None else pl.Null
-        types = {name: pl.Int64 for name in column_names(rows)}
-        part = Part.of(
-            pl.DataFrame(schema=schema | {USER: user_type}),
-            pl.DataFrame(schema={DAY: pl.Int32, UNITS: pl.Int64} | types),
-        )
+        no_users = [pl.Series(key, [], dtype=pl.UInt64) for key in keys] + [pl.Series(SIZE, [], dtype=pl.UInt32)]
+        no_users += [rows.joined.users[USER].clear()] if rows.joined is not None else []
+        no_rows = [pl.Series(DAY, [], dtype=pl.Int32), *(pl.Series(n, [], dtype=pl.Int64) for n in (UNITS, *columns))]
+        part = Part.of(pl.DataFrame(no_users), pl.DataFrame(no_rows))
     part = part.contiguous()
     instants, codes, amounts = part_rows(rows, part)
     if rows.question.split:
@@ -48,11 +45,11 @@ def part_of(rows: TableRows, index: int) -> tuple[Part, kernel.UserRows, kernel.
     user_rows = kernel.UserRows(
         read_only(ends), read_only(days), read_only(units), read_only(np.arange(days.size, dtype=np.uint32))
     )
-    columns = kernel.Columns(
+    row_columns = kernel.Columns(
         read_only(instants), read_only(codes), read_only(amounts), read_only(joined),
         read_only(_user_codes(rows, part)),
     )  # fmt: skip
-    return part, user_rows, columns
+    return part, user_rows, row_columns
 
 
 def _split(part: Part, codes: Codes) -> tuple[Part, NDArray[np.intp]]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
@@ -233,7 +234,7 @@ def _clock(age: str | None, calendar: AnyCalendar, fiscal_start: int) -> tuple[i
     if isinstance(calendar, TableCalendar):
         raise SettingError((Arg("age", age), " and ", Arg("calendar"), " exclude each other"), value=age,
                            expected="days such as '7d', or None")  # fmt: skip
-    return 0, Calendar(age, calendar.week_start, fiscal_start if age in ("Q", "A") else 1)  # type: ignore[arg-type]
+    return 0, Calendar(age, calendar.week_start, fiscal_start if age in ("Q", "A") else 1)
 
 
 def _brackets(brackets: object, retention: str) -> tuple[int, ...] | None:
@@ -278,9 +279,9 @@ def read_calendar(table: Source) -> TableCalendar:
         raise SchemaError((*what, f" has {days.dtype} and {labels.dtype} columns"), value=frame.schema,
                           expected="dates and labels") from error  # fmt: skip
     firsts = days.to_list()
-    if len(firsts) < 2 or None in firsts or any(a >= b for a, b in zip(firsts[:-1], firsts[1:], strict=True)):
-        raise DataError((*what, " is not ascending, or has fewer than two rows"),
-                        expected="first days in ascending order, and a last row that ends the period before")  # fmt: skip
+    if len(firsts) < 2 or None in firsts or any(a >= b for a, b in pairwise(firsts)):
+        expected = "first days in ascending order, and a last row that ends the period before"
+        raise DataError((*what, " is not ascending, or has fewer than two rows"), expected=expected)
     shown = names[:-1]
     if None in shown or len(set(shown)) < len(shown):
         raise DataError((*what, " has a label twice, or none"), expected="a label of its own for each period")

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import gettempdir
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from cohortlib.engine import files
 from cohortlib.engine.buffers import POOL
@@ -19,8 +18,8 @@ from cohortlib.errors import Arg, DataError, SchemaError, listed
 from cohortlib.periods import offsets
 from cohortlib.read import sources
 from cohortlib.read.amounts import Amounts, magnitude, read_amounts
-from cohortlib.read.arrays import Ints, physical
-from cohortlib.read.instants import EARLIEST, LATEST, Instants
+from cohortlib.read.arrays import Ints
+from cohortlib.read.instants import EARLIEST, LATEST, instants_of
 from cohortlib.read.nulls import without_nulls
 from cohortlib.read.tables import Source, Stream
 from cohortlib.read.text import is_text
@@ -43,9 +42,29 @@ from cohortlib.transactions.store.spill import (
     write_run,
 )
 
-INSTANT = "\0instant"
 JOINED = "\0joined"
-_NANOSECONDS = {"ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+class PartStore(Protocol):
+    """Parts of disjoint users, each of a range of keys."""
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+
+    @property
+    def text(self) -> bool:
+        """Whether user ids are text; their keys have two words."""
+
+    @property
+    def key_ranges(self) -> list[tuple[int, int]]:
+        """The key range of each part."""
+
+    def size(self, index: int) -> int:
+        """Return about the number of rows of a part."""
+
+    def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
+        """Return a part with some columns of users and of rows."""
 
 
 class UserTable(NamedTuple):
@@ -69,7 +88,7 @@ class TableRows:
     """
 
     question: Question
-    store: Prepared | MemoryParts
+    store: PartStore
     encoding: UserEncoding
     days: tuple[int, int]
     last_day: int | None
@@ -106,7 +125,7 @@ def load_rows(source: Source, question: Question, *, keep_ids: bool) -> Iterator
         if isinstance(source, Prepared):
             from cohortlib.transactions.general.prepared import load_prepared
 
-            yield load_prepared(source, question)
+            yield load_prepared(source, question, keep_ids=keep_ids)
             return
         sources.check_sheet(source, settings.file_options)
         attributes = read_users(question)
@@ -156,20 +175,20 @@ def _load(
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     totals = Totals()
     runs: list[tuple[PartFile, ...]] = []
-    in_memory = None
+    in_memory = folder = None
     reading = _Reading(question, stream, encoding, {name: Values(name) for name in in_rows})
     with _reader(stream, question) as reader:
         for run in gather_runs(reading.batches(reader), plan, totals, meter):
             if run.last and not runs:
                 in_memory = keep_in_memory(run, plan)
             else:
-                folder = stack.enter_context(files.temporary_folder(Path(gettempdir()))) if not runs else folder
+                folder = folder or stack.enter_context(files.temporary_folder(Path(gettempdir())))
                 runs.append(write_run(run, plan, folder))
             del run
-        attribute_table = None if attributes is None else _attributes(attributes, question, encoding, reading, reader)
+        attribute_table = None if attributes is None else attributes_of(attributes, question, encoding, reading.values)
     totals.dropped.warn("the table")
-    store: Prepared | MemoryParts
-    if runs:
+    store: PartStore
+    if folder is not None:
         manifest = Manifest(
             bits=plan.bits, kind=encoding.dtype, rows=totals.rows, first_day=totals.first_day,
             final_day=totals.final_day, runs=tuple(runs),
@@ -251,8 +270,7 @@ class _Reading:
             self.combinations = pl.concat([self.combinations, seen]).unique(maintain_order=True)
         if self.with_instants:
             columns.append(instants_of(frame[self.question.settings.timestamp]))
-        for name in self.question.amounts:
-            columns.append(self._units(frame[name]))
+        columns += [self._units(frame[name]) for name in self.question.amounts]
         return pl.DataFrame([column.alias(f"{at}") for at, column in enumerate(columns)]) if columns else None
 
     def _units(self, column: pl.Series) -> pl.Series:
@@ -297,20 +315,12 @@ def days_in_order(zone: str) -> bool:
     return bool((after // day >= before // day).all())
 
 
-def instants_of(column: pl.Series) -> pl.Series:
-    """Return instants in nanoseconds, of any unit; those beyond its range are cut off by `end`."""
-    instants = Instants.of(column)
-    unit = 86_400 * 10**9 // instants.day
-    low, high = -(2**63) // unit + 1, (2**63 - 1) // unit
-    return physical(instants.series).cast(pl.Int64).clip(low, high) * unit
-
-
-def _attributes(
-    table: pl.DataFrame, question: Question, encoding: UserEncoding, reading: _Reading, reader: TransactionReader
+def attributes_of(
+    table: pl.DataFrame, question: Question, encoding: UserEncoding, values: dict[str, Values]
 ) -> UserTable:
-    """Encode the table `users`: one row per user, with the codes of its columns."""
+    """Encode the table `users`: one row per user, with the codes of its columns, which are added to `values`."""
     user, names = table.columns[0], table.columns[1:]
-    ids = reader.users(table[user])
+    ids = TransactionReader(question.settings.columns).users(table[user])
     keep = ids.is_not_null()
     if not keep.all():
         _, dropped = without_nulls(ids.to_frame(), question.settings.nulls, "users")
@@ -318,8 +328,8 @@ def _attributes(
         table, ids = table.filter(keep), ids.filter(keep)
     keys = keys_of_ids(encoding, ids, "users")
     for name in names:
-        reading.values[name] = Values(name)
-    codes = {name: reading.values[name].encode(table[name]) for name in names}
+        values[name] = Values(name)
+    codes = {name: values[name].encode(table[name]) for name in names}
     frame = keys.with_columns(pl.Series(name, column) for name, column in codes.items()).unique(maintain_order=True)
     key_names = [name for name in (KEY, KEY2) if name in frame.columns]
     twice = frame.filter(pl.struct(key_names).is_duplicated())

@@ -34,7 +34,8 @@ class Rows:
 
     def entry(self, number: int) -> Ints:
         """Return one entry of each cell."""
-        return self.cells.cells[self.at, number]
+        entries: Ints = self.cells.cells[self.at, number]
+        return entries
 
     def up_to(self, values: NDArray[np.int64]) -> Ints:
         """Return the sum over the columns of the group up to each one."""
@@ -61,7 +62,9 @@ def empty_table(question: Question) -> pl.DataFrame:
     types = schema(GENERAL)
     segments = dict.fromkeys((*question.by, *question.split), pl.Null)
     amounts = {name: pl.Float64 for column in question.amounts for name in (column, f"{column}_ltv")}
-    return pl.DataFrame(schema=segments | {name: types.get(name, pl.Float64) for name in column_order(question)} | amounts)
+    return pl.DataFrame(
+        schema=segments | {name: types.get(name, pl.Float64) for name in column_order(question)} | amounts
+    )
 
 
 def column_order(question: Question) -> list[str]:

@@ -67,7 +67,7 @@ class Values:
 
     def _encode_text(self, column: pl.Series) -> Codes:
         numbers = column.cast(self._text).to_physical()
-        known = int(numbers.max() or 0) + 1 if numbers.null_count() < numbers.len() else 0  # type: ignore[call-overload]
+        known = 1 + max([-1, *numbers.drop_nulls().top_k(1)])
         if known > self._values.len():
             codes = pl.Series(self.name, range(known), dtype=pl.UInt32)
             self._values = codes.cat.to(self._text).cast(pl.String)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U6, U58, U63, U64, U, high_word, mix_word
+from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U6, U58, U63, U, high_word, mix_word
 from cohortlib.transactions.kernels.counters import EARLY, EARLY_ROW, LATE, LISTED, UNLISTED
 
 NOT_JOINED = np.int32(-(2**31))
@@ -265,7 +265,7 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
         low, high = scratch.sums.size, np.int64(-1)
         for i in range(row, end):
             d = np.int64(rows.days[i])
-            if d > rules.cut or d < origin and rules.width > 0:
+            if d > rules.cut or (d < origin and rules.width > 0):
                 continue
             t = (d - origin) // rules.width if rules.width > 0 else np.int64(rules.ages[d - rules.first_day])
             if rules.width == 0 and t > rules.edge:
@@ -369,7 +369,9 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
                                 mine, mine_active = amount, is_active
                                 for m in range(more):
                                     members.more[m, u] = scratch.here[m]
-                            total = _flush(groups, scratch, base, column, seen, is_active, amount, total, at_zero, exact)
+                            total = _flush(
+                                groups, scratch, base, column, seen, is_active, amount, total, at_zero, exact
+                            )
                             if column <= seen:
                                 if is_active:
                                     latest = column

@@ -19,6 +19,8 @@ from cohortlib.transactions.store.manifest_checks import check_manifest, damaged
 
 VERSION = 4
 MANIFEST = "cohortlib.json"
+DATES, INSTANTS = "dates", "kept"
+"""Whether rows had dates, or had instants that are kept beside their local days."""
 _FORMAT = "cohortlib parts"
 _FILE = re.compile(r"[0-9a-f]{8}-\d+\.(users|rows|dropped)\.parquet|sums-[0-9a-f]{8}\.parquet")
 
@@ -65,6 +67,7 @@ class Manifest:
     assume_zone: str | None = None
     normalize: str | None = None
     zoned: bool | None = None  # whether instants had an offset from UTC; None if there were none
+    instants: str | None = None  # DATES or INSTANTS; None if rows had instants that are not kept
     kind: str = "Int64"  # type of the user ids on disk: "Int64", "UInt64" or "String"
     whole: bool = True  # whether user ids were integers of any width
     secret: tuple[int, ...] = ()  # seed of the hash that makes keys of user ids

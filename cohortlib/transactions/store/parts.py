@@ -19,6 +19,8 @@ from cohortlib.transactions.records import Records
 KEY, KEY2, SIZE, USER, DAY, UNITS = "key", "key2", "rows", "user", "local_day", "units"
 """The columns of a part. Users have a key (with a second word if they are text), their number of rows, and the user id
 if it is kept. Rows have a local day (since 1970-01-01), an amount in money units, and the kept columns."""
+INSTANT = "instant"
+"""The column of instants of rows, in nanoseconds, if they are kept: the order of rows within a day."""
 DROPPED_USER = "dropped_user"
 """The column of user ids in a file of dropped rows."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias, Unpack
 
 import numpy as np
+import polars as pl
 
 from cohortlib.engine import files
 from cohortlib.engine.progress import Meter
@@ -18,9 +19,9 @@ from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.keywords import PrepareKeywords, with_settings
 from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run
+from cohortlib.transactions.store.manifest import DATES, INSTANTS, MANIFEST, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
-from cohortlib.transactions.store.parts import DAY, DROPPED_USER, UNITS, Part
+from cohortlib.transactions.store.parts import DAY, DROPPED_USER, INSTANT, UNITS, Part
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 from cohortlib.transactions.store.spill import DroppedRows, RunPlan, Totals, gather_runs, read_batches, write_run
 
@@ -103,6 +104,11 @@ def write_all(
     columns, options = [*settings.roles, *keep], settings.file_options
     sources.check_sheet(source, options)
     stream = sources.stream(source, lambda _: columns, options=options, max_bytes=settings.budget)
+    # Local days lose the order of rows within a day, which decides about segments of kept columns.
+    dates = stream.schema[settings.timestamp] == pl.Date and not (
+        isinstance(source, Prepared) and source.manifest.instants != DATES
+    )
+    instants = [INSTANT] if keep and not dates and not isinstance(source, Prepared) else []
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
     if isinstance(source, Prepared):  # its users are encoded already; without rows their type is not in the schema
         encoding = UserEncoding(source.manifest.kind, secret, source.manifest.whole)
@@ -121,6 +127,7 @@ def write_all(
     manifest = Manifest(
         user=settings.user, timestamp=settings.timestamp, amount=settings.amount, keep=tuple(keep),
         timezone=settings.timezone, decimals=settings.decimals, nulls=settings.nulls,
+        instants=DATES if dates else INSTANTS if instants else None,
         **{name: getattr(settings, name) for name in TEXT_SETTINGS},
         kind=encoding.dtype, whole=encoding.integers, secret=tuple(secret.tolist()), bits=plan.bits,
     )  # fmt: skip
@@ -135,7 +142,7 @@ def write_all(
     runs: list[tuple[PartFile, ...]] = []
     with files.temporary_folder(folder) as spill:
         with reader_of(stream, settings, prepared=isinstance(source, Prepared)) as reader:
-            batches = read_batches(stream.batches(), settings, reader, encoding, keep)
+            batches = read_batches(stream.batches(), settings, reader, encoding, keep, instants=bool(instants))
             in_memory = None
             for run in gather_runs(batches, plan, totals, meter):
                 if run.last and not runs:
@@ -151,7 +158,7 @@ def write_all(
         spilled = Prepared(spill, replace(manifest, runs=tuple(runs)))
 
         def merge(index: int) -> PartFile:
-            return write(index, spilled.load(index, users=spilled.user_columns, rows=keep).contiguous())
+            return write(index, spilled.load(index, users=spilled.user_columns, rows=[*keep, *instants]).contiguous())
 
         parts = on_threads(settings.workers, merge, range(spilled.count))
     return replace(manifest, runs=(tuple(parts),), kept_types=kept_types[0]) if parts else manifest
@@ -173,7 +180,7 @@ def _checked_keep(keep: Sequence[str], settings: Settings) -> list[str]:
     if isinstance(keep, str) or not all(isinstance(name, str) for name in keep):
         what = (Arg("keep", keep), " is not a list of columns")
         raise SettingError(what, value=keep, expected="a list such as ['country']")
-    taken = [*settings.roles, DAY, UNITS, DROPPED_USER]
+    taken = [*settings.roles, DAY, UNITS, INSTANT, DROPPED_USER]
     for name in keep:
         if name in taken:
             what = (Arg("keep", keep), f" includes {name!r}, which is written anyway")

@@ -15,7 +15,7 @@ from cohortlib.engine.partitions import partition_bits
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads
 from cohortlib.read.amounts import Amounts
-from cohortlib.read.instants import Cut, Instants
+from cohortlib.read.instants import Cut, Instants, instants_of
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.text import is_text
 from cohortlib.read.transactions import TransactionReader, Transactions
@@ -24,7 +24,7 @@ from cohortlib.transactions.records import Batch, Records, RecordsBuilder
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import DroppedFile, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_dropped, write_part
-from cohortlib.transactions.store.parts import DAY, DROPPED_USER, Part, build_part
+from cohortlib.transactions.store.parts import DAY, DROPPED_USER, INSTANT, Part, build_part
 
 _Result = TypeVar("_Result")
 
@@ -48,14 +48,18 @@ def read_batches(
     reader: TransactionReader,
     encoding: UserEncoding,
     keep: Sequence[str],
+    *,
+    instants: bool = False,
 ) -> Iterator[ReadBatch]:
-    """Parse the three columns of each frame, and select the columns to keep."""
+    """Parse the three columns of each frame, and select the columns to keep, perhaps with the instants."""
     for raw in frames:
         frame = reader.typed(raw)
         rows = reader.parse_typed(frame, in_units=is_text(raw.schema[settings.amount]))
         without_nulls = frame.drop_nulls(settings.roles) if rows.dropped.count else frame
         users = encoding.users(without_nulls[settings.user])
         extras = without_nulls.select(by_name(*keep)) if keep else None
+        if extras is not None and instants:
+            extras = extras.with_columns(instants_of(without_nulls[settings.timestamp]).alias(INSTANT))
         dropped = _dropped(frame, settings, encoding, keep) if keep and rows.dropped.count else None
         yield ReadBatch(replace(rows, users=users), extras, dropped)
 
