@@ -403,7 +403,10 @@ def row_of(members, cohort, first, last, retention, confidence, settings, *, bra
     return row
 
 
-def users(rows, cohort, period, *, active=True, segment=None, by=(), retention="exact", brackets=None, **settings):
+def users(
+    rows, cohort, period, *, active=True, segment=None, by=(), retention="exact", brackets=None, confidence=None,
+    **settings,
+):  # fmt: skip
     """Return the users of a cell, largest amount first."""
     unit = "calendar" if settings.get("calendar") else settings.get("freq", "M")
     how = {

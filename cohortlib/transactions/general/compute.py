@@ -1,7 +1,7 @@
 """Compute the general table, and the users of one of its cells."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,9 @@ from cohortlib.transactions.load import load
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.parts import USER
 from cohortlib.transactions.sums import cohort_frame, sums_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["cohorts", "users"]
 
@@ -267,7 +270,7 @@ def _members(
             for name, rank in wanted.items():
                 chosen &= ranks[name] == rank
             at = np.flatnonzero(chosen)
-            numbers = [each.days, each.amounts, each.totals]
+            numbers: list[NDArray[Any]] = [each.days, each.amounts, each.totals]
             numbers += [array for m in range(each.more.shape[0]) for array in (each.more[m], each.more_totals[m])]
             found.append((part, (part_users[USER][at], each.keys[at] // grid.rules.cohort_count,
                                  [array[at] for array in numbers])))  # fmt: skip

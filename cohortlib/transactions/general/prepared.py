@@ -67,7 +67,7 @@ class PreparedStore:
         """Read a part; `rows` are the names of its columns, which are numbered."""
         part = self.filtered(index, users, self._columns)
         columns = [pl.Series(values.encode(part.rows[name])) for name, values in self.values.items()]
-        columns += [part.rows[INSTANT]] * self.with_instants
+        columns += [part.rows[name] for name in [INSTANT] * self.with_instants]
         columns += [pl.Series(units_of(part.rows[name], self.question)) for name in self.question.amounts]
         days = part.rows[UNITS] if self.question.money else pl.Series(np.ones(part.rows.height, np.int64))
         named = [column.alias(name) for name, column in zip(rows, columns, strict=True)]
@@ -107,11 +107,12 @@ def load_prepared(source: Prepared, question: Question, *, keep_ids: bool) -> Ta
     integers = not manifest.text if settings.joined_is_one_of(source.columns) else manifest.whole
     encoding = UserEncoding(manifest.kind, manifest.key_secret, integers=integers)
     joined = joined_table(checked, source.columns, lambda: source.unique_pairs(str(settings.joined)))
-    table = None if attributes is None else attributes_of(attributes, question, encoding, store.values)
+    values = dict(store.values)
+    table = None if attributes is None else attributes_of(attributes, question, encoding, values)
     if first <= final:
         question.check_days(first, final)
     rows = TableRows(
-        question, store, encoding, (first, final), last_day, store.values, in_rows, store.with_instants, None,
+        question, store, encoding, (first, final), last_day, values, in_rows, store.with_instants, None,
         table, Meter(settings.progress, manifest.rows),
         keep_ids=keep_ids or joined is not None, user_type=user_type(pl.Null(), encoding),
         split_codes=[column.to_numpy() for column in combinations.get_columns()],
