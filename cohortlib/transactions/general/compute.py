@@ -16,9 +16,10 @@ from cohortlib.read.arrays import Ints
 from cohortlib.read.tables import Source
 from cohortlib.transactions.doubts import active_by_period, warn_of_years
 from cohortlib.transactions.general.cells import Counter, Grid, check_fit, count_cells, lay_out
+from cohortlib.transactions.general.load import load_rows
 from cohortlib.transactions.general.parts import part_count
 from cohortlib.transactions.general.question import AnyCalendar, Question
-from cohortlib.transactions.general.rows import TableRows, load_rows
+from cohortlib.transactions.general.rows import TableRows
 from cohortlib.transactions.general.table import column_order, empty_table, segment_columns, write_table
 from cohortlib.transactions.keywords import TABLE_SETTINGS, UsersKeywords, with_settings
 from cohortlib.transactions.load import load

@@ -16,6 +16,7 @@ from cohortlib.transactions.general.question import Question
 from cohortlib.transactions.general.rows import (
     TableRows,
     attributes_of,
+    combined,
     days_in_order,
     read_users,
     units_of,
@@ -115,7 +116,7 @@ def load_prepared(source: Prepared, question: Question, *, keep_ids: bool) -> Ta
         question, store, encoding, (first, final), last_day, values, in_rows, store.with_instants, None,
         table, Meter(settings.progress, manifest.rows),
         keep_ids=keep_ids or joined is not None, user_type=user_type(pl.Null(), encoding),
-        split_codes=[column.to_numpy() for column in combinations.get_columns()],
+        split_codes=combined(combinations, len(question.split)),
     )  # fmt: skip
     return with_joined(rows, joined)
 
@@ -135,11 +136,11 @@ def _with_instants(source: Prepared, question: Question, in_rows: Sequence[str])
     return needed and manifest.rows > 0
 
 
-def _read_values(store: PreparedStore) -> pl.DataFrame:
+def _read_values(store: PreparedStore) -> list[pl.DataFrame]:
     """Read the values of segments, and check further amounts; return the combinations of `split`."""
     question = store.question
     totals = dict.fromkeys(question.amounts, 0)
-    combinations = pl.DataFrame()
+    combinations: list[pl.DataFrame] = []
     names = [*dict.fromkeys([*store.values, *question.amounts, *store.source.filter_columns])]
     if not (store.values or question.amounts):
         return combinations
@@ -152,7 +153,7 @@ def _read_values(store: PreparedStore) -> pl.DataFrame:
         for distinct, sums, nulls in frames:
             codes = [pl.Series(name, values.encode(distinct[name])) for name, values in store.values.items()]
             if question.split:
-                combinations = pl.concat([combinations, pl.DataFrame(codes)]).unique(maintain_order=True)
+                combinations.append(pl.DataFrame(codes))
             for name, size in sums.items():
                 totals[name] += size
                 if totals[name] >= 2**63:

@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 
 from cohortlib.engine import files
-from cohortlib.engine.buffers import POOL
 from cohortlib.engine.progress import Meter
 from cohortlib.errors import Arg, DataError, SchemaError, listed
 from cohortlib.periods import offsets
@@ -31,7 +30,7 @@ from cohortlib.transactions.joined import joined_cut, joined_in_stream
 from cohortlib.transactions.reading import reader_of
 from cohortlib.transactions.store.manifest import Manifest, PartFile
 from cohortlib.transactions.store.parts import KEY, KEY2, USER, Part
-from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
+from cohortlib.transactions.store.prepared import Prepared
 from cohortlib.transactions.store.spill import (
     MemoryParts,
     ReadBatch,
@@ -115,23 +114,6 @@ class TableRows:
         return self._ranks[name]
 
 
-@contextmanager
-def load_rows(source: Source, question: Question, *, keep_ids: bool) -> Iterator[TableRows]:
-    """Read the rows of a source; files that were spilled are deleted at the end of the block."""
-    settings = question.settings
-    POOL.bound(settings.max_memory)
-    with ExitStack() as stack:
-        source = open_if_prepared(source)
-        if isinstance(source, Prepared):
-            from cohortlib.transactions.general.prepared import load_prepared
-
-            yield load_prepared(source, question, keep_ids=keep_ids)
-            return
-        sources.check_sheet(source, settings.file_options)
-        attributes = read_users(question)
-        yield _load(source, question, attributes, stack, keep_ids=keep_ids or settings.joined is not None)
-
-
 def read_users(question: Question) -> pl.DataFrame | None:
     """Read the table `users`: the column of users, and those of `by` that it has."""
     if question.users is None:
@@ -150,9 +132,10 @@ def read_users(question: Question) -> pl.DataFrame | None:
     return sources.read(question.users, choose, options=settings.file_options)
 
 
-def _load(
+def load_source(
     source: Source, question: Question, attributes: pl.DataFrame | None, stack: ExitStack, *, keep_ids: bool
 ) -> TableRows:
+    """Read rows into parts: in memory if they fit, else in files, which `stack` deletes."""
     settings = question.settings
     of_users = () if attributes is None else tuple(attributes.columns[1:])
     in_rows = tuple(name for name in (*question.by, *question.split) if name not in of_users)
@@ -201,7 +184,7 @@ def _load(
         question, store, encoding, (totals.first_day, totals.final_day), totals.last_day, reading.values, in_rows,
         reading.with_instants, None, attribute_table, meter,
         keep_ids=keep_ids, user_type=user_type(stream.schema[settings.user], encoding),
-        split_codes=[column.to_numpy() for column in reading.combinations.get_columns()],
+        split_codes=combined(reading.combinations, len(question.split)),
     )  # fmt: skip
     question.check_days(totals.first_day, totals.final_day) if totals.rows else None
     return with_joined(rows, joined)
@@ -227,7 +210,7 @@ class _Reading:
     values: dict[str, Values]
     with_instants: bool = False
     magnitudes: dict[str, int] = field(default_factory=dict)
-    combinations: pl.DataFrame = field(default_factory=pl.DataFrame)  # of the values of `split`
+    combinations: list[pl.DataFrame] = field(default_factory=list)  # of the values of `split`
 
     def __post_init__(self) -> None:
         self.with_instants = needs_instants(
@@ -266,8 +249,7 @@ class _Reading:
     def _extras(self, frame: pl.DataFrame, reader: TransactionReader) -> pl.DataFrame | None:
         columns = [pl.Series(name, values.encode(frame[name])) for name, values in self.values.items()]
         if self.question.split:
-            seen = pl.DataFrame(columns).unique(maintain_order=True)
-            self.combinations = pl.concat([self.combinations, seen]).unique(maintain_order=True)
+            self.combinations.append(pl.DataFrame(columns).unique(maintain_order=True))
         if self.with_instants:
             columns.append(instants_of(frame[self.question.settings.timestamp]))
         columns += [self._units(frame[name]) for name in self.question.amounts]
@@ -279,6 +261,13 @@ class _Reading:
         if self.magnitudes[column.name] >= 2**63:
             raise Amounts(column, self.question.settings.decimals).too_large()
         return pl.Series(units)
+
+
+def combined(frames: Sequence[pl.DataFrame], count: int) -> list[Codes]:
+    """Return the combinations of codes in any of some frames, a column each."""
+    if not frames:
+        return [np.empty(0, np.uint32)] * count
+    return [column.to_numpy() for column in pl.concat(frames).unique(maintain_order=True).get_columns()]
 
 
 def user_type(dtype: pl.DataType, encoding: UserEncoding) -> pl.DataType:
