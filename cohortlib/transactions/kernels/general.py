@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U6, U58, U63, U, high_word, mix_word
 from cohortlib.transactions.kernels.counters import EARLY, EARLY_ROW, LATE, LISTED, UNLISTED
 
