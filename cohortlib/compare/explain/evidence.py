@@ -26,7 +26,7 @@ Places = Mapping[str, NDArray[np.int64]]
 
 
 def difference_bits(
-    differences: Floats, unit: float | Floats, widest: float | Floats = np.inf, usual: float = 0.0
+    differences: Floats, unit: float | Floats, widest: float | Floats = np.inf, usual: float | Floats = 0.0
 ) -> Floats:
     """Return the bits that state differences: log2 of the numbers of that size, in units.
 

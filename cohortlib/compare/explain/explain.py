@@ -5,6 +5,8 @@ from math import log10
 from time import monotonic
 from typing import Any
 
+import polars as pl
+
 from cohortlib.adapty.answer import Answer
 from cohortlib.compare.explain.causes import LocalTable
 from cohortlib.compare.explain.evidence import Evidence, judge
@@ -17,6 +19,7 @@ from cohortlib.compare.reconcile.sides import Side, tables
 from cohortlib.compare.reconcile.tolerances import Tolerances
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.errors import Arg, SchemaError, SettingError, listed
+from cohortlib.fields import CONCENTRATION
 from cohortlib.read.tables import Source
 
 _CONFIRMED, _FEW = 1.05, 5  # cells that may differ by the public call: per cell that differs in the search, and more
@@ -42,7 +45,8 @@ def explain(
         As for :func:`cohortlib.termina.cohorts`; for a table of Adapty's, the events as for
         :func:`cohortlib.adapty.cohort`. Further date columns are tried as the dates that define cohorts.
     remote
-        The vendor's table: Termina's cohorts or customer cohorts, an answer of Adapty's, or a file of either.
+        The vendor's table: Termina's cohorts, customer cohorts, accountings or concentration, an answer of Adapty's,
+        or a file of any of these.
     seconds
         Time limit: after it no further combination is tried.
     tolerances
@@ -133,6 +137,11 @@ def _local_table(
 ) -> tuple[LocalTable, Side]:
     """Return the local table of the same vendor as the remote one, and the remote table itself."""
     remote_tables = tables(remote, "remote")
+    if set(remote_tables) == set(CONCENTRATION) or "date" in remote_tables.get("", pl.DataFrame()).columns:
+        from cohortlib.compare.explain.termina.accounting import AccountingTable
+
+        accounting = AccountingTable.read(transactions, remote_tables, settings, tolerances)
+        return accounting, accounting.remote
     if "" in remote_tables:
         from cohortlib.compare.explain.termina.table import TerminaTable
 
@@ -141,7 +150,8 @@ def _local_table(
             raise SchemaError(
                 f"remote has the columns {listed(table.columns)}",
                 value=table.columns,
-                expected="Termina's cohorts or customer cohorts (with cohort, period), or Adapty's segments and values",
+                expected="Termina's cohorts or customer cohorts (with cohort, period), its accountings (with date) or "
+                "concentration, or Adapty's segments and values",
             )
         termina = TerminaTable.read(transactions, table, settings, tolerances)
         return termina, termina.remote

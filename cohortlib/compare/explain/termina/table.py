@@ -90,11 +90,11 @@ class TerminaTable:
         complete = {**defaults, **form.settings, **settings}
         fields = {name: dtype for name, dtype in schema(COHORTS | CUSTOMER_COHORTS).items() if name in remote.columns}
         remote = form.table.select(pl.col(name).cast(dtype, strict=False) for name, dtype in fields.items())
-        frame = _read(transactions, complete)
-        checked_settings = _checked(complete)
+        frame = read_all(transactions, complete)
+        read_with = checked_settings(complete)
         joined = None
-        if complete["joined"] is not None and not checked_settings.joined_is_one_of(frame.columns):
-            joined = joined_table(checked_settings, frame.columns, frame.clear)
+        if complete["joined"] is not None and not read_with.joined_is_one_of(frame.columns):
+            joined = joined_table(read_with, frame.columns, frame.clear)
         return cls(Rows.of(frame, complete, joined), frame, remote, complete, form, tolerances or {})
 
     @property
@@ -256,13 +256,13 @@ def _has_more_places(values: pl.Series, places: int) -> bool:
     return bool(((units - units.round(0)).abs() > 1e-6).any())
 
 
-def _checked(settings: Mapping[str, Any]) -> Settings:
+def checked_settings(settings: Mapping[str, Any]) -> Settings:
     """Check the settings that say how rows and dates are read."""
     groups = (*types(Reading), *types(Parsing), *types(Files), "joined", "before_joined")
     return Settings.of(**{name: settings[name] for name in groups if name in settings})
 
 
-def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
+def read_all(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
     """Read all columns: those other than user, instant and amount may be behind a difference."""
     transactions = open_if_prepared(transactions)
     required = [settings["user"], settings["timestamp"], settings["amount"]]
@@ -272,7 +272,7 @@ def _read(transactions: Source, settings: Mapping[str, Any]) -> pl.DataFrame:
         # joined= may be a file instead of a column
         return [name for name in known if name in names or name in required]
 
-    rules = _checked(settings)
+    rules = checked_settings(settings)
     options = rules.file_options
     try:
         stream = sources.stream(transactions, lambda names: [*required, *names], options=options)
