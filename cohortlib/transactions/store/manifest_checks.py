@@ -59,6 +59,7 @@ _FIELDS = {
     "assume_zone": _Check(lambda value: value is None or isinstance(value, str), "text or null"),
     "normalize": _Check(lambda value: value is None or isinstance(value, str), "text or null"),
     "zoned": _Check(lambda value: value is None or type(value) is bool, "true, false or null"),
+    "instants": _Check(lambda value: value in (None, "dates", "kept"), "'dates', 'kept' or null"),
     "kind": _text("Int64|UInt64|String", "'Int64', 'UInt64' or 'String'"),
     "whole": _BOOLEAN,
     "secret": _Check(
