@@ -60,7 +60,7 @@ class TextInstants(NamedTuple):
 
     def counts(self) -> list[int]:
         """Return the number of rows of each kind."""
-        return [int(count) for count in np.bincount(self.kinds, minlength=5)]
+        return [int(np.count_nonzero(self.kinds == kind)) for kind in range(5)]
 
 
 class TextAmounts(NamedTuple):

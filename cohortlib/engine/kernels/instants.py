@@ -27,6 +27,7 @@ _STARTS = np.cumsum(_LENGTHS) - _LENGTHS  # days of a year before each month
 DAY_TICKS = 86_400_000_000  # microseconds
 _EACH, _SEVENTY_SIX = U(0x8080808080808080), U(0x7676767676767676)
 _EXTENDED, _BASIC, _CLOCK = (U(int.from_bytes(text, "little")) for text in (b"0000-00-", b"00000000", b"00:00:00"))
+_FRACTION = U(0x303030303030)
 _DATE_MARKS, _CLOCK_MARKS = U(0xFF0000FF00000000), U(0x0000FF0000FF0000)
 
 
@@ -46,7 +47,7 @@ def parse_instants(views, short, memory, bases, first, last, ops, or_iso, ticks,
             tail = views[U2 * U(i) + U1]
             at = bases[tail & LOW] + (tail >> U32)
             kind, tick = BAD, np.int64(0)
-            if (size == 19 or size == 20) and ops.size == 0:
+            if size >= 19 and ops.size == 0:
                 kind, tick = _regular_iso(memory, at, size)
             if kind == BAD:
                 kind, tick = _parse(memory, at, size, ops, or_iso)
@@ -79,7 +80,7 @@ def _parse(text, at, size, ops, or_iso):
 
 @njit(nogil=True, cache=True, inline="always")
 def _regular_iso(text, at, size):
-    """Parse a date and a time in seconds, with or without a Z: the most frequent form; `BAD` for any other."""
+    """Parse the most frequent forms, a date and a time in seconds or microseconds; `BAD` for any other."""
     date, clock = load_word(text, at) ^ _EXTENDED, load_word(text, at + U(11)) ^ _CLOCK
     day = (U(text[at + U8]) | (U(text[at + U(9)]) << U8)) ^ U(0x3030)
     # Digits are 0 to 9 now; the marks between them are 0.
@@ -92,10 +93,22 @@ def _regular_iso(text, at, size):
     hour, minute, second = clock & U255, (clock >> U(24)) & U255, (clock >> U(48)) & U255
     if wrong or (mark != 84 and mark != 32) or hour > U(23) or minute > U(59) or second > U(59):
         return BAD, np.int64(0)
-    if (size == 20 and text[at + U(19)] != 90) or not _is_date(year, month, day):
+    if not _is_date(year, month, day):
         return BAD, np.int64(0)
     seconds = np.int64((hour * U(60) + minute) * U(60) + second)
-    return ZONED if size == 20 else NAIVE, days_from_date(year, month, day) * DAY_TICKS + seconds * 1_000_000
+    tick = days_from_date(year, month, day) * DAY_TICKS + seconds * 1_000_000
+    end = at + U(size)
+    at += U(19)
+    if end - at >= U8 and text[at] == 46:
+        # Six digits, which move to the end of a word, after zeros; then neighbours are added.
+        digits = ((load_word(text, at) >> U8) ^ _FRACTION) << U16
+        if ((digits + _SEVENTY_SIX) | digits) & _EACH or _is_digit(text[at + U(7)]):
+            return BAD, np.int64(0)
+        digits = ((digits * U(10)) + (digits >> U8)) & U(0x00FF00FF00FF00FF)
+        digits = ((digits * U(100)) + (digits >> U16)) & U(0x0000FFFF0000FFFF)
+        tick += np.int64((digits * U(10_000) + (digits >> U32)) & LOW)
+        at += U(7)
+    return _with_offset(text, at, end, tick)
 
 
 @njit(nogil=True, cache=True)
