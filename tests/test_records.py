@@ -343,3 +343,84 @@ def test_ids_of_128_bits_are_read_whole(streamed):
     frame = table().with_columns(user_id=big, amount=1.0)
     assert cl.termina.cohorts(streamed(frame, whole=True))["cohort_size"].unique().to_list() == [2]
     assert cl.termina.cohorts(streamed(frame, whole=True)).equals(cl.termina.cohorts(frame))
+
+
+# ------------------------------------------------------------------------------------------- rows of plain types
+
+
+AMOUNT = st.integers(-(10**6), 10**6).map(lambda cents: cents / 100)
+
+
+def plain(ids, ticks, amounts, decimals=6, zone=None):
+    instants = Instants.of(pl.Series(ticks, dtype=pl.Int64).cast(pl.Datetime("us", zone)))
+    cut = Cut.of(instants, zone or "UTC", Calendar("D"))
+    return Batch(Users.of(pl.Series(ids, dtype=pl.Int64)), cut, Amounts.of(pl.Series(amounts), decimals))
+
+
+def written(part, layout, bits, workers=1):
+    builder = RecordsBuilder(len(part.users), bits, workers, wide=False, layout=layout)
+    builder.add([part])
+    result = builder.build()
+    return result.arrays.edges.tolist(), result.arrays.words[: result.arrays.edges.max()].tolist(), builder.total
+
+
+@given(
+    st.lists(st.tuples(st.integers(-50, 50), st.integers(-(10**15), 10**15), AMOUNT), min_size=1, max_size=50),
+    st.integers(0, 4),
+    st.sampled_from([None, "Asia/Kolkata"]),
+)
+def test_rows_packed_in_one_pass_and_column_by_column(rows, bits, zone):
+    part = plain(*zip(*rows, strict=True), zone=zone)
+    layout = Layout.of(part, bits, (-50, 50))._replace(day_bits=16, first_day=part.cut.days[0] - 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "magnitude", None)
+        found = written(part, layout, bits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordsBuilder, "_write_plain", lambda *_: None)
+        assert written(part, layout, bits) == found
+
+
+def test_many_rows_packed_in_one_pass(monkeypatch):
+    monkeypatch.setattr(records, "_BLOCK", 3000)
+    rows = [(i * 7 % 900, i * 10**9, (i % 11 - 3) * 1e4) for i in range(10_000)]
+    part = plain(*zip(*rows, strict=True))
+    found = written(part, Layout.of(part, 3, (0, 899)), 3, workers=2)
+    assert found[2] == sum(abs(int(amount)) for _, _, amount in rows) * 10**6
+    monkeypatch.setattr(RecordsBuilder, "_write_plain", lambda *_: None)
+    edges, words, total = written(part, Layout.of(part, 3, (0, 899)), 3)
+    assert (sorted(words), total) == (sorted(found[1]), found[2])
+    assert np.diff(edges, axis=0).tolist() == np.diff(found[0], axis=0).tolist()
+
+
+@pytest.mark.parametrize(
+    "odd", [0.5e-6, -2.5e-6, 1.5e-6, 1e4, -1e4, 1e9, 1e13, 1e308, math.nan, math.inf, "id", "low id"]
+)
+def test_rows_that_need_a_closer_look_are_not_packed_in_one_pass(odd):
+    ids, amounts = [1, 2, 3], [1.0, 2.0, 3.0]
+    layout = Layout.of(plain(ids, [0, 1, 2], amounts), 1, (0, 3))._replace(key_bits=20)
+    if isinstance(odd, str):
+        ids[1] = -1 if odd == "low id" else 1 << 21
+    else:
+        amounts[1] = odd
+    builder = RecordsBuilder(3, 1, 1, wide=False, layout=layout)
+    part = plain(ids, [0, 1, 2], amounts)
+    assert builder._write_plain(part, 0, 3, 0) is None
+    if isinstance(odd, float) and abs(odd) < 1e5:
+        builder.add([part])
+        assert builder.total == sum(abs(units) for units in part.amounts.units(0, 3).tolist())
+    else:
+        with pytest.raises((PackingError, DataError)):
+            builder.add([part])
+
+
+def test_amounts_and_clocks_that_are_not_packed_in_one_pass():
+    part = plain([1, 2], [0, 1], [1.0, 2.0])
+    layout = Layout.of(part, 0, (0, 3))
+    builder = RecordsBuilder(9, 0, 1, wide=False, layout=layout)
+    whole = part._replace(amounts=Amounts.of(pl.Series([1, 2]), 6))
+    clock = part._replace(cut=plain([1, 2], [0, 10**16], [1.0, 2.0], zone="Europe/Berlin").cut)
+    assert builder._write_plain(whole, 0, 2, 0) is None
+    assert builder._write_plain(clock, 0, 2, 0) is None
+    assert builder._write_plain(part, 0, 2, 0) == 3 * 10**6
+    full = RecordsBuilder(9, 0, 1, wide=False)
+    assert full._write_plain(part, 0, 2, 0) is None

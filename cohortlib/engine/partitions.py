@@ -7,6 +7,7 @@ process partitions; no two of them share memory they write to.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -50,7 +51,7 @@ class RowStore:
         self.bits, self._most = bits, rows
         self.columns = tuple(empty(rows * width, dtype) for dtype, width in types)
         self._reserved, self._lock = 0, Lock()
-        self._edges: list[NDArray[np.int64]] = []
+        self._edges: list[tuple[int, NDArray[np.int64]]] = []
 
     def reserve(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Reserve the region of a block, given the keys of its rows. Returns where each partition begins in it."""
@@ -58,8 +59,11 @@ class RowStore:
         count_keys(keys, self.bits, counts)
         return self.reserve_counts(counts)
 
-    def reserve_counts(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Reserve the region of a block, as `reserve`, given the number of its rows in each partition."""
+    def reserve_counts(self, counts: NDArray[np.int64], row: int = 0) -> NDArray[np.int64]:
+        """Reserve the region of a block, as `reserve`, given the number of its rows in each partition.
+
+        The blocks of a partition will be in the order of `row`, whichever thread is first.
+        """
         edges = np.zeros(counts.size + 1, np.int64)
         np.cumsum(counts, out=edges[1:])
         with self._lock:
@@ -67,12 +71,13 @@ class RowStore:
                 raise FullError
             edges += self._reserved
             self._reserved = int(edges[-1])
-            self._edges.append(edges)
+            self._edges.append((row, edges))
         return edges[:-1].copy()
 
     def finalize(self) -> "Partitions":
         """Return the rows by partition, once all blocks are written."""
-        edges = np.array(self._edges, np.int64).reshape(-1, (1 << self.bits) + 1)
+        blocks = [edges for _, edges in sorted(self._edges, key=itemgetter(0))]
+        edges = np.array(blocks, np.int64).reshape(-1, (1 << self.bits) + 1)
         starts = np.ascontiguousarray(edges.T)
         return Partitions(starts, (starts[1:] - starts[:-1]).sum(axis=1), self.columns)
 

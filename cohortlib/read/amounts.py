@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cohortlib.engine import buffers
 from cohortlib.engine.kernels import money
@@ -121,6 +122,10 @@ class Amounts:
         if too_large:
             raise self.too_large()
         return units
+
+    def floats(self, first: int, count: int) -> NDArray[np.float64] | None:
+        """Read `count` rows, starting at row `first`, as floats; None if the column has another type."""
+        return self._values(first, count) if self.series.dtype.is_float() else None
 
     @cached_property
     def _values(self) -> ColumnReader:

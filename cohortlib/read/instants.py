@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cohortlib.engine import buffers
 from cohortlib.engine.kernels.days import local_days
 from cohortlib.engine.kernels.instants import BAD, DATE, NAIVE, NULL, ZONED
+from cohortlib.engine.kernels.pack import DayCut
 from cohortlib.errors import Arg, DataError, SchemaError, Text, listed
 from cohortlib.periods import FIRST_DAY, LAST_DAY, Calendar, epoch_day, offsets
 from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Ints, example, min_max, physical, range_text
@@ -126,13 +127,17 @@ class Cut:
     def local_days(self, first: int, count: int) -> NDArray[np.int32]:
         """Cut `count` rows, starting at row `first`, to local days since 1970-01-01."""
         days = buffers.empty(count, np.int32)
+        ticks, (_, halvings, odd, first_day) = self.instants.ticks(first, count), self.day_cut(0)
+        origin = first_day * self.instants.day
+        local_days(ticks, self.starts, self.shifts, origin, halvings, odd, first_day, days)
+        return days
+
+    def day_cut(self, since: int) -> DayCut:
+        """Return how ticks are cut to days, which are counted from the day `since`, by the first offset from UTC."""
         day = self.instants.day
         halvings = (day & -day).bit_length() - 1
-        local_days(
-            self.instants.ticks(first, count), self.starts, self.shifts,
-            self.days[0] * day, halvings, float(day >> halvings), self.days[0], days,
-        )  # fmt: skip
-        return days
+        origin = self.days[0] * day - int(self.shifts[0])
+        return DayCut(origin, halvings, float(day >> halvings), self.days[0] - since)
 
 
 def instants_of(column: pl.Series) -> pl.Series:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cohortlib.engine import buffers
 from cohortlib.engine.kernels.keys import fingerprint_strings, mix_integers, mix_narrow
 from cohortlib.errors import SchemaError
-from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Keys, min_max, physical, read_only, string_views
+from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Ints, Keys, min_max, physical, read_only, string_views
 
 # Random in each process, so that nobody can choose ids whose hashes collide or crowd into one partition.
 SECRET = np.frombuffer(os.urandom(8 * 34), np.uint64)
@@ -93,7 +93,7 @@ class Users:
         """
         keys = buffers.empty(count, np.uint64)
         if not self.wide:
-            mix_integers(self._ids(first, count).view(np.int64), self.secret, keys)
+            mix_integers(self.ids(first, count), self.secret, keys)
             return keys, np.empty(0, np.uint64)
         keys2 = buffers.empty(count, np.uint64)
         offset = -first  # where the chunk starts in the result
@@ -108,13 +108,17 @@ class Users:
 
     def bounds(self) -> tuple[int, int]:
         """Return the least and the greatest integer id, as signed 64-bit integers; there must be at least one."""
-        low, high = min_max(pl.Series(self._ids(0, len(self.series)).view(np.int64)))
+        low, high = min_max(pl.Series(self.ids(0, len(self.series))))
         return int(low), int(high)
+
+    def ids(self, first: int, count: int) -> Ints:
+        """Read `count` integer ids, starting at row `first`, as signed 64-bit integers."""
+        return self._ids(first, count).view(np.int64)
 
     def narrow_keys(self, first: int, count: int, base: int, bits: int) -> Keys | None:
         """Hash integer ids to the top `bits` of a word; None if an id is not in ``base`` to ``base + 2**bits - 1``."""
         keys = buffers.empty(count, np.uint64)
-        ids = self._ids(first, count).view(np.int64)
+        ids = self.ids(first, count)
         return None if mix_narrow(ids, np.int64(base), bits, self.secret, keys) else keys
 
     @cached_property

@@ -33,6 +33,7 @@ from cohortlib.engine.partitions import FullError, partition_bits
 from cohortlib.engine.progress import Meter
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.read import sources
+from cohortlib.read.arrays import min_max
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Locate, Source, Stream
 from cohortlib.read.text import is_text
@@ -219,9 +220,15 @@ def _load_batches(
         meter.correct(dropped.rows)
 
     wide = stream.schema[settings.user] == pl.String
+    ids = None
+    dtype = stream.schema[settings.user]
+    if packed and isinstance(stream.source, pl.DataFrame) and dtype.is_integer() and dtype != pl.UInt64:
+        low, high = min_max(stream.source[settings.user].alias(""))
+        ids = None if low is None else (low, high)
     rows = _place_records(
-        settings, batches(), estimate.rows, meter, wide=wide, packed=packed, most=max(estimate.rows, estimate.most)
-    )
+        settings, batches(), estimate.rows, meter, wide=wide, packed=packed, most=max(estimate.rows, estimate.most),
+        ids=ids,
+    )  # fmt: skip
     warn_of_ids(reader)
     dropped.warn("the table")
     return replace(rows, dropped=dropped)
@@ -265,11 +272,11 @@ def _load_spilled(
 def _place_records(
     settings: Settings, tables: Iterable[Transactions], count: int, meter: Meter, *,
     wide: bool, packed: bool = False, joined: Batch | None = None, users: Sequence[Users] = (), full_grid: bool = False,
-    most: int | None = None,
+    most: int | None = None, ids: tuple[int, int] | None = None,
 ) -> LoadedRows:  # fmt: skip
     """Write the rows of tables as records in memory, after the users in `joined`, and lay out the grid.
 
-    There are about `count` rows, and not more than `most`.
+    There are about `count` rows, and not more than `most`; `ids` are as for `Layout.of`.
     """
     amounts: list[Amounts] = []
     first_days: list[int] = []
@@ -290,7 +297,7 @@ def _place_records(
     layout = None
     if packed:
         begin = list(islice(remaining, 1))
-        layout = Layout.of(begin[0], bits) if begin else None
+        layout = Layout.of(begin[0], bits, ids) if begin else None
         remaining = chain(begin, remaining)
     builder = RecordsBuilder((most or count) + joined_count, bits, settings.workers, wide=wide, layout=layout)
     if joined is not None:

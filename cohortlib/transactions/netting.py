@@ -20,6 +20,7 @@ from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import JoinedFit
 from cohortlib.transactions.kernels import counters
+from cohortlib.transactions.kernels.add import PartitionUsers, add_users
 from cohortlib.transactions.kernels.group import Grouped, PartitionRows, Timeline, group_by_user
 from cohortlib.transactions.kernels.net import NO_SUMS, NetRules, UserCells, net
 from cohortlib.transactions.records import Records
@@ -28,6 +29,7 @@ from cohortlib.transactions.settings import Settings
 _Result = TypeVar("_Result")
 
 GROUP_ROWS = 1 << 15  # rows that a thread nets at a time
+_SPARSE = 4  # keys per row, in an index by key
 _SHORT_SUMS = 1 << 25  # most sums (users × periods) in one array; pages of it that are not used cost no memory
 
 
@@ -89,6 +91,11 @@ class Netting(ABC):
     def net_groups(self, groups: Iterator[int], sums: Histogram | None = None) -> Iterator[tuple[int, Activity]]:
         """Net groups one after the other, and add the users to `sums`; a result is valid until the next one."""
 
+    def add_groups(self, groups: Iterator[int], sums: Histogram) -> None:
+        """Net groups, and add the users to `sums`."""
+        for _ in self.net_groups(groups, sums):
+            pass
+
     @abstractmethod
     def all_users(self, workers: int) -> tuple[Activity, pl.Series]:
         """Net all users; return them with the column that has the ids of their rows."""
@@ -127,8 +134,7 @@ class Netting(ABC):
 
         def work(groups: Iterator[int]) -> Histogram:
             sums = Histogram.zeros(self.grid.span, kept)
-            for _ in self.net_groups(groups, sums):
-                pass
+            self.add_groups(groups, sums)
             return sums
 
         return reduce(operator.add, self.run(work, workers))
@@ -148,6 +154,33 @@ class Netting(ABC):
         elif early and self.settings.before_joined == "error":
             user = self.example_user(counters.EARLY_ROW)
         return JoinedFit(early, late, conflicts, unlisted, listed, user)
+
+
+def partition_users(records: Records, span: int) -> PartitionUsers:
+    """Return buffers of one thread, to add the users of packed records."""
+    rows = int(records.sizes.max())
+    form = records.form
+    keys = 1 << form.key_bits
+    # An index by key beats a hash table as long as it is not much larger.
+    direct = not form.wide and keys * records.sizes.size <= _SPARSE * int(records.sizes.sum())
+    users = min(rows, keys) if direct else rows
+    short = span <= 64 and users * span <= _SHORT_SUMS
+    hashed = 0 if direct else users
+    by_row = 0 if short else rows
+    return PartitionUsers(
+        direct,
+        short,
+        empty(keys if direct else 1 << (2 * rows).bit_length(), np.int32),
+        empty(hashed, np.uint64),
+        empty(hashed, np.uint64),
+        np.zeros(users * span if short else span, np.int64),
+        np.zeros(users if short else span // 64 + 1, np.uint64),
+        empty(0 if short else max(users, keys if direct else 0), np.int64),
+        empty(0 if direct else by_row, np.int32),
+        empty(by_row, np.uint64),
+        empty(min(by_row, span), np.int64),
+        empty(min(by_row, span), np.int64),
+    )
 
 
 def timeline(settings: Settings, grid: Grid, days: tuple[int, int], counted_from: int = 0) -> Timeline:
@@ -197,6 +230,19 @@ class RecordsNetting(Netting):
                 part, end, records.arrays, records.form, self._timeline, users, buffer, workspace.grouped, tally
             )
             yield group, workspace.net(count, tally)
+            self.meter.add(int(records.sizes[part:end].sum()))
+
+    def add_groups(self, groups: Iterator[int], sums: Histogram) -> None:
+        """Net the users of packed records partition by partition; others by group."""
+        records = self._records
+        if not records.form.packed:
+            super().add_groups(groups, sums)
+            return
+        users = partition_users(records, self.grid.span)
+        signed, arrays = self.settings.refunds == "signed", sums.arrays
+        for group in groups:
+            part, end = self._groups[group]
+            add_users(part, end, records.arrays, records.form, self._timeline, signed, users, arrays)
             self.meter.add(int(records.sizes[part:end].sum()))
 
     def all_users(self, workers: int) -> tuple[Activity, pl.Series]:

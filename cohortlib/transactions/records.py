@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cohortlib.engine import buffers
+from cohortlib.engine.kernels.pack import PackedRows, PlainRows, pack_rows, scatter_packed
 from cohortlib.engine.kernels.partition import (
     JOINED,
     Block,
@@ -51,8 +53,11 @@ class Layout(NamedTuple):
     first_day: int
 
     @classmethod
-    def of(cls, batch: Batch, bits: int) -> "Layout | None":
-        """Choose a layout from the first batch, with room for later values; None if there is none."""
+    def of(cls, batch: Batch, bits: int, ids: tuple[int, int] | None = None) -> "Layout | None":
+        """Choose a layout from the first batch, with room for later values; None if there is none.
+
+        `ids` are the least and the greatest integer id of all batches, where they are known.
+        """
         users, cut, amounts = batch
         day_bits = 14
         first_day = cut.days[0] - (1 << day_bits - 1)
@@ -63,6 +68,9 @@ class Layout(NamedTuple):
         key_bits = 64 - day_bits - (int(money).bit_length() + 4)
         if key_bits < 8:
             return None
+        if ids is not None:
+            id_bits = max((ids[1] - ids[0]).bit_length() - bits, 1)
+            return cls(id_bits, day_bits, ids[0], first_day) if id_bits <= key_bits else None
         room = 1 << key_bits + bits
         low, high = users.bounds()
         first_id = 0 if low >= 0 and high < room else max(low - room // 4, -(2**63))
@@ -153,19 +161,44 @@ class RecordsBuilder:
 
     def _write(self, batch: Batch, first: int, size: int, row: int, meter: Meter | None) -> int:
         """Write one block; return Σ |units|."""
+        total = self._write_plain(batch, first, size, row)
+        if total is None:
+            total = self._write_any(batch, first, size, row)
+        if meter is not None:
+            meter.add(size)
+        return total
+
+    def _write_plain(self, batch: Batch, first: int, size: int, row: int) -> int | None:
+        """Write one block in one pass over its columns, unless a column, or a value, needs more than that."""
+        users, cut, amounts = batch
+        floats = None if amounts is None else amounts.floats(first, size)
+        if floats is None or amounts is None or self._layout is None or users.wide or cut.starts.size > 1:
+            return None
+        rows = PlainRows(users.ids(first, size), cut.instants.ticks(first, size), floats)
+        packed = PackedRows(buffers.empty(size, np.uint64), buffers.empty(size, np.uint16))
+        counts = np.empty(1 << self._form.partition_bits, np.int64)
+        fits, high, low = pack_rows(
+            rows, self._form, np.int64(self._layout.first_id), users.secret, cut.day_cut(self._layout.first_day),
+            float(10**amounts.decimals), packed, counts,
+        )  # fmt: skip
+        if not fits:
+            return None
+        scatter_packed(packed, self._store.reserve_counts(counts, row), self._store.columns[0])
+        return (int(high) << 32) + int(low)
+
+    def _write_any(self, batch: Batch, first: int, size: int, row: int) -> int:
+        """Write one block of any types, column by column."""
         users, cut, amounts = batch
         keys, keys2 = self._keys(users, first, size)
         units = np.zeros(size, np.int64) if amounts is None else amounts.units(first, size)
         block = Block(keys, keys2, units, cut.local_days(first, size))
         counts = np.empty(1 << self._form.partition_bits, np.int64)
         records = int(count_records(block, self._form, counts))
-        begins, words = self._store.reserve_counts(counts), self._store.columns[0]
+        begins, words = self._store.reserve_counts(counts, row), self._store.columns[0]
         if self._form.width == 1 and records == size:
             write_narrow(block, self._form, begins, words)
         else:
             write_records(block, self._form, row, JOINED if amounts is None else np.uint64(0), begins, words)
-        if meter is not None:
-            meter.add(size)
         return magnitude(units)
 
     def build(self) -> Records | None:

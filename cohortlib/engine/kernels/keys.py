@@ -14,6 +14,21 @@ def mix_integers(ids, secret, keys):
         keys[i] = mix_word(U(ids[i]) ^ veil)
 
 
+@njit(nogil=True, cache=True, forceinline=True)
+def narrow_mix(bits, secret):
+    """Return the constants of `narrow_key`: the mask of `bits` bits, half of them, and two factors."""
+    return ~U0 >> (U64 - U(bits)), (U(bits) + U1) >> U1, secret[0] | U1, secret[1] | U1
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def narrow_key(x, mix):
+    """Hash a number of some bits to another one, one to one."""
+    mask, half, first, second = mix
+    x = (x * first) & mask
+    x = ((x ^ (x >> half)) * second) & mask
+    return x ^ (x >> half)
+
+
 @njit(nogil=True, cache=True)
 def mix_narrow(ids, base, bits, secret, keys):
     """Hash integer ids to the top `bits` bits of the key, one to one.
@@ -21,16 +36,12 @@ def mix_narrow(ids, base, bits, secret, keys):
     Returns 0 if all ids are in ``base`` to ``base + 2**bits - 1``; otherwise the keys are not valid.
     """
     shift = U64 - U(bits)
-    mask = ~U0 >> shift
-    half = (U(bits) + U1) >> U1
-    first, second = secret[0] | U1, secret[1] | U1
+    mix = narrow_mix(bits, secret)
     outside = U0
     for i in range(ids.size):
         x = U(ids[i]) - U(base)
-        outside |= x & ~mask
-        x = (x * first) & mask
-        x = ((x ^ (x >> half)) * second) & mask
-        keys[i] = (x ^ (x >> half)) << shift
+        outside |= x & ~mix[0]
+        keys[i] = narrow_key(x, mix) << shift
     return outside
 
 

@@ -67,7 +67,7 @@ def width_of(form):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _most_units(form):
+def most_units(form):
     """Return the most units that fit into one record."""
     if form.packed:
         return np.int64(~U0 >> (U(form.key_bits) + U(form.day_bits) + U1))
@@ -78,7 +78,7 @@ def _most_units(form):
 def count_records(block, form, counts):
     """Count the records of a block by partition, and return their number; rows of many units need several."""
     shift = U63 - U(form.partition_bits)
-    most = _most_units(form)
+    most = most_units(form)
     counts[:] = 0
     extra = np.int64(0)
     for i in range(block.keys.size):
@@ -123,7 +123,7 @@ def write_records(block, form, row, flag, begins, words):
     width = width_of(form)
     shift = U63 - U(form.partition_bits)
     key_bits, bits = U(form.key_bits), U(form.partition_bits)
-    most = _most_units(form)
+    most = most_units(form)
     for i in range(U(block.keys.size)):
         key = block.keys[i]
         p = (key >> U1) >> shift
