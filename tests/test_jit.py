@@ -6,6 +6,7 @@ import warnings
 from contextlib import contextmanager
 
 import numpy as np
+import polars as pl
 import pytest
 import strategies
 import strategies_adapty
@@ -14,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from cohortlib.engine import jit
 from cohortlib.errors import CohortlibError
+from cohortlib.read.text import parse_units
 
 pytestmark = pytest.mark.unit
 
@@ -147,3 +149,13 @@ def test_answers_are_the_same_as_python(case):
         assert plain == compiled
     else:
         strategies_adapty.assert_same(plain.to_dict(), compiled.to_dict())
+
+
+def test_amounts_at_the_limit_are_the_same_as_python():
+    limits = ["9223372036854.775807", "9223372036854.775808", "-9223372036854.775808", "99999999999999.9", "1"]
+    texts = pl.Series(limits)
+    compiled = parse_units(texts, ".", 6)
+    with as_python():
+        plain = parse_units(texts, ".", 6)
+    assert sorted(plain.too_large) == sorted(compiled.too_large) == sorted(texts[1:4])
+    assert plain.units.tolist() == compiled.units.tolist()

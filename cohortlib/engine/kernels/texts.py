@@ -95,7 +95,7 @@ def _amount(text, at, size, mark, decimals):
             any_digit = True
             if places < decimals:
                 value = value * 10 + digit
-                digits += value > 0
+                digits += digits > 0 or digit > 0  # not by the value, which may wrap with its 19th digit
                 if digits > _MOST_DIGITS:
                     return OTHER, np.int64(0)
             elif places == decimals:

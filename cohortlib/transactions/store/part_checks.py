@@ -13,9 +13,9 @@ from cohortlib.read.arrays import Keys, min_max, read_only
 from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.store.manifest import DroppedFile, Manifest, PartFile
 from cohortlib.transactions.store.manifest_checks import damaged
-from cohortlib.transactions.store.parts import DAY, DROPPED_USER, KEY, KEY2, SIZE, UNITS, USER
+from cohortlib.transactions.store.parts import DAY, DROPPED_USER, INSTANT, KEY, KEY2, SIZE, UNITS, USER
 
-_TYPES = {KEY: pl.UInt64, KEY2: pl.UInt64, SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64}
+_TYPES = {KEY: pl.UInt64, KEY2: pl.UInt64, SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, INSTANT: pl.Int64}
 COHORT, LAST, NET = "cohort", "last_period", "last_net"
 STANDING = {COHORT: pl.Int32, LAST: pl.Int32, NET: pl.Int64}
 """The columns of a state's users: the periods of the cohort and of the last activity, and the net of that period."""
@@ -61,7 +61,7 @@ def check_rows(file: Path, rows: pl.DataFrame, part: PartFile, manifest: Manifes
     """Raise SourceError unless columns of rows can be all rows of a part; days and amounts must be among them."""
     if rows.height != part.rows:
         raise damaged(file, f"has {rows.height:,} rows", f"{part.rows:,}")
-    for column in rows[:, [DAY, UNITS]]:
+    for column in rows.select(name for name in (DAY, UNITS, INSTANT) if name in rows.columns):
         _check_column(file, column, _TYPES[column.name])
     first, last = min_max(rows[DAY])
     if (first, last) != (part.first_day, part.final_day):
