@@ -1,13 +1,20 @@
 """Free memory is read from this system and from files of other systems; `max_memory` is parsed strictly."""
 
+import os
 import resource
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from cohortlib.engine import memory
-from cohortlib.errors import SettingError
+import cohortlib as cl
+from cohortlib.engine import buffers, memory, partitions
+from cohortlib.errors import DataError, SettingError
 
 pytestmark = pytest.mark.unit
 
@@ -138,3 +145,66 @@ def test_limits_of_systems(tmp_path, monkeypatch, files, expected):
 def test_a_system_without_limits(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_SYSTEM", tmp_path)
     assert memory.free() > memory.MINIMUM
+
+
+def test_a_result_is_counted_against_the_free_memory(monkeypatch):
+    monkeypatch.setattr(partitions, "POOL", buffers.Pool())
+    monkeypatch.setattr(memory, "free", lambda: 3 * GB)
+    partitions.check_size(30_000_000, "a coarser freq")
+    with pytest.raises(DataError, match=r"30,000,001 rows, more than fit into 3\.0 GB of free memory"):
+        partitions.check_size(30_000_001, "a coarser freq")
+
+
+LIMITED = """
+import os, sys
+from pathlib import Path
+os.environ["POLARS_MAX_THREADS"] = "2"
+group, file, warm, out = sys.argv[1:]
+import cohortlib as cl
+cl.termina.cohorts(warm), cl.termina.cohorts(warm, max_memory="64MiB")  # compilation takes memory of its own
+(Path(group) / "cgroup.procs").write_text(str(os.getpid()))
+cl.termina.cohorts(file).write_parquet(out)
+"""
+
+
+@contextmanager
+def control_group(size):
+    """Make a control group with limited memory, version 1 or 2; skip where the machine does not allow one."""
+    root = Path("/sys/fs/cgroup")
+    base, name = (root / "memory", "memory.limit_in_bytes") if (root / "memory").is_dir() else (root, "memory.max")
+    group = base / f"cohortlib-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error.strerror}")
+    try:
+        try:
+            (group / name).write_text(str(size))
+        except OSError as error:
+            pytest.skip(f"memory of a control group cannot be limited: {error.strerror}")
+        yield group
+    finally:
+        for _ in range(50):  # until its last process has ended
+            try:
+                group.rmdir()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                break
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+def test_a_container_that_is_smaller_than_the_rows(tmp_path):
+    rows = 12_000_000  # 290 MB in memory, and more while they are read
+    at = pl.int_range(rows, dtype=pl.Int64)
+    days = pl.datetime(2024, 1, 1) + pl.duration(minutes=at % 500_000)
+    file, warm, out = (tmp_path / f"{name}.parquet" for name in ("rows", "warm", "table"))
+    frame = pl.select(user_id=at * 7919 % 600_011, timestamp=days, amount=(at % 90).cast(pl.Float64) - 5.5)
+    frame.write_parquet(file, row_group_size=500_000)
+    frame.head(2_000_000).write_parquet(warm, row_group_size=500_000)
+    with control_group(160 << 20) as group:
+        arguments = [sys.executable, "-c", LIMITED, *map(str, (group, file, warm, out))]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr or "killed: too much memory"
+    assert_frame_equal(pl.read_parquet(out), cl.termina.cohorts(frame), check_exact=True)

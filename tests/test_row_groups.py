@@ -34,9 +34,7 @@ def sliced(monkeypatch):
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 60))
 def test_slices_hold_whole_row_groups_in_order(sizes, most):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(row_groups, "SLICE", most)
-        slices = list(row_groups._joined(sizes))
+    slices = list(row_groups._joined(sizes, most))
     edges = np.cumsum([0, *sizes]).tolist()
     at = 0
     for first, rows in slices:
@@ -88,11 +86,12 @@ def test_a_damaged_row_group_names_the_file(sliced, tmp_path, monkeypatch):
 def test_large_row_groups_and_other_files_are_streamed(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     table().write_parquet(path)
-    assert file_slices([str(path)]) == [(0, 0, 3000)]
+    monkeypatch.setattr(row_groups, "_LEAST", 1)
+    assert [part[:3] for part in file_slices([str(path)])] == [(0, 0, 3000)]
     monkeypatch.setattr(row_groups, "LARGEST", 2999)
     assert file_slices([str(path)]) is None
     assert file_slices([str(path)], max_rows=3000) is None
-    pieces = file_slices([str(path)], max_rows=700)
+    pieces = [part[:3] for part in file_slices([str(path)], max_rows=1400)]
     assert pieces == [(0, 0, 700), (0, 700, 700), (0, 1400, 700), (0, 2100, 700), (0, 2800, 200)]
     assert file_slices([str(tmp_path / "none.parquet")]) is None
     (tmp_path / "short.parquet").write_bytes(b"PAR1")
@@ -114,7 +113,7 @@ def test_a_footer_with_other_counts_is_streamed(sliced, tmp_path, monkeypatch):
     frame.write_parquet(tmp_path / "rows.parquet", row_group_size=100)
     monkeypatch.undo()
     monkeypatch.setattr(parquet, "FULL", 1)
-    monkeypatch.setattr(parquet, "file_slices", lambda *_: [row_groups.FileSlice(0, 0, 2999)])
+    monkeypatch.setattr(parquet, "file_slices", lambda *_: [row_groups.FileSlice(0, 0, 2999, 9)])
     assert_frame_equal(cl.termina.cohorts(tmp_path), cl.termina.cohorts(frame), check_exact=True)
 
 
@@ -123,3 +122,38 @@ def test_any_bytes_as_a_footer(data):
     sizes = np.empty(3, np.int64)
     found = row_group_sizes(np.frombuffer(data, np.uint8), *(np.zeros(DEPTH, np.int64) for _ in range(3)), sizes)
     assert -1 <= found <= 3
+
+
+def test_memory_bounds_the_slices_of_wide_rows(monkeypatch, tmp_path):
+    monkeypatch.setattr(row_groups, "SLICE", 1000)
+    monkeypatch.setattr(row_groups, "_LEAST", 10)
+    table().write_parquet(tmp_path / "a.parquet", row_group_size=50)
+    paths = [str(tmp_path / "a.parquet")]
+    assert max(part.rows for part in file_slices(paths)) == 1000
+    assert max(part.rows for part in file_slices(paths, 120)) == 100
+    assert max(part.rows for part in file_slices(paths, 30)) == 30
+
+
+def test_large_row_groups_take_their_memory_from_the_rows(monkeypatch, tmp_path):
+    monkeypatch.setattr(row_groups, "SLICE", 1000)
+    monkeypatch.setattr(row_groups, "LARGEST", 1000)
+    monkeypatch.setattr(row_groups, "_LEAST", 100)
+    file, small = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    table().write_parquet(file, row_group_size=3000)
+    table().write_parquet(small, row_group_size=100)
+    expected = cl.termina.cohorts(table())
+    size = file.stat().st_size
+    monkeypatch.setattr(parquet, "_GROUP", size)
+    options = sources.FileOptions(workers=2)
+
+    def opened(path, max_bytes):
+        return sources.stream(str(path), lambda names: names, options=options, max_bytes=max_bytes)
+
+    assert opened(file, 10 * size).reading == pytest.approx(2 * parquet._GROWTH * size, rel=0.1)  # on two threads
+    stream = opened(file, 3 * size)
+    assert stream.reading == pytest.approx(parquet._GROWTH * size, rel=0.1)  # on one
+    assert stream.rest(3 * size) == 3 * size - stream.reading
+    assert stream.rest(size) == size // 4
+    assert opened(small, 3 * size).reading == opened(file, None).reading == 0
+    assert pl.concat(stream.batches()).equals(table())
+    assert_frame_equal(cl.termina.cohorts(file, max_memory="64MiB"), expected, check_exact=True)

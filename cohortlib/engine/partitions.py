@@ -4,7 +4,6 @@ All rows of a user are in one partition, and a partition fits into the cache. Th
 process partitions; no two of them share memory they write to.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -14,7 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cohortlib.engine.buffers import empty
+from cohortlib.engine import memory
+from cohortlib.engine.buffers import POOL, empty
 from cohortlib.engine.kernels.partition import count_keys
 from cohortlib.errors import DataError, Text
 
@@ -25,6 +25,7 @@ BLOCK = 1 << 15  # rows that a thread writes at a time: they fit into the second
 _PARTITION = 1 << 13  # rows that a partition should have, for the same reason
 _MOST_PARTITIONS = 1 << 12
 _MOST_ROWS = 2**32
+_RESULT_BYTES = 100  # of a row of a result, with the sums that it is made of
 
 
 class FullError(Exception):
@@ -105,7 +106,8 @@ def partition_bits(*rows: int) -> int:
 
 
 def check_size(rows: int, hint: Text) -> None:
-    """Raise DataError for a result with more rows than polars can count, or than fit into the machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**63
-    if rows >= _MOST_ROWS - 1 or 100 * rows > memory:
-        raise DataError(f"the table would have {rows:,} rows, more than fit", hint=hint)
+    """Raise DataError for a result with more rows than polars can count, or than fit into the free memory."""
+    free = memory.free() + POOL.size
+    if rows >= _MOST_ROWS - 1 or _RESULT_BYTES * rows > free:
+        what = f"the table would have {rows:,} rows, more than fit into {free / 1e9:,.1f} GB of free memory"
+        raise DataError(what, hint=hint)

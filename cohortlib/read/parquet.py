@@ -31,6 +31,8 @@ FULL = 1 << 16
 
 _TEXT_BYTES = 40  # of a string, about: its view, and its text
 _SHARE = 8
+_GROWTH = 1.6  # bytes in memory of a byte of a row group that is being decoded, beside its rows
+_GROUP = 32 << 20  # bytes of a row group that is large
 
 
 def scan_parquet(paths: list[str], options: FileOptions = DEFAULT_OPTIONS) -> pl.LazyFrame:
@@ -57,7 +59,9 @@ class Parquet:
             lazy = self.lazy()
         with read_errors(self.name, self.find_bad_file):
             schema = lazy.collect_schema()
-        return Stream(self.source, schema, self.height, lambda: self._batches(lazy), self.locate)
+        stream = Stream(self.source, schema, self.height, lambda: self._batches(lazy), self.locate)
+        large = self._group_bytes > _GROUP and self.max_bytes is not None
+        return stream._replace(reading=self._decoders * self._group_bytes) if large else stream
 
     def head(self, rows: int) -> list[pl.DataFrame]:
         """Read the first rows of each file, in the types that the files have in common."""
@@ -133,6 +137,28 @@ class Parquet:
         row_bytes = sum(_TEXT_BYTES if dtype == pl.String else 8 for dtype in self.columns.dtypes())
         return math.inf if self.max_bytes is None else self.max_bytes / _SHARE / max(row_bytes, 1)
 
+    @cached_property
+    def _slices(self) -> list[FileSlice] | None:
+        """The slices of all files if these are local and large; None if they are streamed."""
+        slices = None
+        if len(self.files) * FULL <= self.height and self._have_one_type:
+            slices = file_slices(self.paths, self._max_rows)
+        # A footer is not trusted.
+        return None if slices is None or sum(part.rows for part in slices) != self.height else slices
+
+    @cached_property
+    def _group_bytes(self) -> int:
+        """About the bytes of the largest row groups of a slice in memory, as far as they have the columns to read."""
+        stored = max((part.stored / max(len(self.stored[part.file]), 1) for part in self._slices or ()), default=0)
+        return int(_GROWTH * stored * len(self.columns))
+
+    @cached_property
+    def _decoders(self) -> int:
+        """The number of threads that decode slices: as many as half of the memory has room for."""
+        if self.max_bytes is None or not self._group_bytes:
+            return self.options.workers
+        return max(1, min(self.options.workers, self.max_bytes // 2 // self._group_bytes))
+
     def lazy(self) -> pl.LazyFrame:
         """Return the columns of all rows, in the types that the files have in common."""
         columns = self.columns
@@ -184,19 +210,20 @@ class Parquet:
 
     def _decoded(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         """Decode slices of row groups on threads if all files are local and large, else stream."""
-        slices = None
-        if len(self.files) * FULL <= self.height and self._have_one_type:
-            slices = file_slices(self.paths, self._max_rows)
-        if slices is None or sum(part.rows for part in slices) != self.height:  # a footer is not trusted
+        if self._slices is None:
             yield from lazy.collect_batches(maintain_order=True)
             return
         scans = [self._scan([path]).select(by_name(*self.columns)) for path in self.paths]
 
+        # The bytes of a large row group are held for one column at a time.
+        groups = [[name] for name in self.columns] if self._group_bytes > _GROUP else [list(self.columns)]
+
         def decode(part: FileSlice) -> pl.DataFrame:
-            return scans[part.file].slice(part.first, part.rows).collect()
+            rows = scans[part.file].slice(part.first, part.rows)
+            return pl.concat([rows.select(by_name(*names)).collect() for names in groups], how="horizontal")
 
         # Half a result for each worker: no more slices than workers are decoded and not yet taken.
-        yield from map_ordered(self.options.workers, decode, slices, ahead=0.5)
+        yield from map_ordered(self._decoders, decode, self._slices, ahead=0.5)
 
     def locate(self, row: int) -> str:
         """Return the file of a row, and its number there, from 0."""

@@ -16,17 +16,22 @@ SLICE = 1 << 20
 """Rows of a slice. Row groups of more rows are slices of their own, up to `LARGEST`."""
 LARGEST = 1 << 22
 """Rows of the largest row group that is decoded at once."""
+_LEAST = 1 << 16  # rows of a slice, unless there are no more
 _TRAILER = 8  # bytes: the size of the footer, and a mark
 _MARK = b"PAR1"
 _MOST_GROUPS = 1 << 15
 
 
 class FileSlice(NamedTuple):
-    """Rows of a file: the number of the file, the first row, and the number of rows."""
+    """Rows of a file: the number of the file, the first row, the number of rows, and about the bytes of their groups.
+
+    A reader holds all bytes of a row group, also if it decodes only some of its rows.
+    """
 
     file: int
     first: int
     rows: int
+    stored: int
 
 
 def file_slices(paths: Sequence[str], max_rows: float = math.inf) -> list[FileSlice] | None:
@@ -37,23 +42,27 @@ def file_slices(paths: Sequence[str], max_rows: float = math.inf) -> list[FileSl
     """
     slices: list[FileSlice] = []
     for number, path in enumerate(paths):
+        piece = int(min(max(max_rows, _LEAST), LARGEST))
         sizes = _group_sizes(path)
         if sizes is None or LARGEST < sizes.max(initial=0) <= max_rows:
             return None
-        piece = int(min(max(max_rows, SLICE), LARGEST))
+        most = min(SLICE, piece)
+        if sizes.max(initial=0) > LARGEST:  # its bytes take memory, too
+            piece = max(piece // 2, _LEAST)
+        row_bytes = Path(path).stat().st_size / max(int(sizes.sum()), 1)
         slices += [
-            FileSlice(number, begin, min(piece, first + rows - begin))
-            for first, rows in _joined(sizes.tolist())
+            FileSlice(number, begin, min(piece, first + rows - begin), int(rows * row_bytes))
+            for first, rows in _joined(sizes.tolist(), most)
             for begin in range(first, first + rows, piece)
         ]
     return slices
 
 
-def _joined(sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Join row groups as long as they have no more rows than a slice; yield the first row and the number of rows."""
+def _joined(sizes: Iterable[int], most: int) -> Iterator[tuple[int, int]]:
+    """Join row groups as long as they have at most `most` rows; yield the first row and the number of rows."""
     first, rows = 0, 0
     for size in sizes:
-        if rows and rows + size > SLICE:
+        if rows and rows + size > most:
             yield first, rows
             first, rows = first + rows, 0
         rows += size

@@ -28,6 +28,7 @@ from cohortlib.read.tables import (
 
 __all__ = ["CSV", "PARQUET", "is_table", "list_files", "match_files", "read", "stream", "text_size"]
 
+_AHEAD = 200 << 20  # bytes that polars reads ahead of a lazy frame's batches, about
 _COMPRESSION = 5  # a compressed text file has about this many times its size in text
 
 
@@ -117,7 +118,7 @@ def lazy_stream(source: Source, frame: pl.LazyFrame, choose: ChooseColumns, name
         with read_errors(name):
             yield from lazy.collect_batches(maintain_order=True)
 
-    return Stream(source, schema, None, batches)
+    return Stream(source, schema, None, batches, reading=_AHEAD)
 
 
 def _file_stream(

@@ -102,6 +102,8 @@ class Stream(NamedTuple):
     mapped
         Calls a function for each batch on the threads that read them, and yields the results in order; None if
         batches are not read on threads.
+    reading
+        About the bytes that reading takes, beyond a few batches: of large row groups, and of what polars reads ahead.
     """
 
     source: Source
@@ -111,6 +113,11 @@ class Stream(NamedTuple):
     locate: Locate = "row {:,}".format
     expected: int | None = None
     mapped: Callable[[Callable[[pl.DataFrame], Any]], Iterator[Any]] | None = None
+    reading: int = 0
+
+    def rest(self, budget: int) -> int:
+        """Return the bytes of a budget that reading leaves for rows, at least a quarter of it."""
+        return max(budget - self.reading, budget // 4)
 
     def buffered(self, max_bytes: int) -> "Stream":
         """Read the first `max_bytes`; a table that ends within them becomes a frame in memory."""

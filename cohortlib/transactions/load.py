@@ -91,13 +91,13 @@ def _load(
     if needs_users and not may_spill:
         return _load_table(source, settings, full_grid=full_grid)
 
-    budget = settings.budget if may_spill else math.inf
     max_bytes = settings.budget if may_spill else None
     stream = sources.stream(
         source, settings.columns_to_read, options=settings.file_options, max_bytes=max_bytes, expected=may_spill
     )
     if stream.rows is None and stream.expected is None and may_spill:
-        stream = stream.buffered(settings.budget // 4)
+        stream = stream.buffered(stream.rest(settings.budget) // 4)
+    budget = stream.rest(settings.budget) if may_spill else math.inf
     by_batches = not needs_users and Users.has_one_type(stream.schema[settings.user])
     estimate = _Estimate.of(stream, settings, by_batches=by_batches)
     if by_batches and estimate.packed <= budget:
@@ -115,7 +115,7 @@ def _load(
     if estimate.full <= budget:
         return _load_table(stream.source, settings, full_grid=full_grid, locate=stream.locate)
     if stream.rows is None and may_spill:
-        stream = stream.buffered(settings.budget // 4)
+        stream = stream.buffered(stream.rest(settings.budget) // 4)
     folder = stack.enter_context(files.temporary_folder(Path(gettempdir())))
     return _load_spilled(source, stream, settings, folder, keep_users=keep_users, full_grid=full_grid)
 
@@ -240,7 +240,7 @@ def _load_spilled(
     """Write runs of parts to a folder; a single run stays in memory."""
     encoding = UserEncoding.of(stream.schema[settings.user], settings.user)
     with_ids = keep_users or settings.joined is not None
-    plan = RunPlan(settings.budget, settings.workers, encoding.wide, with_ids, stream.rows)
+    plan = RunPlan(stream.rest(settings.budget), settings.workers, encoding.wide, with_ids, stream.rows)
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     totals = Totals()
     runs: list[tuple[PartFile, ...]] = []

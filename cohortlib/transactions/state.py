@@ -214,9 +214,9 @@ class State:
             rows, lambda _: settings.roles, options=settings.file_options, max_bytes=settings.budget
         )
         if stream.rows is None:
-            stream = stream.buffered(settings.budget // 4)
+            stream = stream.buffered(stream.rest(settings.budget) // 4)
         encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
-        plan = RunPlan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
+        plan = RunPlan(stream.rest(settings.budget), settings.workers, encoding.wide, True, stream.rows)
         meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
         totals, before = Totals(), manifest
         if isinstance(rows, Prepared):

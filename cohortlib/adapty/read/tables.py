@@ -23,6 +23,7 @@ Choose: TypeAlias = Callable[[list[str], str], list[str]]
 """Selects the columns to read, given those present and a name for the table; raises if one is missing."""
 
 _BATCH = 1 << 16  # rows
+_READING = 256 << 20  # bytes that bound the batches of Parquet files: rows have many columns of text
 _TEXT = 40  # rough bytes per text
 # Rough bytes of memory per byte of text, while it is read.
 _GROWTH = {"csv": 4, "lines": 3}
@@ -233,7 +234,7 @@ def _parquet(file: File, choose: Choose, options: FileOptions) -> Parquet:
 
 def _open_parquet(parquet: Parquet, *, whole: bool) -> TableStream:
     if not whole:
-        return TableStream(parquet.stream())
+        return TableStream(replace(parquet, max_bytes=_READING).stream())
     with read_errors(parquet.name, parquet.find_bad_file):
         return TableStream(in_memory(parquet.lazy().collect(), parquet.locate))
 

@@ -114,7 +114,7 @@ def write_all(
         encoding = UserEncoding(source.manifest.kind, secret, source.manifest.whole)
     else:
         encoding = UserEncoding.of(stream.schema[settings.user], settings.user, secret)
-    plan = RunPlan(settings.budget, settings.workers, encoding.wide, True, stream.rows)
+    plan = RunPlan(stream.rest(settings.budget), settings.workers, encoding.wide, True, stream.rows)
     # The meter counts rows twice: as they are gathered, and as they are written.
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     dropped = DroppedRows(folder, settings.budget // _DROPPED_SHARE)
