@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cohortlib as cl
+from cohortlib.adapty import keywords
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import FILTERS, Filters, Request
 from cohortlib.adapty.validation import DURATIONS, RequestError, read_day
@@ -444,3 +446,13 @@ def test_a_request_needs_no_frames():
     code = "import sys, cohortlib.adapty.request; print({'polars', 'numpy', 'numba'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("call", [cl.adapty.cohort, cl.adapty.sums, cl.spark.adapty_cohort])
+def test_signatures_show_every_setting(call):
+    parameters = inspect.signature(call).parameters
+    assert all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    group = keywords.RequestKeywords if call is cl.spark.adapty_cohort else keywords.PlanKeywords
+    assert {name: parameters[name].default for name in group.__annotations__}.items() <= keywords.DEFAULTS.items()
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'timezon'. Did you mean 'timezone'\?"):
+        call("events.csv", {}, timezon="UTC")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 PACKAGE = Path(cohortlib.__file__).parent
 
 LAYERS = (
-    ("errors", "literals", "samples"),
+    ("errors", "literals", "samples", "signatures"),
     ("periods",),
     ("fields",),
     ("engine",),

@@ -1,13 +1,14 @@
 """The public calls: `cohort` for all users at once, `sums` for some of them."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from cohortlib.adapty import forecast, spill
 from cohortlib.adapty.additive import Sums
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.installs import Installs
+from cohortlib.adapty.keywords import DEFAULTS, PlanKeywords, with_settings
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.event_types import EventTypes, check_event_types
 from cohortlib.adapty.read.events import Events, batched_events, read_events
@@ -17,10 +18,10 @@ from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.tables import estimate_memory
 from cohortlib.adapty.request import Request
 from cohortlib.engine.memory import budget
-from cohortlib.engine.progress import Progress, check_progress
+from cohortlib.engine.progress import check_progress
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, SettingError, one_of
-from cohortlib.literals import Decimal, Normalize, Nulls
+from cohortlib.literals import Nulls
 from cohortlib.periods import check_zone
 from cohortlib.read.tables import FileOptions, Source
 from cohortlib.read.text import TextRules
@@ -29,27 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+@with_settings
 def cohort(
     events: Source,
     request: "Mapping[str, object] | Request",
     *,
     installs: Source | None = None,
-    timezone: str = "UTC",
-    conventions: Conventions | None = None,
-    event_types: "Mapping[str, str] | None" = None,
-    products: Source | None = None,
     predict: bool = False,
     nulls: Nulls = "error",
-    decimals: int = 6,
-    timestamp_format: str | None = None,
-    decimal: Decimal = ".",
-    normalize: Normalize | None = None,
-    encoding: str | None = None,
-    sheet: str | int | None = None,
-    storage_options: "Mapping[str, Any] | None" = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
     max_memory: int | str | None = None,
+    **settings: Unpack[PlanKeywords],
 ) -> Answer:
     """Compute the cohort table that Adapty's API returns for a request.
 
@@ -140,12 +130,7 @@ def cohort(
     installs = check_installs(installs)
     one_of("predict", predict, (True, False))
     one_of("nulls", nulls, ("error", "drop"))
-    plan = make_plan(
-        request, conventions=conventions, timezone=timezone, event_types=event_types, products=products,
-        decimals=decimals, threads=threads, progress=progress,
-        timestamp_format=timestamp_format, decimal=decimal, normalize=normalize,
-        encoding=encoding, sheet=sheet, storage_options=storage_options,
-    )  # fmt: skip
+    plan = make_plan(request, **settings)
     room = budget(max_memory)
     event_batches = batched_events(events, **_read_settings(plan, nulls, predict=predict))
     events, need = estimate_memory(events, event_batches.choose, plan.files, room, spill.EVENT_WORK)
@@ -160,9 +145,9 @@ def cohort(
         if install_batches is not None:
             install_batches = replace(install_batches, source=installs)
         total, predictions = spill.aggregate(plan, event_batches, install_batches, room=room, predict=predict)
-        event_batches.reading.doubts.warn(plan.conventions.user_unit, normalize)
+        event_batches.reading.doubts.warn(plan.conventions.user_unit, plan.rules.normalize)
         if install_batches is not None:
-            install_batches.reading.doubts.warn(plan.conventions.user_unit, normalize)
+            install_batches.reading.doubts.warn(plan.conventions.user_unit, plan.rules.normalize)
     else:
         read = events_for(plan, events, nulls=nulls, predict=predict)
         listed = installs_for(plan, installs, nulls=nulls)
@@ -172,26 +157,15 @@ def cohort(
     return total.answer(predictions)
 
 
+@with_settings
 def sums(
     events: Source,
     request: "Mapping[str, object] | Request",
     *,
     installs: Source | None = None,
-    timezone: str = "UTC",
-    conventions: Conventions | None = None,
-    event_types: "Mapping[str, str] | None" = None,
-    products: Source | None = None,
     nulls: Nulls = "error",
-    decimals: int = 6,
-    timestamp_format: str | None = None,
-    decimal: Decimal = ".",
-    normalize: Normalize | None = None,
-    encoding: str | None = None,
-    sheet: str | int | None = None,
-    storage_options: "Mapping[str, Any] | None" = None,
     secret: bytes | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
+    **settings: Unpack[PlanKeywords],
 ) -> Sums:
     """Compute the sums of some users, to be added to those of the others.
 
@@ -233,51 +207,32 @@ def sums(
     """
     installs = check_installs(installs)
     one_of("nulls", nulls, ("error", "drop"))
-    plan = make_plan(
-        request, conventions=conventions, timezone=timezone, event_types=event_types, products=products,
-        decimals=decimals, threads=threads, progress=progress,
-        timestamp_format=timestamp_format, decimal=decimal, normalize=normalize,
-        encoding=encoding, sheet=sheet, storage_options=storage_options,
-    )  # fmt: skip
+    plan = make_plan(request, **settings)
     read = events_for(plan, events, nulls=nulls)
     return Sums.of(read, installs_for(plan, installs, nulls=nulls), plan, secret=secret, part=True)
 
 
-def make_plan(
-    request: "Mapping[str, object] | Request",
-    *,
-    timezone: str = "UTC",
-    conventions: Conventions | None = None,
-    event_types: "Mapping[str, str] | None" = None,
-    products: Source | None = None,
-    decimals: int = 6,
-    timestamp_format: str | None = None,
-    decimal: Decimal = ".",
-    normalize: Normalize | None = None,
-    encoding: str | None = None,
-    sheet: str | int | None = None,
-    storage_options: "Mapping[str, Any] | None" = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> RequestPlan:
-    """Check a request and its settings; the parameters are those of :func:`cohort`."""
-    conventions = Conventions() if conventions is None else conventions
+def make_plan(request: "Mapping[str, object] | Request", **settings: Unpack[PlanKeywords]) -> RequestPlan:
+    """Check a request and its settings, those of :func:`cohort`."""
+    options: dict[str, Any] = DEFAULTS | settings
+    conventions = Conventions() if options["conventions"] is None else options["conventions"]
     if not isinstance(conventions, Conventions):
         raise SettingError(
             (Arg("conventions", conventions), " is not a Conventions object"),
             value=conventions,
             expected="cohortlib.adapty.Conventions(...)",
         )
-    one_of("decimals", decimals, range(10))
-    check_zone(timezone)
-    check_progress(progress)
-    workers_for(threads)
-    rules = TextRules(timestamp_format, decimal, None, normalize)
-    files = FileOptions(encoding, sheet, storage_options)
+    one_of("decimals", options["decimals"], range(10))
+    check_zone(options["timezone"])
+    check_progress(options["progress"])
+    workers_for(options["threads"])
+    rules = TextRules(options["timestamp_format"], options["decimal"], None, options["normalize"])
+    files = FileOptions(options["encoding"], options["sheet"], options["storage_options"])
     plan = RequestPlan(
-        Request.of(request), conventions, timezone, decimals, threads, progress, check_event_types(event_types),
-        rules=rules, files=files,
+        Request.of(request), conventions, options["timezone"], options["decimals"], options["threads"],
+        options["progress"], check_event_types(options["event_types"]), rules=rules, files=files,
     )  # fmt: skip
+    products = options["products"]
     return plan if products is None else replace(plan, products=read_products(products, plan.reading()))
 
 

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,7 @@ import polars as pl
 from cohortlib.adapty.additive import SCHEMA, Sums
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.compute import check_installs, events_for, installs_for, make_plan
-from cohortlib.adapty.conventions import Conventions
+from cohortlib.adapty.keywords import RequestKeywords, with_settings
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.counted import check_nulls
@@ -20,9 +20,8 @@ from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.states import StateCounts, has_states, latest_states
 from cohortlib.adapty.read.tables import RawTable
 from cohortlib.errors import Arg, CohortlibError, SchemaError, one_of
-from cohortlib.literals import Decimal, Normalize, Nulls
+from cohortlib.literals import Nulls
 from cohortlib.read.ids import clean_ids
-from cohortlib.read.tables import Source
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, Note, quoted
 
@@ -49,17 +48,16 @@ _COUNT_CHAINS = (
 )
 
 
+@with_settings
 def adapty_cohort(
     events: "SparkFrame",
     request: "Mapping[str, object] | Request",
     *,
     installs: "SparkFrame | str | None" = None,
-    timezone: str = "UTC", conventions: Conventions | None = None,
-    event_types: "Mapping[str, str] | None" = None, products: Source | None = None,
-    nulls: Nulls = "error", decimals: int = 6,
-    timestamp_format: str | None = None, decimal: Decimal = ".", normalize: Normalize | None = None,
+    nulls: Nulls = "error",
     partitions: int | None = None,
-) -> Answer:  # fmt: skip
+    **settings: Unpack[RequestKeywords],
+) -> Answer:
     """Compute Adapty's cohort table of Spark frames: the answer of :func:`cohortlib.adapty.cohort`, to the bit.
 
     Events and installs are partitioned by user. Each partition is aggregated on one thread, Spark adds the sums, and
@@ -90,16 +88,13 @@ def adapty_cohort(
     """
     install_frame = _checked(events, installs, partitions)
     one_of("nulls", nulls, ("error", "drop"))
-    plan = make_plan(
-        request, timezone=timezone, conventions=conventions, event_types=event_types, products=products,
-        decimals=decimals, timestamp_format=timestamp_format, decimal=decimal, normalize=normalize, threads=1,
-    )  # fmt: skip
+    plan = make_plan(request, **settings, threads=1)
     latest = _latest(events, plan) if has_states(events.columns) else events
     reader = _SparkEvents.of(latest, install_frame, plan)
     # Sums without rows: errors in columns and types are raised here, before Spark reads any row.
     empty = reader.sums((_empty(latest), None if install_frame is None else _empty(install_frame))).table()
     rows = reader.rows(latest, install_frame)
-    if normalize is not None:
+    if plan.rules.normalize is not None:
         rows = rows.mapInArrow(_NormalizedUsers(plan.reading()), rows.schema)
     by_user = rows.repartition(_USER) if partitions is None else rows.repartition(partitions, _USER)
     sums = by_user.drop(_USER).mapInArrow(_EventSums(reader), frames.ddl(_PARTIAL_SUMS))

@@ -9,13 +9,11 @@ options from it. Nothing heavy is imported here.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from difflib import get_close_matches
-from functools import wraps
-from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, get_args
 
 from cohortlib.errors import one_of
 from cohortlib.literals import FREQS, WEEK_START, WEEKDAYS, Decimal, Freq, Normalize, Nulls
+from cohortlib.signatures import list_settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -272,28 +270,5 @@ def types(group: type) -> dict[str, object]:
 
 
 def with_settings(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """List the settings that a function takes as ``**settings: Unpack[Group]`` in its signature, with defaults.
-
-    An unknown keyword raises TypeError, as Python does.
-    """
-    shown = signature(function)
-    parameters = [each for each in shown.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
-    (keywords,) = (each for each in shown.parameters.values() if each.kind is Parameter.VAR_KEYWORD)
-    (group,) = get_args(keywords.annotation)
-    for name, kind in types(group).items():
-        annotation = kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind
-        default = ALL_SETTINGS[name].default
-        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
-    known = {each.name for each in parameters if each.kind is not Parameter.POSITIONAL_ONLY}
-
-    @wraps(function)
-    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        for name in kwargs:
-            if name not in known:
-                close = get_close_matches(name, known, 1)
-                hint = f". Did you mean {close[0]!r}?" if close else ""
-                raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
-        return function(*args, **kwargs)
-
-    call.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return call
+    """List the settings that a function takes as ``**settings: Unpack[Group]`` in its signature, with defaults."""
+    return list_settings(function, {name: setting.default for name, setting in ALL_SETTINGS.items()})
