@@ -6,6 +6,7 @@ from .compare.explain.explain import explain as explain
 from .compare.reconcile.compare import reconcile as reconcile
 from .engine.buffers import free_memory as free_memory
 from .show import plot as plot
+from .show.averages import summary as summary
 from .show.inspect.inspect import inspect as inspect
 from .show.inspect.inspection import Inspection as Inspection
 from .show.report.report import report as report

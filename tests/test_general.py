@@ -3,6 +3,7 @@
 import math
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,12 +11,14 @@ from tempfile import TemporaryDirectory
 import naive_general
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import exactly, quietly
 from strategies_general import cases
 
 import cohortlib as cl
+from cohortlib.cli.main import cli
 from cohortlib.engine import memory
 from cohortlib.read import tables
 from cohortlib.transactions.store import spill
@@ -210,3 +213,135 @@ def test_the_common_fields_are_terminas(case):
     tables_equal(table.select(termina.columns), termina)
     judged = case.judge()
     check(case, table, judged)
+
+
+# ---- averages and bad input
+
+ROWS = pl.DataFrame(
+    {
+        "user_id": ["a", "a", "a", "b", "b", "c", "c", "c"],
+        "timestamp": [
+            date(2026, 1, 5), date(2026, 2, 10), date(2026, 3, 3), date(2026, 1, 20), date(2026, 3, 1),
+            date(2026, 2, 2), date(2026, 2, 20), date(2026, 3, 15),
+        ],
+        "amount": [100, 80, -10, 50, 70, 30, -40, 60],
+        "country": ["DE", "FR", "DE", "FR", "DE", None, None, None],
+    }
+)  # fmt: skip
+
+
+def test_summary_of_the_worked_example():
+    means = cl.summary(cl.termina.cohorts(ROWS), last_day="2026-03-31")
+    assert means.select("period", "cohorts", "ltv").rows() == [(0, 2, 70.0), (1, 1, 110.0), (2, 1, 145.0)]
+    assert means["ltv_max"].to_list() == [75.0, 115.0, 150.0]
+
+
+def test_summary_without_a_last_day_warns():
+    with pytest.warns(cl.errors.CohortlibWarning, match="all cells count"):
+        assert cl.summary(cl.termina.cohorts(ROWS)).height == 3
+
+
+@given(cases())
+def test_summary_agrees_with_the_judge(case):
+    table = ask(case, cl.cohorts)
+    assume(table is not None and "brackets" not in case.settings)
+    segments = [*case.settings.get("by", ()), *case.settings.get("split", ())]
+    judged = naive_general.summary(table.to_dicts(), segments)
+    means = cl.summary(table)
+    assert means.height == len(judged)
+    for ours, theirs in zip(means.to_dicts(), judged, strict=True):
+        assert {name: exactly(value) for name, value in ours.items()} == {
+            name: exactly(value) for name, value in theirs.items()
+        }
+
+
+def test_triangles_of_segments():
+    triangles = cl.triangle(cl.cohorts(ROWS, by="country"), "ltv")
+    assert list(triangles) == ["DE", "FR", None]
+    assert triangles["FR"].rows() == [("2026-01", 50.0, 50.0, 120.0)]
+    many = pl.concat([ROWS] * 3).with_columns(country=pl.int_range(pl.len()))
+    with pytest.raises(cl.errors.DataError, match="segments"):
+        cl.triangle(cl.cohorts(many, split="country"), "ltv")
+
+
+def test_the_last_row_of_a_triangle_is_the_mean():
+    triangle = cl.triangle(cl.termina.cohorts(ROWS), "ltv", mean=True, last_day="2026-03-31")
+    assert triangle.rows()[-1] == ("mean", 70.0, 110.0, 145.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"by": "nix"}, "by='nix' is not a column"),
+        ({"by": "country", "split": "country"}, "exclude each other"),
+        ({"by": "ltv"}, "named like a column of the result"),
+        ({"age": "0d"}, "clock of 0 days"),
+        ({"age": "week"}, "not a unit of ages"),
+        ({"brackets": [0, 2, 1]}, "are not brackets"),
+        ({"brackets": []}, "are not brackets"),
+        ({"brackets": [0, 1], "retention": "unbounded"}, "exclude each other"),
+        ({"amount": None, "refunds": "signed"}, "exclude each other"),
+        ({"fiscal_start": 4}, "exclude each other"),
+        ({"fiscal_start": 13, "freq": "Q"}, "is unknown"),
+        ({"confidence": 95}, "is not a level"),
+        ({"users": ROWS}, "no effect"),
+        ({"users": ROWS, "by": "country"}, "users have rows in users that differ"),
+        ({"users": ROWS.select("user_id"), "by": "country"}, "users= has the columns"),
+        ({"calendar": ROWS}, "has the columns"),
+        (
+            {"calendar": pl.DataFrame({"day": [date(2026, 1, 1), date(2026, 2, 1)], "label": ["P1", None]})},
+            "outside of",
+        ),
+        ({"amounts": ["amount"]}, "named like a column of the result"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(cl.errors.CohortlibError, match=message):
+        cl.cohorts(ROWS, **settings)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"cohort": "January", "period": 0}, "not the label of a cohort"),
+        ({"cohort": "2026Q1", "period": 0}, "not the label of a cohort"),
+        ({"cohort": "2026-01", "period": -1}, "not an age"),
+        ({"cohort": "2026-01", "period": 0, "segment": {"country": "DE"}}, "not in by="),
+        ({"cohort": "2026-01", "period": 0, "active": "yes"}, "active='yes' is unknown"),
+    ],
+)
+def test_bad_cells(cell, message):
+    with pytest.raises(cl.errors.SettingError, match=message):
+        cl.users(ROWS, **cell)
+
+
+def test_a_prepared_form_without_the_column_is_refused(tmp_path):
+    prepared = cl.prepare(ROWS, tmp_path / "prepared")
+    with pytest.raises(cl.errors.SettingError, match=r"was not kept .* keep=\['country'\]"):
+        cl.cohorts(prepared, by="country")
+
+
+def test_online_retail_by_country_adds_up(shared):
+    rows = pl.read_parquet(shared / "online_retail.parquet").filter(pl.col("user_id").is_not_null())
+    parts, whole = cl.cohorts(rows, by="country"), cl.cohorts(rows)
+    counts = parts.group_by("cohort", "period").agg(pl.col("active_users", "amount").sum())
+    both = whole.join(counts, on=["cohort", "period"])
+    assert both.height == whole.height
+    assert both["active_users"].to_list() == both["active_users_right"].to_list()
+    assert (both["amount"] - both["amount_right"]).abs().max() < 1e-6
+    assert rows.group_by("user_id").agg(pl.col("country").n_unique())["country"].max() > 1
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_command_line(tmp_path, chunk):
+    file, output = tmp_path / "orders.csv", tmp_path / "out.parquet"
+    ROWS.write_csv(file)
+    arguments = (
+        ["cohorts", str(file), "--by", "country"],
+        ["users", str(file), "--cohort", "2026-01", "--period", "1"],
+    )
+    command = [*arguments[chunk - 1], "-o", str(output)]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    rows = ROWS.with_columns(pl.col("amount").cast(pl.Float64))
+    expected = cl.cohorts(rows, by="country") if chunk == 1 else cl.users(rows, cohort="2026-01", period=1)
+    assert pl.read_parquet(output).rows() == expected.rows()

@@ -14,6 +14,7 @@ import click
 from cohortlib import __version__
 from cohortlib.cli.accounting import concentration, growth_accounting, user_accounting
 from cohortlib.cli.adapty import adapty
+from cohortlib.cli.cohorts import cohorts, users
 from cohortlib.cli.explain import explain
 from cohortlib.cli.fetch import fetch
 from cohortlib.cli.inspect import inspect
@@ -93,6 +94,7 @@ def cli(debug: bool) -> None:
     Start here:
       cohortlib demo
       cohortlib inspect FILE
+      cohortlib cohorts --help
       cohortlib termina cohorts --help
       cohortlib adapty cohort --help
     """
@@ -110,5 +112,5 @@ def demo() -> None:
 
 for table in (user_accounting, growth_accounting, concentration, state):
     termina.add_command(table)
-for command in (inspect, termina, adapty, prepare, verify, reconcile, explain, fetch, report):
+for command in (inspect, cohorts, users, termina, adapty, prepare, verify, reconcile, explain, fetch, report):
     cli.add_command(command)

@@ -42,6 +42,10 @@ def _option_writer() -> Callable[[Arg], str]:
         name = max(option.opts, key=len)
         if option.is_flag or arg.value is None or arg == Arg(arg.name):
             return name
+        if isinstance(arg.value, list | tuple):
+            if option.multiple:
+                return " ".join(f"{name} {shlex.quote(str(each))}" for each in arg.value)
+            return f"{name} {','.join(map(str, arg.value))}"
         value = _SPELLING.get(arg.value, arg.value) if isinstance(arg.value, bool) else arg.value
         return f"{name} {shlex.quote(str(value))}"
 

@@ -56,9 +56,18 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     return {key: value for key, _, value in pairs} or None
 
 
+def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
+    """Return ages written as 0,1,3."""
+    if value is None:
+        return None
+    if not all(age.strip().isdecimal() for age in value.split(",")):
+        raise click.UsageError(f"--brackets {value}: not ages such as 0,1,3,7", ctx)
+    return [int(age) for age in value.split(",")]
+
+
 def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> Callable[[Decorated], Decorated]:
     """Return the option for a setting; with `unset` its default is None instead of the setting's default."""
-    spec = keywords.SETTINGS[name]
+    spec = keywords.ALL_SETTINGS[name]
     text = help_text or spec.sentence
     kind: click.ParamType[Any] | None = None
     default = None if unset else spec.default
@@ -71,6 +80,12 @@ def setting(name: str, help_text: str | None = None, *, unset: bool = False) -> 
         kind = click.IntRange(min(spec.values), max(spec.values))
     elif spec.values and not flag:
         kind = SettingChoice(spec.values, spec.sentence)
+    if name == "brackets":
+        return click.option("--brackets", metavar=spec.metavar, callback=_ages, help=text)
+    if name == "confidence":
+        return click.option("--confidence", type=float, metavar=spec.metavar, help=text)
+    if spec.default == ():
+        return click.option(f"--{name}", multiple=True, metavar=spec.metavar, help=text)
     if name == "storage_options":
         return click.option(
             "--storage-option", name, multiple=True, metavar=spec.metavar, callback=_pairs, help=f"{text}  (repeatable)"

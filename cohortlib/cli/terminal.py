@@ -19,7 +19,8 @@ from rich.style import Style
 from rich.text import Text
 
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, Field
-from cohortlib.show.triangle import triangle
+from cohortlib.show.averages import mean_values
+from cohortlib.show.triangle import MEAN, pivot
 
 UNITS = {"D": "days", "W": "weeks", "M": "months", "Q": "quarters", "A": "years"}
 
@@ -57,12 +58,13 @@ def printable(text: str) -> str:
 
 
 def print_triangle(
-    console: Console, table: pl.DataFrame, field: str, *, freq: str = "M", limit: int | None = None
+    console: Console, table: pl.DataFrame, field: str, *, freq: str = "M", limit: int | None = None, mean: bool = False
 ) -> None:
     """Print one field of a cohort or customer table: a line per cohort or customer, a column per age.
 
     Ages that do not fit the console's width are left out, except the last one, and a line below lists them. Rows beyond
-    `limit` are left out too. A blank is not observed yet; `-` has no value, because its denominator is 0.
+    `limit` are left out too. A blank is not observed yet; `-` has no value, because its denominator is 0. `mean` adds a
+    line of averages over complete cohorts.
     """
     fields = CUSTOMER_COHORTS if "user_id" in table.columns else COHORTS
     unit = UNITS.get(freq, "periods")
@@ -75,9 +77,16 @@ def print_triangle(
         pl.col("period").max().alias("last_age"), pl.col("^cohort_size$").first()
     )
     shown = rows if limit is None else rows.head(limit)
-    grid = triangle(table.join(shown, on=keys, how="semi"), field)
+    grid: pl.DataFrame = pivot(table.join(shown, on=keys, how="semi"), field)
     write = (lambda value: f"{100 * value:.0f}") if fields[field].kind == "share" else None
-    print_grid(console, _name_columns(shown), grid.drop(keys), write=write, last=shown["last_age"].to_list())
+    names, last = _name_columns(shown), shown["last_age"].to_list()
+    if mean:
+        means = mean_values(table, field, None)
+        row = {age: means.get(int(age)) for age in grid.drop(keys).columns}
+        grid = pl.concat([grid, pl.DataFrame([row | {"cohort": MEAN}])], how="diagonal_relaxed")
+        last = [*last, max(means, default=-1)]
+        names = [replace(each, cells=[*each.cells, MEAN if at == 0 else ""]) for at, each in enumerate(names)]
+    print_grid(console, names, grid.drop(keys), write=write, last=last)
     if len(shown) < len(rows):
         kind = "customers" if "user_id" in keys else "cohorts"
         print_prose(console, f"(the first {len(shown):,} of {len(rows):,} {kind})")

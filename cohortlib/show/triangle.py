@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from html import escape
+from typing import Any
 
 import polars as pl
 
 from cohortlib.errors import Arg, DataError, SchemaError, listed
 from cohortlib.fields import CUMULATIVE, kind_of
+from cohortlib.show.averages import mean_values, split_segments
 from cohortlib.show.colours import STOPS, ink
 
 MOST_ROWS, MOST_AGES = 200, 200  # shown in a notebook
+MOST_SEGMENTS = 12
+MEAN = "mean"
+"""The label of the row of averages."""
 
 _KEYS = ("cohort", "user_id")
 
@@ -31,7 +37,9 @@ class Triangle(pl.DataFrame):
         return _html(self.head(MOST_ROWS), self._field, keys, ages[:MOST_AGES], (self.height, len(ages)))
 
 
-def triangle(table: pl.DataFrame, value: str) -> Triangle:
+def triangle(
+    table: pl.DataFrame, value: str, *, mean: bool = False, last_day: str | date | datetime | None = None
+) -> "Triangle | dict[Any, Triangle]":
     """Pivot one field of a cohort table: one row per cohort, one column per age.
 
     Parameters
@@ -41,13 +49,18 @@ def triangle(table: pl.DataFrame, value: str) -> Triangle:
         ``cohort`` (and ``user_id``), ``period`` and the field.
     value
         The field, such as ``"ltv"``.
+    mean
+        Add a last row with the averages over complete cohorts, as :func:`cohortlib.summary` computes them.
+    last_day
+        The last day of the data, as for :func:`cohortlib.summary`.
 
     Returns
     -------
     Triangle
         A polars frame, which notebooks show as a coloured table. One row per cohort (or customer) in the order of the
         table; the columns are ``cohort`` (and ``user_id``), then one per age, named ``"0"``, ``"1"`` and so on, with
-        the field's type. An age that is not yet observed is null, never 0.
+        the field's type. An age that is not yet observed is null, never 0. For a table with segments, a dict with the
+        triangle of each segment, at most 12; the key is the value of its column, or a tuple if there are several.
 
     Raises
     ------
@@ -68,6 +81,15 @@ def triangle(table: pl.DataFrame, value: str) -> Triangle:
         raise SchemaError(
             (Arg("table"), f" is of type {type(table).__qualname__}"), value=table, expected="a polars DataFrame"
         )
+    if "cohort" in table.columns and (segments := split_segments(table, MOST_SEGMENTS)) is not None:
+        return {key: pivot(part, value, mean=mean, last_day=last_day) for key, part in segments.items()}
+    return pivot(table, value, mean=mean, last_day=last_day)
+
+
+def pivot(
+    table: pl.DataFrame, value: str, *, mean: bool = False, last_day: str | date | datetime | None = None
+) -> Triangle:
+    """Return the triangle of a table without segments."""
     keys = [name for name in _KEYS if name in table.columns]
     for name in ("cohort", "period", value):
         if name not in table.columns:
@@ -82,7 +104,12 @@ def triangle(table: pl.DataFrame, value: str) -> Triangle:
     ages = [str(age) for age in range(top + 1)]
     wide = table.select(*keys, "period", value).pivot("period", index=keys, values=value, maintain_order=True)
     missing = [pl.lit(None, table[value].dtype).alias(age) for age in ages if age not in wide.columns]
-    return _triangle(wide.with_columns(missing).select(*keys, *ages), value)
+    frame = wide.with_columns(missing).select(*keys, *ages)
+    if mean:
+        means = mean_values(table, value, last_day)
+        row = {"cohort": MEAN} | {age: means.get(int(age)) for age in ages}
+        frame = pl.concat([frame.cast({"cohort": pl.String}), pl.DataFrame([row])], how="vertical_relaxed")
+    return _triangle(frame, value)
 
 
 def _triangle(frame: pl.DataFrame, field: str) -> Triangle:

@@ -46,7 +46,7 @@ def read(table: Table, fields: tuple[str, ...], freq: Freq | None, unfinished: D
     last_day = None if unfinished is None else span("unfinished", unfinished)[1]
     frame = _checked(_frame(table), fields)
     tops = frame.group_by("cohort").agg(pl.col("period").max()).sort("cohort")
-    calendar = _calendar(tops["cohort"].to_list(), tops["period"].to_list(), freq)
+    calendar = calendar_of(tops["cohort"].to_list(), tops["period"].to_list(), freq)
     firsts = [epoch_day(span("cohort", label)[0]) for label in tops["cohort"]]
     starts = tops.select("cohort", start=pl.Series(calendar.ordinals(np.array(firsts)), dtype=pl.Int64))
     frame = frame.join(starts, on="cohort").sort("start", "period")
@@ -137,8 +137,8 @@ def _typed(frame: pl.DataFrame, fields: tuple[str, ...]) -> pl.DataFrame:
     return frame.with_columns(pl.col("cohort").cast(pl.String), pl.col("period").cast(pl.Int64))
 
 
-def _calendar(labels: list[str], tops: list[int], freq: Freq | None) -> Calendar:
-    """Return the calendar of the labels, given the highest age of each cohort."""
+def calendar_of(labels: list[str], tops: list[int], freq: Freq | None) -> Calendar:
+    """Return the calendar of labels, given the highest age of each cohort."""
     if freq is not None:
         one_of("freq", freq, ("D", "W", "M", "Q", "A"))
     unit, pattern = next(

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
-from cohortlib.fields import COHORTS, SHOWN, kind_of, quotients
+from cohortlib.fields import COHORTS, CUMULATIVE, SHOWN, kind_of, quotients
 from cohortlib.literals import Freq
 from cohortlib.show.colours import STOPS
 from cohortlib.show.plot import drawing
@@ -73,9 +73,9 @@ def ltv_curves(
 ) -> alt.LayerChart:
     """Draw lifetime value by age: a line per cohort, and the weighted mean.
 
-    At each age the mean is Σ ``ltv`` × ``cohort_size`` / Σ ``cohort_size`` over the cohorts that have reached it, that
-    is, the amount per user. Unfinished cells are excluded. The mean can fall where a good cohort is still too young to
-    be included.
+    The mean adds up, over the ages, what the users of the cohorts that have reached each age paid at it: Σ amount /
+    Σ ``cohort_size``, as :func:`cohortlib.summary` does. So it does not fall where a good cohort is still too young to
+    be included. Unfinished cells are excluded.
 
     Parameters
     ----------
@@ -101,7 +101,8 @@ def ltv_curves(
     >>> cl.plot.ltv_curves(table).save("curves.svg")  # doctest: +SKIP
     """
     cells = read(table, ("ltv", "cohort_size"), freq, unfinished)
-    return _curves(cells, "ltv", (pl.col("ltv") * pl.col("cohort_size"), pl.col("cohort_size")), title)
+    gain = pl.col("ltv") - pl.col("ltv").shift(1, fill_value=0.0).over("cohort")
+    return _curves(cells, "ltv", (gain * pl.col("cohort_size"), pl.col("cohort_size")), title)
 
 
 def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str | None) -> alt.LayerChart:
@@ -120,7 +121,7 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
         data=drawing.data(rows),  # set once here: with every layer, Altair would copy it many times
         layer=[
             *_cohort_marks(cells, value, x, y, top, points=rows.height <= MOST_POINTS),
-            *_mean_marks(cells, value, x, mean_by_age(frame, ratio), top),
+            *_mean_marks(cells, value, x, mean_by_age(frame, ratio, adds_up=value in CUMULATIVE), top),
         ],
         **drawing.properties(cells, title, name, drawing.meaning(value), drawing.SIZE, "Dashed", remark),
     )
@@ -197,13 +198,17 @@ def _top(frame: pl.DataFrame, value: str) -> float | None:
     return float(later) * 1.1
 
 
-def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr]) -> pl.DataFrame:
-    """Return the mean at each age over the finished cells: the sum of numerators / the sum of denominators."""
-    above, below = (part.sum() for part in ratio)
-    means = frame.filter(~pl.col("unfinished")).group_by("age").agg(
-        mean=above / below, cohorts=pl.len(), users=pl.col("cohort_size").sum()
+def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr], *, adds_up: bool = False) -> pl.DataFrame:
+    """Return the mean at each age over the finished cells: the sum of numerators / the sum of denominators.
+
+    With `adds_up` it is the sum of these quotients up to the age.
+    """
+    frame = frame.with_columns(above=ratio[0], below=ratio[1]).filter(~pl.col("unfinished"))
+    means = frame.group_by("age").agg(
+        mean=pl.col("above").sum() / pl.col("below").sum(), cohorts=pl.len(), users=pl.col("cohort_size").sum()
     )  # fmt: skip
-    return means.filter(pl.col("mean").is_finite()).sort("age")
+    means = means.filter(pl.col("mean").is_finite()).sort("age")
+    return means.with_columns(pl.col("mean").cum_sum()) if adds_up else means
 
 
 def _colours(cohorts: list[str]) -> alt.Color:

@@ -63,6 +63,8 @@ class Values:
         if value is None:
             return self._values.len()
         ordered = self._values.sort().cast(self._dtype).to_list()
+        if isinstance(value, str) and self._values.dtype != pl.String:  # as the command line has it
+            ordered = [str(each) for each in ordered]
         return ordered.index(value) if value in ordered else None
 
     def _encode_text(self, column: pl.Series) -> Codes:
