@@ -296,7 +296,9 @@ def test_joined_as_a_file_and_as_a_column(folder):
 # --- errors ---
 
 
-@pytest.mark.parametrize(("given", "hint"), [("customer-cohorts", "termina customer-cohorts"), ("cohort", "adapty cohort")])
+@pytest.mark.parametrize(
+    ("given", "hint"), [("customer-cohorts", "termina customer-cohorts"), ("cohort", "adapty cohort")]
+)
 def test_a_command_of_a_group_is_pointed_to(given, hint):
     assert f"Hint: cohortlib {hint}" in failing(given, "orders.csv")
     assert "Hint" not in failing("cohots", "orders.csv")
