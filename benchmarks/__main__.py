@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the generated data here; by default in a temporary folder")
     parser.add_argument("--results", type=Path, help="by default benchmarks/results.json")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all contenders")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if unknown := set(arguments.cases) - {case.name for case in suite.CASES}:
         parser.error(f"no case is named {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as temporary:

@@ -118,7 +118,7 @@ def _wrapped() -> Counter[str]:
     spent: Counter[str] = Counter()
 
     def wrap(kernel: Any) -> Callable[..., Any]:
-        line = (kernel.py_func.__doc__ or "").strip().split("\n")[0]
+        line = (kernel.py_func.__doc__ or "").strip().split("\n")[0].split("; ")[0]
         name = f"`{kernel.py_func.__name__}`: {line}"
 
         def run(*arguments: Any) -> Any:

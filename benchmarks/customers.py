@@ -89,14 +89,20 @@ def dense_polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFr
 
 
 def active_polars(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
-    """Answer without scattering: the lists of each customer are sorted by month."""
+    """
+    Answer without scattering.
+
+    Sorting by month before grouping, which keeps the order within each customer, takes 1.1 s of CPU time for 3,000,000
+    rows; sorting the lists of each customer 1.6 s; sorting by customer and month, and again for the output, 1.5 s.
+    """
     del threads
     net = cohorts.polars_net(engines.scan(given.rows), cohorts.POLARS["M"].period, packable=given.packable)
     return (
         net.filter(col.amount > cohorts.HALF_A_CENT)
         .with_columns(cents=(col.amount * 100).round().cast(pl.Int64))
+        .sort("slot")
         .group_by("user_id")
-        .agg(col.cents.sort_by("slot"), col.slot.sort())
+        .agg("slot", "cents")
         .with_columns(user_id=col.user_id.cast(pl.String), cohort=col.slot.list.first(), first=col.cents.list.first())
         .sort("cohort", "first", "user_id", descending=[False, True, False])
         .with_columns(before=col.cents.list.sum().cum_sum().shift(1).fill_null(0))
