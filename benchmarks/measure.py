@@ -15,7 +15,7 @@ import polars as pl
 
 OURS = "cohortlib"
 SLICE = 1 << 20
-FEW = 3  # rounds, after which slow peers stop
+FEW = 2  # rounds, after which slow peers stop
 SLOW = 1.5  # times the median of the fastest peer
 IN_A_ROW = 9
 IDLE = 5  # calls, each after a second of sleep
@@ -80,15 +80,15 @@ def measure(
     repeat: int,
     seconds: float = float("inf"),
     *,
-    spread: bool = False,
+    spread: str = "",
 ) -> Timed:
     """
     Time every contender on the same input, after comparing its answer with the first one's.
 
     All answer for a tiny input, then once for the comparison, which is not timed. Then they take turns, each round
     starting with a different one so that noise affects all equally, until there are `repeat` rounds or `seconds` have
-    passed. Peers that are slow after three rounds stop. With `spread` cohortlib and the best form of each engine are
-    then called many times in a row, and after idle seconds.
+    passed. Peers that are slow after two rounds stop. With `spread`, cohortlib and the best form of each engine, or of
+    the fastest one, are then called many times in a row, and after idle seconds.
     """
     contenders = {name: question.contenders[name] for name in names}
     for contender in contenders.values():
@@ -108,7 +108,7 @@ def measure(
             running = _without_slow(question, turns)
         for name in _from(running, turn):
             turns[name].append(_call(calls[name]))
-    last = _best_of_each(question, turns) if spread else []
+    last = _best_of_each(question, turns)[: {"each": None, "fastest": 2}.get(spread, 0)]
     row = {name: [_call(calls[name]) for _ in range(IN_A_ROW + 1)][1:] for name in last}
     idle = {name: [_call(calls[name], idle=1) for _ in range(IDLE)] for name in last}
     return Timed(turns, row, idle)
@@ -138,10 +138,10 @@ def _without_slow(question: Question, turns: dict[str, list[Call]]) -> list[str]
 
 
 def _best_of_each(question: Question, turns: dict[str, list[Call]]) -> list[str]:
-    """List cohortlib, and the fastest form of each engine."""
+    """List cohortlib, and the fastest form of each engine, beginning with the fastest."""
     times = {name: middle(turns[name]) for name in question.peers(turns)}
     by_engine = groupby(sorted(times), engine)
-    return [OURS, *(min(names, key=times.__getitem__) for _, names in by_engine)]
+    return [OURS, *sorted((min(names, key=times.__getitem__) for _, names in by_engine), key=times.__getitem__)]
 
 
 def engine(name: str) -> str:

@@ -292,9 +292,9 @@ class Page:
         """Return the constants of measure.py as sentences."""
         return (
             f"Forms of other engines that take more than {SLOW:g} times the median of the fastest one after {FEW} "
-            "rounds stop there. Afterwards, where the spread is shown, cohortlib and the best form of each engine are "
-            f"called {IN_A_ROW} times in a row, and {IDLE} times each after an idle second. A case that takes more "
-            f"than {MOST // 60} minutes fails."
+            "rounds stop there. Afterwards, where the spread is shown, cohortlib and the best form of each engine, or "
+            f"of the fastest one, are called {IN_A_ROW} times in a row, and {IDLE} times each after an idle second. A "
+            f"case that takes more than {MOST // 60} minutes fails."
         )
 
     def limit(self) -> str:

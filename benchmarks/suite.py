@@ -39,7 +39,8 @@ class Case(NamedTuple):
 
     Kinds: "time" (in turns, in one process), "peak" (memory; one process for each contender), "limit" (the same, beside
     the limit), "kernels" (CPU time of each compiled kernel), "cold" (whole processes), "container" (a control group).
-    `memory` means that the input is a frame in memory, not files.
+    `memory` means that the input is a frame in memory, not files; `spread` whether "each" engine or only the "fastest"
+    is also called in a row and after idle seconds.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Case(NamedTuple):
     contenders: tuple[str, ...]
     memory: bool = True
     rounds: int = 7
-    spread: bool = False
+    spread: str = ""
     kind: str = "time"
 
     def scaled(self, scale: float, rounds: int) -> "Case":
@@ -71,7 +72,7 @@ INT, TEXT, LONG = Data("int", 10 * M), Data("text", 10 * M), Data("int", 50 * M)
 LAKE = Data("int", 3 * M, "small")
 HISTORY = Data(EVENTS, 4 * M)
 CASES = (
-    Case("memory-int", "cohorts", INT, FRAMES, rounds=9, spread=True),
+    Case("memory-int", "cohorts", INT, FRAMES, rounds=9, spread="each"),
     Case("memory-text", "cohorts", TEXT, FRAMES),
     Case("memory-days", "cohorts-daily", INT, FRAMES),
     Case("memory-random", "cohorts", Data("random", 10 * M), BEST, rounds=5),
@@ -79,14 +80,14 @@ CASES = (
     Case("memory-sparse", "cohorts", Data("int", 10 * M, rows_per_user=1.2), BEST, rounds=5),
     Case("memory-threads", "cohorts", INT, (f"{OURS}, 1 thread", f"{OURS}, 2 threads"), rounds=9),
     Case("memory-small", "cohorts", Data("int", M), BEST, rounds=9),
-    Case("files-int", "cohorts", INT, (*FILES, *DECODING), memory=False, rounds=9, spread=True),
+    Case("files-int", "cohorts", INT, (*FILES, *DECODING), memory=False, rounds=9, spread="each"),
     Case("files-text", "cohorts", TEXT, (*FILES, *DECODING), memory=False),
     *(
         Case(f"files-{layout}", "cohorts", INT._replace(layout=layout), (OURS, POLARS, DUCK), memory=False, rounds=5)
         for layout in ("polars", "DuckDB", "Spark")
     ),
     Case("files-small", "cohorts", LAKE, FILES, memory=False),
-    Case("memory-long", "cohorts", LONG, BEST, rounds=5, spread=True),
+    Case("memory-long", "cohorts", LONG, BEST, rounds=5, spread="fastest"),
     Case("files-long", "cohorts", LONG, (OURS, POLARS, DUCK, HOUSE), memory=False, rounds=5),
     Case("customers-active", "customers-active", INT, (OURS, POLARS, IN_MEMORY, OWN_DUCK, OWN_HOUSE)),
     Case("customers-dense", "customers-dense", INT, (OURS, POLARS, IN_MEMORY, OWN_HOUSE)),
@@ -137,7 +138,8 @@ def run(options: Options, names: Iterable[str] = ()) -> None:
     """Generate the data of the cases, then run them and save each result."""
     chosen = [case.scaled(options.scale, options.rounds) for case in CASES if not names or case.name in names]
     for data in dict.fromkeys(case.data for case in chosen):
-        _process({"write": data, "root": str(options.folder)}, options.threads)
+        if not data.folder(options.folder).exists():
+            _process({"write": data, "root": str(options.folder)}, options.threads)
     results = json.loads(options.results.read_text()) if names and options.results.exists() else {"cases": {}}
     results.update(_process({"conditions": True}, options.threads), threads=options.threads, scale=options.scale)
     for case in chosen:
