@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import page, suite
 from benchmarks.suite import Options
 
-QUICK = {"scale": 0.1, "rounds": 3}
+QUICK = {"scale": 0.1, "rounds": 2}
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("page", "render", "run"))
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(case.name for case in suite.CASES))
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, three rounds; the page is printed")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, two rounds; the page is printed")
     parser.add_argument("--folder", type=Path, help="keep the generated data here; by default in a temporary folder")
     parser.add_argument("--results", type=Path, help="by default benchmarks/results.json")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="the same for all contenders")

@@ -110,7 +110,7 @@ def measure(
             turns[name].append(_call(calls[name]))
     last = _best_of_each(question, turns)[: {"each": None, "fastest": 2}.get(spread, 0)]
     row = {name: [_call(calls[name]) for _ in range(IN_A_ROW + 1)][1:] for name in last}
-    idle = {name: [_call(calls[name], idle=1) for _ in range(IDLE)] for name in last}
+    idle = {name: [_call(calls[name], idle=1) for _ in range(min(IDLE, repeat))] for name in last}
     return Timed(turns, row, idle)
 
 
