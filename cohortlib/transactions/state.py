@@ -1,38 +1,51 @@
 """State: transactions on disk with their sums, so that a cohort table is updated as rows arrive."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from cohortlib import __version__
 from cohortlib.engine import files
-from cohortlib.engine.digests import digest
-from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads
-from cohortlib.errors import Arg, DataError, SchemaError, SourceError
-from cohortlib.read import sources
+from cohortlib.errors import CohortlibError, SourceError
 from cohortlib.read.tables import Source
-from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.accounting import AccountingSums, accounting_sums_of
 from cohortlib.transactions.additive import SumsSettings
+from cohortlib.transactions.batches import (
+    UNNAMED,
+    Again,
+    Batch,
+    Incoming,
+    batches_of,
+    choose,
+    content_of,
+    incoming,
+    now,
+    resolve,
+)
 from cohortlib.transactions.keywords import Edges, MemoryLimit, StateKeywords, Threads, UpdateKeywords, with_settings
 from cohortlib.transactions.load import load
-from cohortlib.transactions.reading import TEXT_SETTINGS, reader_of
-from cohortlib.transactions.saved_sums import TABLE
+from cohortlib.transactions.rewriting import rewrite, sums_of_table
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.standing import Standing, SumsBuilder, Update
+from cohortlib.transactions.standing import Standing, SumsBuilder
+from cohortlib.transactions.state_info import StateInfo
+from cohortlib.transactions.state_manifest import commit_state, digest_of, read_sums, settings_of, with_batches
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run, sweep
-from cohortlib.transactions.store.manifest_checks import STATE_SETTINGS, damaged
 from cohortlib.transactions.store.part_checks import STANDING
 from cohortlib.transactions.store.part_files import write_part
-from cohortlib.transactions.store.parts import Part
+from cohortlib.transactions.store.parts import BATCH, SIZE, Part, keys_of, match_keys
 from cohortlib.transactions.store.prepare import is_ours, write_all
-from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
-from cohortlib.transactions.store.spill import Run, RunPlan, Totals, gather_runs, read_batches
+from cohortlib.transactions.store.prepared import Prepared
 from cohortlib.transactions.sums import Sums
+from cohortlib.transactions.updating import add_batches, keys_of_users, with_batch
+
+if TYPE_CHECKING:
+    from cohortlib.read.arrays import Keys
 
 _RUNS = 32  # at most after an update; the next update searches each
 _SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after the first
@@ -61,7 +74,9 @@ class State:
 
     @classmethod
     @with_settings
-    def build(cls, history: Source, folder: str | Path, **settings: Unpack[StateKeywords]) -> "State":
+    def build(
+        cls, history: Source, folder: str | Path, *, batch: str | None = None, **settings: Unpack[StateKeywords]
+    ) -> "State":
         """Write the first rows to a folder, and return the state in it.
 
         Parameters
@@ -71,6 +86,8 @@ class State:
             As for :func:`cohortlib.termina.cohorts`.
         folder
             Where to write: a new folder, or an earlier state, which is replaced once the new one is complete.
+        batch
+            The name of these rows; see :meth:`update`. Files that are built together are replaced together.
 
         Raises
         ------
@@ -82,7 +99,11 @@ class State:
         Examples
         --------
         >>> import cohortlib as cl
-        >>> import polars as pl
+        >>> import numpy as np
+        from numpy.typing import NDArray
+        import numpy as np
+        import polars as pl
+        from numpy.typing import NDArray
         >>> from datetime import date
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
@@ -95,6 +116,10 @@ class State:
         [('2026-01', 0, 100.0), ('2026-01', 1, 180.0)]
         """
         checked = Settings.of(**settings)
+        arriving = incoming(history, batch, checked.sheet)
+        names = tuple(name for each in arriving for name in each.names)
+        code = UNNAMED + bool(names)
+        contents: list[Keys] = []
         builders: list[SumsBuilder] = []
         lock = Lock()
 
@@ -108,12 +133,18 @@ class State:
             builder = builder_for(manifest)
             standing = Standing.none(part.users.height)
             builder.advance(part, standing)
-            return replace(part, users=part.users.with_columns(standing.columns(builder.origin)))
+            if any(not found for _, found in names):
+                contents.append(content_of(part))
+            return with_batch(replace(part, users=part.users.with_columns(standing.columns(builder.origin))), code)
 
         with files.atomic_folder(Path(folder), is_ours) as hidden:
             manifest = write_all(history, checked, (), hidden, add_standing)
             sums = sums_of_table(SumsSettings.of(checked), builder_for(manifest).table())
-            _commit(hidden, manifest, sums)
+            last_dropped = manifest.last_day if manifest.dropped else None
+            content = digest_of(contents, manifest.dropped, last_dropped)
+            whole = resolve(Incoming(history, names), content, [], "error")
+            first = Batch(code, whole.names if whole else (), manifest.rows, manifest.dropped, last_dropped, now())
+            commit_state(hidden, with_batches(manifest, [first]), sums)
         return cls(Path(folder))
 
     @classmethod
@@ -170,7 +201,9 @@ class State:
             return accounting_sums_of(loaded)
 
     @with_settings
-    def update(self, rows: Source, **running: Unpack[UpdateKeywords]) -> None:
+    def update(
+        self, rows: Source, *, batch: str | None = None, again: Again = "error", **running: Unpack[UpdateKeywords]
+    ) -> None:
         """Add rows.
 
         The update is atomic: the folder holds the old state until all rows are added, even after a crash. It can be
@@ -181,6 +214,13 @@ class State:
         ----------
         rows
             The new rows, with the columns of the history.
+        batch
+            The name of these rows, such as ``"2026-01-31"``, so that they count once. Local files are batches by
+            default, each with its path as name. A frame without a name is added every time.
+        again
+            What to do with a batch whose name was added before. ``"error"`` refuses it; ``"skip"`` leaves it out if the
+            content is the same, and refuses other content; ``"replace"`` takes the earlier rows away and adds these,
+            which rewrites the state. If the same content comes under another name, both count, with a warning.
         encoding, sheet, storage_options, threads, progress, max_memory
             As for :func:`cohortlib.termina.cohorts`.
 
@@ -198,66 +238,16 @@ class State:
             sweep(self.folder, manifest)
             settings = settings_of(manifest, **running)
             try:
-                _commit(self.folder, *self._updated(rows, manifest, settings))
+                chosen = choose(incoming(rows, batch, settings.sheet), batches_of(manifest.state), again)
+                changed = add_batches(self.folder, chosen, manifest, settings, again)
+                if changed is not None:
+                    commit_state(self.folder, *changed)
             finally:
                 sweep(self.folder, self._manifest())
             manifest = self._manifest()
             new_rows = sum(part.rows for run in manifest.runs[1:] for part in run)
             if len(manifest.runs) > _RUNS or new_rows * _SHARE > manifest.rows:
                 self._compact(manifest, settings)
-
-    def _updated(self, rows: Source, manifest: Manifest, settings: Settings) -> tuple[Manifest, Sums]:
-        sums = read_sums(self.folder, manifest)
-        rows = open_if_prepared(rows)
-        sources.check_sheet(rows, settings.file_options)
-        stream = sources.stream(
-            rows, lambda _: settings.roles, options=settings.file_options, max_bytes=settings.budget
-        )
-        if stream.rows is None:
-            stream = stream.buffered(stream.rest(settings.budget) // 4)
-        encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
-        plan = RunPlan(stream.rest(settings.budget), settings.workers, encoding.wide, True, stream.rows)
-        meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
-        totals, before = Totals(), manifest
-        if isinstance(rows, Prepared):
-            totals.last_day, totals.dropped_before = rows.last_dropped_day(), rows.manifest.dropped
-        is_prepared = isinstance(rows, Prepared)
-        zoned = None if is_prepared else manifest.zoned
-        with reader_of(stream, settings, zoned=zoned, prepared=is_prepared) as reader:
-            batches = read_batches(stream.batches(), settings, reader, encoding, ())
-            for run in gather_runs(batches, plan, totals, meter):
-                now = replace(_grown(before, totals), runs=manifest.runs)
-                changed, written = self._write_run(run, now, plan, settings, meter)
-                sums = replace(sums, magnitude=0) + Sums(sums.settings, changed, None, 0)
-                manifest = replace(now, runs=(*manifest.runs, written))
-                del run  # free memory before the next run
-        manifest = replace(_grown(before, totals), runs=manifest.runs)  # the last day counts dropped rows too
-        manifest = manifest if is_prepared else replace(manifest, zoned=reader.zoned)
-        totals.dropped.warn("the table")
-        meter.done()
-        if manifest.magnitude >= 2**63:
-            limit = f"{2**63 / settings.scale:.3g}"
-            raise DataError(
-                (f"with these rows the sum of all amounts exceeds {limit}, the range of 64-bit integers with ",
-                 Arg("decimals", settings.decimals)),
-                hint=("build the state again with a smaller ", Arg("decimals")),
-            )  # fmt: skip
-        return manifest, sums
-
-    def _write_run(
-        self, run: Run, now: Manifest, plan: RunPlan, settings: Settings, meter: Meter
-    ) -> tuple[pl.DataFrame, tuple[PartFile, ...]]:
-        """Write new rows; return what they change in the sums, and the files."""
-        gained, lost = SumsBuilder(settings, now), SumsBuilder(settings, now)
-        update = Update(Prepared(self.folder, now), gained, lost, settings.workers)
-        name = new_run()
-        written = []
-        for number, partitions in enumerate(run.part_ranges(plan)):
-            part = run.part(partitions)
-            users = part.users.with_columns(update.of(part).columns(gained.origin))
-            written.append(write_part(self.folder, f"{name}-{number:04}", replace(part, users=users), durable=True))
-            meter.add(part.rows.height)
-        return pl.concat([gained.table(), lost.table(-1)]), tuple(written)
 
     @with_settings
     def compact(self, **running: Unpack[Resources]) -> None:
@@ -269,12 +259,73 @@ class State:
             manifest = self._manifest()
             self._compact(manifest, settings_of(manifest, **running))
 
+    def info(self) -> StateInfo:
+        """Return the batches, rows, users, days, settings and size of the state."""
+        return StateInfo.of(self.folder, self._manifest())
+
+    @with_settings
+    def remove(self, users: Sequence[Any] | pl.Series, **running: Unpack[Resources]) -> int:
+        """Remove all rows of some users, and return how many rows there were.
+
+        The state is rewritten without them, the old files are deleted, and the new ones are read to prove that no key
+        of these users is left. The table becomes that of the other users. Rows of removed users count again if they
+        are added again. Rows that were dropped for nulls are not stored; the last day that they set stays.
+
+        Parameters
+        ----------
+        users
+            User ids, as in the tables.
+        threads, max_memory
+            As for :func:`cohortlib.termina.cohorts`.
+
+        Raises
+        ------
+        SchemaError
+            The ids are of another type than those in the state.
+        CohortlibError
+            Another process is writing.
+        """
+        with files.locked(self.folder):
+            manifest = self._manifest()
+            key, key2 = keys_of_users(manifest, users)
+
+            def is_left(part: Part) -> NDArray[np.bool_]:
+                _, removed = match_keys(key, key2, *keys_of(part.users))
+                kept = np.ones(part.users.height, np.bool_)
+                kept[removed] = False
+                return np.repeat(kept, part.users[SIZE].to_numpy())
+
+            self._rewrite(manifest, settings_of(manifest, **running), is_left)
+            left = self._manifest()
+            store = Prepared(self.folder, left)
+            for part in left.parts:
+                if match_keys(key, key2, *keys_of(store.read_users(part, [])))[0].size:
+                    raise CohortlibError(f"users are still in {part.name}", hint="remove them again")
+        return manifest.rows - left.rows
+
+    @with_settings
+    def rebuild(self, **running: Unpack[Resources]) -> None:
+        """Compute the sums, and what is stored for each user, from all rows again.
+
+        `threads` and `max_memory` are those of :func:`cohortlib.termina.cohorts`.
+        """
+        with files.locked(self.folder):
+            manifest = self._manifest()
+            settings = settings_of(manifest, **running)
+            self._rewrite(manifest, settings, lambda part: np.ones(part.rows.height, np.bool_))
+
+    def _rewrite(self, manifest: Manifest, settings: Settings, keep: Callable[[Part], NDArray[np.bool_]]) -> None:
+        try:
+            commit_state(self.folder, *rewrite(self.folder, manifest, settings, keep))
+        finally:
+            sweep(self.folder, self._manifest())
+
     def _compact(self, manifest: Manifest, settings: Settings) -> None:
         store = Prepared(self.folder, manifest)
         name = new_run()
 
         def merge(cut: int) -> PartFile | None:
-            part = store.load(cut, users=[*store.user_columns, *STANDING]).contiguous()
+            part = store.load(cut, users=[*store.user_columns, *STANDING], rows=[BATCH]).contiguous()
             if not part.users.height:  # a part may cover several cuts
                 return None
             return write_part(self.folder, f"{name}-{cut:04}", part, durable=True)
@@ -284,63 +335,3 @@ class State:
             files.commit(self.folder, MANIFEST, replace(manifest, runs=(run,) if run else ()).to_json())
         finally:
             sweep(self.folder, self._manifest())
-
-
-def settings_of(manifest: Manifest, **running: Unpack[UpdateKeywords]) -> Settings:
-    """Return the settings that a state was built with."""
-    names = ("user", "timestamp", "amount", "timezone", "decimals", "nulls", *TEXT_SETTINGS)
-    built: dict[str, Any] = {name: getattr(manifest, name) for name in names}
-    return Settings.of(**built, **{name: manifest.state[name] for name in STATE_SETTINGS}, **running)
-
-
-def read_sums(folder: Path, manifest: Manifest) -> Sums:
-    """Read the sums of a state, which must fit the manifest."""
-    file = folder / manifest.state["sums"]
-    sums = Sums.load(file)
-    if digest(file.read_bytes()) != manifest.state["sums_digest"]:
-        raise damaged(file, f"does not have the digest in {MANIFEST}")
-    if sums.settings != SumsSettings.of(settings_of(manifest)):
-        raise damaged(file, f"has the settings {sums.settings}", f"those in {MANIFEST}")
-    if (sums.last_day, sums.magnitude) != (manifest.last_day, manifest.magnitude):
-        what = f"has the last day {sums.last_day} and the absolute sum {sums.magnitude}"
-        raise damaged(file, what, f"{manifest.last_day} and {manifest.magnitude}, as in {MANIFEST}")
-    return sums
-
-
-def sums_of_table(settings: SumsSettings, table: pl.DataFrame) -> Sums:
-    """Add the rows of a table of sums; the last day and the absolute sum are unknown."""
-    zero = Sums(settings, pl.DataFrame(schema=TABLE), None, 0)
-    return zero + replace(zero, table=table)
-
-
-def _encoding(manifest: Manifest, kind: pl.DataType, name: str) -> UserEncoding:
-    """Return how the state stores users; a table's users must have the same kind."""
-    new = UserEncoding.of(kind, name)
-    if new.integers != manifest.whole and kind != pl.Null:
-        expected = f"users as in the history, stored as {manifest.kind}"
-        raise SchemaError(f"column {name!r} is {kind}", expected=expected, hint="cast it")
-    return UserEncoding(manifest.kind, manifest.key_secret, manifest.whole)
-
-
-def _grown(manifest: Manifest, totals: Totals) -> Manifest:
-    """Add new rows to the totals of a manifest."""
-    days = [day for pair in totals.days for day in pair]
-    if manifest.rows:
-        days += [manifest.first_day, manifest.final_day]
-    last = [day for day in (manifest.last_day, totals.last_day) if day is not None]
-    return replace(
-        manifest, rows=manifest.rows + totals.rows,
-        dropped=manifest.dropped + totals.dropped_before + totals.dropped.count,
-        first_day=min(days, default=manifest.first_day), final_day=max(days, default=manifest.final_day),
-        last_day=max(last, default=None), magnitude=manifest.magnitude + totals.magnitude,
-    )  # fmt: skip
-
-
-def _commit(folder: Path, manifest: Manifest, sums: Sums) -> None:
-    """Write the sums, then the manifest, which makes the new state visible."""
-    name = f"sums-{new_run()}.parquet"
-    sums = replace(sums, last_day=manifest.last_day, magnitude=manifest.magnitude)
-    sums.save(folder / name)
-    state = {setting: getattr(sums.settings, setting) for setting in STATE_SETTINGS}
-    state |= {"sums": name, "sums_digest": digest((folder / name).read_bytes())}
-    files.commit(folder, MANIFEST, replace(manifest, state=state, library=__version__).to_json())

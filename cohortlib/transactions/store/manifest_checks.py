@@ -77,8 +77,14 @@ _PART = {
     "users_digest": _DIGEST, "rows_digest": _DIGEST,
 }  # fmt: skip
 _DROPPED = {"name": _PART_NAME, "rows": _integer(1, 2**63 - 1), "rows_digest": _DIGEST}
+_BATCH = {
+    "code": _integer(0, 2**32 - 1),
+    "names": _list(_Check(lambda value: _TEXTS.passes(value) and len(value) == 2, ""), "a list of pairs of text"),
+    "rows": _COUNT, "dropped": _COUNT, "last_dropped": _FIELDS["last_day"], "added": _ANY_TEXT,
+}  # fmt: skip
 _STATE = dict.fromkeys(STATE_SETTINGS, _ANY_TEXT) | {
-    "sums": _text(r"sums-[0-9a-f]{8}\.parquet", "a name such as 'sums-0123abcd.parquet'"), "sums_digest": _DIGEST,
+    "batches": _ENTRIES, "sums_digest": _DIGEST,
+    "sums": _text(r"sums-[0-9a-f]{8}\.parquet", "a name such as 'sums-0123abcd.parquet'"),
 }  # fmt: skip
 
 
@@ -93,6 +99,7 @@ def check_manifest(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
         _check_fields(file, f"dropped_files[{at}].", dropped, _DROPPED)
     if facts["state"]:
         _check_fields(file, "state.", facts["state"], _STATE)
+        _check_batches(file, facts["state"]["batches"], facts["rows"])
     _check_settings(file, facts)
     for name in ("keep", "kept_types"):
         if len(facts[name]) not in {len(facts["keep"]), 0}:
@@ -141,6 +148,16 @@ def _check_run(file: Path, run: list[dict[str, Any]]) -> None:
     for part, following in pairwise(run):
         if part["high"] >= following["low"]:
             _refuse(file, f"part {following['name']}", following["low"], "parts by ascending key")
+
+
+def _check_batches(file: Path, batches: list[dict[str, Any]], rows: int) -> None:
+    for at, batch in enumerate(batches):
+        _check_fields(file, f"state.batches[{at}].", batch, _BATCH)
+    _check_unique(file, "codes of batches", [str(batch["code"]) for batch in batches])
+    _check_unique(file, "names of batches", [name for batch in batches for name, _ in batch["names"]])
+    total = sum(batch["rows"] for batch in batches)
+    if total != rows:
+        _refuse(file, "rows of batches", total, f"{rows}, as in all parts")
 
 
 def _check_totals(file: Path, facts: Mapping[str, Any], parts: list[dict[str, Any]]) -> None:

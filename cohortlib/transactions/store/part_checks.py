@@ -13,7 +13,7 @@ from cohortlib.read.arrays import Keys, min_max, read_only
 from cohortlib.read.users import UserEncoding
 from cohortlib.transactions.store.manifest import DroppedFile, Manifest, PartFile
 from cohortlib.transactions.store.manifest_checks import damaged
-from cohortlib.transactions.store.parts import DAY, DROPPED_USER, INSTANT, KEY, KEY2, SIZE, UNITS, USER
+from cohortlib.transactions.store.parts import BATCH, DAY, DROPPED_USER, INSTANT, KEY, KEY2, SIZE, UNITS, USER
 
 _TYPES = {KEY: pl.UInt64, KEY2: pl.UInt64, SIZE: pl.UInt32, DAY: pl.Int32, UNITS: pl.Int64, INSTANT: pl.Int64}
 COHORT, LAST, NET = "cohort", "last_period", "last_net"
@@ -69,6 +69,12 @@ def check_rows(file: Path, rows: pl.DataFrame, part: PartFile, manifest: Manifes
     total = magnitude(read_only(rows[UNITS].to_numpy()))
     if total != part.magnitude:
         raise damaged(file, f"column {UNITS!r} has the absolute sum {total}", str(part.magnitude))
+    if manifest.state and BATCH in rows.columns:
+        _check_column(file, rows[BATCH], pl.UInt32)
+        codes = {batch["code"] for batch in manifest.state["batches"]}
+        unknown = set(rows[BATCH].unique().to_list()) - codes
+        if unknown:
+            raise damaged(file, f"column {BATCH!r} has the unknown batch {min(unknown)}", "those of the manifest")
     check_kept(file, rows, manifest)
 
 

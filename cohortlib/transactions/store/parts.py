@@ -21,6 +21,8 @@ KEY, KEY2, SIZE, USER, DAY, UNITS = "key", "key2", "rows", "user", "local_day", 
 if it is kept. Rows have a local day (since 1970-01-01), an amount in money units, and the kept columns."""
 INSTANT = "instant"
 """The column of instants of rows, in nanoseconds, if they are kept: the order of rows within a day."""
+BATCH = "batch"
+"""The column of a state's rows with the code of their batch."""
 DROPPED_USER = "dropped_user"
 """The column of user ids in a file of dropped rows."""
 
