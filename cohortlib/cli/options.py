@@ -27,6 +27,9 @@ def format_option(formats: Sequence[str], help_text: str) -> Callable[[Decorated
     return click.option("--format", "kind", type=click.Choice(formats), help=help_text)
 
 
+QUIET = click.option("--quiet", is_flag=True, help="Do not say on standard error what was done.")
+
+
 def source(name: str, metavar: str, *, required: bool = True) -> Callable[[Decorated], Decorated]:
     """Return the argument for files, folders, globs or URLs: a string if there is one, else a list."""
 

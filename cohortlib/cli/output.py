@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeAlias, TypeVar
 
+import click
+
 from cohortlib.cli.messages import Failure, printed_warnings
 from cohortlib.errors import CohortlibError
 
@@ -79,6 +81,28 @@ def write_all(pieces: Iterable[bytes], stream: IO[bytes]) -> None:
         while rest:
             rest = rest[stream.write(rest) :]
     stream.flush()
+
+
+@contextmanager
+def reporting(*, quiet: bool) -> Iterator[None]:
+    """Print on standard error what the library did, one line for each folder that it wrote."""
+    import logging
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            message = record.getMessage()
+            click.echo(message[0].upper() + message[1:], err=True)
+
+    log, printer = logging.getLogger("cohortlib"), Printer()
+    level = log.level
+    log.setLevel(logging.INFO)
+    if not quiet:
+        log.addHandler(printer)
+    try:
+        yield
+    finally:
+        log.removeHandler(printer)
+        log.setLevel(level)
 
 
 @contextmanager

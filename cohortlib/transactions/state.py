@@ -1,5 +1,6 @@
 """State: transactions on disk with their sums, so that a cohort table is updated as rows arrive."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ from cohortlib.transactions.updating import add_batches, keys_of_users, with_bat
 if TYPE_CHECKING:
     from cohortlib.read.arrays import Keys
 
+_LOG = logging.getLogger(__name__)
 _RUNS = 32  # at most after an update; the next update searches each
 _SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after the first
 
@@ -145,6 +147,7 @@ class State:
             whole = resolve(Incoming(history, names), content, [], "error")
             first = Batch(code, whole.names if whole else (), manifest.rows, manifest.dropped, last_dropped, now())
             commit_state(hidden, with_batches(manifest, [first]), sums)
+        _LOG.info("built a state of %s rows in %s", f"{manifest.rows:,}", folder)
         return cls(Path(folder))
 
     @classmethod
@@ -244,7 +247,9 @@ class State:
                     commit_state(self.folder, *changed)
             finally:
                 sweep(self.folder, self._manifest())
-            manifest = self._manifest()
+            before, manifest = manifest, self._manifest()
+            change = f"{manifest.rows - before.rows:+,} rows" if changed is not None else "nothing, as all was there"
+            _LOG.info("updated %s: %s, now %s", self.folder, change, f"{manifest.rows:,}")
             new_rows = sum(part.rows for run in manifest.runs[1:] for part in run)
             if len(manifest.runs) > _RUNS or new_rows * _SHARE > manifest.rows:
                 self._compact(manifest, settings)
@@ -258,6 +263,12 @@ class State:
         with files.locked(self.folder):
             manifest = self._manifest()
             self._compact(manifest, settings_of(manifest, **running))
+            _LOG.info("compacted %s: %s rows in one run", self.folder, f"{manifest.rows:,}")
+
+    @property
+    def has_integers(self) -> bool:
+        """Whether user ids are integers."""
+        return self._manifest().whole
 
     def info(self) -> StateInfo:
         """Return the batches, rows, users, days, settings and size of the state."""
@@ -301,6 +312,7 @@ class State:
             for part in left.parts:
                 if match_keys(key, key2, *keys_of(store.read_users(part, [])))[0].size:
                     raise CohortlibError(f"users are still in {part.name}", hint="remove them again")
+        _LOG.info("removed %s rows from %s, now %s", f"{manifest.rows - left.rows:,}", self.folder, f"{left.rows:,}")
         return manifest.rows - left.rows
 
     @with_settings
@@ -313,6 +325,7 @@ class State:
             manifest = self._manifest()
             settings = settings_of(manifest, **running)
             self._rewrite(manifest, settings, lambda part: np.ones(part.rows.height, np.bool_))
+            _LOG.info("rebuilt %s from %s rows", self.folder, f"{manifest.rows:,}")
 
     def _rewrite(self, manifest: Manifest, settings: Settings, keep: Callable[[Part], NDArray[np.bool_]]) -> None:
         try:

@@ -1,5 +1,6 @@
 """Write the prepared form: transactions grouped by user and cut to days, so that later calls only scan them."""
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from cohortlib.transactions.store.parts import DAY, DROPPED_USER, INSTANT, UNITS
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 from cohortlib.transactions.store.spill import DroppedRows, RunPlan, Totals, gather_runs, read_batches, write_run
 
+_LOG = logging.getLogger(__name__)
 _DROPPED_SHARE = 32  # of the memory budget, kept columns of dropped rows may take 1/32
 
 Finish: TypeAlias = Callable[[Manifest, Part], Part]
@@ -84,6 +86,7 @@ def prepare(
     with files.atomic_folder(Path(folder), is_ours) as hidden:
         manifest = write_all(transactions, checked, keep, hidden)
         files.commit(hidden, MANIFEST, manifest.to_json())
+    _LOG.info("prepared %s rows in %s", f"{manifest.rows:,}", folder)
     return Prepared(Path(folder), manifest)
 
 
