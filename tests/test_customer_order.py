@@ -1,11 +1,17 @@
-"""Compare the order of customers with Python's."""
+"""Compare the order of customers with Python's, and their ids with those that were read."""
+
+from datetime import date
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal, assert_series_equal
 
+import cohortlib as cl
+from cohortlib.read.users import NarrowIds, Users
+from cohortlib.transactions import load
 from cohortlib.transactions.ordering import descending, texts_of, user_order
 
 pytestmark = pytest.mark.unit
@@ -46,3 +52,42 @@ def test_many_customers():
     random = np.random.default_rng(1)
     ids = random.permutation(2**17)
     check(random.integers(0, 3, ids.size), random.integers(0, 70_000, ids.size), ids.astype(str).tolist())
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5), st.integers(1, 64), st.sampled_from([pl.Int64, pl.UInt64])
+)
+def test_ids_are_found_from_narrow_keys(ids, bits, kind):
+    """Also of unsigned ids beyond 2**63, which are read as negative ones."""
+    base = min(ids, default=0)
+    ids = [number for number in ids if number - base < 2**bits]
+    column = pl.Series([number % 2**64 if kind == pl.UInt64 else number for number in ids], dtype=kind)
+    keys = Users.of(column).narrow_keys(0, len(ids), base, bits)
+    assert_series_equal(NarrowIds(column.dtype, base, bits).of(keys >> np.uint64(64 - bits)), column)
+
+
+@pytest.mark.parametrize(
+    ("ids", "narrow"),
+    [
+        ([7, 12, 100], True),
+        ([-5, 3, 2**20], True),
+        ([1, 5, 2**62], False),  # too far apart for packed records
+        (["7", "12", "100"], False),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, pl.Int32, pl.UInt64])
+def test_integer_ids_are_found_from_packed_records(monkeypatch, ids, narrow, kind):
+    """Without reading the table whole; with the same table as for ids in text."""
+    if kind is not None:
+        try:
+            ids = pl.Series(ids, dtype=kind)
+        except (OverflowError, TypeError):
+            pytest.skip("ids of another type")
+    days = [date(2026, 1, 5), date(2026, 2, 1), date(2026, 3, 1)]
+    rows = pl.DataFrame({"user_id": ids, "timestamp": days, "amount": [5, 5, 5]})
+    expected = cl.termina.customer_cohorts(rows.with_columns(pl.col("user_id").cast(pl.String)))
+    whole = []
+    load_table = load._load_table
+    monkeypatch.setattr(load, "_load_table", lambda *args, **kwargs: whole.append(1) or load_table(*args, **kwargs))
+    assert_frame_equal(cl.termina.customer_cohorts(rows), expected, check_exact=True)
+    assert whole == ([] if narrow else [1])

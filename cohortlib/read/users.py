@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.engine import buffers
-from cohortlib.engine.kernels.keys import fingerprint_strings, mix_integers, mix_narrow
+from cohortlib.engine.kernels.keys import fingerprint_strings, mix_integers, mix_narrow, unmix_narrow
 from cohortlib.errors import SchemaError
 from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Ints, Keys, min_max, physical, read_only, string_views
 
@@ -129,6 +129,26 @@ class Users:
     @cached_property
     def _views(self) -> list[tuple[Keys, NDArray[np.uint8], Keys]]:
         return string_views(self.series)
+
+
+@dataclass(frozen=True)
+class NarrowIds:
+    """Integer ids that are known by their narrow keys: as for `Users.narrow_keys`, shifted down to `bits` bits.
+
+    `dtype` is the type of the ids, Int64 or UInt64.
+    """
+
+    dtype: pl.DataType
+    base: int
+    bits: int
+    secret: Keys = field(default_factory=lambda: SECRET, repr=False, compare=False)
+
+    def of(self, keys: Keys) -> pl.Series:
+        """Return the ids of keys."""
+        inverses = (np.uint64(pow(int(word) | 1, -1, 1 << 64)) for word in self.secret[:2])
+        ids = np.empty(keys.size, np.int64)
+        unmix_narrow(keys, np.int64(self.base), self.bits, *inverses, ids)
+        return pl.Series(ids.view(np.uint64) if self.dtype == pl.UInt64 else ids)
 
 
 def uuid_text(column: pl.Series) -> pl.Series:

@@ -38,7 +38,7 @@ from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Locate, Source, Stream
 from cohortlib.read.text import is_text
 from cohortlib.read.transactions import TransactionReader, Transactions
-from cohortlib.read.users import UserEncoding, Users
+from cohortlib.read.users import NarrowIds, UserEncoding, Users
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import joined_cohorts, joined_cut, joined_in_stream, joined_table
 from cohortlib.transactions.loaded import LoadedRows
@@ -88,7 +88,7 @@ def _load(
         return _load_prepared(source, settings, keep_users=keep_users, full_grid=full_grid)
     sources.check_sheet(source, settings.file_options)
     needs_users = keep_users or settings.joined is not None
-    if needs_users and not may_spill:
+    if settings.joined is not None and not may_spill:
         return _load_table(source, settings, full_grid=full_grid)
 
     max_bytes = settings.budget if may_spill else None
@@ -113,11 +113,20 @@ def _load(
                 except FullError:  # far more rows than were expected
                     estimate = _Estimate(math.inf, math.inf)
     if estimate.full <= budget:
+        if keep_users and settings.joined is None and _narrow(stream.schema[settings.user]) and stream.rows is not None:
+            with suppress(DataError, SchemaError, FullError):
+                meter, estimate = Meter(settings.progress, stream.rows), _Estimate(0, 0, stream.rows)
+                return _load_batches(stream, settings, meter, estimate, packed=True, keep_users=True)
         return _load_table(stream.source, settings, full_grid=full_grid, locate=stream.locate)
     if stream.rows is None and may_spill:
         stream = stream.buffered(stream.rest(settings.budget) // 4)
     folder = stack.enter_context(files.temporary_folder(Path(gettempdir())))
     return _load_spilled(source, stream, settings, folder, keep_users=keep_users, full_grid=full_grid)
+
+
+def _narrow(dtype: pl.DataType) -> bool:
+    """Whether ids of this type can be found from packed records."""
+    return dtype != pl.String and Users.has_one_type(dtype)
 
 
 class _Estimate(NamedTuple):
@@ -205,8 +214,9 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool, locate: 
 
 
 def _load_batches(
-    stream: Stream, settings: Settings, meter: Meter, estimate: _Estimate, *, packed: bool = False
-) -> LoadedRows:
+    stream: Stream, settings: Settings, meter: Meter, estimate: _Estimate, *, packed: bool = False,
+    keep_users: bool = False,
+) -> LoadedRows:  # fmt: skip
     dropped = Dropped()
     reader = TransactionReader(settings.columns)
 
@@ -227,7 +237,7 @@ def _load_batches(
         ids = None if low is None else (low, high)
     rows = _place_records(
         settings, batches(), estimate.rows, meter, wide=wide, packed=packed, most=max(estimate.rows, estimate.most),
-        ids=ids,
+        ids=ids, keep_users=keep_users,
     )  # fmt: skip
     warn_of_ids(reader)
     dropped.warn("the table")
@@ -272,13 +282,14 @@ def _load_spilled(
 def _place_records(
     settings: Settings, tables: Iterable[Transactions], count: int, meter: Meter, *,
     wide: bool, packed: bool = False, joined: Batch | None = None, users: Sequence[Users] = (), full_grid: bool = False,
-    most: int | None = None, ids: tuple[int, int] | None = None,
+    most: int | None = None, ids: tuple[int, int] | None = None, keep_users: bool = False,
 ) -> LoadedRows:  # fmt: skip
     """Write the rows of tables as records in memory, after the users in `joined`, and lay out the grid.
 
     There are about `count` rows, and not more than `most`; `ids` are as for `Layout.of`.
     """
     amounts: list[Amounts] = []
+    dtypes: list[pl.DataType] = []
     first_days: list[int] = []
     last_days: list[int] = []
 
@@ -288,6 +299,7 @@ def _place_records(
             if table.last_day is not None:
                 last_days.append(table.last_day)
             if table.cut is not None:
+                dtypes[:] = [table.users.series.dtype]
                 first_days.append(table.cut.days[0])
                 yield Batch(table.users, table.cut, table.amounts)
 
@@ -298,6 +310,8 @@ def _place_records(
     if packed:
         begin = list(islice(remaining, 1))
         layout = Layout.of(begin[0], bits, ids) if begin else None
+        if keep_users and begin and layout is None:
+            raise FullError
         remaining = chain(begin, remaining)
     builder = RecordsBuilder((most or count) + joined_count, bits, settings.workers, wide=wide, layout=layout)
     if joined is not None:
@@ -312,7 +326,10 @@ def _place_records(
     grid = _lay_out(settings, last_day, placed_days, full_grid=full_grid)
     if grid is None or records is None:
         return LoadedRows(settings, last_day)
-    netting = RecordsNetting(settings, grid, meter, records, list(users))
+    user_ids: list[Users] | NarrowIds = list(users)
+    if keep_users and layout is not None:
+        user_ids = NarrowIds(dtypes[0], layout.first_id, layout.key_bits + bits)
+    netting = RecordsNetting(settings, grid, meter, records, user_ids)
     return LoadedRows(settings, last_day, builder.total, grid, netting, first_day=min(first_days, default=None))
 
 

@@ -3,6 +3,7 @@
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import reduce
 from typing import TypeVar
 
@@ -14,8 +15,8 @@ from cohortlib.engine.buffers import empty
 from cohortlib.engine.kernels.partition import UserTable
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import run_workers
-from cohortlib.read.arrays import Ints
-from cohortlib.read.users import Users
+from cohortlib.read.arrays import Ints, Keys
+from cohortlib.read.users import NarrowIds, Users
 from cohortlib.transactions.activity import Activity, Histogram
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import JoinedFit
@@ -193,7 +194,9 @@ def timeline(settings: Settings, grid: Grid, days: tuple[int, int], counted_from
 class RecordsNetting(Netting):
     """Net records in memory, by ranges of partitions."""
 
-    def __init__(self, settings: Settings, grid: Grid, meter: Meter, records: Records, users: list[Users]) -> None:
+    def __init__(
+        self, settings: Settings, grid: Grid, meter: Meter, records: Records, users: list[Users] | NarrowIds
+    ) -> None:
         super().__init__(settings, grid, meter)
         self._records, self._users = records, users
         self._groups = records.groups(GROUP_ROWS)
@@ -212,11 +215,20 @@ class RecordsNetting(Netting):
     @property
     def _user_ids(self) -> pl.Series:
         """The users of all rows, in the order in which rows were written."""
+        if isinstance(self._users, NarrowIds):
+            raise ValueError("packed records have no row numbers")
         series = [users.series.alias("") for users in self._users]
         return pl.concat(series) if len(series) > 1 else series[0]
 
     def net_groups(self, groups: Iterator[int], sums: Histogram | None = None) -> Iterator[tuple[int, Activity]]:
         """Group the records of each range of partitions by user, and net them."""
+        for group, activity, _ in self._net_with_keys(groups, sums):
+            yield group, activity
+
+    def _net_with_keys(
+        self, groups: Iterator[int], sums: Histogram | None = None
+    ) -> Iterator[tuple[int, Activity, Keys]]:
+        """Net groups as `net_groups`, with the keys of the users that have been grouped."""
         records, tally = self._records, self.new_tally()
         most = max(int(records.sizes[part:end].sum()) for part, end in self._groups)
         rows = int(records.sizes.max())
@@ -229,7 +241,7 @@ class RecordsNetting(Netting):
             count = group_by_user(
                 part, end, records.arrays, records.form, self._timeline, users, buffer, workspace.grouped, tally
             )
-            yield group, workspace.net(count, tally)
+            yield group, workspace.net(count, tally), users.keys
             self.meter.add(int(records.sizes[part:end].sum()))
 
     def add_groups(self, groups: Iterator[int], sums: Histogram) -> None:
@@ -246,10 +258,19 @@ class RecordsNetting(Netting):
             self.meter.add(int(records.sizes[part:end].sum()))
 
     def all_users(self, workers: int) -> tuple[Activity, pl.Series]:
-        """Net all users, in the order of the partitions."""
+        """Net all users, in the order of the partitions. The ids of packed records are found from their keys."""
+        packed = self._records.form.packed
 
-        def work(groups: Iterator[int]) -> dict[int, Activity]:
-            return {group: users.copy() for group, users in self.net_groups(groups)}
+        def work(groups: Iterator[int]) -> dict[int, tuple[Activity, Keys]]:
+            return {
+                group: (users.copy(), keys[users.row if packed else slice(0)])
+                for group, users, keys in self._net_with_keys(groups)
+            }
 
-        by_group: dict[int, Activity] = reduce(operator.or_, self.run(work, workers))
-        return Activity.concat([by_group[group] for group in sorted(by_group)]), self._user_ids
+        by_group: dict[int, tuple[Activity, Keys]] = reduce(operator.or_, self.run(work, workers))
+        activities, keys = zip(*(by_group[group] for group in sorted(by_group)), strict=True)
+        users = Activity.concat(list(activities))
+        if not isinstance(self._users, NarrowIds):
+            return users, self._user_ids
+        ids = self._users.of(np.concatenate(keys))
+        return replace(users, row=np.arange(users.row.size, dtype=np.uint32)), ids

@@ -1,5 +1,7 @@
 """Hash user ids to keys of 64 or 128 bits, under a secret."""
 
+import numpy as np
+
 from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.words import LOW, M1, M2, U0, U1, U2, U3, U8, U12, U16, U30, U32, U64, U
 
@@ -43,6 +45,21 @@ def mix_narrow(ids, base, bits, secret, keys):
         outside |= x & ~mix[0]
         keys[i] = narrow_key(x, mix) << shift
     return outside
+
+
+@njit(nogil=True, cache=True)
+def unmix_narrow(keys, base, bits, inverse, inverse2, ids):
+    """Invert `mix_narrow`: find the ids of keys that are numbers of `bits` bits.
+
+    `inverse` and `inverse2` are the inverses of the first two words of the secret, made odd, modulo 2 ** 64.
+    """
+    mask = ~U0 >> (U64 - U(bits))
+    half = (U(bits) + U1) >> U1
+    for i in range(keys.size):
+        x = keys[i]
+        x = ((x ^ (x >> half)) * inverse2) & mask
+        x = ((x ^ (x >> half)) * inverse) & mask
+        ids[i] = np.int64(x + U(base))
 
 
 @njit(nogil=True, cache=True)

@@ -38,7 +38,7 @@ class Grouped(NamedTuple):
     Attributes
     ----------
     row, joined
-        The least row number of each user, and the joined cohort or −1.
+        The least row number of each user (for packed records the number of the user), and the joined cohort or −1.
     short
         Whether the rows of each user are summed by period: for spans up to 64.
     sums, words
@@ -80,7 +80,8 @@ def group_by_user(part, end, records, form, timeline, users, buffer, grouped, ta
     timeline
         The `Timeline`. The days of packed records and their origin count from the first day of the layout.
     users
-        The `UserTable`. Output: the keys of all users, in order of appearance.
+        The `UserTable`. Output: the keys of all users, in order of appearance; narrow keys with the bits of the
+        partition above them.
     buffer
         `PartitionRows`; unused if the rows are summed.
     grouped
@@ -93,6 +94,7 @@ def group_by_user(part, end, records, form, timeline, users, buffer, grouped, ta
     (periods, _, span, above), origin = timeline, U(np.int64(timeline.origin))
     first_rows, cohorts, short, sums, bitmaps, ends, _, _ = grouped
     codes, row_periods, row_units = buffer
+    narrow = form.packed and not form.wide
     count = U0
     filled = np.int64(0)
     for p in range(part, end):
@@ -109,6 +111,8 @@ def group_by_user(part, end, records, form, timeline, users, buffer, grouped, ta
                 t = periods[(day - origin) & DAY_MASK]
                 if not is_joined and (t >= span or x <= above):
                     continue
+                if narrow:
+                    key |= U(p) << U(form.key_bits)
                 # Number users 0, 1, 2 … in order of appearance; joined users come first.
                 slot, code = find_slot(slots, keys, keys2, mask, key, key2, form.wide)
                 if code < 0:
@@ -116,7 +120,8 @@ def group_by_user(part, end, records, form, timeline, users, buffer, grouped, ta
                     slots[slot], keys[count] = code, key
                     if form.wide:
                         keys2[count] = key2
-                    first_rows[count], cohorts[count], ends[count] = row, t if is_joined else np.int32(-1), 0
+                    first_rows[count] = np.uint32(count) if form.packed else row
+                    cohorts[count], ends[count] = t if is_joined else np.int32(-1), 0
                     count += U1
                 elif is_joined and cohorts[U(code)] != t:
                     tally[CONFLICTS] += 1
