@@ -311,10 +311,12 @@ class Page:
         for target in TARGETS:
             try:
                 value, reached = target.reached(self)
-            except (KeyError, ValueError) as error:
-                rows.append((target.name, target.limit, "not measured", "**missed**" if self.errors else f"{error}"))
+            except (KeyError, ValueError):
+                rows.append((target.name, target.limit, "not measured", ""))
                 continue
-            rows.append((target.name, target.limit, value, "reached" if reached else "**missed**"))
+            rows.append(
+                (target.name, target.limit, value, "reached" if reached >= 1 else f"**missed** by {1 - reached:.0%}")
+            )
         return _table(("case", "target", "measured", ""), rows, texts=4)
 
     def _of(self, names: list[str]) -> Iterator[Result]:
