@@ -26,9 +26,9 @@ DUCK, OWN_DUCK = "DuckDB", "DuckDB, own table"
 HOUSE, OWN_HOUSE = "ClickHouse", "ClickHouse, own table"
 DECODING = ("decoding alone, polars", "decoding alone, pyarrow")
 FRAMES = (OURS, POLARS, IN_MEMORY, OWN_DUCK, DUCK, OWN_HOUSE, HOUSE)
-FILES = (OURS, POLARS, IN_MEMORY, DUCK, HOUSE)
+FILES = (OURS, POLARS, DUCK, HOUSE)
 BEST = (OURS, POLARS, OWN_DUCK, OWN_HOUSE)  # for long cases: the best form of each engine
-ADAPTY = (OURS, POLARS, IN_MEMORY, "DuckDB, own tables", "DuckDB, own tables, hashed keys")
+ADAPTY = (OURS, POLARS, "DuckDB, own tables", "DuckDB, own tables, hashed keys")
 
 M = 1_000_000
 
@@ -74,7 +74,7 @@ HISTORY = Data(EVENTS, 4 * M)
 CASES = (
     Case("memory-int", "cohorts", INT, FRAMES, rounds=9, spread="each"),
     Case("memory-text", "cohorts", TEXT, FRAMES),
-    Case("memory-days", "cohorts-daily", INT, FRAMES),
+    Case("memory-days", "cohorts-daily", INT, BEST),
     Case("memory-random", "cohorts", Data("random", 10 * M), BEST, rounds=5),
     Case("memory-shuffled", "cohorts", Data("int", 10 * M, shuffled=True), BEST, rounds=5),
     Case("memory-sparse", "cohorts", Data("int", 10 * M, rows_per_user=1.2), BEST, rounds=5),
@@ -88,9 +88,9 @@ CASES = (
     ),
     Case("files-small", "cohorts", LAKE, FILES, memory=False),
     Case("memory-long", "cohorts", LONG, BEST, rounds=5, spread="fastest"),
-    Case("files-long", "cohorts", LONG, (OURS, POLARS, DUCK, HOUSE), memory=False, rounds=5),
+    Case("files-long", "cohorts", LONG, FILES, memory=False, rounds=5),
     Case("customers-active", "customers-active", INT, (OURS, POLARS, IN_MEMORY, OWN_DUCK, OWN_HOUSE)),
-    Case("customers-dense", "customers-dense", INT, (OURS, POLARS, IN_MEMORY, OWN_HOUSE)),
+    Case("customers-dense", "customers-dense", INT, (OURS, POLARS, OWN_HOUSE)),
     Case("adapty-renewals", "adapty-renewals", HISTORY, ADAPTY),
     Case("adapty-days", "adapty-days", HISTORY, ADAPTY),
     *(
