@@ -75,9 +75,6 @@ CASES = (
     Case("memory-int", "cohorts", INT, FRAMES, rounds=9, spread="each"),
     Case("memory-text", "cohorts", TEXT, FRAMES),
     Case("memory-days", "cohorts-daily", INT, BEST),
-    Case("memory-random", "cohorts", Data("random", 10 * M), BEST, rounds=5),
-    Case("memory-shuffled", "cohorts", Data("int", 10 * M, shuffled=True), BEST, rounds=5),
-    Case("memory-sparse", "cohorts", Data("int", 10 * M, rows_per_user=1.2), BEST, rounds=5),
     Case("memory-threads", "cohorts", INT, (f"{OURS}, 1 thread", f"{OURS}, 2 threads"), rounds=9),
     Case("memory-small", "cohorts", Data("int", M), BEST, rounds=9),
     Case("files-int", "cohorts", INT, (*FILES, *DECODING), memory=False, rounds=9, spread="each"),
@@ -100,15 +97,6 @@ CASES = (
         )
         for period in ("renewals", "days")
     ),
-    *(
-        Case(f"csv-{ids}-{columns}-{form}", "cohorts", Data(ids, 3 * M, form, columns=columns), FILES, memory=False,
-             rounds=5)
-        for ids, columns, form in (("int", 4, "csv"), ("uuid", 4, "csv"), ("int", 20, "csv"), ("uuid", 20, "csv.gz"))
-    ),
-    *(
-        Case(f"reconcile-{order}", f"reconcile-{order}", Data(CUSTOMERS, 2 * M), (OURS, DUCK), rounds=3)
-        for order in ("in step", "shuffled")
-    ),
     Case("peak-int", "cohorts", INT, BEST, kind="peak"),
     Case("peak-files-int", "cohorts", INT, FILES, memory=False, kind="peak"),
     Case("peak-files-text", "cohorts", TEXT, FILES, memory=False, kind="peak"),
@@ -120,6 +108,18 @@ CASES = (
     Case("kernels-int", "cohorts", INT, (OURS,), rounds=5, kind="kernels"),
     Case("kernels-text", "cohorts", TEXT, (OURS,), rounds=5, kind="kernels"),
     Case("kernels-days", "cohorts-daily", INT, (OURS,), rounds=5, kind="kernels"),
+    Case("memory-random", "cohorts", Data("random", 10 * M), BEST, rounds=5),
+    Case("memory-shuffled", "cohorts", Data("int", 10 * M, shuffled=True), BEST, rounds=5),
+    Case("memory-sparse", "cohorts", Data("int", 10 * M, rows_per_user=1.2), BEST, rounds=5),
+    *(
+        Case(f"csv-{ids}-{columns}-{form}", "cohorts", Data(ids, 3 * M, form, columns=columns), FILES, memory=False,
+             rounds=5)
+        for ids, columns, form in (("int", 4, "csv"), ("uuid", 4, "csv"), ("int", 20, "csv"), ("uuid", 20, "csv.gz"))
+    ),
+    *(
+        Case(f"reconcile-{order}", f"reconcile-{order}", Data(CUSTOMERS, 2 * M), (OURS, DUCK), rounds=3)
+        for order in ("in step", "shuffled")
+    ),
 )  # fmt: skip
 CONTAINER = 900 * M  # bytes
 
