@@ -61,6 +61,8 @@ def inputs(case: Case, root: Path) -> tuple[Any, Any]:
         order = case.question.removeprefix("reconcile-")
         return sides(case.data.rows, order), sides(TINY, order)
     tiny = case.data._replace(rows=TINY)
+    if not tiny.layout.startswith("csv"):
+        tiny = tiny._replace(layout="pyarrow")
     write(tiny, root)
     return load(case.data, root, memory=case.memory), load(tiny, root, memory=case.memory)
 
