@@ -7,11 +7,13 @@ Python code, which returns the same.
 
 import threading
 from collections.abc import Callable, Iterator
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from time import thread_time
 from typing import Any
 
 import numpy as np
+
+from cohortlib.errors import warn
 
 SMALL = 1 << 13
 """A call whose arrays have at most this many words of 8 bytes can run as plain Python; the larger half may have more:
@@ -84,7 +86,13 @@ class Kernel:
                 from cohortlib.engine.kernels import intrinsics
 
                 intrinsics.register()
-                self._compiled = numba.njit(**self.targetoptions)(self.py_func)
+                try:
+                    self._compiled = numba.njit(**self.targetoptions)(self.py_func)
+                except RuntimeError as error:
+                    if "no locator available" not in str(error):
+                        raise
+                    _warn_of_no_cache()
+                    self._compiled = numba.njit(**self.targetoptions | {"cache": False})(self.py_func)
             return self._compiled
 
     @property
@@ -96,6 +104,15 @@ class Kernel:
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:  # noqa: ANN401
     """Decorate a kernel, with the options of :func:`numba.njit`."""
     return lambda function: Kernel(function, options)
+
+
+@cache
+def _warn_of_no_cache() -> None:
+    """Warn once that numba finds no folder for compiled kernels: neither beside the package nor in the home folder."""
+    warn(
+        "compiled code cannot be kept, because neither the package nor the home folder can be written: each process "
+        "compiles again, which takes seconds. Set NUMBA_CACHE_DIR to a folder that can be written"
+    )
 
 
 def _sizes(arguments: tuple[Any, ...]) -> Iterator[int]:
