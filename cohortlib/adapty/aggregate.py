@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.add import add_days, add_renewals
-from cohortlib.adapty.kernels.link import link, number
+from cohortlib.adapty.kernels.link import link, link_refunds, number, select
 from cohortlib.adapty.kernels.records import (
     BEFORE_INSTALL,
     COUNTED,
@@ -245,15 +245,15 @@ class Aggregation:
             columns, installs = EventColumns(*self.rows.columns), InstallColumns(*self.installs.columns)
             for p in parts:
                 users = self._group_by_user(p, columns, installs, scratch)
-                chain_count = link(
+                chain_count, with_refunds = link(
                     users, columns.rows, columns.extras, self.has_installs, segments.first, segments.of_day, counters,
                     scratch,
                 )  # fmt: skip
+                link_refunds(with_refunds, columns.rows, counters, scratch)
                 chains.append(scratch.seen_chains[:chain_count].copy())
-                widest, farthest = number(
-                    users, columns.rows, columns.extras, self.plan.restarts, self.plan.consecutive,
-                    self.plan.as_of, counters, scratch,
-                )  # fmt: skip
+                plan = self.plan
+                number(users, columns.rows, columns.extras, plan.restarts, plan.consecutive, plan.as_of, scratch)
+                widest, farthest = select(users, columns.rows, counters, scratch)
                 adder.add(columns, Linked(users, widest, farthest), scratch)
                 self.meter.add(int(self.rows.sizes[p]))
             return adder

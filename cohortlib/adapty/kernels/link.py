@@ -69,7 +69,7 @@ def _cleared(entries, rows):
 
 @njit(nogil=True, cache=True)
 def link(count, rows, extras, has_installs, first_day, segments, counters, scratch):
-    """Find the segment of each user, duplicates, chains, and the payment that each refund belongs to.
+    """Find the segment of each user, duplicates and chains.
 
     Parameters
     ----------
@@ -88,11 +88,14 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
     -------
     seen
         The number of chains that have an id; their keys are in `seen_chains`.
+    with_refunds
+        The number of users with refunds; their numbers are in `mixed`.
     """
-    users, position, places, entries, head, seen_chains = (
-        scratch.users, scratch.position, scratch.places, scratch.entries, scratch.head, scratch.seen_chains,
+    users, position, places, entries, seen_chains, mixed = (
+        scratch.users, scratch.position, scratch.places, scratch.entries, scratch.seen_chains, scratch.mixed,
     )  # fmt: skip
     seen = U0
+    with_refunds = np.int64(0)
     end = np.int64(0)
     for u in range(count):
         user = users[U(u)]
@@ -144,9 +147,7 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
                     seen_chains[seen] = row.chain
                     seen += U1
                     chain = np.int64(chain_count)
-            if chain == chain_count:
-                head[U(chain_count)] = -1
-                chain_count += 1
+            chain_count += chain == chain_count
             place.chain = np.int32(chain)
 
         if not user.listed:
@@ -158,9 +159,28 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
             counters[WITHOUT_INSTALL] += 1
         elif user.install >= first_day and user.install - first_day < segments.size:
             user.segment = segments[user.install - first_day]
-        if not refunds:
-            continue
+        if refunds:
+            mixed[U(with_refunds)] = np.uint32(u)
+            with_refunds += 1
+    return np.int64(seen), with_refunds
 
+
+@njit(nogil=True, cache=True)
+def link_refunds(count, rows, counters, scratch):
+    """Find the payment that each refund belongs to, of `count` users whose numbers are in `mixed`."""
+    users, position, places, entries, head = (
+        scratch.users, scratch.position, scratch.places, scratch.entries, scratch.head,
+    )  # fmt: skip
+    for u in scratch.mixed[:count]:
+        begin = users[u - np.uint32(1)].end if u > 0 else np.int64(0)
+        end = users[u].end
+        mask = _cleared(entries, end - begin)
+        for k in range(begin, end):
+            head[U(k - begin)] = -1
+            row = rows[U(position[U(k)])]
+            if places[U(k)].use and row.marks & HAS_TRANSACTION:
+                key = row.transaction + KIND_SALT * U((row.marks & KIND) + 1)
+                _insert(entries, _look_up(key, mask, entries), key, k - begin)
         # A refund with the transaction of a payment belongs to the first payment that has it.
         for k in range(begin, end):
             row = rows[U(position[U(k)])]
@@ -168,7 +188,7 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
                 first = end
                 for kind in range(STARTED, REFUND):
                     hit = _look_up(row.transaction + KIND_SALT * U(kind + 1), mask, entries)
-                    if hit >= 0 and places[U(begin + hit)].use:
+                    if hit >= 0:
                         first = min(first, begin + hit)
                 if first < end:
                     places[U(k)].target = np.int32(first)
@@ -191,23 +211,18 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
                     places[U(latest)].previous = -2
                 else:
                     counters[REFUNDS_WITHOUT_PAYMENT] += 1
-    return np.int64(seen)
 
 
 @njit(nogil=True, cache=True)
-def number(count, rows, extras, restarts, consecutive, as_of, counters, scratch):
-    """Assign ordinals to the payments of each chain, and find what runs on day `as_of` and which rows count.
+def number(count, rows, extras, restarts, consecutive, as_of, scratch):
+    """Assign ordinals to the payments of each chain, and find what runs on day `as_of`.
 
     With `restarts`, each product of a chain is numbered on its own; with `consecutive`, the numbers are those of
     `extras`.
-
-    Returns the largest ordinal of a payment or refund that counts, and the same including running subscriptions.
     """
     users, position, places, entries, last, last_at = (
         scratch.users, scratch.position, scratch.places, scratch.entries, scratch.last, scratch.last_at,
     )  # fmt: skip
-    widest = np.int64(0)
-    farthest = np.int64(0)
     mask = U0
     end = np.int64(0)
     for u in range(count):
@@ -256,6 +271,21 @@ def number(count, rows, extras, restarts, consecutive, as_of, counters, scratch)
                 row = rows[U(position[U(k)])]
                 places[U(k)].running = row.marks & PASSES != 0 and row.expiry != NONE and row.expiry >= as_of
 
+
+@njit(nogil=True, cache=True)
+def select(count, rows, counters, scratch):
+    """Find which rows of numbered users count, and take the ordinals of refunds from their payments.
+
+    Returns the largest ordinal of a payment or refund that counts, and the same including running subscriptions.
+    """
+    users, position, places = scratch.users, scratch.position, scratch.places
+    widest = np.int64(0)
+    farthest = np.int64(0)
+    end = np.int64(0)
+    for u in range(count):
+        user = users[U(u)]
+        begin = end
+        end = user.end
         for k in range(begin, end):
             place = places[U(k)]
             if not place.use:

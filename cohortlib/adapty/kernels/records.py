@@ -86,7 +86,7 @@ class Scratch(NamedTuple):
 
     slots: np.ndarray
     codes: np.ndarray
-    mixed: np.ndarray
+    mixed: np.ndarray  # users whose rows are not sorted by time; later those with refunds
     users: np.ndarray
     position: np.ndarray  # the row at each position
     spare: np.ndarray
