@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import cohortlib as cl
 from cohortlib.engine import buffers
-from cohortlib.engine.buffers import LEAST, POOL, Pool, empty
+from cohortlib.engine.buffers import LEAST, POOL, Pool, empty, zeros
 
 pytestmark = pytest.mark.unit
 
@@ -52,6 +52,18 @@ def test_the_pool_keeps_to_its_limit(sizes, limit):
         array = empty(size, np.uint8, pool)
         assert array.size == size
         assert array.base is not None
+
+
+def test_zeros_in_a_used_buffer():
+    pool = Pool(1 << 30)
+    used = empty(LEAST, np.int64, pool)
+    used.fill(7)
+    at = address(used)
+    del used
+    again = zeros(LEAST, np.int64, pool)
+    assert address(again) == at
+    assert not again.any()
+    assert zeros(3, np.int64, pool).tolist() == [0, 0, 0]
 
 
 def test_small_buffers_are_not_kept():

@@ -120,3 +120,13 @@ def test_blocks_stay_in_the_order_of_their_rows(monkeypatch):
     days = words[: edges.max()] >> np.uint64(netting._records.form.key_bits)
     assert (np.diff((days & np.uint64((1 << 14) - 1)).astype(int)) >= 0).all()
     assert list(accumulate(edges[0].tolist(), max)) == edges[0].tolist()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_threads_add_to_sums_of_their_own(workers, monkeypatch):
+    monkeypatch.setattr(module, "GROUP_ROWS", 10)
+    rows = [(user, day % 90, 5 - day % 7) for user in range(50) for day in range(user)]
+    netting = netting_of(rows, kind="dense", bits=4, freq="D", refunds="signed")
+    kept = np.ones(netting.grid.span, np.bool_)
+    assert netting.count > 3
+    assert_same(netting.sum_up(kept, workers), both_sums(netting)[1])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cohortlib.engine.buffers import zeros
 from cohortlib.engine.partitions import check_size
 from cohortlib.errors import Arg
 from cohortlib.read.arrays import Ints
@@ -91,11 +92,16 @@ class Histogram:
         cells = int(ends[-1])
         check_size(cells, _SMALLER)
         offsets = np.where(kept, ends - ages, -1)
-        return cls(span, offsets, *(np.zeros(size, np.int64) for size in (span, span, 2 * cells)))
+        return cls(span, offsets, *(zeros(size, np.int64) for size in (span, span, 2 * cells)))
 
     def __add__(self, other: "Histogram") -> "Histogram":
         first_amount = self.first_amount + other.first_amount
         return Histogram(self.span, self.offsets, self.size + other.size, first_amount, self.cells + other.cells)
+
+    def __iadd__(self, other: "Histogram") -> "Histogram":
+        for total, added in zip(self.arrays[1:], other.arrays[1:], strict=True):
+            np.add(total, added, out=total)
+        return self
 
     def shown_cells(self, first: int) -> tuple[Ints, Ints, Ints]:
         """Return cohort, age and index of the cells to show: cohorts with users, from period `first` on."""

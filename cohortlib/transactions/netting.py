@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.engine.buffers import empty
+from cohortlib.engine.buffers import empty, zeros
 from cohortlib.engine.kernels.partition import UserTable
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import run_workers
@@ -138,7 +138,7 @@ class Netting(ABC):
             self.add_groups(groups, sums)
             return sums
 
-        return reduce(operator.add, self.run(work, workers))
+        return reduce(operator.iadd, self.run(work, workers))
 
     def finish(self) -> None:
         """After all groups: check how the joined table fits, and complete the progress."""
@@ -174,7 +174,7 @@ def partition_users(records: Records, span: int) -> PartitionUsers:
         empty(keys if direct else 1 << (2 * rows).bit_length(), np.int32),
         empty(hashed, np.uint64),
         empty(hashed, np.uint64),
-        np.zeros(users * span if short else span, np.int64),
+        zeros(users * span if short else span, np.int64),
         np.zeros(users if short else span // 64 + 1, np.uint64),
         empty(0 if short else max(users, keys if direct else 0), np.int64),
         empty(0 if direct else by_row, np.int32),
