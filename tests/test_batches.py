@@ -1,5 +1,6 @@
 """Batches count once, and rows can be removed: after each step the table is that of the rows that should be there."""
 
+import os
 from datetime import date
 
 import polars as pl
@@ -8,8 +9,12 @@ from polars.testing import assert_frame_equal
 from strategies import quietly
 
 import cohortlib as cl
-from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError
+from cohortlib.engine import files
+from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError
 from cohortlib.transactions import state as states
+from cohortlib.transactions.load import load
+from cohortlib.transactions.settings import Settings
+from cohortlib.transactions.sums import sums_of
 
 pytestmark = pytest.mark.disk
 
@@ -165,3 +170,29 @@ def test_what_a_state_says(state):
     assert info.bytes == sum(file.stat().st_size for file in state.folder.iterdir())
     assert "day: 2 rows" in str(info)
     assert info.to_dict()["batches"][1]["name"] == "day"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no locks there")
+def test_a_reader_sees_the_old_or_the_new_whole(state):
+    """Files that a reader may still open are deleted by the writer after next."""
+    state.update(DAY)
+    settings = Settings.of()
+    with load(state.folder, settings, keep_users=False) as loaded:
+        old = {file.name for file in state.folder.glob("*.parquet")}
+        state.update(OTHER)
+        state.compact()
+        assert old <= {file.name for file in state.folder.iterdir()}
+        assert_frame_equal(sums_of(loaded).cohorts(), quietly(cl.termina.cohorts, pl.concat([HISTORY, DAY])))
+    state.compact()
+    assert not old & {file.name for file in state.folder.iterdir()}
+    has(state, HISTORY, DAY, OTHER)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no locks there")
+def test_removal_waits_for_readers(state, monkeypatch):
+    monkeypatch.setattr(states, "_PATIENCE", 0.1)
+    with files.shared(state.folder), pytest.raises(CohortlibError, match="is still being read"):
+        state.remove(["a"])
+    state.remove(["a"])
+    assert len(list(state.folder.glob("*.rows.parquet"))) == 1
+    has(state, HISTORY.filter(pl.col("user_id") != "a"))

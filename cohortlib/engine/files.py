@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import gettempdir
+from time import monotonic, sleep
 from typing import IO
 
 from cohortlib.errors import CohortlibError, SettingError
@@ -145,6 +146,45 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def shared(folder: Path) -> Iterator[None]:
+    """Keep the files of a folder until the end of the block: its writer deletes none that it replaced; see `unread`.
+
+    Without locks (Windows, some network file systems) this has no effect.
+    """
+    descriptor = None
+    with suppress(OSError):
+        descriptor = None if _WINDOWS else os.open(folder, os.O_RDONLY)
+    try:
+        if descriptor is not None:
+            with suppress(OSError):
+                _lock_shared(descriptor)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def unread(folder: Path, seconds: float = 0) -> Iterator[bool]:
+    """Return whether nobody reads a folder, after waiting up to some seconds; readers wait until the block ends."""
+    end = monotonic() + seconds
+    while True:
+        try:
+            lock = _lock_temporary(folder)
+            break
+        except BlockingIOError:
+            if monotonic() >= end:
+                yield False
+                return
+            sleep(0.05)
+    try:
+        yield True
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def commit(folder: Path, name: str, text: str) -> None:
     """Write a small file of a folder atomically."""
     with atomic_write(folder / name) as stream:
@@ -267,6 +307,14 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lock_shared(descriptor: int) -> None:
+    """Lock an open folder together with other readers; wait until no one has it alone."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _lock_temporary(path: Path) -> int | None:

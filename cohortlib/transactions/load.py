@@ -48,7 +48,7 @@ from cohortlib.transactions.reading import check_prepared_with, reader_of, warn_
 from cohortlib.transactions.records import Batch, Layout, RecordsBuilder
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.manifest import Manifest, PartFile
-from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
+from cohortlib.transactions.store.prepared import Prepared, opened
 from cohortlib.transactions.store.spill import RunPlan, Totals, gather_runs, keep_in_memory, read_batches, write_run
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def load(
     """
     POOL.bound(settings.max_memory)
     with ExitStack() as stack:
+        source = stack.enter_context(opened(source))
         yield _load(source, settings, stack, keep_users=keep_users, full_grid=full_grid, may_spill=may_spill)
 
 
@@ -83,7 +84,6 @@ def _load(
     source: Source, settings: Settings, stack: ExitStack, *, keep_users: bool, full_grid: bool, may_spill: bool
 ) -> LoadedRows:
     """Choose a strategy."""
-    source = open_if_prepared(source)
     if isinstance(source, Prepared):
         return _load_prepared(source, settings, keep_users=keep_users, full_grid=full_grid)
     sources.check_sheet(source, settings.file_options)

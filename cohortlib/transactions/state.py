@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cohortlib.read.arrays import Keys
 
 _LOG = logging.getLogger(__name__)
+_PATIENCE = 60.0  # seconds to wait for readers before files must be deleted
 _RUNS = 32  # at most after an update; the next update searches each
 _SHARE = 4  # compact once more than 1 / _SHARE of the rows are in runs after the first
 
@@ -308,6 +309,9 @@ class State:
 
             self._rewrite(manifest, settings_of(manifest, **running), is_left)
             left = self._manifest()
+            if not sweep(self.folder, left, wait=_PATIENCE):
+                what = f"{str(self.folder)!r} is still being read, so the old files with these users are not deleted"
+                raise CohortlibError(what, hint="the users are not in the state; remove them again to delete the files")
             store = Prepared(self.folder, left)
             for part in left.parts:
                 if match_keys(key, key2, *keys_of(store.read_users(part, [])))[0].size:

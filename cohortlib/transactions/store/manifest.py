@@ -158,10 +158,16 @@ def new_run() -> str:
     return chance.token_hex(4)
 
 
-def sweep(folder: Path, manifest: Manifest) -> None:
-    """Delete files that the manifest does not list: those replaced, and those left behind by a killed process."""
+def sweep(folder: Path, manifest: Manifest, *, wait: float = 0) -> bool:
+    """Delete files that the manifest does not list: those replaced, and those left behind by a killed process.
+
+    While others read the folder, nothing is deleted: the next writer does it. Waits for them up to `wait` seconds, and
+    returns whether the files are deleted.
+    """
     files.delete_stale(folder)
     names = manifest.names
-    for file in folder.iterdir():
-        if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:
-            file.unlink(missing_ok=True)
+    with files.unread(folder, wait) as is_free:
+        for file in folder.iterdir() if is_free else ():
+            if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:
+                file.unlink(missing_ok=True)
+        return is_free

@@ -10,7 +10,7 @@ describes the format.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.engine import files
 from cohortlib.errors import Arg, SettingError, SourceError, listed
 from cohortlib.read.amounts import as_decimal
 from cohortlib.read.tables import Source, first_line
@@ -88,7 +89,8 @@ class Prepared:
         manifest = self.manifest
         day, money = pl.col(DAY).cast(pl.Date), as_decimal(pl.col(UNITS), manifest.decimals)
         columns = (day.alias(manifest.timestamp), money.alias(manifest.amount), *map(pl.col, manifest.keep))
-        pieces = list(self._with_users(manifest.keep, *columns))
+        with files.shared(self.folder):
+            pieces = list(self._with_users(manifest.keep, *columns))
         return pl.concat(pieces) if pieces else pl.DataFrame(schema=dict.fromkeys(self.columns, pl.Null))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -295,6 +297,16 @@ def open_if_prepared(source: Source) -> Source:
     if not isinstance(source, str | Path):
         return source
     return Prepared.open(source) if _is_prepared(source) else source
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[Source]:
+    """Open a prepared folder as :func:`open_if_prepared`, and keep its files until the end of the block."""
+    folder = source.folder if isinstance(source, Prepared) else None
+    if isinstance(source, str | Path) and _is_prepared(source):
+        folder = Path(source)
+    with nullcontext() if folder is None else files.shared(folder):
+        yield open_if_prepared(source)
 
 
 def _is_prepared(path: str | Path) -> bool:
