@@ -184,7 +184,7 @@ class State:
             manifest = self._manifest()
             try:
                 return read_sums(self.folder, manifest)
-            except SourceError:
+            except OSError:  # a SourceError, too
                 if self._manifest() == manifest:
                     raise  # otherwise an update replaced the sums just now
 
@@ -200,9 +200,10 @@ class State:
         The state does not keep them: this reads the folder once. `threads` and `max_memory` are those of
         :func:`cohortlib.termina.cohorts`.
         """
-        manifest = self._manifest()
-        with load(Prepared(self.folder, manifest), settings_of(manifest, **running), keep_users=False) as loaded:
-            return accounting_sums_of(loaded)
+        with files.shared(self.folder):
+            manifest = self._manifest()
+            with load(Prepared(self.folder, manifest), settings_of(manifest, **running), keep_users=False) as loaded:
+                return accounting_sums_of(loaded)
 
     @with_settings
     def update(
