@@ -18,6 +18,8 @@ from cohortlib.transactions.settings import Settings
 pytestmark = pytest.mark.unit
 
 CALLS = {
+    cl.cohorts: keywords.UsersKeywords,
+    cl.users: keywords.UsersKeywords,
     cl.termina.cohorts: keywords.CohortsKeywords,
     cl.termina.customer_cohorts: keywords.CustomerKeywords,
     cl.termina.sink_customer_cohorts: keywords.SinkKeywords,
@@ -57,7 +59,7 @@ def test_a_signature_shows_every_setting(call):
     parameters = inspect.signature(call).parameters
     assert all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     for name, kind in keywords.types(CALLS[call]).items():
-        assert parameters[name].default == keywords.SETTINGS[name].default
+        assert parameters[name].default == keywords.ALL_SETTINGS[name].default
         assert parameters[name].annotation == named(kind)
     assert pickle.loads(pickle.dumps(call)) == call  # noqa: S301
 
