@@ -210,10 +210,12 @@ def test_records_are_counted_before_they_are_written(numbers, money_bits):
     assert written.tolist() == ends.tolist()
     assert total == counts.sum()
     if total == len(units):
-        narrow = np.zeros(total, np.uint64)
-        write_narrow(block, form, begins, narrow)
-        assert narrow.tolist() == words.tolist()
-        assert begins.tolist() == ends.tolist()
+        for write in (write_narrow, write_narrow.py_func):  # small tables run it as plain Python
+            narrow, written = np.zeros(total, np.uint64), begins.copy()
+            with np.errstate(over="ignore"):
+                write(block, form, written, narrow)
+            assert narrow.tolist() == words.tolist()
+            assert written.tolist() == ends.tolist()
 
 
 def test_no_rows():

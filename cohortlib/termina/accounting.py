@@ -50,7 +50,7 @@ def user_accounting(transactions: Source, **settings: Unpack[AccountingKeywords]
         - ``cqgr1``, ``cqgr2``, ``cqgr4`` (Float64): the same per quarter over 1, 2 and 4 quarters; null unless `freq`
           is ``"Q"``
         - ``logo_retention`` (Float64): retained / active_users of the previous period
-        - ``quick_ratio`` (Float64): (new + resurrected) / |churned|
+        - ``quick_ratio`` (Float64): ``(new + resurrected) / |churned|``
 
         A ratio is null where its denominator is 0, a growth rate where either of its two periods has no active user.
 
@@ -112,9 +112,10 @@ def growth_accounting(transactions: Source, **settings: Unpack[AccountingKeyword
         - ``churned`` (Float64): -1 × the previous amount of users who are no longer active
         - ``cmgr3``, ``cmgr6``, ``cmgr12``, ``cqgr1``, ``cqgr2``, ``cqgr4`` (Float64): compound growth of the active
           amount, as for :func:`user_accounting`
-        - ``quick_ratio`` (Float64): (new + resurrected + expansion) / (|churned| + |contraction|)
+        - ``quick_ratio`` (Float64): ``(new + resurrected + expansion) / (|churned| + |contraction|)``
         - ``gross_retention`` (Float64): retained / amount of the previous period
-        - ``net_churn`` (Float64): (|churned| + |contraction| - resurrected - expansion) / amount of the previous period
+        - ``net_churn`` (Float64): ``(|churned| + |contraction| - resurrected - expansion)`` / amount of the previous
+          period
         - ``lifetime_quick_ratio``, ``lifetime_gross_retention``, ``lifetime_net_churn`` (Float64): the same three, with
           numerator and denominator summed from the second period to this one
 

@@ -102,7 +102,7 @@ def write_narrow(block, form, begins, words):
     key_bits, bits = U(form.key_bits), U(form.partition_bits)
     unused = U64 - key_bits
     units_shift = key_bits + U(form.day_bits)
-    first = U(form.first_day)
+    first = U(np.int64(form.first_day))  # as plain Python, U refuses negative integers
     for i in range(block.keys.size):
         key = block.keys[i]
         p = (key >> U1) >> shift
