@@ -194,6 +194,7 @@ def seen(monkeypatch):
 
     for name in ("cohorts", "customer_cohorts"):
         monkeypatch.setattr(termina, name, compute)
+    monkeypatch.setattr("cohortlib.cli.termina.check_exist", list)
     return settings
 
 
@@ -590,3 +591,18 @@ def test_ascii_output(folder):
         done = process(*args, env=os.environ | {"PYTHONIOENCODING": "ascii"})
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize("command", ["termina cohorts", "termina customer-cohorts", "inspect"])
+def test_a_missing_file_is_named_before_anything_large_is_imported(command):
+    code = f"""
+import sys
+from cohortlib.cli.main import cli
+try:
+    cli({(*command.split(), "nowhere.csv")!r})
+except SystemExit as end:
+    print(end.code, *({{"polars", "numba", "numpy"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
+    assert "there is no file 'nowhere.csv'. Expected the path or glob of Parquet" in done.stderr

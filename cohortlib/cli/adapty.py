@@ -16,6 +16,7 @@ from cohortlib.cli import options
 from cohortlib.cli.messages import Failure, printed_warnings
 from cohortlib.cli.output import compute_with_progress, ending, is_terminal, row_limit, write_output, writing
 from cohortlib.fields import VALUES
+from cohortlib.read.paths import check_exist
 
 if TYPE_CHECKING:
     from cohortlib.adapty import Answer
@@ -143,6 +144,7 @@ def cohort(
     sources = [events, settings["products"], *others]
 
     def answer() -> "Answer":
+        check_exist(events)
         from cohortlib.adapty import cohort as compute
 
         computed_answer = compute_with_progress(compute, events, body, **settings)

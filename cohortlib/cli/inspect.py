@@ -7,6 +7,7 @@ import click
 from cohortlib.cli.messages import error_text, one_line, printed_warnings
 from cohortlib.cli.options import FILES_OPTIONS, THREADS, decorated, source
 from cohortlib.cli.output import writing
+from cohortlib.read.paths import check_exist
 
 
 @click.command(short_help="What is in a file, and the command to run.")
@@ -25,6 +26,7 @@ def inspect(transactions: str | list[str], **settings: Any) -> None:
       cohortlib inspect orders.csv
       cohortlib inspect 'orders/*.parquet' --all-rows
     """
+    check_exist(transactions)
     from cohortlib.show.inspect.inspect import inspect as look
 
     with printed_warnings():

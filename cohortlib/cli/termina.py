@@ -21,6 +21,7 @@ from cohortlib.cli.output import (
 )
 from cohortlib.engine.files import is_folder
 from cohortlib.fields import COHORTS, CUSTOMER_COHORTS, SHOWN, Fields, by_age
+from cohortlib.read.paths import check_exist
 from cohortlib.transactions.keywords import Parsing, types
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def cohorts(
       cohortlib termina cohorts orders.parquet --format json | jq '.[0]'
       cohortlib termina cohorts orders.csv --show amount_retention | less -S
     """
+    check_exist(transactions)
     from cohortlib import termina as tables
 
     write_or_print(tables.cohorts, transactions, settings, output=output, kind=kind, show=show, shown=SHOWN)
@@ -114,6 +116,7 @@ def customer_cohorts(
       cohortlib termina customer-cohorts 'orders/*.parquet' --rows active -o customers/
       cohortlib termina customer-cohorts orders.csv --rows active --format json > customers.json
     """
+    check_exist(transactions)
     from cohortlib import termina as tables
 
     if max_memory is not None and (output is None or not is_folder(output)):
@@ -164,6 +167,7 @@ def write_or_print(
 
 def as_prepared(transactions: str | list[str], settings: dict[str, Any]) -> dict[str, Any]:
     """For prepared TRANSACTIONS, read columns, time zone and decimals from its manifest unless the options are set."""
+    check_exist(transactions)
     from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 
     rows = open_if_prepared(transactions)

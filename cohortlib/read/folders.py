@@ -11,6 +11,7 @@ import polars as pl
 
 from cohortlib.errors import SourceError, listed
 from cohortlib.read import zips
+from cohortlib.read.paths import SHOWN, list_files, missing
 from cohortlib.read.tables import DEFAULT_OPTIONS, FileOptions
 
 PARQUET = (".parquet", ".pq")
@@ -19,7 +20,6 @@ LINES = tuple(ending + packed for ending in (".jsonl", ".ndjson", ".json") for p
 EXCEL = (".xlsx", ".xlsm")
 KINDS = {"parquet": PARQUET, "csv": CSV, "lines": LINES, "excel": EXCEL}
 """The kinds of files, by the ends of their names in lower case."""
-SHOWN = "Parquet, CSV, TSV, JSON lines or Excel files"
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -158,22 +158,11 @@ def _kind(name: str, paths: Sequence[str]) -> str:
 # ----------------------------------------------------------------------------------------------------- globs
 
 
-def list_files(path: str) -> list[str]:
-    """List the files of a path or glob; a URL is returned as it is."""
-    try:
-        if "://" in path or Path(path).is_file():
-            return [path]
-        return sorted(glob.glob(path, recursive=True))
-    except (OSError, ValueError):  # no file can have this name
-        return []
-
-
 def match_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
     """List the files of a path or glob, and their names without folders in lower case; there must be at least one."""
     paths = [file for file in list_files(path) if "://" in file or Path(file).is_file()]
     if not paths:
-        problem = "no file matches" if glob.has_magic(path) else "there is no file"
-        raise SourceError(f"{problem} {path!r}", value=path, expected=f"the path or glob of {kinds}")
+        raise missing(path, kinds)
     for folder in {parent for file in paths if "://" not in file for parent in Path(file).parents}:
         _refuse_lake(folder, path)
     return paths, [Path(file).name.lower() for file in paths]

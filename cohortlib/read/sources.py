@@ -11,9 +11,10 @@ from polars.selectors import by_name
 from cohortlib.errors import Arg, SchemaError, SettingError, SourceError, listed
 from cohortlib.read import zips
 from cohortlib.read.csv import Csv
-from cohortlib.read.folders import CSV, EXCEL, PARQUET, SHOWN, Files, is_paths, list_files, match_files, resolve
+from cohortlib.read.folders import CSV, EXCEL, PARQUET, Files, is_paths, match_files, resolve
 from cohortlib.read.frames import frame_stream, is_frame
 from cohortlib.read.parquet import Parquet
+from cohortlib.read.paths import SHOWN, list_files
 from cohortlib.read.tables import (
     DEFAULT_OPTIONS,
     ChooseColumns,

@@ -10,7 +10,7 @@ import numpy as np
 from cohortlib.engine.digests import digest
 from cohortlib.errors import Arg, DataError, SettingError, one_of, warn
 from cohortlib.read.arrays import Keys
-from cohortlib.read.folders import list_files
+from cohortlib.read.paths import list_files
 from cohortlib.read.tables import Source
 from cohortlib.transactions.store.manifest import MANIFEST
 from cohortlib.transactions.store.parts import DAY, SIZE, UNITS, Part, keys_of
