@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -412,3 +413,14 @@ def test_the_nightly_job_runs_twice(folder):
     result = CliRunner().invoke(main.cli, ["verify", "shop"])
     assert result.exit_code == 1
     assert "does not have the digest" in result.stdout
+
+
+def test_cells_that_a_spreadsheet_would_run(folder):
+    ids = ["=1+1", "+49", "-5", "@x", "\ty", "plain", "a=b"]
+    rows = pl.DataFrame({"user_id": ids, "timestamp": [date(2026, 1, 5)] * 7, "amount": [7, 6, 5, 4, 3, 2, 1]})
+    rows.write_parquet("ids.parquet")
+    asked = ("termina", "customer-cohorts", "ids.parquet")
+    plain = pl.read_csv(good(*asked).encode())["user_id"]
+    assert plain.to_list() == ids
+    guarded = pl.read_csv(good(*asked, "--safe-cells").encode())["user_id"]
+    assert guarded.to_list() == ["'" + user for user in ids[:5]] + ids[5:]

@@ -27,6 +27,21 @@ def format_option(formats: Sequence[str], help_text: str) -> Callable[[Decorated
     return click.option("--format", "kind", type=click.Choice(formats), help=help_text)
 
 
+def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_SAFE_CELLS] = value
+
+
+def has_safe_cells() -> bool:
+    """Return whether the running command has the option `--safe-cells`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_SAFE_CELLS))
+
+
+_SAFE_CELLS = "cohortlib.safe_cells"
+SAFE_CELLS = click.option(
+    "--safe-cells", is_flag=True, expose_value=False, callback=_remember,
+    help="In CSV, write ' before text that a spreadsheet would run as a formula (=, +, -, @, tab).",
+)  # fmt: skip
 QUIET = click.option("--quiet", is_flag=True, help="Do not say on standard error what was done.")
 
 

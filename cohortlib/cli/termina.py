@@ -38,6 +38,7 @@ OUTPUT = (
     options.format_option(
         FORMATS, "Format of the table, regardless of the ending.  [default for standard output: csv]"
     ),
+    options.SAFE_CELLS,
 )
 
 
@@ -208,8 +209,17 @@ def encoded(table: "pl.DataFrame", kind: str) -> Iterator[bytes]:
     for start in range(0, max(len(table), 1), SLICE):
         part = table.slice(start, SLICE)
         if kind == "csv":
+            if options.has_safe_cells():
+                part = safe_cells(part)
             yield part.write_csv(include_header=start == 0).encode()
         else:
             yield (b"," if start else b"[") + part.write_json().encode()[1:-1]
     if kind == "json":
         yield b"]\n"
+
+
+def safe_cells(table: "pl.DataFrame") -> "pl.DataFrame":
+    """Write an apostrophe before text that a spreadsheet would run as a formula."""
+    import polars as pl
+
+    return table.with_columns(pl.col(pl.String).str.replace(r"^([=+\-@\t\r])", "'${1}"))
