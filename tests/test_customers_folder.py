@@ -76,6 +76,49 @@ def test_prepared_form(frame, tmp_path):
     assert_frame_equal(read_folder(tmp_path / "out")[1], cl.termina.customer_cohorts(frame, freq="Q"), check_exact=True)
 
 
+@pytest.mark.parametrize("road", ["frame", "parquet", "csv", "prepared", "file", "folder"])
+@pytest.mark.parametrize(
+    ("kind", "native"),
+    [
+        (pl.Int64, pl.Int64),
+        (pl.Int16, pl.Int64),
+        (pl.UInt64, pl.UInt64),
+        (pl.String, pl.String),
+        (pl.Categorical, pl.String),
+        (pl.Decimal(20, 0), pl.String),
+    ],
+    ids=str,
+)
+def test_native_ids(frame, tmp_path, road, kind, native):
+    """The rows of the table with text, in the same order, on every road."""
+    frame = frame.with_columns(pl.col("user_id").cast(pl.String).cast(kind))
+    expected = cl.termina.customer_cohorts(frame, start="2022-03")
+    source = frame
+    if road in ("parquet", "csv"):
+        source = tmp_path / f"rows.{road}"
+        getattr(frame, f"write_{road}")(source)
+    elif road == "prepared":
+        cl.prepare(frame, tmp_path / "form", max_memory=LITTLE)
+        source = tmp_path / "form"
+    settings = {"start": "2022-03", "ids": "native"}
+    if road == "file":
+        cl.termina.sink_customer_cohorts(source, tmp_path / "out.parquet", **settings)
+        table = pl.read_parquet(tmp_path / "out.parquet")
+    elif road == "folder":
+        cl.termina.sink_customer_cohorts(source, f"{tmp_path}/out/", max_memory=LITTLE, **settings)
+        assert len(list((tmp_path / "out").iterdir())) > 1
+        order = ["cohort", "cohort_size_amount", pl.col("user_id").cast(pl.String), "period"]
+        table = pl.read_parquet(tmp_path / "out").sort(order, descending=[False, True, False, False])
+    else:
+        table = cl.termina.customer_cohorts(source, **settings)
+    assert table.schema["user_id"] == (pl.String if road == "csv" else native)
+    labels = table.schema["cohort"].categories.to_list()
+    assert labels == sorted(labels)
+    assert expected["cohort"].is_in(labels).all()
+    text = table.with_columns(pl.col("cohort", "user_id").cast(pl.String))
+    assert_frame_equal(text, expected, check_exact=True)
+
+
 def test_the_old_folder_stays_until_the_new_one_is_complete(frame, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

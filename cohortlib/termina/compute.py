@@ -4,7 +4,7 @@ The definitions are those of Termina's published schema and SDK; where these are
 ``docs/definitions.md`` for the formulas.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Unpack
 
@@ -20,7 +20,7 @@ from cohortlib.transactions.keywords import CohortsKeywords, CustomerKeywords, S
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.sink import holds_only_parts, part_name, write_parquet
+from cohortlib.transactions.sink import PolarsType, holds_only_parts, part_name, write_parquet
 from cohortlib.transactions.sums import cohort_frame, sums_of
 
 __all__ = ["cohorts", "customer_cohorts", "sink_customer_cohorts"]
@@ -175,6 +175,10 @@ def customer_cohorts(transactions: Source, **settings: Unpack[CustomerKeywords])
         With `top_n`: a column of the summary of customers, or a polars expression on it, highest first. The summary
         has ``cohort``, ``user_id``, ``cohort_size_amount``, ``ltv`` (total amount), ``acv`` (amount of the trailing 12
         months at the last period) and ``active_periods``. The default is ``acv + ltv``. Ties go by user_id.
+    ids
+        ``"text"``: ``cohort`` and ``user_id`` are text. ``"native"``: ``cohort`` is an Enum of the labels of all
+        periods, and ``user_id`` is Int64 or UInt64 where users are integers of up to 64 bits. The rows, and their
+        order by user_id as text, are the same. A table without any cohort has text columns.
     nulls, timestamp_format, decimal, assume_zone, normalize, encoding, sheet, storage_options, decimals, threads, \
     progress
         As for :func:`cohorts`.
@@ -241,7 +245,7 @@ def sink_customer_cohorts(transactions: Source, path: str | Path, **settings: Un
         that is empty or that this function wrote, which is replaced. Its files are ``part-00000.parquet`` and so on;
         read them with a glob.
     user, timestamp, amount, freq, timezone, week_start, refunds, joined, before_joined, start, end, complete_only, \
-    basis, rows, top_n, rank_by, nulls, timestamp_format, decimal, assume_zone, normalize, encoding, sheet, \
+    basis, rows, top_n, rank_by, ids, nulls, timestamp_format, decimal, assume_zone, normalize, encoding, sheet, \
     storage_options, decimals, threads, progress
         As for :func:`customer_cohorts`. A folder does not take `top_n`, which ranks over all customers.
     max_memory
@@ -286,7 +290,7 @@ def _sink_file(transactions: Source, path: Path, settings: Settings) -> None:
         if loaded.span:
             customers = Customers.of(loaded, settings.basis)
             chosen = customers.select(settings.top_n, settings.rank_by)
-            write_parquet(customers.batches(chosen, dense=settings.rows == "dense"), schema(CUSTOMER_COHORTS), stream)
+            write_parquet(customers.batches(chosen, dense=settings.rows == "dense"), customers.schema, stream)
         else:
             write_parquet(_NO_CUSTOMERS, schema(CUSTOMER_COHORTS), stream)
 
@@ -294,18 +298,19 @@ def _sink_file(transactions: Source, path: Path, settings: Settings) -> None:
 def _sink_folder(transactions: Source, path: Path, settings: Settings) -> None:
     with atomic_folder(path, holds_only_parts) as folder, load(transactions, settings, keep_users=True) as loaded:
         if not loaded.span:
-            _write_part(folder, 0, _NO_CUSTOMERS)
+            _write_part(folder, 0, _NO_CUSTOMERS, schema(CUSTOMER_COHORTS))
             return
         # Cohort totals are over all partitions, so they are computed first.
         totals = loaded.sums() if settings.basis != "single_customer" else None
         for part in range(loaded.parts):
             customers = Customers.of(loaded, settings.basis, totals, part)
-            _write_part(folder, part, customers.batches(customers.in_order(), dense=settings.rows == "dense"))
+            batches = customers.batches(customers.in_order(), dense=settings.rows == "dense")
+            _write_part(folder, part, batches, customers.schema)
         if totals is None:
             loaded.finish()
 
 
-def _write_part(folder: Path, part: int, batches: Iterable[pl.DataFrame]) -> None:
+def _write_part(folder: Path, part: int, batches: Iterable[pl.DataFrame], columns: Mapping[str, PolarsType]) -> None:
     path = folder / part_name(part)
     with file_errors(path), path.open("wb") as stream:
-        write_parquet(batches, schema(CUSTOMER_COHORTS), stream)
+        write_parquet(batches, columns, stream)

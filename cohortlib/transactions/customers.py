@@ -87,6 +87,23 @@ class Customers:
             return self.ids.cast(pl.String)
         return self.ids + ""  # a copy, as the ids of a few users refer to the text of all rows
 
+    @property
+    def user_ids(self) -> pl.Series:
+        """The user ids as they are shown."""
+        native = self.loaded.settings.ids == "native" and self.ids.dtype in (pl.Int64, pl.UInt64)
+        return self.ids if native else self.names
+
+    @cached_property
+    def labels(self) -> pl.Series:
+        """The labels of the periods as they are shown."""
+        labels = self.loaded.labels
+        return labels.cast(pl.Enum(labels)) if self.loaded.settings.ids == "native" else labels
+
+    @property
+    def schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
+        """The types of the table's columns."""
+        return schema(CUSTOMER_COHORTS) | {"cohort": self.labels.dtype, "user_id": self.user_ids.dtype}
+
     @cached_property
     def sizes(self) -> Floats:
         """cohort_size_amount of each customer."""
@@ -173,13 +190,13 @@ class Customers:
             write_customers(first, last, chosen, places, self.users.cells, self.comparison, dense, settings.scale, rows)
 
         on_threads(settings.workers, write, range(0, chosen.size, _CHUNK))
-        labels = self.loaded.labels.gather(self.users.cohort[chosen])
+        labels = self.labels.gather(self.users.cohort[chosen])
         customer = pl.Series(rows.customer)
 
         def spread(values: pl.Series) -> pl.Series:
             return values.gather(customer)
 
-        cohorts, names = on_threads(settings.workers, spread, (labels, self.names.gather(chosen)))
+        cohorts, names = on_threads(settings.workers, spread, (labels, self.user_ids.gather(chosen)))
         nulls = bool((self.comparison.divisor == 0).any())
         return pl.DataFrame(
             {
@@ -192,7 +209,7 @@ class Customers:
                 "amount_retention": pl.Series(rows.retention, nan_to_null=nulls),
                 "ltv": rows.ltv,
             },
-            schema=schema(CUSTOMER_COHORTS),
+            schema=self.schema,
         )
 
 

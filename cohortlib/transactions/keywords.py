@@ -25,6 +25,7 @@ Refunds = Literal["net", "signed", "drop"]
 BeforeJoined = Literal["error", "clip", "drop"]
 Basis = Literal["single_customer", "cohort_total", "cohort_mean"]
 CustomerRows = Literal["dense", "active"]
+Ids = Literal["text", "native"]
 Retention = Literal["exact", "unbounded", "consecutive"]
 
 _Arguments = ParamSpec("_Arguments")
@@ -116,6 +117,12 @@ class Counting(TypedDict, total=False):
     confidence: float | None
 
 
+class Types(TypedDict, total=False):
+    """The types of a customer table's columns."""
+
+    ids: Ids
+
+
 class Threads(TypedDict, total=False):
     """Threads to run on."""
 
@@ -174,7 +181,7 @@ class UsersKeywords(
     """The settings of the general table and of its users."""
 
 
-class CustomerKeywords(Reading, Parsing, Files, Rules, Joining, Edges, Customer, Threads, Watching, total=False):
+class CustomerKeywords(Reading, Parsing, Files, Rules, Joining, Edges, Customer, Types, Threads, Watching, total=False):
     """The settings of ``customer_cohorts``."""
 
 
@@ -223,6 +230,8 @@ SETTINGS = {setting.name: setting for setting in (
     Setting("top_n", None, "Keep the N customers that rank highest.", metavar="N", least=1, default_text="all"),
     Setting("rank_by", None, "Column to rank by: ltv, acv, cohort_size_amount or active_periods.", metavar="COLUMN",
             default_text="acv + ltv"),
+    Setting("ids", "text", values=get_args(Ids),
+            sentence="Users and cohorts as text, or users as integers where they are and cohorts as enumeration."),
     Setting("nulls", "error", "Rows without a user, a time or an amount: an error, or drop them.", get_args(Nulls)),
     Setting("timestamp_format", None, metavar="FORMAT", default_text="ISO 8601",
             sentence="Form of dates in text: a format such as %d/%m/%Y, or epoch_s, epoch_ms, epoch_us, excel."),

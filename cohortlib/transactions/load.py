@@ -199,6 +199,8 @@ def _load_table(source: Source, settings: Settings, *, full_grid: bool, locate: 
         rows = reader.parse_typed(frame, in_units=in_units)
     joined = joined_table(settings, names, lambda: frame.select(by_name(settings.user, str(settings.joined))))
     batch, users = None, [rows.users]
+    if rows.users.integers and not Users.has_one_type(stream.schema[settings.user]):
+        users = [Users(rows.users.series.cast(pl.String))]  # wide integers are text on every road
     if joined is not None:
         row_users, joined_users = Users.align(rows.users, Users.of(joined[settings.user]))
         cut = joined_cut(joined, settings)

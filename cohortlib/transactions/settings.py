@@ -22,6 +22,7 @@ from cohortlib.transactions.keywords import (
     Basis,
     BeforeJoined,
     CustomerRows,
+    Ids,
     Refunds,
     SinkKeywords,
 )
@@ -50,6 +51,7 @@ class Settings:
     rows: CustomerRows
     top_n: int | None
     rank_by: "str | pl.Expr | None"
+    ids: Ids
     nulls: Nulls
     timestamp_format: str | None
     decimal: Decimal

@@ -1,13 +1,15 @@
 """Write a table that exceeds memory to a Parquet file, or to a folder of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from cohortlib.engine import files
+
+PolarsType: TypeAlias = pl.DataType | type[pl.DataType]
 
 _MARK = "cohortlib.part"
 
@@ -25,7 +27,7 @@ def holds_only_parts(folder: Path) -> bool:
         return False
 
 
-def write_parquet(batches: Iterable[pl.DataFrame], schema: dict[str, type[pl.DataType]], stream: IO[bytes]) -> None:
+def write_parquet(batches: Iterable[pl.DataFrame], schema: Mapping[str, PolarsType], stream: IO[bytes]) -> None:
     """Write batches of a table to a Parquet file, in order; only a few are in memory at a time."""
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
