@@ -130,3 +130,16 @@ def test_threads_add_to_sums_of_their_own(workers, monkeypatch):
     kept = np.ones(netting.grid.span, np.bool_)
     assert netting.count > 3
     assert_same(netting.sum_up(kept, workers), both_sums(netting)[1])
+
+
+def test_refunds_that_are_dropped_and_cohorts_without_cells():
+    rows = [
+        (user, 31 * (day + user % 3), units)
+        for user in range(20)
+        for day in range(20)
+        for units in (5 - day % 9, 4, -2)
+    ]
+    for freq in "DM":
+        netting = netting_of(rows, kind="dense", bits=2, freq=freq, refunds="drop")
+        found, expected = both_sums(netting, np.arange(netting.grid.span) >= 2)
+        assert_same(found, expected)

@@ -427,3 +427,8 @@ def test_amounts_and_clocks_that_are_not_packed_in_one_pass():
     assert builder._write_plain(part, 0, 2, 0) == 3 * 10**6
     full = RecordsBuilder(9, 0, 1, wide=False)
     assert full._write_plain(part, 0, 2, 0) is None
+
+
+def test_a_small_table_of_early_days_and_whole_amounts():
+    rows = pl.DataFrame({"user_id": [1, 2], "timestamp": [date(1975, 1, 5)] * 2, "amount": [3, 4]})
+    assert cl.termina.cohorts(rows)["amount"].to_list() == [7.0]
