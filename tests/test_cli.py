@@ -212,7 +212,7 @@ def test_options_reach_the_engine(seen):
         "x.csv --user u --timestamp t --amount m --freq W --timezone Europe/Berlin --week-start sunday "
         "--refunds signed --joined since --before-joined clip --start 2025 --end 2026-02 --complete-only "
         "--nulls drop --decimals 2 --threads 2 --basis cohort_mean --rows active --top-n 3 --rank-by ltv "
-        "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip "
+        "--ids native --timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip "
         "--encoding cp1252 --sheet 2 --storage-option aws_region=eu --storage-option key=a=b"
     )
     good("termina", "customer-cohorts", *line.split())
@@ -242,6 +242,7 @@ def test_options_reach_the_engine(seen):
         "threads": 2,
         "basis": "cohort_mean",
         "rows": "active",
+        "ids": "native",
         "top_n": 3,
         "rank_by": "ltv",
     }
