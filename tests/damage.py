@@ -116,7 +116,7 @@ def edit(draw, folder):
     elif how == 5:
         frame = frame.drop(column)
     elif how == 6:
-        frame = frame.with_columns(values.cast(pl.String if values.dtype.is_integer() else pl.Binary, strict=False))
+        frame = frame.with_columns(values.cast(pl.Binary if values.dtype == pl.String else pl.String, strict=False))
     elif how == 7:
         frame = pl.concat([frame, frame.sample(1, seed=at)]) if len(values) else frame
     else:
