@@ -326,8 +326,8 @@ def test_a_terminal_gets_data_where_asked(sample):
 
 def test_parquet_is_not_printed_in_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with pytest.raises(click.UsageError, match=r"-o FILE\.parquet"):
-        write_or_print(None, "x", {"joined": None}, output="-", kind="parquet", show=(), shown=())
+    with pytest.raises(click.UsageError, match=r"-o FILE\.parquet"), demo.as_file(demo.SAMPLE) as path:
+        write_or_print(None, str(path), {"joined": None}, output="-", kind="parquet", show=(), shown=())
 
 
 def test_show_in_a_pipe_is_whole(sample):

@@ -102,11 +102,7 @@ class State:
         Examples
         --------
         >>> import cohortlib as cl
-        >>> import numpy as np
-        from numpy.typing import NDArray
-        import numpy as np
-        import polars as pl
-        from numpy.typing import NDArray
+        >>> import polars as pl
         >>> from datetime import date
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory

@@ -38,7 +38,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verification:
-    """What :func:`verify` found: the kind of the folder, its files and rows, and the damaged files."""
+    """What :func:`cohortlib.verify` found: the kind of the folder, its files and rows, and the damaged files."""
 
     path: Path
     kind: str  # "prepared form", "state" or "sums"
