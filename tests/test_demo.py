@@ -86,7 +86,7 @@ def test_demo_numbers_are_those_of_the_library():
     first = cl.termina.customer_cohorts(orders).row(0, named=True)
     assert f"{first['cohort']} {first['user_id']} " in text
     assert "6,919 orders of 2,357 users, 1997-01-01 to 1998-06-30." in text
-    assert re.search(r"6,919 rows of 2,357 users: [\d.]+ m?s the first time, [\d.]+ m?s the second\.", text)
+    assert re.search(r"6,919 rows of 2,357 users: [\d.]+ m?s\.", text)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 139, 200])

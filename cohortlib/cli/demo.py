@@ -3,7 +3,6 @@
 import shlex
 import time
 from importlib.resources import as_file, files
-from itertools import pairwise
 
 import polars as pl
 from rich.console import Console
@@ -24,11 +23,9 @@ def show(console: Console) -> None:
     """
     with as_file(SAMPLE) as path:
         orders = pl.read_parquet(path)
-        times = [time.perf_counter()]
+        begin = time.perf_counter()
         cohorts, customers = both_tables(orders)
-        times.append(time.perf_counter())
-        both_tables(orders)
-        times.append(time.perf_counter())
+        seconds = time.perf_counter() - begin
         command = f"cohortlib termina cohorts {shlex.quote(str(path))} -o cohorts.csv"
 
     users, since, until = orders.select(
@@ -46,9 +43,7 @@ def show(console: Console) -> None:
     print_columns(console, plain_columns(customers.head(CUSTOMER_ROWS)))
     print_line(console)
     work = f"Both tables, {orders.height:,} rows of {users:,} users"
-    first, second = (in_words(end - start) for start, end in pairwise(times))
-    print_prose(console, f"{work}: {first} the first time, {second} the second.")
-    print_prose(console, "The first call compiles the kernels, or loads what an earlier run compiled.")
+    print_prose(console, f"{work}: {in_words(seconds)}.")
     print_line(console)
     print_prose(console, "Next, write the first table to a file, then try a file of your own:")
     print_line(console, f"  {command}")
