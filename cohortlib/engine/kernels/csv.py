@@ -7,7 +7,7 @@ quote runs to the closing quote, and two quotes in it are one. A quote elsewhere
 import numpy as np
 
 from cohortlib.engine.jit import njit
-from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U58, U63, U, byte_mask, load_word, lowest_bit
+from cohortlib.engine.kernels.words import U0, U1, U63, U, byte_mask, load_word, lowest_bit
 
 QUOTE, NEWLINE, RETURN = np.uint8(34), np.uint8(10), np.uint8(13)
 
@@ -84,8 +84,7 @@ def _field_end(text, at, stop, separators, values, copy):
         a, b = word ^ separators, word ^ _NEWLINES
         marks = (((a - _ONES) & ~a) | ((b - _ONES) & ~b)) & _HIGH
         if marks:
-            lowest = marks & (~marks + U(1))
-            return min(stop, at + (BIT_OF[(lowest * DE_BRUIJN) >> U58] >> 3))
+            return min(stop, at + (lowest_bit(marks) >> 3))
         at += 8
     return stop
 

@@ -13,13 +13,7 @@ M1, M2 = U(0xBF58476D1CE4E5B9), U(0x94D049BB133111EB)
 U0, U1, U2, U3, U4, _U5, U6, _U7, U8 = (U(i) for i in range(9))
 U9, U12, U16, _U24, _U27, U30, _U31, U32, U40 = (U(i) for i in (9, 12, 16, 24, 27, 30, 31, 32, 40))
 U255, IN_BUFFER = U(255), U((1 << 30) - 1)
-_U48, U54, _U56, U58, U63, U64, LOW = U(48), U(54), U(56), U(58), U(63), U(64), U(0xFFFFFFFF)
-
-# The place of the only bit of x is BIT_OF[(x * DE_BRUIJN) >> 58].
-DE_BRUIJN = U(0x03F79D71B4CB0A89)
-BIT_OF = np.zeros(64, np.int64)
-for _i in range(64):
-    BIT_OF[((int(DE_BRUIJN) << _i) & 0xFFFFFFFFFFFFFFFF) >> 58] = _i
+_U48, U54, _U56, U63, U64, LOW = U(48), U(54), U(56), U(63), U(64), U(0xFFFFFFFF)
 
 
 @njit(nogil=True, cache=True)

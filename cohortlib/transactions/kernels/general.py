@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohortlib.engine.jit import njit
-from cohortlib.engine.kernels.words import BIT_OF, DE_BRUIJN, U0, U1, U6, U58, U63, U, high_word, mix_word
+from cohortlib.engine.kernels.words import U0, U1, U6, U63, U, high_word, mix_word, next_period
 from cohortlib.transactions.kernels.counters import EARLY, EARLY_ROW, LATE, LISTED, UNLISTED
 
 NOT_JOINED = np.int32(-(2**31))
@@ -118,12 +118,6 @@ class Members(NamedTuple):
     more_totals: NDArray[np.int64]
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _bit(word):
-    """Return the place of the lowest bit of a word."""
-    return np.int64(BIT_OF[((word & (U0 - word)) * DE_BRUIJN) >> U58])
-
-
 @njit(nogil=True, cache=True)
 def _add_product(words, at, a, b, sign):
     """Add or subtract a · b to 128 bits, the lower word first."""
@@ -137,14 +131,21 @@ def _add_product(words, at, a, b, sign):
 
 
 @njit(nogil=True, cache=True)
+def _slot_of(slots, keys, key):
+    """Find the slot of a group's key, or the empty one where it belongs."""
+    mask = U(slots.size - 1)
+    slot = mix_word(U(key)) & mask
+    while slots[slot] >= 0 and keys[slots[slot]] != key:
+        slot = (slot + U1) & mask
+    return slot
+
+
+@njit(nogil=True, cache=True)
 def _group(groups, key, cohort):
     """Find the group of a key, or add it."""
-    mask = U(groups.slots.size - 1)
-    slot = mix_word(U(key)) & mask
-    while groups.slots[slot] >= 0:
-        if groups.keys[groups.slots[slot]] == key:
-            return np.int64(groups.slots[slot])
-        slot = (slot + U1) & mask
+    slot = _slot_of(groups.slots, groups.keys, key)
+    if groups.slots[slot] >= 0:
+        return np.int64(groups.slots[slot])
     group = groups.counts[0]
     groups.slots[slot] = np.int32(group)
     groups.keys[group] = key
@@ -156,13 +157,9 @@ def _group(groups, key, cohort):
 
 @njit(nogil=True, cache=True)
 def index_groups(keys, slots):
-    """Fill the hash table of groups; `slots` are −1 on entry."""
-    mask = U(slots.size - 1)
+    """Fill the hash table of groups; `slots` are −1 on entry, and no key is there twice."""
     for group in range(keys.size):
-        slot = mix_word(U(keys[group])) & mask
-        while slots[slot] >= 0:
-            slot = (slot + U1) & mask
-        slots[slot] = np.int32(group)
+        slots[_slot_of(slots, keys, keys[group])] = np.int32(group)
 
 
 @njit(nogil=True, cache=True)
@@ -283,8 +280,8 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
         for w in range(low >> 6, (high >> 6) + 1):
             bits = scratch.words[w]
             while bits != U0:
-                t = w * 64 + _bit(bits)
-                bits &= bits - U1
+                bit, bits = next_period(bits)
+                t = w * 64 + bit
                 if scratch.sums[t] <= 0:
                     continue
                 if t < zero:
@@ -355,8 +352,8 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
             bits = scratch.words[w]
             scratch.words[w] = U0
             while bits != U0:
-                t = w * 64 + _bit(bits)
-                bits &= bits - U1
+                bit, bits = next_period(bits)
+                t = w * 64 + bit
                 value = scratch.sums[t]
                 scratch.sums[t] = 0
                 if shown and t == zero:
