@@ -209,22 +209,38 @@ def _segment(rows, columns, rules, user, begin, end, first, earliest, origin, lo
 
 
 @njit(nogil=True, cache=True)
-def _flush(groups, scratch, base, column, seen, active, amount, total, first, exact):
-    """Add what a user has in one column; return the user's cumulative amount."""
+def _end_column(
+    groups, scratch, members, user, base, column, target, exact, amount, active, at_zero, total, latest, run
+):
+    """Add what a user has in one column, in which the user is observed, to the cell and to `members`.
+
+    Returns the user's cumulative amount, the latest active column, and the number of active columns from the first on
+    without a gap.
+    """
     at = base + column
-    if column <= seen:
-        if exact and active:
-            groups.cells[at, ACTIVE] += 1
-        groups.cells[at, AMOUNT] += amount
-        for m in range(scratch.here.size):
-            groups.cells[at, MORE + 2 * m] += scratch.here[m]
-        if groups.squares.shape[0] > 0:
-            words = groups.squares[at]
-            _add_product(words, SQUARES, amount, amount, 1)
-            _add_product(words, PRODUCTS, amount, first, 1)
-            _add_product(words, TOTALS, total + amount, total + amount, 1)
-            _add_product(words, TOTALS, total, total, -1)
-    return total + amount
+    if exact and active:
+        groups.cells[at, ACTIVE] += 1
+    groups.cells[at, AMOUNT] += amount
+    for m in range(scratch.here.size):
+        groups.cells[at, MORE + 2 * m] += scratch.here[m]
+        scratch.totals[m] += scratch.here[m]
+    if groups.squares.shape[0] > 0:
+        words = groups.squares[at]
+        _add_product(words, SQUARES, amount, amount, 1)
+        _add_product(words, PRODUCTS, amount, at_zero, 1)
+        _add_product(words, TOTALS, total + amount, total + amount, 1)
+        _add_product(words, TOTALS, total, total, -1)
+    total += amount
+    if active:
+        latest = column
+        run += column == run
+    if column == target:
+        members.active[user], members.amounts[user] = active, amount
+        members.more[:, user] = scratch.here
+    if column <= target:
+        members.totals[user] = total
+        members.more_totals[:, user] = scratch.totals
+    return total, latest, run
 
 
 @njit(nogil=True, cache=True)
@@ -343,11 +359,9 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
         amount, is_active = clipped, clipped > 0
         at_zero, total = clipped, np.int64(0)
         latest, run = np.int64(-1), np.int64(0)
-        mine, mine_total, mine_active = np.int64(0), np.int64(0), False
         for m in range(more):
             scratch.here[m] = scratch.early[m] if rules.clip else 0
             scratch.totals[m] = 0
-        flushes = shown and seen >= 0
         for w in range(low >> 6, (high >> 6) + 1):
             bits = scratch.words[w]
             scratch.words[w] = U0
@@ -361,24 +375,11 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
                 if shown and zero <= t <= zero + last:
                     next_column = np.int64(rules.column_of[t - zero])
                     if next_column != column:
-                        if flushes:
-                            if column == target:
-                                mine, mine_active = amount, is_active
-                                for m in range(more):
-                                    members.more[m, u] = scratch.here[m]
-                            total = _flush(
-                                groups, scratch, base, column, seen, is_active, amount, total, at_zero, exact
-                            )
-                            if column <= seen:
-                                if is_active:
-                                    latest = column
-                                    run += column == run
-                                for m in range(more):
-                                    scratch.totals[m] += scratch.here[m]
-                                if column <= target:
-                                    mine_total = total
-                                    for m in range(more):
-                                        members.more_totals[m, u] = scratch.totals[m]
+                        if seen >= 0:
+                            total, latest, run = _end_column(
+                                groups, scratch, members, u, base, column, target, exact,
+                                amount, is_active, at_zero, total, latest, run,
+                            )  # fmt: skip
                         column, amount, is_active = next_column, np.int64(0), False
                         for m in range(more):
                             scratch.here[m] = 0
@@ -398,31 +399,16 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
         if seen < 0:
             continue
         if column <= seen:
-            if column == target:
-                mine, mine_active = amount, is_active
-                for m in range(more):
-                    members.more[m, u] = scratch.here[m]
-            total = _flush(groups, scratch, base, column, seen, is_active, amount, total, at_zero, exact)
-            if is_active:
-                latest = column
-                run += column == run
-            for m in range(more):
-                scratch.totals[m] += scratch.here[m]
-            if column <= target:
-                mine_total = total
-                for m in range(more):
-                    members.more_totals[m, u] = scratch.totals[m]
+            total, latest, run = _end_column(
+                groups, scratch, members, u, base, column, target, exact,
+                amount, is_active, at_zero, total, latest, run,
+            )  # fmt: skip
         if rules.retention == UNBOUNDED and latest >= 0:
             groups.cells[base + latest, ACTIVE] += 1
-            mine_active = latest >= target
-        elif rules.retention == UNBOUNDED:
-            mine_active = False
-        elif rules.retention == CONSECUTIVE:
-            if run > 0:
-                groups.cells[base + run - 1, ACTIVE] += 1
-            mine_active = run > target
-        if target >= 0:
-            members.active[u], members.amounts[u], members.totals[u] = mine_active, mine, mine_total
+        elif rules.retention == CONSECUTIVE and run > 0:
+            groups.cells[base + run - 1, ACTIVE] += 1
+        if target >= 0 and not exact:
+            members.active[u] = (latest if rules.retention == UNBOUNDED else run - 1) >= target
         at = base + seen
         groups.cells[at, LAST] += 1
         groups.cells[at, LAST_FIRST] += at_zero
