@@ -339,7 +339,7 @@ def _place_parts(
     settings: Settings, parts: PartStore, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
     encoding: UserEncoding, joined: pl.DataFrame | None, *, full_grid: bool,
 ) -> LoadedRows:  # fmt: skip
-    """Lay out the grid for parts. `days` are the first and last day of their rows, and the last day of all rows."""
+    """Return the grid for parts. `days` are the first and last day of their rows, and the last day of all rows."""
     first, final, last_day = days
     cut = None if joined is None else joined_cut(joined, settings)
     placed_days = [first, final] if first <= final else []
@@ -355,7 +355,7 @@ def _place_parts(
 
 
 def _lay_out(settings: Settings, last_day: int | None, placed_days: Sequence[int], *, full_grid: bool) -> Grid | None:
-    """Lay out the grid for rows and joined dates on `placed_days`; None if there is nothing to place."""
+    """Return the grid for rows and joined dates on `placed_days`; None if there is nothing to place."""
     start, last = settings.bounds(last_day)
     if not placed_days:
         return None

@@ -137,7 +137,7 @@ def _write_run(
 
 
 def with_batch(part: Part, code: int) -> Part:
-    """Give all rows of a part the code of their batch."""
+    """Add the code of their batch to all rows of a part."""
     return replace(part, rows=part.rows.with_columns(pl.lit(code, pl.UInt32).alias(BATCH)))
 
 

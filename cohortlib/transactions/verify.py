@@ -52,7 +52,7 @@ class Verification:
         return not self.damage
 
     def __str__(self) -> str:
-        head = f"{self.kind} {str(self.path)!r}: {self.files:,} files, {self.rows:,} rows"
+        head = f"{self.kind} {str(self.path)!r}: {self.files:,} file{'s' * (self.files != 1)}, {self.rows:,} rows"
         if self.ok:
             return f"{head}, no damage"
         return "\n".join([f"{head}, {len(self.damage):,} damaged", *(f"  {damage}" for damage in self.damage)])

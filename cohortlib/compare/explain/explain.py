@@ -123,7 +123,7 @@ def _needed(local: LocalTable, best: Trial) -> Iterator[Evidence]:
 
 
 def _rounded(local: LocalTable, tolerances: Tolerances) -> Iterator[str]:
-    """Say which fields the remote side rounds, and to how many decimal places."""
+    """List which fields the remote side rounds, and to how many decimal places."""
     fields: dict[int, list[str]] = {}
     for name, limit in local.rounding.items():
         if name not in tolerances:

@@ -159,7 +159,7 @@ class Explanation:
 
     @property
     def _exactness(self) -> str:
-        """Say that money agrees to the cent, if the tables have money and no larger tolerance."""
+        """Return words for money that agrees to the cent; empty for tables without money, or a larger tolerance."""
         money = [
             field.tolerance for table in self.report.tables for field in table.fields if kind_of(field.name) == "money"
         ]
@@ -167,13 +167,13 @@ class Explanation:
         return ", to the cent" if exact else ""
 
     def _written(self) -> list[str]:
-        """Say how the remote table is written."""
+        """Describe how the remote table is written."""
         return [
             f"How the remote table is written, which is not counted as a difference: {'; '.join(self.forms)}."
         ] * bool(self.forms)
 
     def _strength(self) -> list[str]:
-        """Say how many of the differing cells the causes explain, and that it is not by chance."""
+        """Report how many of the differing cells the causes explain, and that it is not by chance."""
         evidence = self.search.best.evidence
         if not self.causes:
             return ["No cause is certain enough to be named."]
@@ -184,7 +184,7 @@ class Explanation:
         return [f"That explains {explained}, too many for chance; {left:,} remain{'s' * (left == 1)}."]
 
     def _also_tried(self) -> list[str]:
-        """Say which cause comes closest, if none can be named."""
+        """Describe which cause comes closest, if none can be named."""
         trials = [trial for trial in self.search.trials if trial.evidence.net > 0 and len(trial.causes) == 1]
         if self.causes or not trials:
             return []

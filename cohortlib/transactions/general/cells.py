@@ -91,7 +91,7 @@ def _add_wide(squares: NDArray[np.uint64], at: NDArray[np.intp], more: NDArray[n
 
 
 def lay_out(rows: TableRows) -> Grid | None:
-    """Lay out the grid; None if there is nothing to count."""
+    """Return the grid, or None if there is nothing to count."""
     question = rows.question
     edges = question.edges(rows.last_day)
     joined_days = rows.joined_days or ()

@@ -1,4 +1,4 @@
-"""Lay out the users of a part for the kernel: rows, ranks of segments, joined days."""
+"""Prepare the users of a part for the kernel: rows, ranks of segments, joined days."""
 
 from dataclasses import replace
 

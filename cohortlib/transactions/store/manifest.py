@@ -129,8 +129,10 @@ class Manifest:
                 expected="a folder that cl.prepare or State.build has completed",
                 hint="for a folder of Parquet files pass a glob such as 'folder/*.parquet'",
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
             raise SourceError(f"{str(file)!r} cannot be read: {first_line(error)}") from error
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"{str(file)!r} cannot be read: it is not JSON") from error
         if not isinstance(facts, dict) or facts.pop("format", None) != _FORMAT:
             raise SourceError(f"{str(file)!r} is not a manifest of cohortlib's")
         version = facts.pop("version", None)

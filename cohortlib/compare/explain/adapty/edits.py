@@ -162,7 +162,7 @@ def _in_local_currency(events: Events, _cause: Cause, _timezone: str) -> Events:
 
 
 def _of_owner(events: Events, cause: Cause, _timezone: str) -> Events:
-    """Give the rows of each chain to the user of its first or last row."""
+    """Move the rows of each chain to the user of its first or last row."""
     frame = events.frame
     owners = (
         frame.select("original_transaction_id", "event_datetime", pl.col("user").alias("_owner"))

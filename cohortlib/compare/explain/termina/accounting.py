@@ -144,7 +144,7 @@ class AccountingTable:
         yield from accounting_candidates(self, causes, in_time)
 
     def describe_remaining(self, causes: tuple[Cause, ...], report: Report) -> list[str]:
-        """Say in which periods cells still differ."""
+        """List the periods in which cells still differ."""
         if report.ok:
             return []
         worst = report.cohorts.filter(pl.col("agreeing") < pl.col("cells"))

@@ -197,7 +197,7 @@ def _closest(
 
 
 def _alternatives(others: list[Cause]) -> str:
-    """Name the causes under which the table is the same."""
+    """List the causes under which the table is the same."""
     if len(others) <= 2:
         return " ".join(f"or {other.words}" for other in others)
     return f"or {others[0].words} and {len(others) - 1:,} more with the same table"

@@ -43,7 +43,7 @@ class FrameCells:
 
     @classmethod
     def of(cls, local: pl.DataFrame, remote: pl.DataFrame, tolerances: Tolerances) -> "FrameCells":
-        """Lay out both sides."""
+        """Arrange both sides as arrays."""
         names = keys_of(remote)
         fields = tuple(name for name in local.columns if name in remote.columns and name not in names)
         rows = tuple(dict.fromkeys((*remote.select(names).rows(), *local.select(names).rows())))
@@ -56,7 +56,7 @@ class FrameCells:
         return cls(names, rows, fields, kinds, limits, bare.lay_out(remote), bare.lay_out(local))
 
     def lay_out(self, frame: pl.DataFrame) -> Layout:
-        """Lay out a frame."""
+        """Arrange a frame as arrays."""
         places = {row: at for at, row in enumerate(self.rows)}
         at = np.array([places.get(row, -1) for row in frame.select(self.keys).rows()], np.int64)
         values = np.full((len(self.rows), len(self.fields)), np.nan)

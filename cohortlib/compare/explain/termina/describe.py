@@ -45,7 +45,7 @@ def _one_sided(differences: pl.DataFrame) -> Iterator[str]:
 
 
 def _places(differences: pl.DataFrame) -> Iterator[str]:
-    """Say in which cohorts and fields cells differ, and how large the largest difference is."""
+    """Describe in which cohorts and fields cells differ, and how large the largest difference is."""
     cohorts = differences.group_by("cohort").len().sort("len", "cohort", descending=[True, False])
     label, count = cohorts.row(0)
     fields = differences["field"].cast(pl.String).unique(maintain_order=True).to_list()
@@ -66,7 +66,7 @@ def _places(differences: pl.DataFrame) -> Iterator[str]:
 
 
 def _patterns(context: Context) -> Iterator[str]:
-    """Say in which periods the totals differ, and whether the differences have a direction, a share or a unit."""
+    """Describe in which periods the totals differ, and whether the differences have a direction, a share or a unit."""
     totals = context.screen.by_period
     if totals is None or not context.ledger.at.size:
         return
@@ -99,7 +99,7 @@ def _patterns(context: Context) -> Iterator[str]:
 
 
 def _over_represented(context: Context) -> Iterator[str]:
-    """Name the value of a column whose rows go with the differences, by the correlation over cells."""
+    """Return the value of a column whose rows go with the differences, by the correlation over cells."""
     money = context.cell_money()
     if money is None:
         return
@@ -148,7 +148,7 @@ def _evidence(own: Floats, excess: Floats, cells: int) -> tuple[float, float]:
 
 
 def _question(context: Context) -> Iterator[str]:
-    """Say what to ask the vendor first."""
+    """Return what to ask the vendor first."""
     totals = context.screen.by_period
     if totals is None or not context.ledger.at.size:
         return

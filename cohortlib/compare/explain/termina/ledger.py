@@ -65,7 +65,7 @@ class Ledger:
         return replace(self, at=at[order], units=self.units[order], weight=self.weight[order], row=self.row[order])
 
     def renamed(self, users: pl.Series) -> "Ledger":
-        """Give the rows to other users."""
+        """Move the rows to other users."""
         return Ledger.of(users, self.at, self.units, self.row, self.weight)
 
 

@@ -121,7 +121,7 @@ class Table:
 
     @classmethod
     def of_frame(cls, grid: Grid, frame: pl.DataFrame, ordinals: Ints, users: Mapping[str, int]) -> "Table":
-        """Lay out a frame; `ordinals` are those of its cohorts."""
+        """Arrange a frame as arrays; `ordinals` are those of its cohorts."""
         cohorts, ages = ordinals - grid.origin, frame["period"].to_numpy() + MARGIN_AGES
         lines = cohorts
         if users:
