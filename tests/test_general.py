@@ -129,9 +129,9 @@ def test_all_roads_and_threads_agree(case):
         rows = case.frame if not case.settings.get("amounts") else case.frame.filter(pl.col("margin").is_not_null())
         if rows.height < case.frame.height:
             return
-        prepared = quietly(cl.prepare, rows, Path(folder) / "prepared", keep=kept, **options)
         if case.settings.get("amount", 0) is None and case.frame["amount"].null_count():
-            return
+            return  # a prepared form reads amounts: it drops or refuses the nulls
+        prepared = quietly(cl.prepare, rows, Path(folder) / "prepared", keep=kept, **options)
         tables_equal(ask(case, cl.cohorts, source=prepared), table)
 
 
