@@ -21,6 +21,7 @@ from benchmarks.subscriptions import history
 from cohortlib.adapty import spill, spill_files
 from cohortlib.adapty.read import tables
 from cohortlib.engine import memory
+from cohortlib.engine import spill as engine_spill
 from cohortlib.errors import CohortlibWarning, DataError, SchemaError, SettingError, SourceError
 
 pytestmark = pytest.mark.disk
@@ -35,6 +36,7 @@ def little_memory(batch=3, least=1):
         patch.setattr(memory, "MINIMUM", 1)
         patch.setattr(tables, "_BATCH", batch)
         patch.setattr(spill_files, "_MIN_BYTES", least)
+        patch.setattr(engine_spill, "_CHUNK_ROWS", 2)
         yield
 
 
@@ -330,13 +332,13 @@ def in_a_process(rest, app, scratch):
 def test_a_full_disk_names_the_file(app, scratch):
     done = in_a_process("resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))", app, scratch)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"cohortlib.errors.SourceError: the temporary file '{scratch}"), done.stderr
-    assert "events-00000.parquet' cannot be written: File too large. Hint: set the environment variable TMPDIR" in last
+    reason = "File too large (rows that do not fit into memory are spilled here. Hint: another TMPDIR, or a larger "
+    assert last == f"OSError: [Errno 27] {reason}max_memory): '{scratch}'", done.stderr
     assert not [*scratch.iterdir()]
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(app, scratch):
-    kill = "spilling.ChainFiles.append = lambda *_: os.kill(os.getpid(), 9)"
+    kill = "spilling.ChainKeys.sink = lambda *_: os.kill(os.getpid(), 9)"
     assert in_a_process(kill, app, scratch).returncode == -signal.SIGKILL
     (left,) = scratch.iterdir()
     assert [one.name for one in left.iterdir()]

@@ -18,11 +18,10 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from cohortlib.cli import main
 from cohortlib.engine import files as storage
+from cohortlib.engine.spill import Spill
 from cohortlib.termina import State
 from cohortlib.transactions import load as loading
 from cohortlib.transactions.store import prepare
-from cohortlib.transactions.store import spill as spilling
-from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.prepared import Prepared
 
 pytestmark = pytest.mark.disk
@@ -94,8 +93,8 @@ def many(tmp_path_factory):
 
 
 def test_a_bound_of_memory_changes_nothing(many, tmp_path, monkeypatch):
-    write, files = write_part, []
-    monkeypatch.setattr(spilling, "write_part", lambda *given: files.append(given[0].parent) or write(*given))
+    sink, files = Spill.sink, []
+    monkeypatch.setattr(Spill, "sink", lambda self, *run: files.append(self._path.parent.parent) or sink(self, *run))
     monkeypatch.setattr(loading, "gettempdir", lambda: str(tmp_path))
     tight = good("termina", "cohorts", many, "--max-memory", "64MiB")
     assert set(files) == {tmp_path}

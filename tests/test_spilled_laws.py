@@ -3,7 +3,6 @@
 import inspect
 import tempfile
 from datetime import date
-from pathlib import Path
 
 import naive
 import polars as pl
@@ -15,6 +14,8 @@ from strategies import cases, customer_settings, exactly, quietly
 
 import cohortlib as cl
 from cohortlib.engine import memory
+from cohortlib.engine import spill as engine_spill
+from cohortlib.engine.spill import Spill
 from cohortlib.errors import CohortlibError
 from cohortlib.read import tables
 from cohortlib.transactions import part_netting
@@ -36,6 +37,7 @@ def tiny_memory(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "MINIMUM", 1)
         patch.setattr(spill, "_MIN_ROWS", 3)
+        patch.setattr(engine_spill, "_CHUNK_ROWS", 2)
         patch.setattr(tables, "_BATCH", 3)
         patch.setattr(part_netting, "GROUP_ROWS", 4)
         scratch = tmp_path_factory.mktemp("scratch")
@@ -140,14 +142,15 @@ def test_progress_ends_with_all_rows(threads):
 def test_rows_are_spilled(tiny_memory, monkeypatch):
     """Check that the other tests of this file do spill."""
     written = []
-    write_part = spill.write_part
+    sink = Spill.sink
 
-    def watched(folder, name, part):
-        written.append(Path(folder))
-        return write_part(folder, name, part)
+    def watched(self, *run, **options):
+        sink(self, *run, **options)
+        written.append([file.parent for file in self._path.parent.iterdir()])
 
-    monkeypatch.setattr(spill, "write_part", watched)
+    monkeypatch.setattr(Spill, "sink", watched)
     frame = pl.DataFrame({"user_id": [1, 2, 3, 4] * 5, "timestamp": date(2026, 1, 1), "amount": 1.0})
     same(cl.termina.cohorts(frame, max_memory=200), cl.termina.cohorts(frame))
     assert len(written) > 2
-    assert {folder.parent for folder in written} == {tiny_memory}
+    assert {folder.parent for files in written for folder in files} == {tiny_memory}
+    assert len(written[-1]) > len(written)  # each run has several files

@@ -1,15 +1,12 @@
-"""Aggregate more events than fit in memory: spill rows to files by user, then aggregate ranges of users.
+"""Aggregate more events than fit in memory: spill the rows that count by user, then aggregate some users at a time.
 
-Events are read in batches. Rows that count are buffered; when the buffer is full, it is sorted by the hash of the
-user and written as one file. A partition is a range of hashes, chosen after all rows have been read so that it fits
-in memory; its rows are one slice of each file. So there are few, long files, whatever the number of partitions.
+How many users are aggregated at a time is chosen after all rows have been read, so that they fit in memory.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
-from itertools import pairwise
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TypeAlias
@@ -22,23 +19,17 @@ from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.forecast import Ladder, Prediction
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
-from cohortlib.adapty.read.column_types import ColumnTypes, cast_to
+from cohortlib.adapty.read.column_types import concatenated
 from cohortlib.adapty.read.counted import check_nulls, without_stray_lines
 from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.read.installs import check_one_kind
 from cohortlib.adapty.read.readers import is_whole, is_wide, read_each
 from cohortlib.adapty.read.states import StateCounts, has_states
 from cohortlib.adapty.read.tables import BatchedTable, RawTable
-from cohortlib.adapty.spill_files import (
-    BUFFER_SHARE,
-    PARTITION_SHARE,
-    ChainFiles,
-    SpillFiles,
-    StateFiles,
-    bucket_ranges,
-)
+from cohortlib.adapty.spill_files import ChainKeys, FrameSpill, StateFiles
 from cohortlib.engine import files
 from cohortlib.engine.progress import Progress
+from cohortlib.engine.spill import RANGE_SHARE, ranges_within
 from cohortlib.errors import SchemaError
 from cohortlib.read.nulls import Dropped
 
@@ -61,13 +52,13 @@ def aggregate(
     """Aggregate all users in about `room` bytes, and predict if requested. Without `installs` events define them."""
     with files.temporary_folder(Path(gettempdir())) as folder:
         spilled = SpilledRows(plan, events, installs, folder, room, predict=predict)
-        chains = ChainFiles(folder, int(room * PARTITION_SHARE))
+        chains = ChainKeys(folder, room)
 
         def partials() -> Iterator[_Partial]:
             for part_events, part_installs, part_plan in spilled.partitions():
                 sums = Sums.of(part_events, part_installs, part_plan)
                 ladders = forecast.ladders(part_events, part_installs, plan, spilled.since) if predict else None
-                chains.append(sums.chains)
+                chains.sink(sums.chains)
                 yield sums.without_chains(), ladders
 
         total, ladders = reduce(_add_partials, partials())
@@ -129,13 +120,12 @@ class SpilledRows:
         self._predict = predict
         types = events.user_types, [] if installs is None else installs.user_types
         as_text = any(map(is_wide, types[0] + types[1]))
-        buffer_bytes = int(room * BUFFER_SHARE)
-        self._install_files = SpillFiles(folder, "installs", buffer_bytes, plan.timezone)
+        self._install_files = FrameSpill(folder, "installs", room, plan.timezone)
         self._install_counts: list[pl.DataFrame] = []
         self._dropped_installs = Dropped()
         if installs is not None:
             self._spill_installs(installs, as_text=as_text)
-        self._event_files = SpillFiles(folder, "events", buffer_bytes, plan.timezone)
+        self._event_files = FrameSpill(folder, "events", room, plan.timezone)
         self._report: dict[str, int] = {}
         self._dropped_events = Dropped()
         self._findings = Findings()
@@ -158,9 +148,9 @@ class SpilledRows:
                 self._install_counts.append(frame)
             else:
                 self._install_files.add_types(frame)
-                self._install_files.append(frame)
+                self._install_files.sink(frame)
                 self._update_since(Events(pl.DataFrame(), pl.Series(dtype=pl.Int8), {}), Installs(frame))
-        self._install_files.flush()
+        self._install_files.finalize()
         check_nulls("the installs", self._dropped_installs, installs.nulls)
 
     def _spill_events(self, events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> None:
@@ -170,11 +160,11 @@ class SpilledRows:
             self._dropped_events += batch.dropped
             frame = batch.frame.with_columns(batch.kind.alias(_KIND))
             self._event_files.add_types(frame)
-            self._event_files.append(frame.filter(batch.kind >= 0))
+            self._event_files.sink(frame.filter(batch.kind >= 0))
             self._update_since(batch, Installs(None))
             if self._plan.progress is not None:
                 self._plan.progress(0, self._report["rows"])
-        self._event_files.flush()
+        self._event_files.finalize()
         check_nulls("the events", self._dropped_events, events.nulls)
 
     def _update_since(self, events: Events, installs: Installs) -> None:
@@ -182,16 +172,19 @@ class SpilledRows:
             self.since = forecast.earliest(events, installs, self.since)
 
     def partitions(self) -> Iterator[tuple[Events, Installs, RequestPlan]]:
-        """Yield the rows of disjoint users, as many as fit. The first partition has the report of all reading."""
+        """Yield the rows of disjoint users, as many as fit. The first ones have the report of all reading."""
         done = 0
-        for first, last in pairwise(self._cuts()):
-            frame = self._event_files.read(first, last)
-            report, dropped, findings = self._report, self._dropped_events, self._findings
-            if first:
-                report, dropped, findings = dict.fromkeys(report, 0), Dropped(), Findings()
+        report, dropped, findings = self._report, self._dropped_events, self._findings
+        dropped_installs, counts = self._dropped_installs, self._counts()
+        for partitions in self._ranges():
+            frame = self._event_files.scan(partitions)
             events = Events(frame.drop(_KIND), frame[_KIND], report, dropped, findings)
-            yield events, self._installs(first, last), replace(self._plan, progress=self._progress(done))
+            listed = self._install_files.scan(partitions) if counts is None else counts
+            installs = Installs(None) if self._from_events else Installs(listed, dropped_installs)
+            yield events, installs, replace(self._plan, progress=self._progress(done))
             done += frame.height
+            report, dropped, findings = dict.fromkeys(report, 0), Dropped(), Findings()
+            dropped_installs, counts = Dropped(), None if counts is None else counts.head(0)
         if self._plan.progress is not None:
             self._plan.progress(self._report["rows"], self._report["rows"])
 
@@ -200,23 +193,15 @@ class SpilledRows:
         progress, rows = self._plan.progress, self._report["rows"]
         return None if progress is None else lambda done, _: progress(min(before + done, rows), rows)
 
-    def _installs(self, first: int, last: int) -> Installs:
-        if self._from_events:
-            return Installs(None)
-        dropped = Dropped() if first else self._dropped_installs
-        if self._install_counts:
-            # Ready counts cover all users, so the first partition has them all.
-            types = ColumnTypes()
-            for frame in self._install_counts:
-                types.add(frame)
-            counts = pl.concat([cast_to(frame, types.common(), self._plan.timezone) for frame in self._install_counts])
-            return Installs(counts.head(0) if first else counts, dropped)
-        return Installs(self._install_files.read(first, last), dropped)
+    def _counts(self) -> pl.DataFrame | None:
+        """Return ready counts of installs, which cover all users; None if installs are rows."""
+        if not self._install_counts:
+            return None
+        return concatenated(self._install_counts, self._plan.timezone)
 
-    def _cuts(self) -> list[int]:
-        """Split the buckets into ranges that fit in memory. Returns the bounds of the ranges."""
+    def _ranges(self) -> list[range]:
+        """Split the partitions into ranges that fit in memory; one range if there are no rows."""
         events, installs = self._event_files, self._install_files
-        need = events.rows * (2 * events.row_bytes + EVENT_WORK) + installs.rows * (
-            2 * installs.row_bytes + INSTALL_WORK
-        )
-        return bucket_ranges(need, self._room * PARTITION_SHARE)
+        need = events.rows * (2 * events.row_bytes + EVENT_WORK)
+        need += installs.rows * (2 * installs.row_bytes + INSTALL_WORK)
+        return ranges_within(need, self._room * RANGE_SHARE) or [range(need.size)]

@@ -1,9 +1,8 @@
-"""Rows on disk, sorted by the hash of a key, so that a range of hashes is one slice of each file."""
+"""Spill Adapty's rows as frames: events and installs by user, RevenueCat's rows by transaction, and keys of chains."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,80 +13,64 @@ from cohortlib.adapty.read.column_types import ColumnTypes, cast_to
 from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.states import StateCounts, latest_states, state_keys
 from cohortlib.adapty.read.tables import RawTable, frame_bytes
-from cohortlib.engine import files
-from cohortlib.errors import Arg, CohortlibError, SourceError
+from cohortlib.engine.partitions import Partitions
+from cohortlib.engine.spill import RANGE_SHARE, RUN_SHARE, Spill, ranges_within
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.users import Users
 
 _BITS = 12
-_BUCKETS = 1 << _BITS
-BUFFER_SHARE = 0.1  # of the memory; sorting and writing the buffer need three times as much
-PARTITION_SHARE = 0.4  # of the memory
-_MIN_BYTES = 1 << 16  # of a buffer, so that files are not tiny
+_MIN_BYTES = 1 << 16  # of a run, so that files are not tiny
 _STATE = "state"
 
 
-class SpillFiles:
-    """Rows on disk; each file is sorted by the bucket of the user's hash."""
+class FrameSpill:
+    """Frames on disk, partitioned by a key; they may differ in their types, and are read in the common ones."""
 
-    def __init__(self, folder: Path, name: str, buffer_bytes: int, zone: str, key: str = "user") -> None:
+    def __init__(self, folder: Path, name: str, room: int, zone: str, key: str = "user") -> None:
         self._key, self._zone = key, zone
-        self.rows = np.zeros(_BUCKETS, np.int64)
         self.bytes = 0
-        self._path, self._buffer_bytes = folder / name, buffer_bytes
+        self._spill = Spill(folder, name, _BITS)
+        self._run_bytes = max(int(room * RUN_SHARE) // 2, _MIN_BYTES)  # a run is copied when its frames are joined
         self._types = ColumnTypes()
-        self._files: list[tuple[Path, Ints]] = []
-        self._buffer: list[pl.DataFrame] = []
+        self._run: list[pl.DataFrame] = []
         self._size = 0
+
+    @property
+    def rows(self) -> Ints:
+        """The number of rows of each partition."""
+        return self._spill.sizes
 
     def add_types(self, frame: pl.DataFrame) -> None:
         """Include the types of a frame in the common types of all rows."""
         self._types.add(frame)
 
-    def append(self, frame: pl.DataFrame) -> None:
-        """Buffer rows, and write the buffer when it is full."""
+    def sink(self, frame: pl.DataFrame) -> None:
+        """Add rows, and write the run when it is full."""
         if not frame.height:
             return
-        if self._buffer and self._buffer[0].schema != frame.schema:
-            self.flush()
-        self._buffer.append(frame)
+        if self._run and self._run[0].schema != frame.schema:
+            self.finalize()
+        self._run.append(frame)
         self._size += frame_bytes(frame)
-        if self._size > max(self._buffer_bytes, _MIN_BYTES):
-            self.flush()
+        if self._size > self._run_bytes:
+            self.finalize()
 
-    def flush(self) -> None:
-        """Write the buffer as one file."""
-        if not self._buffer:
+    def finalize(self) -> None:
+        """Write the rest of the rows."""
+        if not self._run:
             return
-        frame = pl.concat(self._buffer)
-        self._buffer.clear()
+        run = pl.concat(self._run, rechunk=True)
+        self._run.clear()
         self.bytes, self._size = self.bytes + self._size, 0
-        keys, _ = Users.of(frame[self._key]).keys(0, frame.height)
-        buckets = (keys >> np.uint64(64 - _BITS)).astype(np.uint16)
-        order = np.argsort(buckets, kind="stable")
-        counts = np.bincount(buckets, minlength=_BUCKETS)
-        self.rows += counts
-        file = self._path.with_name(f"{self._path.name}-{len(self._files):05}.parquet")
-        with _write_errors(file):
-            frame[order].write_parquet(
-                file, compression="lz4", statistics=False, row_group_size=max(1024, frame.height >> 6)
-            )
-        self._files.append((file, np.concatenate([[0], np.cumsum(counts)])))
+        keys, _ = Users.of(run[self._key]).keys(0, run.height)
+        self._spill.sink(Partitions.of_keys(keys, _BITS), run, itemgetter(0))
 
-    def read(self, first: int, last: int) -> pl.DataFrame:
-        """Return the rows of buckets `first` to `last` (exclusive), in the common types of all rows."""
+    def scan(self, partitions: range) -> pl.DataFrame:
+        """Return the rows of some partitions, in the common types of all rows."""
         types = self._types.common()
-        empty = pl.DataFrame(schema=types)
-        slices = [
-            cast_to(
-                pl.scan_parquet(file, glob=False).slice(edges[first], edges[last] - edges[first]).collect(),
-                types,
-                self._zone,
-            )
-            for file, edges in self._files
-            if edges[last] > edges[first]
-        ]
-        return pl.concat([empty, *slices], rechunk=True)
+        _, frames = self._spill.scan(partitions)
+        frames = [pl.DataFrame(schema=types), *(cast_to(frame, types, self._zone) for frame in frames)]
+        return pl.concat(frames, rechunk=True)
 
     @property
     def row_bytes(self) -> int:
@@ -100,7 +83,7 @@ class StateFiles:
 
     def __init__(self, folder: Path, room: int, reading: Reading) -> None:
         self._folder, self._room, self._reading = folder, room, reading
-        self._files: dict[tuple[object, ...], tuple[RawTable, SpillFiles]] = {}
+        self._files: dict[tuple[object, ...], tuple[RawTable, FrameSpill]] = {}
 
     def append(self, table: RawTable) -> None:
         """Add rows; tables of different types are kept apart."""
@@ -108,21 +91,21 @@ class StateFiles:
         shape = tuple(table.frame.schema.items())
         if shape not in self._files:
             name = f"states-{len(self._files):03}"
-            spilled = SpillFiles(self._folder, name, int(self._room * BUFFER_SHARE), self._reading.zone, _STATE)
+            spilled = FrameSpill(self._folder, name, self._room, self._reading.zone, _STATE)
             self._files[shape] = RawTable(table.frame.clear(), table.mixed, locate=None), spilled
             spilled.add_types(table.frame.clear().with_columns(keys.select(_state())))
-        self._files[shape][1].append(table.frame.with_columns(keys.select(_state())))
+        self._files[shape][1].sink(table.frame.with_columns(keys.select(_state())))
 
     def latest(self) -> Iterator[tuple[list[RawTable], StateCounts]]:
         """Yield the latest states, as many transactions at a time as fit."""
         for _, spilled in self._files.values():
-            spilled.flush()
+            spilled.finalize()
         need = sum(
-            (spilled.rows * 2 * spilled.row_bytes for _, spilled in self._files.values()), np.zeros(_BUCKETS, int)
+            (spilled.rows * 2 * spilled.row_bytes for _, spilled in self._files.values()), np.zeros(1 << _BITS, int)
         )
-        for first, last in pairwise(bucket_ranges(need, self._room * PARTITION_SHARE)):
+        for partitions in ranges_within(need, self._room * RANGE_SHARE):
             tables = [
-                replace(table, frame=spilled.read(first, last).drop(_STATE)) for table, spilled in self._files.values()
+                replace(table, frame=spilled.scan(partitions).drop(_STATE)) for table, spilled in self._files.values()
             ]
             yield latest_states(tables, self._reading)
 
@@ -134,60 +117,24 @@ def _state() -> pl.Expr:
     return pl.concat_str(*parts, separator=":").alias(_STATE)
 
 
-def bucket_ranges(need: Ints, room: float) -> list[int]:
-    """Split the buckets into ranges that fit in memory. Returns the bounds of the ranges."""
-    cuts, size = [0], 0
-    for bucket, bucket_bytes in enumerate(need.tolist()):
-        if size and size + bucket_bytes > room:
-            cuts.append(bucket)
-            size = 0
-        size += bucket_bytes
-    return [*cuts, _BUCKETS]
+class ChainKeys:
+    """The keys of chains, on disk, since the users of a chain may be in different partitions."""
 
+    def __init__(self, folder: Path, room: int) -> None:
+        self._room = max(room, _MIN_BYTES)
+        self._spill = Spill(folder, "chains", _BITS, ((np.uint64, 1),))
 
-class ChainFiles:
-    """The keys of chains of all partitions, on disk, since the users of a chain may be in different partitions."""
-
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder, self._max_bytes = folder, max_bytes
-        self._files: list[Path] = []
-        self._count = 0
-
-    def append(self, keys: Keys) -> None:
-        """Write the sorted keys of a partition."""
-        file = self._folder / f"chains-{len(self._files):05}.npy"
-        with _write_errors(file):
-            np.save(file, keys)
-        self._files.append(file)
-        self._count += keys.size
+    def sink(self, keys: Keys) -> None:
+        """Write some sorted keys."""
+        firsts = np.arange(1 << _BITS, dtype=np.uint64) << np.uint64(64 - _BITS)
+        starts = np.append(np.searchsorted(keys, firsts), keys.size)[:, None]
+        self._spill.sink(Partitions.of(starts, (keys,), [1]))
 
     def repeated(self) -> int:
-        """Count the keys that occur more than once, one range of keys after another."""
-        columns: list[Keys] = [np.load(file, mmap_mode="r") for file in self._files]
-        ranges = 1 << max(0, (16 * self._count // max(self._max_bytes, _MIN_BYTES)).bit_length())
-        edges = [np.uint64(at * (2**64 // ranges)) for at in range(1, ranges)]
-        cuts = [[0, *np.searchsorted(keys, np.array(edges, np.uint64)), keys.size] for keys in columns]
+        """Count the keys that occur more than once, some partitions at a time."""
         count = 0
-        for at in range(ranges):
-            slices = [keys[cut[at] : cut[at + 1]] for keys, cut in zip(columns, cuts, strict=True)]
-            merged = np.concatenate([np.empty(0, np.uint64), *slices])
-            merged.sort()
-            count += repeated(merged)
+        for partitions in ranges_within(16 * self._spill.sizes, self._room * RANGE_SHARE):
+            (keys,) = self._spill.scan(partitions)[0].columns
+            keys.sort()
+            count += repeated(keys)
         return count
-
-
-@contextmanager
-def _write_errors(file: Path) -> Iterator[None]:
-    try:
-        with files.file_errors(file):
-            yield
-    except CohortlibError:
-        raise
-    except OSError as error:
-        raise SourceError(
-            f"the temporary file {str(file)!r} cannot be written: {error.strerror}",
-            hint=(
-                "set the environment variable TMPDIR to another folder for temporary files, or pass a larger ",
-                Arg("max_memory"),
-            ),
-        ) from error

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cohortlib.engine import memory
 from cohortlib.engine.buffers import POOL, empty
-from cohortlib.engine.kernels.partition import count_keys
+from cohortlib.engine.kernels.partition import copy_partitions, count_keys, write_numbers
 from cohortlib.errors import DataError, Text
 
 ColumnSpec: TypeAlias = tuple[DTypeLike, int]
@@ -51,6 +51,7 @@ class RowStore:
     def __init__(self, rows: int, bits: int, types: Sequence[ColumnSpec]) -> None:
         self.bits, self._most = bits, rows
         self.columns = tuple(empty(rows * width, dtype) for dtype, width in types)
+        self._widths = [width for _, width in types]
         self._reserved, self._lock = 0, Lock()
         self._edges: list[tuple[int, NDArray[np.int64]]] = []
 
@@ -79,8 +80,7 @@ class RowStore:
         """Return the rows by partition, once all blocks are written."""
         blocks = [edges for _, edges in sorted(self._edges, key=itemgetter(0))]
         edges = np.array(blocks, np.int64).reshape(-1, (1 << self.bits) + 1)
-        starts = np.ascontiguousarray(edges.T)
-        return Partitions(starts, (starts[1:] - starts[:-1]).sum(axis=1), self.columns)
+        return Partitions.of(np.ascontiguousarray(edges.T), self.columns, self._widths)
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,43 @@ class Partitions:
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]  # the number of rows of each partition
     columns: tuple[NDArray[Any], ...]
+    widths: Sequence[int]  # the entries per row of each column
+
+    @classmethod
+    def of(cls, starts: NDArray[np.int64], columns: tuple[NDArray[Any], ...], widths: Sequence[int]) -> "Partitions":
+        """Return the partitions that begin in each block at `starts`."""
+        return cls(starts, (starts[1:] - starts[:-1]).sum(axis=1), columns, widths)
+
+    @classmethod
+    def of_keys(cls, keys: NDArray[np.uint64], bits: int) -> "Partitions":
+        """Partition rows of these keys; the only column is the number of the row."""
+        store = RowStore(keys.size, bits, ((np.uint32, 1),))
+        write_numbers(keys, bits, store.reserve(keys), store.columns[0])
+        return store.finalize()
 
     @property
     def count(self) -> int:
         """The number of partitions."""
         return self.sizes.size
+
+    def combine(self, partitions: range) -> "Chunk":
+        """Copy the rows of some partitions, so that those of each are contiguous."""
+        edges = np.zeros(len(partitions) + 1, np.int64)
+        np.cumsum(self.sizes[partitions.start : partitions.stop], out=edges[1:])
+        columns = []
+        for column, width in zip(self.columns, self.widths, strict=True):
+            copied = empty(int(edges[-1]) * width, column.dtype)
+            copy_partitions(self.starts, partitions.start, partitions.stop, width, column, copied)
+            columns.append(copied)
+        return Chunk(partitions.start, edges, tuple(columns))
+
+
+class Chunk(NamedTuple):
+    """Rows in the order of their partitions: partition ``first + p`` has rows ``edges[p]`` to ``edges[p + 1]``."""
+
+    first: int
+    edges: NDArray[np.int64]
+    columns: tuple[NDArray[Any], ...]
 
 
 def partition_bits(*rows: int) -> int:

@@ -43,13 +43,13 @@ from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.joined import joined_cohorts, joined_cut, joined_in_stream, joined_table
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.netting import RecordsNetting
-from cohortlib.transactions.part_netting import PartsNetting, PartStore
+from cohortlib.transactions.part_netting import PartsNetting
 from cohortlib.transactions.reading import check_prepared_with, reader_of, warn_of_ids
 from cohortlib.transactions.records import Batch, Layout, RecordsBuilder
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.manifest import Manifest, PartFile
+from cohortlib.transactions.store.parts import FilteredStore
 from cohortlib.transactions.store.prepared import Prepared, opened
-from cohortlib.transactions.store.spill import RunPlan, Totals, gather_runs, keep_in_memory, read_batches, write_run
+from cohortlib.transactions.store.spill import RunPlan, SpilledRuns, Totals, gather_runs, keep_in_memory, read_batches
 
 if TYPE_CHECKING:
     from cohortlib.read.amounts import Amounts
@@ -255,24 +255,20 @@ def _load_spilled(
     plan = RunPlan(stream.rest(settings.budget), settings.workers, encoding.wide, with_ids, stream.rows)
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     totals = Totals()
-    runs: list[tuple[PartFile, ...]] = []
-    in_memory = None
+    runs, in_memory = SpilledRuns(folder, plan), None
     with reader_of(stream, settings) as reader:
         batches = read_batches(stream.batches(), settings, reader, encoding, ())
         for run in gather_runs(batches, plan, totals, meter):
-            if run.last and not runs:
+            if run.last and not runs.rows:
                 in_memory = keep_in_memory(run, plan)
             else:
-                runs.append(write_run(run, plan, folder))
+                runs.sink(run)
             del run  # frees its memory before the next run is gathered
     totals.dropped.warn("the table")
     first, final = totals.first_day, totals.final_day
-    manifest = Manifest(
-        bits=plan.bits, kind=encoding.dtype, rows=totals.rows, first_day=first, final_day=final, runs=tuple(runs)
-    )
     joined = joined_in_stream(source, settings) if settings.joined is not None else None
     rows = _place_parts(
-        settings, in_memory or Prepared(folder, manifest), (first, final, totals.last_day), totals.magnitude, meter,
+        settings, in_memory or runs, (first, final, totals.last_day), totals.magnitude, meter,
         encoding, joined, full_grid=full_grid,
     )  # fmt: skip
     return replace(rows, dropped=totals.dropped)
@@ -336,7 +332,7 @@ def _place_records(
 
 
 def _place_parts(
-    settings: Settings, parts: PartStore, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
+    settings: Settings, parts: FilteredStore, days: tuple[int, int, int | None], magnitude: int, meter: Meter,
     encoding: UserEncoding, joined: pl.DataFrame | None, *, full_grid: bool,
 ) -> LoadedRows:  # fmt: skip
     """Return the grid for parts. `days` are the first and last day of their rows, and the last day of all rows."""

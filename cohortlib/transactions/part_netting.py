@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,12 +20,7 @@ from cohortlib.transactions.kernels.counters import CONFLICTS, EARLY_ROW
 from cohortlib.transactions.kernels.group import DatedRows, gather_grouped
 from cohortlib.transactions.netting import GROUP_ROWS, Netting, Workspace, timeline
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, Part
-from cohortlib.transactions.store.prepared import Prepared
-from cohortlib.transactions.store.spill import MemoryParts
-
-PartStore: TypeAlias = Prepared | MemoryParts
-"""Parts of disjoint users, on disk or in memory."""
+from cohortlib.transactions.store.parts import DAY, KEY, KEY2, SIZE, UNITS, USER, FilteredStore, Part
 
 
 class _LoadedPart(NamedTuple):
@@ -40,7 +35,7 @@ class PartsNetting(Netting):
     """Net parts, one after the other; `days` are the first and the last day of their rows."""
 
     def __init__(
-        self, settings: Settings, grid: Grid, meter: Meter, store: PartStore, days: tuple[int, int],
+        self, settings: Settings, grid: Grid, meter: Meter, store: FilteredStore, days: tuple[int, int],
         joined: JoinedCohorts | None = None,
     ) -> None:  # fmt: skip
         super().__init__(settings, grid, meter)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cohortlib.engine import buffers
 from cohortlib.engine.kernels.pack import PackedRows, PlainRows, pack_rows, scatter_packed
@@ -28,6 +29,7 @@ from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.instants import Cut
 from cohortlib.read.users import Users
 
+_TAG, _ROW_SHIFT = 2, np.uint64(32)  # of a full record: the word of its tag, which has the row in its upper half
 _BLOCK = 1 << 17  # rows that a thread writes at a time
 _ROOM = 1 << 16  # records, besides an eighth of the rows; not more than there are rows
 
@@ -208,3 +210,15 @@ class RecordsBuilder:
         table = self._store.finalize()
         first, last = min(day for day, _ in self._days), max(day for _, day in self._days)
         return Records(RecordArrays(table.starts, *table.columns), self._form, table.sizes, first, last)
+
+
+def row_numbers(words: Keys, width: int) -> NDArray[np.uint32]:
+    """Return the rows of full records of some words."""
+    return (words[_TAG::width] >> _ROW_SHIFT).astype(np.uint32)
+
+
+def renumber(words: Keys, width: int) -> None:
+    """Set the rows of full records to their order."""
+    tags = words[_TAG::width]
+    tags &= (np.uint64(1) << _ROW_SHIFT) - np.uint64(1)
+    tags |= np.arange(tags.size, dtype=np.uint64) << _ROW_SHIFT

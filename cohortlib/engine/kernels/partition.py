@@ -58,6 +58,26 @@ def count_keys(keys, bits, counts):
         counts[partition_of(keys[i], bits)] += 1
 
 
+@njit(nogil=True, cache=True)
+def write_numbers(keys, bits, begins, numbers):
+    """Write the number of each row to its partition; the next row of partition p is written at ``begins[p]``."""
+    for i in range(U(keys.size)):
+        p = partition_of(keys[i], bits)
+        numbers[begins[p]] = np.uint32(i)
+        begins[p] += 1
+
+
+@njit(nogil=True, cache=True)
+def copy_partitions(starts, first, last, width, source, target):
+    """Copy the rows of partitions `first` to `last` (exclusive), block after block of each partition."""
+    at = U0
+    for p in range(first, last):
+        for b in range(starts.shape[1]):
+            for i in range(U(starts[p, b] * width), U(starts[p + 1, b] * width)):
+                target[at] = source[i]
+                at += U1
+
+
 @njit(nogil=True, cache=True, inline="always")
 def width_of(form):
     """Return the words of a record."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import gettempdir
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -28,42 +28,18 @@ from cohortlib.transactions.general.question import NO_AMOUNT, Question
 from cohortlib.transactions.general.values import Codes, Values
 from cohortlib.transactions.joined import joined_cut, joined_in_stream
 from cohortlib.transactions.reading import reader_of
-from cohortlib.transactions.store.manifest import Manifest, PartFile
-from cohortlib.transactions.store.parts import KEY, KEY2, USER, Part
-from cohortlib.transactions.store.prepared import Prepared
+from cohortlib.transactions.store.parts import KEY, KEY2, USER, Part, PartStore
 from cohortlib.transactions.store.spill import (
     MemoryParts,
     ReadBatch,
     RunPlan,
+    SpilledRuns,
     Totals,
     gather_runs,
     keep_in_memory,
-    write_run,
 )
 
 JOINED = "\0joined"
-
-
-class PartStore(Protocol):
-    """Parts of disjoint users, each of a range of keys."""
-
-    @property
-    def count(self) -> int:
-        """Number of parts."""
-
-    @property
-    def text(self) -> bool:
-        """Whether user ids are text; their keys have two words."""
-
-    @property
-    def key_ranges(self) -> list[tuple[int, int]]:
-        """The key range of each part."""
-
-    def size(self, index: int) -> int:
-        """Return about the number of rows of a part."""
-
-    def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
-        """Return a part with some columns of users and of rows."""
 
 
 class UserTable(NamedTuple):
@@ -157,28 +133,21 @@ def load_source(
     plan = RunPlan(settings.budget, settings.workers, encoding.wide, keep_ids, stream.rows)
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     totals = Totals()
-    runs: list[tuple[PartFile, ...]] = []
-    in_memory = folder = None
+    spilled = in_memory = None
     reading = _Reading(question, stream, encoding, {name: Values(name) for name in in_rows})
     with _reader(stream, question) as reader:
         for run in gather_runs(reading.batches(reader), plan, totals, meter):
-            if run.last and not runs:
+            if run.last and spilled is None:
                 in_memory = keep_in_memory(run, plan)
             else:
-                folder = folder or stack.enter_context(files.temporary_folder(Path(gettempdir())))
-                runs.append(write_run(run, plan, folder))
+                if spilled is None:
+                    folder = stack.enter_context(files.temporary_folder(Path(gettempdir())))
+                    spilled = SpilledRuns(folder, plan)
+                spilled.sink(run)
             del run
         attribute_table = None if attributes is None else attributes_of(attributes, question, encoding, reading.values)
     totals.dropped.warn("the table")
-    store: PartStore
-    if folder is not None:
-        manifest = Manifest(
-            bits=plan.bits, kind=encoding.dtype, rows=totals.rows, first_day=totals.first_day,
-            final_day=totals.final_day, runs=tuple(runs),
-        )  # fmt: skip
-        store = Prepared(folder, manifest)
-    else:
-        store = in_memory or MemoryParts([], [], encoding.wide)
+    store: PartStore = spilled or in_memory or MemoryParts([], [], encoding.wide)
     joined = joined_in_stream(source, settings) if settings.joined is not None else None
     rows = TableRows(
         question, store, encoding, (totals.first_day, totals.final_day), totals.last_day, reading.values, in_rows,

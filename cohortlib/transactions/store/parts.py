@@ -5,6 +5,7 @@ The prepared form, states and spilled rows are made of parts.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -121,6 +122,39 @@ class Part:
         until = np.append(np.int64(0), self.ranges.cumulative_rows())
         for begin, end in bounds:
             yield Part.of(self.users[begin:end], self.rows[int(until[begin]) : int(until[end])])
+
+
+class PartStore(Protocol):
+    """Parts of disjoint users, each of a range of keys, in memory or on disk."""
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+
+    @property
+    def text(self) -> bool:
+        """Whether user ids are text; their keys have two words."""
+
+    @property
+    def key_ranges(self) -> list[tuple[int, int]]:
+        """The least and the greatest key of each part."""
+
+    def size(self, index: int) -> int:
+        """Return about the number of rows of a part."""
+
+    def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
+        """Return a part with at least these columns of users and of rows."""
+
+
+class FilteredStore(PartStore, Protocol):
+    """Parts whose rows may be filtered."""
+
+    @property
+    def filter_columns(self) -> Sequence[str]:
+        """The columns of rows that the filter needs."""
+
+    def filter_mask(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Evaluate the filter on rows; without a filter, the mask is empty."""
 
 
 def key_slice(users: pl.DataFrame, low: int, high: int) -> tuple[int, int]:

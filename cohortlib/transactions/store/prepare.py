@@ -12,7 +12,6 @@ import polars as pl
 
 from cohortlib.engine import files
 from cohortlib.engine.progress import Meter
-from cohortlib.engine.threads import on_threads
 from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.read import sources
 from cohortlib.read.tables import Source
@@ -24,7 +23,7 @@ from cohortlib.transactions.store.manifest import DATES, INSTANTS, MANIFEST, Man
 from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.parts import DAY, DROPPED_USER, INSTANT, UNITS, Part
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
-from cohortlib.transactions.store.spill import DroppedRows, RunPlan, Totals, gather_runs, read_batches, write_run
+from cohortlib.transactions.store.spill import DroppedRows, RunPlan, SpilledRuns, Totals, gather_runs, read_batches
 
 _LOG = logging.getLogger(__name__)
 _DROPPED_SHARE = 32  # of the memory budget, kept columns of dropped rows may take 1/32
@@ -100,7 +99,7 @@ def write_all(
 ) -> Manifest:
     """Write all rows as one run of parts, each passed through `finish` first; return the manifest.
 
-    Rows that exceed the memory budget are spilled as several runs to a temporary folder, and merged from there.
+    Rows that exceed the memory budget are spilled to a temporary folder, and grouped from there.
     """
     keep = _checked_keep(keep, settings)
     source = open_if_prepared(source)
@@ -142,28 +141,23 @@ def write_all(
         kept_types.append(tuple(map(str, part.rows.select(*keep).dtypes)))
         return write_part(folder, f"{name}-{number:04}", part if finish is None else finish(manifest, part))
 
-    runs: list[tuple[PartFile, ...]] = []
-    with files.temporary_folder(folder) as spill:
+    with files.temporary_folder(folder) as spill_folder:
+        spilled = SpilledRuns(spill_folder, plan)
         with reader_of(stream, settings, prepared=isinstance(source, Prepared)) as reader:
             batches = read_batches(stream.batches(), settings, reader, encoding, keep, instants=bool(instants))
             in_memory = None
             for run in gather_runs(batches, plan, totals, meter):
-                if run.last and not runs:
+                if run.last and not spilled.rows:
                     manifest = _complete(manifest, totals)
                     in_memory = tuple(run.map_parts(plan, write))
                 else:
-                    runs.append(write_run(run, plan, spill))
+                    spilled.sink(run)
                 del run  # frees its memory before the next run is gathered
         zoned = source.manifest.zoned if isinstance(source, Prepared) else reader.zoned
         if in_memory is not None:
             return replace(manifest, zoned=zoned, runs=(in_memory,), kept_types=kept_types[0])
         manifest = replace(_complete(manifest, totals), zoned=zoned)
-        spilled = Prepared(spill, replace(manifest, runs=tuple(runs)))
-
-        def merge(index: int) -> PartFile:
-            return write(index, spilled.load(index, users=spilled.user_columns, rows=[*keep, *instants]).contiguous())
-
-        parts = on_threads(settings.workers, merge, range(spilled.count))
+        parts = spilled.map_parts(write)
     return replace(manifest, runs=(tuple(parts),), kept_types=kept_types[0]) if parts else manifest
 
 

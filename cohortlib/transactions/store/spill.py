@@ -1,7 +1,8 @@
-"""Partition rows, batch by batch, into runs of parts: in memory as long as they fit, else on disk."""
+"""Gather rows, batch by batch, into runs as large as memory allows; if there are several, spill them to disk."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -11,19 +12,22 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.selectors import by_name, exclude
 
-from cohortlib.engine.partitions import partition_bits
+from cohortlib.engine.kernels.partition import Form, RecordArrays
+from cohortlib.engine.partitions import Partitions, partition_bits
 from cohortlib.engine.progress import Meter
+from cohortlib.engine.spill import RUN_SHARE, Spill, ranges_within
 from cohortlib.engine.threads import on_threads
 from cohortlib.read.amounts import Amounts
+from cohortlib.read.arrays import Ints
 from cohortlib.read.instants import Cut, Instants, instants_of
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.text import is_text
 from cohortlib.read.transactions import TransactionReader, Transactions
 from cohortlib.read.users import UserEncoding
-from cohortlib.transactions.records import Batch, Records, RecordsBuilder
+from cohortlib.transactions.records import Batch, Records, RecordsBuilder, renumber, row_numbers
 from cohortlib.transactions.settings import Settings
-from cohortlib.transactions.store.manifest import DroppedFile, PartFile, new_run
-from cohortlib.transactions.store.part_files import write_dropped, write_part
+from cohortlib.transactions.store.manifest import DroppedFile, new_run
+from cohortlib.transactions.store.part_files import write_dropped
 from cohortlib.transactions.store.parts import DAY, DROPPED_USER, INSTANT, Part, build_part
 
 _Result = TypeVar("_Result")
@@ -31,7 +35,7 @@ _Result = TypeVar("_Result")
 _PART_ROWS = 1 << 20  # most rows that a part should have
 _MIN_ROWS = 1 << 16  # least rows of a run, and least that a part should have
 _ASSUMED_ROWS = 1 << 28  # if the number of rows is unknown
-_RUN_SHARE = 0.4  # of the memory, for the rows of a run
+_USER_ID = "\0user"  # the column of spilled frames, whose other columns have any name
 
 
 class ReadBatch(NamedTuple):
@@ -133,14 +137,24 @@ class RunPlan:
     rows: int | None  # None if the number of rows is unknown
 
     @property
+    def part_rows(self) -> int:
+        """Most rows of a part, of which each worker processes one."""
+        return min(max(self.budget // (400 * self.workers), _MIN_ROWS), _PART_ROWS)
+
+    @property
     def bits(self) -> int:
         """Top bits of the key that select the part."""
-        part_rows = min(max(self.budget // (400 * self.workers), _MIN_ROWS), _PART_ROWS)
-        return min(max(1, (self.rows or _ASSUMED_ROWS) // part_rows), 1 << 10).bit_length() - 1
+        return min(max(1, (self.rows or _ASSUMED_ROWS) // self.part_rows), 1 << 10).bit_length() - 1
+
+    def part_ranges(self, sizes: Ints) -> list[range]:
+        """Return the partitions of each part that has rows, from the number of rows of each partition."""
+        each = sizes.size >> self.bits
+        parts = np.flatnonzero(np.add.reduceat(sizes, np.arange(0, sizes.size, each)))
+        return [range(p * each, (p + 1) * each) for p in parts.tolist()]
 
     def capacity(self, extra_bytes: int) -> int:
         """Return the most rows of a run, if each takes `extra_bytes` besides its record."""
-        rows = int(self.budget * _RUN_SHARE) // ((32 if self.wide else 24) + 4 + extra_bytes)
+        rows = int(self.budget * RUN_SHARE) // ((32 if self.wide else 24) + 4 + extra_bytes)
         return min(max(rows, _MIN_ROWS), self.rows or rows, 2**31)
 
 
@@ -188,7 +202,7 @@ class MemoryParts:
     parts: list[Part]
     key_ranges: list[tuple[int, int]]
     text: bool
-    filter_columns: tuple[str, ...] = ()
+    filter_columns: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -199,7 +213,7 @@ class MemoryParts:
         """Return the number of rows of a part."""
         return self.parts[index].rows.height
 
-    def load(self, index: int, *, users: Iterable[str] = (), rows: Iterable[str] = ()) -> Part:
+    def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
         """Return a part with all of its columns."""
         return self.parts[index]
 
@@ -214,19 +228,16 @@ class Run:
 
     records: Records
     bits: int
-    extras: pl.DataFrame | None
-    user_ids: pl.Series | None
+    frame: pl.DataFrame | None  # the other columns to keep, with user ids as _USER_ID
     last: bool
 
     def part_ranges(self, plan: RunPlan) -> list[range]:
         """Return the partitions of each part that has rows."""
-        each = 1 << self.bits - plan.bits
-        sizes = np.add.reduceat(self.records.sizes, np.arange(0, 1 << self.bits, each))
-        return [range(p * each, (p + 1) * each) for p in np.flatnonzero(sizes).tolist()]
+        return plan.part_ranges(self.records.sizes)
 
     def part(self, partitions: range) -> Part:
         """Group the rows of some partitions by user."""
-        return build_part(self.records, partitions, self.extras, self.user_ids)
+        return _part_of(self.records, partitions, self.frame)
 
     def map_parts(self, plan: RunPlan, work: Callable[[int, Part], _Result]) -> list[_Result]:
         """Build the parts on several threads, and return ``work(number, part)`` of each, in order."""
@@ -242,15 +253,13 @@ def gather_runs(batches: Iterable[ReadBatch], plan: RunPlan, totals: Totals, met
     """Gather rows into runs, each as large as memory allows, and add them to the totals."""
     source = iter(batches)
     pending: list[ReadBatch] = []
+    bits = None
     while first := pending.pop() if pending else next(source, None):
-        extras: list[pl.DataFrame] = []
-        user_ids: list[pl.Series] = []
+        frames: list[pl.DataFrame] = []
         capacity = max(plan.capacity(_extra_bytes(first, plan)), len(first.rows.users))
-        bits = max(plan.bits, partition_bits(capacity))
+        bits = bits or max(plan.bits, partition_bits(capacity))
 
-        def take(
-            first: ReadBatch, capacity: int, extras: list[pl.DataFrame], user_ids: list[pl.Series]
-        ) -> Iterator[Batch]:
+        def take(first: ReadBatch, capacity: int, frames: list[pl.DataFrame]) -> Iterator[Batch]:
             filled = 0
             for batch in chain([first], source):
                 filled += len(batch.rows.users)
@@ -259,39 +268,117 @@ def gather_runs(batches: Iterable[ReadBatch], plan: RunPlan, totals: Totals, met
                     return
                 totals.add(batch)
                 if batch.rows.cut is not None:
-                    if batch.extras is not None:
-                        extras.append(batch.extras)
+                    kept = [] if batch.extras is None else batch.extras.get_columns()
                     if plan.keep_users:
-                        user_ids.append(batch.rows.users.series.alias(""))
+                        kept.append(batch.rows.users.series.alias(_USER_ID))
+                    if kept:
+                        frames.append(pl.DataFrame(kept))
                     yield Batch(batch.rows.users, batch.rows.cut, batch.rows.amounts)
 
         builder = RecordsBuilder(capacity, bits, plan.workers, wide=plan.wide)
-        builder.add(take(first, capacity, extras, user_ids), meter)
+        builder.add(take(first, capacity, frames), meter)
         totals.magnitude += builder.total
         records = builder.build()
         if totals.magnitude >= 2**63 and totals.amounts is not None:
             raise totals.amounts.too_large()
         if records is not None:
-            yield Run(
-                records, bits,
-                pl.concat(extras, rechunk=True) if extras else None,
-                pl.concat(user_ids, rechunk=True) if user_ids else None,
-                last=not pending,
-            )  # fmt: skip
+            yield Run(records, bits, pl.concat(frames, rechunk=True) if frames else None, last=not pending)
         del builder, records
 
 
 def keep_in_memory(run: Run, plan: RunPlan) -> MemoryParts:
     """Build the parts of the only run in memory."""
-    step = 1 << 64 - run.bits
-    key_ranges = [(part.start * step, part.stop * step - 1) for part in run.part_ranges(plan)]
-    return MemoryParts(run.map_parts(plan, lambda _, part: part), key_ranges, plan.wide)
+    ranges = key_ranges(run.part_ranges(plan), run.bits)
+    return MemoryParts(run.map_parts(plan, lambda _, part: part), ranges, plan.wide)
 
 
-def write_run(run: Run, plan: RunPlan, folder: Path) -> tuple[PartFile, ...]:
-    """Write the parts of a run."""
-    name = new_run()
-    return tuple(run.map_parts(plan, lambda number, part: write_part(folder, f"{name}-{number:04}", part)))
+class SpilledRuns:
+    """Runs on disk, in a folder, and their rows as parts, with the methods of `Prepared` that netting uses."""
+
+    filter_columns: Sequence[str] = ()
+
+    def __init__(self, folder: Path, plan: RunPlan) -> None:
+        self._folder, self._plan = folder, plan
+        self._form = Form(0, packed=False, wide=plan.wide)
+        self._spill: Spill | None = None
+        self._columns: list[str] = []
+
+    def sink(self, run: Run) -> None:
+        """Write a run."""
+        records, width = run.records, self._form.width
+        if self._spill is None:
+            self._spill = Spill(self._folder, "rows", run.bits, ((np.uint64, width),))
+        partitions = Partitions(records.arrays.edges, records.sizes, (records.arrays.words,), [width])
+        self._spill.sink(partitions, run.frame, lambda columns: row_numbers(columns[0], width), self._plan.workers)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows so far."""
+        return 0 if self._spill is None else int(self._spill.sizes.sum())
+
+    def map_parts(self, work: Callable[[int, Part], _Result]) -> list[_Result]:
+        """Return ``work(number, part)`` for each part of the plan, as `Run.map_parts`."""
+        if self._spill is None:
+            return []
+        ranges = list(enumerate(self._plan.part_ranges(self._spill.sizes)))
+        return on_threads(self._plan.workers, lambda pair: work(pair[0], self.part(pair[1])), ranges)
+
+    @cached_property
+    def ranges(self) -> list[range]:
+        """The partitions of each part."""
+        return [] if self._spill is None else ranges_within(self._spill.sizes, self._plan.part_rows)
+
+    @property
+    def text(self) -> bool:
+        """Whether user ids are text; their keys have two words."""
+        return self._plan.wide
+
+    @property
+    def key_ranges(self) -> list[tuple[int, int]]:
+        """The key range of each part."""
+        return key_ranges(self.ranges, 0 if self._spill is None else self._spill.bits)
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return len(self.ranges)
+
+    def size(self, index: int) -> int:
+        """Return the number of rows of a part."""
+        partitions = self.ranges[index]
+        return 0 if self._spill is None else int(self._spill.sizes[partitions.start : partitions.stop].sum())
+
+    def load(self, index: int, *, users: Sequence[str] = (), rows: Sequence[str] = ()) -> Part:
+        """Return a part with all of its columns."""
+        return self.part(self.ranges[index])
+
+    def part(self, partitions: range) -> Part:
+        """Read the rows of some partitions, and group them by user."""
+        if self._spill is None:
+            raise IndexError(partitions)
+        rows, frames = self._spill.scan(partitions)
+        (words,) = rows.columns
+        renumber(words, self._form.width)
+        records = Records(RecordArrays(rows.starts, words), self._form, rows.sizes, 0, 0)
+        frame = pl.concat(frames, rechunk=True) if frames else None
+        return _part_of(records, range(rows.count), frame)
+
+    def filter_mask(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Return an empty mask: there is no filter."""
+        return np.empty(0, np.bool_)
+
+
+def _part_of(records: Records, partitions: range, frame: pl.DataFrame | None) -> Part:
+    """Build a part from records, and the frame with the other columns of their rows."""
+    user_ids = None if frame is None else frame.get_column(_USER_ID, default=None)
+    extras = None if frame is None else frame.drop(_USER_ID, strict=False)
+    return build_part(records, partitions, extras if extras is not None and extras.width else None, user_ids)
+
+
+def key_ranges(ranges: Iterable[range], bits: int) -> list[tuple[int, int]]:
+    """Return the least and the greatest key of ranges of partitions."""
+    step = 1 << 64 - bits
+    return [(part.start * step, part.stop * step - 1) for part in ranges]
 
 
 def _extra_bytes(batch: ReadBatch, plan: RunPlan) -> int:
