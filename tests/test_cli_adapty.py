@@ -544,3 +544,14 @@ def test_the_warnings_of_the_library_are_of_the_library(folder):
     ask({"filters": REQUEST["filters"] | {"compare_date": REQUEST["filters"]["date"]}})
     with pytest.warns(CohortlibWarning):
         answer(json.loads((folder / "request.json").read_text()))
+
+
+def test_an_answer_for_each_value(folder):
+    both = [run(*GIVEN, "--by", "product_id", "--format", kind).stdout for kind in ("json", "csv")]
+    body = json.loads(both[0])
+    assert (body["by"], [each["value"] for each in body["answers"]]) == ("product_id", ["gold"])
+    assert body["answers"][0]["data"][0]["total_revenue_usd"] == 85.0
+    assert both[1].splitlines()[0].startswith("product_id,segment_start_date,type,title,total_installs")
+    assert [line.split(",")[:2] for line in both[1].splitlines()[1:3]] == [["gold", "2026-02-01"]] * 2
+    assert run(*GIVEN, "--by", "plan").exit_code == 2
+    assert "by plan needs the column 'plan', which the events do not have" in run(*GIVEN, "--by", "plan").stderr

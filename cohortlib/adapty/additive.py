@@ -305,6 +305,11 @@ def repeated(keys: Keys) -> int:
     return int(again.sum() - (again[1:] & again[:-1]).sum())
 
 
+def occurrences(column: Keys, keys: Keys) -> Ints:
+    """Count how often each key occurs in a sorted column."""
+    return np.searchsorted(column, keys, side="right") - np.searchsorted(column, keys, side="left")
+
+
 def _rows(name: str, segment: object, column: object, value: object) -> pl.DataFrame:
     """Make rows of the table that have one name."""
     segments, columns, values = np.broadcast_arrays(

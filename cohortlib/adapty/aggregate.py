@@ -63,6 +63,9 @@ class SegmentSums:
             self.heads + other.heads,
         )
 
+    def __neg__(self) -> "SegmentSums":
+        return SegmentSums(0, -self.cells, -self.heads)
+
     def with_total(self) -> "SegmentSums":
         """Return the sums with the total over all segments as the first segment."""
         return SegmentSums(

@@ -1,6 +1,7 @@
 """A cohort table as Adapty's API returns it: frames, JSON and CSV."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -86,10 +87,11 @@ class Answer:
         The columns of periods are named ``period_1`` … or ``day_0`` …; value_field, value_type and accounting_type of
         the request select their cells. The headers are ours, since Adapty does not publish those of its CSV.
         """
-        return self._wide.write_csv()
+        return self.wide.write_csv()
 
     @cached_property
-    def _wide(self) -> pl.DataFrame:
+    def wide(self) -> pl.DataFrame:
+        """The table that :meth:`to_csv` writes."""
         keys, periods = list(SEGMENT), self.values["period"].unique().sort()
         # One cell per segment and period; a fetched answer may lack some.
         grid = self.segments.select(keys).join(periods.to_frame(), how="cross", maintain_order="left_right")
@@ -102,6 +104,25 @@ class Answer:
             totals = totals.hstack(prediction)
         names = [f"{stem}_{period}" for period in periods]
         return totals.hstack([cells.gather_every(len(names), i).alias(name) for i, name in enumerate(names)])
+
+
+def answers_to_json(by: str, answers: Mapping[str | None, Answer]) -> str:
+    """Return the answers of the values of a column as JSON: the column, and a list of values with their ``data``."""
+    listed = [{"value": value, **answer.to_dict()} for value, answer in answers.items()]
+    return json.dumps({"by": by, "answers": listed}, ensure_ascii=False, allow_nan=False)
+
+
+def answers_to_csv(by: str, answers: Mapping[str | None, Answer]) -> str:
+    """Return the CSV of the answers of the values of a column, which is the first column; periods may be null."""
+    tables = [answer.wide for answer in answers.values()]
+    widest = max(tables, key=lambda table: table.width, default=pl.DataFrame())
+    name = by if by not in widest.columns else "value"
+    value = (pl.lit(value, pl.String).alias(name) for value in answers)
+    parts = [table.select(one, pl.all()) for one, table in zip(value, tables, strict=True)]
+    # By renewals, the answer of a value has as many periods as its payments.
+    table = pl.concat([pl.DataFrame(schema={name: pl.String}), *parts], how="diagonal_relaxed")
+    order = [column for column in table.columns if column not in widest.columns and column != name]
+    return table.select(name, *widest.columns, *order).write_csv()
 
 
 def shown_values(values: pl.DataFrame, request: Request) -> pl.Series:

@@ -1,23 +1,20 @@
 """The public calls: `cohort` for all users at once, `sums` for some of them."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from cohortlib.adapty import forecast, spill
-from cohortlib.adapty.additive import Sums
+from cohortlib.adapty.additive import Sums, occurrences, repeated
 from cohortlib.adapty.answer import Answer
+from cohortlib.adapty.by import By, add_up
 from cohortlib.adapty.conventions import Conventions
-from cohortlib.adapty.installs import Installs
+from cohortlib.adapty.inputs import Batched, Inputs, events_for, installs_for
 from cohortlib.adapty.keywords import DEFAULTS, PlanKeywords, with_settings
 from cohortlib.adapty.plan import RequestPlan
-from cohortlib.adapty.read.event_types import EventTypes, check_event_types
-from cohortlib.adapty.read.events import Events, batched_events, read_events
-from cohortlib.adapty.read.installs import batched_installs, read_installs
+from cohortlib.adapty.read.event_types import check_event_types
 from cohortlib.adapty.read.products import read_products
-from cohortlib.adapty.read.settings import Reading
-from cohortlib.adapty.read.tables import estimate_memory
 from cohortlib.adapty.request import Request
-from cohortlib.engine.memory import budget
 from cohortlib.engine.progress import check_progress
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, SettingError, one_of
@@ -27,9 +24,33 @@ from cohortlib.read.tables import FileOptions, Source
 from cohortlib.read.text import TextRules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 
+@overload
+def cohort(
+    events: Source,
+    request: "Mapping[str, object] | Request",
+    *,
+    installs: Source | None = None,
+    predict: bool = False,
+    nulls: Nulls = "error",
+    max_memory: int | str | None = None,
+    by: None = None,
+    **settings: Unpack[PlanKeywords],
+) -> Answer: ...
+@overload
+def cohort(
+    events: Source,
+    request: "Mapping[str, object] | Request",
+    *,
+    installs: Source | None = None,
+    predict: bool = False,
+    nulls: Nulls = "error",
+    max_memory: int | str | None = None,
+    by: str,
+    **settings: Unpack[PlanKeywords],
+) -> dict[str | None, Answer]: ...
 @with_settings
 def cohort(
     events: Source,
@@ -39,8 +60,9 @@ def cohort(
     predict: bool = False,
     nulls: Nulls = "error",
     max_memory: int | str | None = None,
+    by: str | None = None,
     **settings: Unpack[PlanKeywords],
-) -> Answer:
+) -> Answer | dict[str | None, Answer]:
     """Compute the cohort table that Adapty's API returns for a request.
 
     Parameters
@@ -86,13 +108,19 @@ def cohort(
         Bytes that may be used, or a text such as ``"4GB"`` or ``"512MiB"``; by default 60 % of the free memory. Events
         and installs that need more are partitioned by user, spilled to temporary files (in ``TMPDIR``), and aggregated
         one partition after another. The answer does not depend on it.
+    by
+        One answer per value of a column: a filter of the request, such as ``"country"``, or any column of Adapty's
+        events with text. It selects transactions as a filter does. Installs are selected by store, country and
+        attribution, and by any other column that their table has.
 
     Returns
     -------
     Answer
         The answer of the API as JSON, as frames and as CSV, and a report of the rows left out. Money is rounded once,
         from the exact sum. Both ends of `date` are inclusive, and nothing dated after it counts, unless `conventions`
-        say otherwise.
+        say otherwise. With `by`, a dictionary of value and answer, ordered by value; each is the answer with a filter
+        on the value, and that of None, the last, is of rows without one. Of values that are compared in any spelling,
+        the key is the smallest spelling.
 
     Raises
     ------
@@ -126,35 +154,43 @@ def cohort(
     >>> answer = adapty.cohort(events, request, installs=installs)
     >>> answer.values.filter(type="total").select("period", "revenue_usd", "arpu_usd", "subscribers").rows()
     [(1, 10.0, 5.0, 1), (2, 10.0, 10.0, 1)]
+    >>> answers = adapty.cohort(events, request, installs=installs, by="product_id")
+    >>> {product: answer.segments["total_revenue_usd"][0] for product, answer in answers.items()}
+    {'monthly': 20.0}
     """
     installs = check_installs(installs)
     one_of("predict", predict, (True, False))
     one_of("nulls", nulls, ("error", "drop"))
     plan = make_plan(request, **settings)
-    room = budget(max_memory)
-    event_batches = batched_events(events, **_read_settings(plan, nulls, predict=predict))
-    events, need = estimate_memory(events, event_batches.choose, plan.files, room, spill.EVENT_WORK)
-    install_batches = None
-    if not _is_from_events(installs):
-        reading = plan.reading(installs=True)
-        install_batches = batched_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls, reading=reading)
-        installs, more = estimate_memory(installs, install_batches.choose, plan.files, room - need, spill.INSTALL_WORK)
-        need += more
-    if need > room:
-        event_batches = replace(event_batches, source=events)
-        if install_batches is not None:
-            install_batches = replace(install_batches, source=installs)
-        total, predictions = spill.aggregate(plan, event_batches, install_batches, room=room, predict=predict)
-        event_batches.reading.doubts.warn(plan.conventions.user_unit, plan.rules.normalize)
-        if install_batches is not None:
-            install_batches.reading.doubts.warn(plan.conventions.user_unit, plan.rules.normalize)
+    inputs = Inputs(events, installs, plan, nulls, max_memory, predict, None if by is None else By.of(by))
+    return _answer(inputs) if inputs.by is None else _answers(inputs, inputs.by)
+
+
+def _answer(inputs: Inputs) -> Answer:
+    rows, plan, predict = inputs.read(), inputs.plan, inputs.predict
+    predictions = None
+    if isinstance(rows, Batched):
+        total, predictions = spill.aggregate(plan, rows.events, rows.installs, room=rows.room, predict=predict)
+        rows.warn(plan)
     else:
-        read = events_for(plan, events, nulls=nulls, predict=predict)
-        listed = installs_for(plan, installs, nulls=nulls)
-        total = Sums.of(read, listed, plan)
-        predictions = forecast.predict(read, listed, plan) if predict else None
+        total = Sums.of(*rows, plan)
+        predictions = forecast.predict(*rows, plan) if predict else None
     total.warn()
     return total.answer(predictions)
+
+
+def _answers(inputs: Inputs, by: By) -> dict[str | None, Answer]:
+    rows, plan, predict = inputs.read(), inputs.plan, inputs.predict
+    if isinstance(rows, Batched):
+        total, answers = spill.aggregate_by(plan, by, rows.events, rows.installs, room=rows.room, predict=predict)
+        rows.warn(plan)
+    else:
+        since = forecast.earliest(*rows, plan.request.date[0]) if predict else None
+        total = add_up(*rows, plan, by, since)
+        chains = total.nothing.chains
+        answers = total.answers(plan, by, repeated(chains), partial(occurrences, chains), predict=predict)
+    total.warn()
+    return answers
 
 
 @with_settings
@@ -248,56 +284,3 @@ def check_installs(installs: Source | None) -> Source:
             hint=(Arg("installs", "from_events"), " counts only the users seen in the events"),
         )
     return installs
-
-
-def events_for(
-    plan: RequestPlan,
-    events: Source,
-    *,
-    nulls: Nulls,
-    predict: bool = False,
-    keep: "Iterable[str]" = (),
-    states: bool = True,
-) -> Events:
-    """Read the columns of events that a plan needs; `keep` and `states` as in :func:`read_events`."""
-    return read_events(events, **_read_settings(plan, nulls, predict=predict), keep=keep, states=states)
-
-
-class _ReadSettings(TypedDict):
-    """Arguments of :func:`read_events`."""
-
-    user_unit: str
-    refund_upgraded: str
-    nulls: str
-    optional: set[str]
-    threads: int | None
-    missing_money: str
-    zero_payments: str
-    event_types: EventTypes
-    reading: Reading
-
-
-def _read_settings(plan: RequestPlan, nulls: Nulls, *, predict: bool) -> _ReadSettings:
-    return {
-        "user_unit": plan.conventions.user_unit,
-        "refund_upgraded": plan.conventions.refund_upgraded,
-        "nulls": nulls,
-        "optional": plan.optional_columns() | ({"duration"} if predict else set()),
-        "threads": plan.threads,
-        "missing_money": plan.conventions.missing_money,
-        "zero_payments": plan.conventions.zero_payments,
-        "event_types": plan.event_types,
-        "reading": plan.reading(),
-    }
-
-
-def _is_from_events(installs: Source) -> bool:
-    return isinstance(installs, str) and installs == "from_events"
-
-
-def installs_for(plan: RequestPlan, installs: Source, *, nulls: Nulls) -> Installs:
-    """Read the installs that a plan needs; with ``"from_events"`` there is no table to read."""
-    if _is_from_events(installs):
-        return Installs(None)
-    reading = plan.reading(installs=True)
-    return Installs(*read_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls, reading=reading))

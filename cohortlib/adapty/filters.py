@@ -16,8 +16,8 @@ import polars as pl
 
 from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.read.specs import OFFERS
-from cohortlib.adapty.request import Filters
-from cohortlib.adapty.validation import Product
+from cohortlib.adapty.request import FILTERS, Filters
+from cohortlib.adapty.validation import Product, read_product
 from cohortlib.errors import SchemaError, listed
 
 # Columns whose names differ from the filter's; of several, the first with a value.
@@ -29,12 +29,16 @@ _COLUMNS = {
 # A user has no product at the install, so these filters apply to transactions only.
 NO_OFFER = "no_offer"
 _NETWORK = "attribution_"  # the filters on one network, and the columns of its fields
-_TRANSACTION_FILTERS = ("store_product_id", "duration", "offer_category", "offer_type", "offer_id")
+SELECTED, SELECTED_TRANSACTIONS = "selected", "selected transactions"
+"""Columns of rows selected beside the filters: of users and their transactions, or of transactions only."""
+_TRANSACTION_FILTERS = (
+    "store_product_id", "duration", "offer_category", "offer_type", "offer_id", SELECTED_TRANSACTIONS,
+)  # fmt: skip
 
 
 def columns(filters: Filters) -> set[str]:
     """List the columns of events that filters need."""
-    names = {column for name in filters.active for column in _columns(name)}
+    names = {column for name in filters.active for column in columns_of(name)}
     for store, _, plan in filters.store_product_id:
         names |= {"store"} if store else set()
         names |= {"base_plan_id"} if plan else set()
@@ -55,7 +59,7 @@ def installs(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
 
 def unreached(frame: pl.DataFrame, filters: Filters) -> list[str]:
     """List the filters on users whose column the installs lack."""
-    return [name for name in _user_filters(filters) if _columns(name, installs=True)[0] not in frame.columns]
+    return [name for name in _user_filters(filters) if columns_of(name, installs=True)[0] not in frame.columns]
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ class Masks:
         masks = {}
         for name in names:
             for network in _networks(frame, name):
-                columns = tuple(column + network for column in _columns(name, installs=installs))
+                columns = tuple(column + network for column in columns_of(name, installs=installs))
                 if not network or any(column in frame.columns for column in columns):
                     masks[name, network] = _mask(frame, filters, name, columns).fill_null(value=False)
+        masks |= {(name, ""): pl.col(name) for name in (SELECTED, SELECTED_TRANSACTIONS) if name in frame.columns}
         computed = frame.select(mask.alias(str(at)) for at, mask in enumerate(masks.values()))
         return cls(frame, filters, dict(zip(masks, computed.iter_columns(), strict=True)), installs)
 
@@ -109,7 +114,8 @@ class Masks:
 
     def findings(self, rows: pl.Series) -> Findings:
         """Count, of some rows, those that hold each value of the filters, and values like a missing one."""
-        return sum((self._held(name, rows) for name in dict.fromkeys(name for name, _ in self.masks)), Findings())
+        names = dict.fromkeys(name for name, _ in self.masks if name in FILTERS)
+        return sum((self._held(name, rows) for name in names), Findings())
 
     def _held(self, name: str, rows: pl.Series) -> Findings:
         frame, values, spelling = self.frame, value_texts(self.filters, name), _SPELLINGS.get(name, _exact)
@@ -141,9 +147,61 @@ class Masks:
                     held[("near", name, value, lower[match])] = known[lower[match]]
         return held
 
+    def values(self, name: str) -> pl.DataFrame:
+        """Return the values of a column that the passing rows hold: `row`, `value` and `text`.
+
+        `name` is a filter or the column `BY`. The value is the text in the spelling that filters compare. A row holds
+        each value that it passes as a filter, those of all its networks, or null if there is none.
+        """
+        spelling, every = _SPELLINGS.get(name, _exact), self.frame.select(row=pl.int_range(pl.len(), dtype=pl.UInt32))
+        passing = pl.repeat(value=True, n=every.height, eager=True) if self.passing is None else self.passing
+        parts = []
+        for network, rows in self._by_network(name):
+            text = self._column(name, network)
+            part = every.with_columns(pl.select(value=spelling(pl.lit(text)), text=text))
+            parts.append(part.filter(passing if rows is None else passing & rows))
+        parts = parts or [every.head(0).with_columns(value=pl.lit(None, pl.String), text=pl.lit(None, pl.String))]
+        more = self._more_values(name, parts[0])
+        if not more and not name.startswith(_NETWORK):
+            return parts[0]
+        held = pl.concat([*parts, *more]).drop_nulls("value").group_by("row", "value").agg(pl.col("text").min())
+        return pl.concat([held, every.filter(passing).join(held, on="row", how="anti")], how="diagonal")
+
+    def _by_network(self, name: str) -> list[tuple[str, pl.Series | None]]:
+        """List the networks whose columns of a filter there are, with the rows that pass the others on networks."""
+        present = []
+        others = (
+            {other for other, _ in self.masks if other.startswith(_NETWORK)} if name.startswith(_NETWORK) else set()
+        )
+        for network in _networks(self.frame, name):
+            columns = (column + network for column in columns_of(name, installs=self.is_installs))
+            if not any(column in self.frame.columns for column in columns):
+                continue
+            if all((other, network) in self.masks for other in others):
+                masks = [self.masks[other, network] for other in others]
+                present.append((network, reduce(and_, masks) if masks else None))
+        return present
+
+    def _more_values(self, name: str, held: pl.DataFrame) -> list[pl.DataFrame]:
+        """Return the rows that pass a value which is not their own text: products of a store, and no offer."""
+        masks = {}
+        if name in OFFERS and (held["value"] == NO_OFFER).any():
+            masks[NO_OFFER] = _without_offer(self.frame)
+        if name == "store_product_id":
+            for text in held["text"].unique().drop_nulls().to_list():
+                if (product := product_of(text, self.frame.columns)) != (None, text, None):
+                    masks[text] = _product(self.frame, pl.col("product_id"), product)
+        found = [self.frame.select(mask).to_series().arg_true() for mask in masks.values()]
+        return [
+            held.join(pl.DataFrame({"row": rows.cast(pl.UInt32)}), on="row", how="semi").with_columns(
+                value=pl.lit(text), text=pl.lit(text)
+            )
+            for text, rows in zip(masks, found, strict=True)
+        ]
+
     def _column(self, name: str, network: str) -> pl.Series:
         """Return the texts that a filter compares."""
-        columns = (column + network for column in _columns(name, installs=self.is_installs))
+        columns = (column + network for column in columns_of(name, installs=self.is_installs))
         present = [column for column in columns if column in self.frame.columns]
         return self.frame.select(pl.coalesce(present).cast(pl.String)).to_series()
 
@@ -155,9 +213,36 @@ def value_texts(filters: Filters, name: str) -> list[str]:
     return list(getattr(filters, name))
 
 
+def product_of(text: str, columns: Iterable[str]) -> Product:
+    """Return the product that a filter with this text compares; the text itself where it needs a missing column."""
+    parts = text.split(":")
+    needed = {"store", "base_plan_id"} if len(parts) == 3 else {"store"}
+    return read_product(text) if len(parts) in (2, 3) and all(parts) and needed <= set(columns) else (None, text, None)
+
+
 def install_column(name: str) -> str:
     """Return the column of installs that a filter compares."""
-    return _columns(name, installs=True)[0]
+    return columns_of(name, installs=True)[0]
+
+
+def columns_of(name: str, *, installs: bool = False) -> tuple[str, ...]:
+    """Return the columns that a filter compares."""
+    if name == "store_product_id":
+        return ("product_id",)
+    if name == "country" and installs:
+        return ("country",)
+    return _COLUMNS.get(name, (name,))
+
+
+def columns_of_values(name: str) -> set[str]:
+    """List the columns of events that a filter needs for all of its values."""
+    more = {"store_product_id": ("store", "base_plan_id"), **dict.fromkeys(OFFERS, OFFERS)}
+    return {*columns_of(name), *more.get(name, ())}
+
+
+def is_of_users(name: str) -> bool:
+    """Whether a filter applies to installs and transactions, not to transactions only."""
+    return name not in _TRANSACTION_FILTERS
 
 
 def nearest(name: str, value: str, texts: Iterable[str]) -> str:
@@ -181,16 +266,7 @@ def _counted(column: pl.Series, spelling: Callable[[pl.Expr], pl.Expr]) -> list[
 
 
 def _user_filters(filters: Filters) -> list[str]:
-    return [name for name in filters.active if name not in _TRANSACTION_FILTERS]
-
-
-def _columns(name: str, *, installs: bool = False) -> tuple[str, ...]:
-    """Return the columns that a filter compares."""
-    if name == "store_product_id":
-        return ("product_id",)
-    if name == "country" and installs:
-        return ("country",)
-    return _COLUMNS.get(name, (name,))
+    return [name for name in filters.active if is_of_users(name)]
 
 
 def _networks(frame: pl.DataFrame, name: str) -> list[str]:
@@ -265,9 +341,13 @@ _SPELLINGS = {
 }
 
 
+def needed(columns: tuple[str, ...]) -> str:
+    """Return columns of which one is needed, for messages."""
+    return f"the column {columns[0]!r}" if len(columns) == 1 else f"one of the columns {listed(columns)}"
+
+
 def _missing(name: str, columns: tuple[str, ...]) -> SchemaError:
-    needs = f"the column {columns[0]!r}" if len(columns) == 1 else f"one of the columns {listed(columns)}"
     return SchemaError(
-        f"filters.{name} needs {needs}, which the events do not have",
+        f"filters.{name} needs {needed(columns)}, which the events do not have",
         hint="add the column to the events, or remove the filter",
     )

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from functools import reduce
 from math import fsum
 from operator import add
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -100,6 +101,15 @@ class Ladder:
         )
 
 
+Ladders: TypeAlias = tuple[Ladder, Ladder]
+"""The ladder of a request's segments, and that of all cohorts."""
+
+
+def add_ladders(one: Ladders | None, other: Ladders | None) -> Ladders | None:
+    """Add the ladders of disjoint users; None for period units that are not predicted."""
+    return None if one is None or other is None else (one[0] + other[0], one[1] + other[1])
+
+
 class _LadderAdder:
     """Add up revenue and payers by duration, segment and age."""
 
@@ -125,7 +135,7 @@ def predict(events: Events, installs: Installs, plan: RequestPlan) -> list[Predi
     return predictions(ladders(events, installs, plan, since), plan)
 
 
-def ladders(events: Events, installs: Installs, plan: RequestPlan, since: date) -> tuple[Ladder, Ladder] | None:
+def ladders(events: Events, installs: Installs, plan: RequestPlan, since: date) -> Ladders | None:
     """Compute the ladder of the request's segments and that of all cohorts since a day.
 
     None for period units that are not predicted. Ladders of disjoint users add.
@@ -139,7 +149,7 @@ def ladders(events: Events, installs: Installs, plan: RequestPlan, since: date) 
     return own, Ladder.of(events, installs, replace(plan, request=whole))
 
 
-def predictions(pair: tuple[Ladder, Ladder] | None, plan: RequestPlan) -> list[Prediction]:
+def predictions(pair: Ladders | None, plan: RequestPlan) -> list[Prediction]:
     """Predict each segment from the ladders of all users; the total comes first."""
     count = len(plan.segments)
     if pair is None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TypeAlias
@@ -15,8 +16,10 @@ import polars as pl
 
 from cohortlib.adapty import forecast
 from cohortlib.adapty.additive import Sums
+from cohortlib.adapty.answer import Answer
+from cohortlib.adapty.by import By, ByValue, add_up
 from cohortlib.adapty.findings import Findings
-from cohortlib.adapty.forecast import Ladder, Prediction
+from cohortlib.adapty.forecast import Ladders, Prediction
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.column_types import concatenated
@@ -66,14 +69,37 @@ def aggregate(
         return total.without_chains(chains.repeated()), predictions
 
 
-_Partial: TypeAlias = tuple[Sums, tuple[Ladder, Ladder] | None]
+_Partial: TypeAlias = tuple[Sums, Ladders | None]
 
 
 def _add_partials(one: _Partial, other: _Partial) -> _Partial:
     (sums, ladders), (more_sums, more_ladders) = one, other
-    if ladders is None or more_ladders is None:
-        return sums + more_sums, None
-    return sums + more_sums, (ladders[0] + more_ladders[0], ladders[1] + more_ladders[1])
+    return sums + more_sums, forecast.add_ladders(ladders, more_ladders)
+
+
+def aggregate_by(
+    plan: RequestPlan,
+    by: By,
+    events: BatchedTable[Events],
+    installs: BatchedTable[tuple[pl.DataFrame, Dropped]] | None,
+    *,
+    room: int,
+    predict: bool,
+) -> tuple[ByValue, dict[str | None, Answer]]:
+    """Aggregate all users for each value of a column, as :func:`aggregate`. Returns also the answers."""
+    with files.temporary_folder(Path(gettempdir())) as folder:
+        # The rows of a value's users are copied, so that half of them are aggregated at a time.
+        spilled = SpilledRows(plan, events, installs, folder, room, predict=predict, share=RANGE_SHARE / 2)
+        chains = ChainKeys(folder, room)
+
+        def partials() -> Iterator[ByValue]:
+            for part_events, part_installs, part_plan in spilled.partitions():
+                part = add_up(part_events, part_installs, part_plan, by, spilled.since if predict else None)
+                chains.sink(part.nothing.chains)
+                yield replace(part, nothing=part.nothing.without_chains())
+
+        total = reduce(add, partials())
+        return total, total.answers(plan, by, chains.repeated(), chains.occurrences, predict=predict)
 
 
 def _reads(events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> Iterator[Callable[[], Events | None]]:
@@ -113,8 +139,9 @@ class SpilledRows:
         room: int,
         *,
         predict: bool,
+        share: float = RANGE_SHARE,
     ) -> None:
-        self._plan, self._room = plan, room
+        self._plan, self._room, self._share = plan, room, share
         self._from_events = installs is None
         self.since = plan.request.date[0]
         self._predict = predict
@@ -204,4 +231,4 @@ class SpilledRows:
         events, installs = self._event_files, self._install_files
         need = events.rows * (2 * events.row_bytes + EVENT_WORK)
         need += installs.rows * (2 * installs.row_bytes + INSTALL_WORK)
-        return ranges_within(need, self._room * RANGE_SHARE) or [range(need.size)]
+        return ranges_within(need, self._room * self._share) or [range(need.size)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cohortlib.adapty.additive import repeated
+from cohortlib.adapty.additive import occurrences, repeated
 from cohortlib.adapty.read.column_types import ColumnTypes, cast_to
 from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.states import StateCounts, latest_states, state_keys
@@ -130,11 +130,17 @@ class ChainKeys:
         starts = np.append(np.searchsorted(keys, firsts), keys.size)[:, None]
         self._spill.sink(Partitions.of(starts, (keys,), [1]))
 
+    def occurrences(self, keys: Keys) -> Ints:
+        """Count how often each of some keys occurs."""
+        return sum((occurrences(chains, keys) for chains in self._sorted()), np.zeros(keys.size, np.int64))
+
     def repeated(self) -> int:
-        """Count the keys that occur more than once, some partitions at a time."""
-        count = 0
+        """Count the keys that occur more than once."""
+        return sum(repeated(chains) for chains in self._sorted())
+
+    def _sorted(self) -> Iterator[Keys]:
+        """Yield the sorted keys of some partitions after another."""
         for partitions in ranges_within(16 * self._spill.sizes, self._room * RANGE_SHARE):
             (keys,) = self._spill.scan(partitions)[0].columns
             keys.sort()
-            count += repeated(keys)
-        return count
+            yield keys

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,6 +14,7 @@ from cohortlib.adapty.conventions import CHOICES, Conventions
 from cohortlib.adapty.request import Format, Request
 from cohortlib.adapty.validation import read_day
 from cohortlib.cli import options
+from cohortlib.cli.cohorts import MOST_SEGMENTS
 from cohortlib.cli.messages import Failure, printed_warnings
 from cohortlib.cli.output import compute_with_progress, ending, is_terminal, row_limit, write_output, writing
 from cohortlib.fields import VALUES
@@ -115,9 +117,11 @@ def adapty() -> None:
 
 @adapty.command(short_help="The cohort table for a request of the API.")
 @lambda command: options.decorated(command, OPTIONS)
+@click.option("--by", metavar="COLUMN", help="One answer per value of a filter, such as country, or of any column.")
 def cohort(
-    events: str | list[str], request: str, installs: str | None, output: str | None, kind: str | None, **settings: Any
-) -> None:
+    events: str | list[str], request: str, installs: str | None, output: str | None, kind: str | None, by: str | None,
+    **settings: Any,
+) -> None:  # fmt: skip
     """Answer a request of Adapty's cohort API from the events in EVENTS.
 
     EVENTS is the S3/GCS event export (CSV or Parquet), webhook events (JSON) or RevenueCat's transactions (all
@@ -126,12 +130,14 @@ def cohort(
 
     The answer is written to -o, or to standard output, as the API returns it. In a terminal, without -o, the values
     that the request selects (value_field, value_type, accounting_type) are printed as a table instead. Counts of rows
-    left out are printed on standard error.
+    left out are printed on standard error. With --by, CSV begins with a column of the values, and JSON is
+    {"by": COLUMN, "answers": [{"value": VALUE, "data": [...]}, ...]}.
 
     \b
     Examples:
       cohortlib adapty cohort events.csv --installs installs.csv --request request.json -o answer.json
       cohortlib adapty cohort 'events/*.csv.gz' --installs from_events --request request.json --format csv
+      cohortlib adapty cohort events.csv --installs installs.csv --request request.json --by country -o answers.json
       echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
         cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
     """
@@ -143,23 +149,31 @@ def cohort(
     others = [installs if installs != "from_events" else None, request if request != "-" else None]
     sources = [events, settings["products"], *others]
 
-    def answer() -> "Answer":
+    def answers() -> "dict[str | None, Answer]":
         check_exist(events)
         from cohortlib.adapty import cohort as compute
 
-        computed_answer = compute_with_progress(compute, events, body, **settings)
-        for line in report_lines(computed_answer.report):
-            click.echo(line, err=True)
-        return computed_answer
+        computed: Any = compute_with_progress(compute, events, body, by=by, **settings)
+        by_value: dict[str | None, Answer] = {None: computed} if by is None else computed
+        for answer in islice(by_value.values(), 1):  # what was left out is the same for all values
+            for line in report_lines(answer.report):
+                click.echo(line, err=True)
+        return by_value
 
     if is_terminal() and output is None and kind is None:
         with writing("to standard output"):
-            print_answer(answer(), row_limit())
+            _print_answers(answers(), by)
         return
     written_as = kind or format_of(output, body)
 
     def make() -> Iterable[bytes]:
-        text = answer().to_csv() if written_as == "csv" else answer().to_json()
+        from cohortlib.adapty.answer import answers_to_csv, answers_to_json
+
+        computed = answers()
+        if by is None:
+            text = computed[None].to_csv() if written_as == "csv" else computed[None].to_json()
+        else:
+            text = (answers_to_csv if written_as == "csv" else answers_to_json)(by, computed)
         return [text.rstrip("\n").encode(), b"\n"]
 
     write_output(make, output, sources)
@@ -213,6 +227,24 @@ def report_lines(report: dict[str, float]) -> list[str]:
     if report["before_install"]:
         lines.append(f"counted at the install: {report['before_install']:,} rows dated before it")
     return lines
+
+
+def _print_answers(answers: "dict[str | None, Answer]", by: str | None) -> None:
+    """Print the answer, or that of each value under its name."""
+    from cohortlib.cli.terminal import console_for_output, print_line, print_prose
+
+    if len(answers) > MOST_SEGMENTS:
+        raise Failure(
+            f"{by} has {len(answers):,} values. Expected at most {MOST_SEGMENTS} in a terminal. "
+            "Hint: -o FILE.csv writes all of them"
+        )
+    console = console_for_output()
+    for at, (value, answer) in enumerate(answers.items()):
+        if at:
+            print_line(console)
+        if by is not None:
+            print_prose(console, f"{by}: {value}")
+        print_answer(answer, row_limit())
 
 
 def print_answer(answer: "Answer", limit: int | None) -> None:

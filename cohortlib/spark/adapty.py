@@ -9,7 +9,8 @@ import polars as pl
 
 from cohortlib.adapty.additive import SCHEMA, Sums
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.compute import check_installs, events_for, installs_for, make_plan
+from cohortlib.adapty.compute import check_installs, make_plan
+from cohortlib.adapty.inputs import events_for, installs_for
 from cohortlib.adapty.keywords import RequestKeywords, with_settings
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read import revenuecat

@@ -12,7 +12,7 @@ from cohortlib.adapty.kernels.records import REFUND, STARTED, TRIAL
 from cohortlib.adapty.read import revenuecat
 from cohortlib.adapty.read.event_types import NO_MONEY, UNKNOWN
 from cohortlib.adapty.read.readers import ReadColumn, UnreadError
-from cohortlib.adapty.read.specs import ALL_KINDS, EVENT_COLUMNS, MONEY, MONEY_KINDS
+from cohortlib.adapty.read.specs import ALL_KINDS, BY, EVENT_COLUMNS, MONEY, MONEY_KINDS
 from cohortlib.adapty.read.tables import RawTable
 from cohortlib.errors import Arg, DataError, SchemaError
 from cohortlib.read.nulls import Dropped
@@ -163,7 +163,7 @@ def count_rows(
     kept = [
         column.series.alias(name)
         for name, column in columns.items()
-        if name == "user" or name.partition("@")[0] in EVENT_COLUMNS
+        if name in ("user", BY) or name.partition("@")[0] in EVENT_COLUMNS
     ]
     return CountedRows(pl.DataFrame(kept), kind, report, nulls, _unknown_types(types, unknown))
 

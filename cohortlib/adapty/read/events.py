@@ -33,17 +33,20 @@ from cohortlib.adapty.read.event_types import EventTypes, kinds_of
 from cohortlib.adapty.read.readers import ReadColumn, read_each
 from cohortlib.adapty.read.settings import Reading
 from cohortlib.adapty.read.specs import (
+    BY,
     EVENT_COLUMNS,
     INSTALL_COLUMNS,
     MONEY,
     USER_COLUMNS,
     ColumnSpec,
     accepted_names,
+    by_column,
     check_required,
 )
 from cohortlib.adapty.read.states import StateCounts, has_states, latest_states
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.engine.threads import on_threads, workers_for
+from cohortlib.errors import SchemaError
 from cohortlib.read.ids import Doubts
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.sources import check_sheet
@@ -96,13 +99,16 @@ class _EventReader:
     missing_money: str = "zero"
     zero_payments: str = "count"
     event_types: EventTypes = ()
+    by: str | None = None
+    """A column to be read as `BY`."""
 
     @property
     def _specs(self) -> dict[str, ColumnSpec]:
         """The columns to read, by their names in the frame of events."""
         optional = self.optional | ({"cancellation_reason"} if self.refund_upgraded == "zero" else frozenset())
         chosen = {name: spec for name, spec in EVENT_COLUMNS.items() if not spec.optional or name in optional}
-        return {"user": USER_COLUMNS[self.user_unit], **chosen}
+        own = {} if self.by is None else {BY: by_column(self.by)}
+        return {"user": USER_COLUMNS[self.user_unit], **chosen, **own}
 
     def names(self, *, from_revenuecat: bool) -> list[str]:
         """List all accepted names of the columns to read."""
@@ -118,6 +124,12 @@ class _EventReader:
         """Select the columns to read from those of a table; raise if one is missing."""
         if revenuecat.MARK in columns:
             required = revenuecat.required(self.user_unit)
+            if self.by is not None:
+                raise SchemaError(
+                    f"column {self.by!r} of RevenueCat's transactions is not read",
+                    value=self.by,
+                    expected="a filter, such as by='country'",
+                )
         else:
             required = {spec.name: spec.accepted for spec in self._specs.values() if spec.required}
         check_required(required, columns, where)
@@ -195,6 +207,7 @@ def read_events(
     missing_money: str = "zero",
     zero_payments: str = "count",
     event_types: EventTypes = (),
+    by: str | None = None,
 ) -> Events:
     """Read events and decide which rows count.
 
@@ -218,12 +231,14 @@ def read_events(
         Number of threads, by default all.
     event_types
         Renamed event types, as :func:`~cohortlib.adapty.read.event_types.check_event_types` returns them.
+    by
+        A column that is read as `BY`, in addition.
     """
     reading = fresh(reading, threads)
     check_sheet(source, reading.files)
     reader = _EventReader(
         user_unit, refund_upgraded, frozenset(optional), frozenset(keep), reading, workers_for(threads), missing_money,
-        zero_payments, event_types,
+        zero_payments, event_types, by,
     )  # fmt: skip
     clean = [
         without_stray_lines(table) for table in read_tables(source, reader.choose, reader.fields(), reading, MONEY)
@@ -270,13 +285,14 @@ def batched_events(
     missing_money: str = "zero",
     zero_payments: str = "count",
     event_types: EventTypes = (),
+    by: str | None = None,
 ) -> BatchedTable[Events]:
     """Open events to be read in batches; the parameters are those of :func:`read_events`."""
     reading = fresh(reading, threads)
     check_sheet(source, reading.files)
     reader = _EventReader(
         user_unit, refund_upgraded, frozenset(optional), frozenset(), reading, workers_for(threads), missing_money,
-        zero_payments, event_types,
+        zero_payments, event_types, by,
     )  # fmt: skip
 
     def read(table: RawTable) -> Events:

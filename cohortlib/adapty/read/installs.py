@@ -14,7 +14,15 @@ from cohortlib.adapty.read.counted import check_nulls, without_stray_lines
 from cohortlib.adapty.read.events import extra_networks, fresh, pick_column
 from cohortlib.adapty.read.readers import UnreadError, read_each
 from cohortlib.adapty.read.settings import Reading
-from cohortlib.adapty.read.specs import INSTALL_COLUMNS, USER_COLUMNS, ColumnSpec, accepted_names, check_required
+from cohortlib.adapty.read.specs import (
+    BY,
+    INSTALL_COLUMNS,
+    USER_COLUMNS,
+    ColumnSpec,
+    accepted_names,
+    by_column,
+    check_required,
+)
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.errors import DataError, SchemaError
 from cohortlib.read.nulls import Dropped
@@ -29,6 +37,8 @@ class _InstallReader:
 
     user_unit: str
     reading: Reading
+    by: str | None = None
+    """A column to be read as `BY`, if there is one."""
 
     @property
     def specs(self) -> dict[str, ColumnSpec]:
@@ -36,7 +46,8 @@ class _InstallReader:
         user = USER_COLUMNS[self.user_unit]
         if self.user_unit in revenuecat.USERS:
             user = replace(user, aliases=(*user.aliases, revenuecat.USERS[self.user_unit]))
-        return {"user": user, **INSTALL_COLUMNS}
+        own = {} if self.by is None else {BY: by_column(self.by)}
+        return {"user": user, **INSTALL_COLUMNS, **own}
 
     def fields(self) -> list[str]:
         """List all accepted names."""
@@ -64,7 +75,7 @@ class _InstallReader:
 
 
 def read_installs(
-    source: Source, *, user_unit: str, nulls: str, reading: Reading | None = None
+    source: Source, *, user_unit: str, nulls: str, reading: Reading | None = None, by: str | None = None
 ) -> tuple[pl.DataFrame, Dropped]:
     """Read installs: a row per user and install, or ready counts per date (columns ``install_date``, ``installs``).
 
@@ -77,7 +88,7 @@ def read_installs(
         The rows dropped for nulls.
     """
     reading = fresh(reading, None)
-    reader = _InstallReader(user_unit, reading)
+    reader = _InstallReader(user_unit, reading, by)
     tables = read_tables(source, reader.choose, reader.fields(), reading)
     frames = [*read_each(partial(reader.read, table) for table in tables)]
     check_one_kind("installs" in frame.columns for frame in frames)
@@ -86,11 +97,11 @@ def read_installs(
 
 
 def batched_installs(
-    source: Source, *, user_unit: str, nulls: str, reading: Reading | None = None
+    source: Source, *, user_unit: str, nulls: str, reading: Reading | None = None, by: str | None = None
 ) -> BatchedTable[tuple[pl.DataFrame, Dropped]]:
     """Open installs to be read in batches; the parameters are those of :func:`read_installs`."""
     reading = fresh(reading, None)
-    reader = _InstallReader(user_unit, reading)
+    reader = _InstallReader(user_unit, reading, by)
     return BatchedTable(
         source,
         reader.choose,

@@ -116,6 +116,8 @@ EVENT_COLUMNS = _by_name(
     ColumnSpec("offer_id", readers.text, ("promotional_offer_id",), optional=True),
     *_ATTRIBUTION,
 )
+BY = "by"
+"""The column of events and of installs that holds the values of a column that is not a filter."""
 OFFERS = ("offer_category", "offer_type", "offer_id")
 MONEY = tuple(name for name, spec in EVENT_COLUMNS.items() if spec.reader is readers.number)
 
@@ -126,6 +128,11 @@ INSTALL_COLUMNS = _by_name(
     ColumnSpec("country", readers.text, ("store_country", "profile_country", "profile_county")),
     *_ATTRIBUTION,
 )
+
+
+def by_column(name: str) -> ColumnSpec:
+    """Return how the column is read whose values each have an answer."""
+    return ColumnSpec(name, readers.text, EVENT_COLUMNS[name].aliases if name in EVENT_COLUMNS else ())
 
 
 def accepted_names(specs: Iterable[ColumnSpec]) -> list[str]:

@@ -13,7 +13,7 @@ from cohortlib.adapty import compose, forecast
 from cohortlib.adapty.additive import Sums
 from cohortlib.adapty.aggregate import SegmentSums
 from cohortlib.adapty.answer import Answer
-from cohortlib.adapty.compute import events_for, installs_for
+from cohortlib.adapty.inputs import events_for, installs_for
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events
