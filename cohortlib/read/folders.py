@@ -1,9 +1,11 @@
 """Find the files of a source: paths, globs, lists and folders, with the Hive partitions in their paths."""
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from os import PathLike, walk
+from os.path import basename, dirname, isdir, isfile, islink, join, realpath
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -57,15 +59,20 @@ def resolve(
     name = listed(map(str, source), 3)
     if not source:
         raise SourceError("the list of files is empty", expected=f"paths or globs of {SHOWN}")
-    each = [_resolve_one(str(path), options) for path in source]
+    checked: set[str] = set()
+    each = [_resolve_one(str(path), options, checked) for path in source]
     if lakes := [item for item in each if item.kind in ("delta", "iceberg")]:
         raise SourceError(f"{lakes[0].name!r} is a table of its own, in a list", expected="one table, or files")
     if len(kinds := {item.kind for item in each}) > 1:
         raise SourceError(f"the list of files mixes {' and '.join(sorted(kinds))}", expected="files of one kind")
     files = [file for item in each for file in item.files]
     seen: set[str] = set()
+    folder_place = cache(realpath)
     for file in files:
-        place = file.path if "://" in file.path else str(Path(file.path).resolve())
+        folder, name = dirname(file.path), basename(file.path)
+        place = file.path
+        if "://" not in place:
+            place = realpath(place) if islink(place) or not name else join(folder_place(folder), name)
         if place in seen:
             raise SourceError(
                 f"the list of files holds {file.path!r} twice", value=file.path, expected="each file once"
@@ -74,7 +81,7 @@ def resolve(
     return Files(name, files, each[0].kind)
 
 
-def _resolve_one(path: str, options: FileOptions) -> Files:
+def _resolve_one(path: str, options: FileOptions, checked: set[str] | None = None) -> Files:
     if "://" in path:
         from cohortlib.read import urls
 
@@ -83,11 +90,12 @@ def _resolve_one(path: str, options: FileOptions) -> Files:
         kind = _kind(shown, [urls.without_secrets(each) for each in paths])
         urls.refuse_lake(path, paths, options)
         return Files(shown, [File(each) for each in paths], kind)
-    if _is_folder(path):
+    if isdir(path):
         return _resolve_folder(path)
-    paths = match_files(path, SHOWN)[0]
-    root = path if Path(path).is_file() else _before_wildcards(path)
-    files = [File(each, _partitions(file, root)) for file in paths for each in _within(file)]
+    paths = match_files(path, SHOWN, checked)[0]
+    root = path if isfile(path) else _before_wildcards(path)
+    of_folder = _folder_partitions(root)
+    files = [File(each, {} if file == root else of_folder(dirname(file))) for file in paths for each in _within(file)]
     return Files(path, files, _kind(path, [file.path for file in files]))
 
 
@@ -106,27 +114,21 @@ def _within(path: str) -> list[str]:
     return names
 
 
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def _resolve_folder(path: str) -> Files:
     if (Path(path) / "_delta_log").is_dir():
         return Files(path, [File(path)], "delta")
     if _is_iceberg(Path(path)):
         return Files(path, [File(path)], "iceberg")
     found: dict[str, list[str]] = {}
-    for folder, folders, names in walk(path):
-        _refuse_lake(Path(folder), path)
+    for entry, folders, names in walk(path):
+        folder = Path(entry)
+        _refuse_lake(folder, path)
         # Names that begin with a dot or an underscore are those of tools: _SUCCESS, .part-0.parquet.crc.
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
         for name in names:
             for kind in ("parquet", "csv"):
                 if name.lower().endswith(KINDS[kind]) and not name.startswith((".", "_")):
-                    found.setdefault(kind, []).append(str(Path(folder) / name))
+                    found.setdefault(kind, []).append(join(*folder.parts, name))
     if not found:
         raise SourceError(f"the folder {path!r} has no Parquet or CSV files", value=path, expected=SHOWN)
     if len(found) > 1:
@@ -138,12 +140,13 @@ def _resolve_folder(path: str) -> Files:
             hint=f"use a glob: '{Path(path) / '**' / '*.parquet'}'",
         )
     ((kind, paths),) = found.items()
-    return Files(path, [File(file, _partitions(file, path)) for file in sorted(paths)], kind)
+    of_folder = _folder_partitions(path)
+    return Files(path, [File(file, of_folder(dirname(file))) for file in sorted(paths)], kind)
 
 
 def _kind(name: str, paths: Sequence[str]) -> str:
     """Return the kind of files, by their names."""
-    names = [Path(path).name.lower() for path in paths]
+    names = [basename(path).lower() for path in paths]
     for kind, endings in KINDS.items():
         if all(each.endswith(endings) for each in names):
             return kind
@@ -158,14 +161,22 @@ def _kind(name: str, paths: Sequence[str]) -> str:
 # ----------------------------------------------------------------------------------------------------- globs
 
 
-def match_files(path: str, kinds: str) -> tuple[list[str], list[str]]:
-    """List the files of a path or glob, and their names without folders in lower case; there must be at least one."""
-    paths = [file for file in list_files(path) if "://" in file or Path(file).is_file()]
+def match_files(path: str, kinds: str, checked: set[str] | None = None) -> tuple[list[str], list[str]]:
+    """List the files of a path or glob, and their names without folders in lower case; there must be at least one.
+
+    Folders that are not tables of a lake are added to `checked`, and not checked again.
+    """
+    paths = [file for file in list_files(path) if "://" in file or isfile(file)]
     if not paths:
         raise missing(path, kinds)
-    for folder in {parent for file in paths if "://" not in file for parent in Path(file).parents}:
-        _refuse_lake(folder, path)
-    return paths, [Path(file).name.lower() for file in paths]
+    checked = set() if checked is None else checked
+    for own in {dirname(file) for file in paths if "://" not in file} - checked:
+        for folder in (Path(own), *Path(own).parents):
+            if str(folder) not in checked:
+                _refuse_lake(folder, path)
+                checked.add(str(folder))
+        checked.add(own)
+    return paths, [basename(file).lower() for file in paths]
 
 
 def _is_iceberg(folder: Path) -> bool:
@@ -199,13 +210,15 @@ def _before_wildcards(path: str) -> str:
     return str(Path(*parts[:fixed])) if fixed else "."
 
 
-def _partitions(file: str, root: str) -> dict[str, str | None]:
-    """Return the Hive partitions in the folders of a file below `root`: of ``country=DE/0.csv`` the country."""
-    if file == root:
-        return {}
-    folders = Path(file).relative_to(root).parts[:-1]
-    pairs = (folder.partition("=") for folder in folders if "=" in folder)
-    return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, _, value in pairs if name}
+def _folder_partitions(root: str) -> Callable[[str], Mapping[str, str | None]]:
+    """Return a function of folders below `root`: the Hive partitions in their names, of ``country=DE`` the country."""
+
+    @cache
+    def partitions(folder: str) -> Mapping[str, str | None]:
+        pairs = (name.partition("=") for name in Path(folder).relative_to(root).parts if "=" in name)
+        return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, _, value in pairs if name}
+
+    return partitions
 
 
 def partition_type(files: Sequence[File], name: str) -> pl.DataType:

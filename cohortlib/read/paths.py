@@ -2,7 +2,7 @@
 
 import glob
 from collections.abc import Sequence
-from pathlib import Path
+from os.path import isfile
 
 from cohortlib.errors import SourceError
 
@@ -13,7 +13,7 @@ SHOWN = "Parquet, CSV, TSV, JSON lines or Excel files"
 def list_files(path: str) -> list[str]:
     """List the files of a path or glob; a URL is returned as it is."""
     try:
-        if "://" in path or Path(path).is_file():
+        if "://" in path or isfile(path):
             return [path]
         return sorted(glob.glob(path, recursive=True))
     except (OSError, ValueError):  # no file can have this name
