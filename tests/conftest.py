@@ -41,6 +41,7 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 def small_batches(monkeypatch):
     """Read Parquet in batches of one row group, however small: the files of tests would be one batch."""
     monkeypatch.setattr("cohortlib.read.parquet.FULL", 1)
+    monkeypatch.setattr("cohortlib.read.parquet._SMALL", 0)
     monkeypatch.setattr("cohortlib.read.row_groups.SLICE", 1)
 
 

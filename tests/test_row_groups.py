@@ -5,14 +5,15 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import cohortlib as cl
-from cohortlib.engine.kernels.footer import DEPTH, row_group_sizes
+from cohortlib.engine.kernels.footer import DEPTH, FIELDS, read_row_groups
 from cohortlib.errors import DataError, SourceError
 from cohortlib.read import parquet, row_groups, sources
+from cohortlib.read.footers import read_footers
 from cohortlib.read.row_groups import file_slices
 
 pytestmark = pytest.mark.unit
@@ -29,6 +30,7 @@ def sliced(monkeypatch):
     """Read small files by slices of about 150 rows; streaming fails."""
     monkeypatch.setattr(row_groups, "SLICE", 150)
     monkeypatch.setattr(parquet, "FULL", 1)
+    monkeypatch.setattr(parquet, "_SMALL", 0)
     monkeypatch.setattr(pl.LazyFrame, "collect_batches", None)
 
 
@@ -52,7 +54,7 @@ def test_a_sliced_file_and_a_frame_give_the_same_table(size, threads, sliced, tm
     frame.head(1234).write_parquet(tmp_path / "a.parquet", row_group_size=size)
     frame.tail(-1234).write_parquet(tmp_path / "b.parquet", row_group_size=99, use_pyarrow=True)
     groups = [pl.scan_parquet(tmp_path / f"{name}.parquet").collect().height for name in "ab"]
-    slices = file_slices([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")])
+    slices = file_slices(read_footers([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]))
     assert [sum(part.rows for part in slices if part.file == number) for number in (0, 1)] == groups
     stream = sources.stream(str(tmp_path), lambda names: names[:1])
     assert pl.concat(stream.batches()).equals(frame.select("user_id"))
@@ -87,15 +89,15 @@ def test_large_row_groups_and_other_files_are_streamed(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     table().write_parquet(path)
     monkeypatch.setattr(row_groups, "_LEAST", 1)
-    assert [part[:3] for part in file_slices([str(path)])] == [(0, 0, 3000)]
+    assert [part[:3] for part in file_slices(read_footers([str(path)]))] == [(0, 0, 3000)]
     monkeypatch.setattr(row_groups, "LARGEST", 2999)
-    assert file_slices([str(path)]) is None
-    assert file_slices([str(path)], max_rows=3000) is None
-    pieces = [part[:3] for part in file_slices([str(path)], max_rows=1400)]
+    assert file_slices(read_footers([str(path)])) is None
+    assert file_slices(read_footers([str(path)]), max_rows=3000) is None
+    pieces = [part[:3] for part in file_slices(read_footers([str(path)]), max_rows=1400)]
     assert pieces == [(0, 0, 700), (0, 700, 700), (0, 1400, 700), (0, 2100, 700), (0, 2800, 200)]
-    assert file_slices([str(tmp_path / "none.parquet")]) is None
+    assert read_footers([str(tmp_path / "none.parquet")]) is None
     (tmp_path / "short.parquet").write_bytes(b"PAR1")
-    assert file_slices([str(tmp_path / "short.parquet")]) is None
+    assert read_footers([str(tmp_path / "short.parquet")]) is None
 
 
 def test_a_large_row_group_is_decoded_in_pieces_under_max_memory(tmp_path, monkeypatch):
@@ -108,30 +110,36 @@ def test_a_large_row_group_is_decoded_in_pieces_under_max_memory(tmp_path, monke
     assert_frame_equal(cl.termina.cohorts(path, max_memory="64MiB"), expected, check_exact=True)
 
 
-def test_a_footer_with_other_counts_is_streamed(sliced, tmp_path, monkeypatch):
+def test_a_footer_that_is_not_plain_is_streamed(tmp_path, monkeypatch):
     frame = table()
     frame.write_parquet(tmp_path / "rows.parquet", row_group_size=100)
-    monkeypatch.undo()
+    monkeypatch.setattr(parquet, "_SMALL", 0)
     monkeypatch.setattr(parquet, "FULL", 1)
-    monkeypatch.setattr(parquet, "file_slices", lambda *_: [row_groups.FileSlice(0, 0, 2999, 9)])
+    monkeypatch.setattr(parquet, "read_footers", lambda _: None)
+    monkeypatch.setattr(parquet, "file_slices", None)
     assert_frame_equal(cl.termina.cohorts(tmp_path), cl.termina.cohorts(frame), check_exact=True)
 
 
-@given(st.binary(max_size=80) | st.lists(st.sampled_from([0x15, 0x19, 0x1C, 0x4C, 2, 0, 0xFC]), max_size=80).map(bytes))
-def test_any_bytes_as_a_footer(data):
-    sizes = np.empty(3, np.int64)
-    found = row_group_sizes(np.frombuffer(data, np.uint8), *(np.zeros(DEPTH, np.int64) for _ in range(3)), sizes)
+@example(b"\x03", 0)  # the number of a field is cut off
+@given(
+    st.binary(max_size=80) | st.lists(st.sampled_from([0x15, 0x19, 0x1C, 0x4C, 2, 0, 0xFC]), max_size=80).map(bytes),
+    st.sampled_from([0, 9, 90]),
+)
+def test_any_bytes_as_a_footer(data, room):
+    buffers = np.zeros((3, DEPTH), np.int64), np.zeros(FIELDS, np.int64), np.empty(3, np.int64)
+    found, _, size = read_row_groups(np.frombuffer(data, np.uint8), 99, 5, *buffers, np.empty(room, np.uint8))
     assert -1 <= found <= 3
+    assert 0 <= size <= room
 
 
 def test_memory_bounds_the_slices_of_wide_rows(monkeypatch, tmp_path):
     monkeypatch.setattr(row_groups, "SLICE", 1000)
     monkeypatch.setattr(row_groups, "_LEAST", 10)
     table().write_parquet(tmp_path / "a.parquet", row_group_size=50)
-    paths = [str(tmp_path / "a.parquet")]
-    assert max(part.rows for part in file_slices(paths)) == 1000
-    assert max(part.rows for part in file_slices(paths, 120)) == 100
-    assert max(part.rows for part in file_slices(paths, 30)) == 30
+    footers = read_footers([str(tmp_path / "a.parquet")])
+    assert max(part.rows for part in file_slices(footers)) == 1000
+    assert max(part.rows for part in file_slices(footers, 120)) == 100
+    assert max(part.rows for part in file_slices(footers, 30)) == 30
 
 
 def test_large_row_groups_take_their_memory_from_the_rows(monkeypatch, tmp_path):
