@@ -555,3 +555,21 @@ def test_an_answer_for_each_value(folder):
     assert [line.split(",")[:2] for line in both[1].splitlines()[1:3]] == [["gold", "2026-02-01"]] * 2
     assert run(*GIVEN, "--by", "plan").exit_code == 2
     assert "by plan needs the column 'plan', which the events do not have" in run(*GIVEN, "--by", "plan").stderr
+
+
+def test_users_behind_a_cell(folder):
+    def users(*args):
+        return CliRunner().invoke(main.cli, ["adapty", "users", *GIVEN, *args], prog_name="cohortlib")
+
+    shown = users("--segment-start-date", "2026-02-01", "--period", "1")
+    assert [line.split(",")[:4] for line in shown.stdout.splitlines()] == [
+        ["user_id", "install_date", "installed", "activated"],
+        ["u1", "2026-02-03", "true", "true"],
+        ["u2", "2026-02-10", "true", "true"],
+        ["u3", "2026-02-25", "true", "false"],
+    ]
+    assert len(users("--period", "2").stdout.splitlines()) == 5
+    assert (
+        "segment-start-date 2026-02-02 is not a segment"
+        in users("--segment-start-date", "2026-02-02", "--period", "1").stderr
+    )

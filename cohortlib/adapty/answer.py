@@ -3,15 +3,24 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.request import Request
+from cohortlib.errors import Arg, SettingError, listed
 from cohortlib.fields import AVERAGES, MONEY, SEGMENT
+
+
+class Behind(Protocol):
+    """Lists users from the input of an answer."""
+
+    def users(self, segment: int | None, period: int) -> pl.DataFrame:
+        """List the users behind a cell; the segment is counted from 0, None for all."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +56,64 @@ class Answer:
     report: dict[str, float] = field(default_factory=dict)
     conventions: Conventions | None = None
     reply: bytes | None = None
+    behind: Behind | None = field(default=None, compare=False)
+    """The input, to list users; None in a fetched, summed or unpickled answer."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"behind": None}
+
+    def users(self, *, segment_start_date: str | date | None = None, period: int) -> pl.DataFrame:
+        """List the users behind a cell.
+
+        The events and installs are read again, so they must be as they were.
+
+        Parameters
+        ----------
+        segment_start_date
+            The first day of the segment; None for the total over all segments.
+        period
+            The period of the cell, as in `values`.
+
+        Returns
+        -------
+        polars.DataFrame
+            The users that count in any number of the cell, ordered by revenue (descending) and user, with the columns
+
+            - ``user_id``: the user, in the type of the events
+            - ``install_date`` (Date): the local day from which the user counts
+            - ``installed``, ``activated``, ``subscriber``, ``payer`` (Boolean): whether the user is one of the cell's
+              installs; has activated a trial or a subscription; is one of its subscribers; and is one of the users
+              that ARPPU divides by, without those refunded. Ready counts of installs have no users: nobody is installed
+            - ``subscriptions``, ``payments``, ``refunds`` (Int64): the user's subscriptions that the cell counts, and
+              the payments and refunds in its money
+            - ``revenue_usd``, ``proceeds_usd``, ``net_revenue_usd`` (Float64)
+
+            Their sums are the cell's.
+
+        Raises
+        ------
+        SettingError
+            If the answer has no such cell, or was not computed from events: a fetched answer, or that of `Sums`.
+        """
+        if self.behind is None:
+            raise SettingError(
+                "this answer has no users: it was fetched, computed from sums or by Spark, or unpickled",
+                expected="the answer that cohortlib.adapty.cohort returned",
+            )
+        starts = self.segments["segment_start_date"].to_list()[1:]
+        start = segment_start_date.isoformat() if isinstance(segment_start_date, date) else segment_start_date
+        if start is not None and start not in starts:
+            raise SettingError(
+                (Arg("segment_start_date", segment_start_date), " is not a segment of the answer"),
+                value=segment_start_date, expected=f"one of {listed(starts)}, or None for the total",
+            )  # fmt: skip
+        periods = self.values["period"].unique().sort().to_list()
+        if type(period) is not int or period not in periods:
+            raise SettingError(
+                (Arg("period", period), " is not a period of the answer"), value=period,
+                expected=f"one of {listed(periods)}",
+            )  # fmt: skip
+        return self.behind.users(None if start is None else starts.index(start), period)
 
     def __repr__(self) -> str:
         first, last = self.request.date

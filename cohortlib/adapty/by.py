@@ -84,6 +84,10 @@ class By:
             return plan
         return replace(plan, conventions=replace(plan.conventions, restart_per_product=True))
 
+    def spelled(self, text: str) -> str:
+        """Return the spelling in which a value is compared."""
+        return text if self.filter is None else filters.spelled(self.filter, text)
+
     def request(self, request: Request, text: str | None) -> Request:
         """Return the request with a filter on a value; as it is where a filter cannot express it."""
         if self.filter is None or text is None:
@@ -238,6 +242,25 @@ def add_up(events: Events, installs: Installs, plan: RequestPlan, by: By, since:
     codes = range(parts.texts.height)
     changes = on_threads(workers if own.threads == 1 else 1, change, codes)
     return ByValue(nothing, dict(zip(parts.texts["value"], changes, strict=True)))
+
+
+def select_value(
+    events: Events, installs: Installs, plan: RequestPlan, by: By, text: str | None
+) -> tuple[Events, Installs]:
+    """Select the rows that hold a value of the column, or none of its values."""
+    value = None if text is None else by.spelled(text)
+
+    def selected(frame: pl.DataFrame, *, is_installs: bool) -> pl.Series:
+        rows = by.values(frame, plan, installs=is_installs).filter(pl.col("value").eq_missing(value))["row"]
+        return pl.repeat(value=False, n=frame.height, eager=True).scatter(rows, values=True)
+
+    if by.cuts(events.frame, installs=False):
+        marks = selected(events.frame, is_installs=False).alias(by.mark)
+        events = replace(events, frame=events.frame.with_columns(marks))
+    if installs.frame is not None and by.cuts(installs.frame, installs=True):
+        marks = selected(installs.frame, is_installs=True).alias(filters.SELECTED)
+        installs = replace(installs, frame=installs.frame.with_columns(marks))
+    return events, installs
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from cohortlib.adapty.by import By, add_up
 from cohortlib.adapty.conventions import Conventions
 from cohortlib.adapty.inputs import Batched, Inputs, events_for, installs_for
 from cohortlib.adapty.keywords import DEFAULTS, PlanKeywords, with_settings
+from cohortlib.adapty.members import Behind
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.event_types import check_event_types
 from cohortlib.adapty.read.products import read_products
@@ -176,7 +177,8 @@ def _answer(inputs: Inputs) -> Answer:
         total = Sums.of(*rows, plan)
         predictions = forecast.predict(*rows, plan) if predict else None
     total.warn()
-    return total.answer(predictions)
+    answer = total.answer(predictions)
+    return replace(answer, behind=Behind(inputs, total.counts["rows"]))
 
 
 def _answers(inputs: Inputs, by: By) -> dict[str | None, Answer]:
@@ -190,7 +192,8 @@ def _answers(inputs: Inputs, by: By) -> dict[str | None, Answer]:
         chains = total.nothing.chains
         answers = total.answers(plan, by, repeated(chains), partial(occurrences, chains), predict=predict)
     total.warn()
-    return answers
+    rows_read = total.nothing.counts["rows"]
+    return {text: replace(answer, behind=Behind(inputs, rows_read, text)) for text, answer in answers.items()}
 
 
 @with_settings

@@ -240,6 +240,11 @@ def columns_of_values(name: str) -> set[str]:
     return {*columns_of(name), *more.get(name, ())}
 
 
+def spelled(name: str, text: str) -> str:
+    """Return the spelling in which a filter compares a value."""
+    return _spelled([text], _SPELLINGS.get(name, _exact))[0]
+
+
 def is_of_users(name: str) -> bool:
     """Whether a filter applies to installs and transactions, not to transactions only."""
     return name not in _TRANSACTION_FILTERS

@@ -5,6 +5,7 @@ How many users are aggregated at a time is chosen after all rows have been read,
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
 from operator import add
@@ -100,6 +101,19 @@ def aggregate_by(
 
         total = reduce(add, partials())
         return total, total.answers(plan, by, chains.repeated(), chains.occurrences, predict=predict)
+
+
+@contextmanager
+def spilled_rows(
+    plan: RequestPlan,
+    events: BatchedTable[Events],
+    installs: BatchedTable[tuple[pl.DataFrame, Dropped]] | None,
+    *,
+    room: int,
+) -> "Iterator[SpilledRows]":
+    """Spill events and installs to temporary files, which are deleted at the end."""
+    with files.temporary_folder(Path(gettempdir())) as folder:
+        yield SpilledRows(plan, events, installs, folder, room, predict=False, share=RANGE_SHARE / 2)
 
 
 def _reads(events: BatchedTable[Events], states: StateFiles, *, as_text: bool) -> Iterator[Callable[[], Events | None]]:

@@ -14,13 +14,16 @@ from cohortlib.adapty.conventions import CHOICES, Conventions
 from cohortlib.adapty.request import Format, Request
 from cohortlib.adapty.validation import read_day
 from cohortlib.cli import options
-from cohortlib.cli.cohorts import MOST_SEGMENTS
+from cohortlib.cli.cohorts import MOST_SEGMENTS, write_table
 from cohortlib.cli.messages import Failure, printed_warnings
 from cohortlib.cli.output import compute_with_progress, ending, is_terminal, row_limit, write_output, writing
+from cohortlib.cli.termina import OUTPUT
 from cohortlib.fields import VALUES
 from cohortlib.read.paths import check_exist
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from cohortlib.adapty import Answer
 
 
@@ -63,7 +66,7 @@ def _convention(name: str, help_text: str, metavar: str | None = None) -> Any:
     )  # fmt: skip
 
 
-OPTIONS = (
+_INPUT_OPTIONS = (
     options.source("events", "EVENTS"),
     click.option(
         "--request", required=True, metavar="FILE", help="The request body of the API, as JSON; - is standard input."
@@ -90,7 +93,6 @@ OPTIONS = (
         help="Day that decides whether a period is over.  [default: the request's last day]",
     ),
     _convention("week_start", "First day of a week.", "WEEKDAY"),
-    click.option("--predict", is_flag=True, help="Predict each segment."),
     click.option(
         "--event-type",
         "event_types",
@@ -103,6 +105,10 @@ OPTIONS = (
     options.NULLS, options.DECIMALS,
     *map(options.setting, ("timestamp_format", "decimal", "normalize", "encoding", "sheet", "storage_options")),
     options.THREADS, options.MAX_MEMORY,
+)  # fmt: skip
+OPTIONS = (
+    *_INPUT_OPTIONS,
+    click.option("--predict", is_flag=True, help="Predict each segment."),
     options.output_option("Write the answer to FILE (.json or .csv by its ending); - is standard output."),
     options.format_option(
         FORMATS, "Format of the answer, regardless of the file's ending.  [default: the request's format]"
@@ -141,13 +147,7 @@ def cohort(
       echo '{"filters": {"date": ["2026-01-01", "2026-06-30"]}}' |
         cohortlib adapty cohort events.csv --installs installs.csv --request - | jq '.data[0]'
     """
-    with printed_warnings():
-        body = Request.of(read_body(request))
-    chosen = {name: settings.pop(name) for name in (*CHOICES, "as_of")}
-    chosen["restart_per_product"] = {"yes": True, "no": False}.get(chosen["restart_per_product"], "auto")
-    settings |= {"conventions": Conventions(**chosen), "installs": installs}
-    others = [installs if installs != "from_events" else None, request if request != "-" else None]
-    sources = [events, settings["products"], *others]
+    body, settings, sources = _read_options(events, request, installs, settings)
 
     def answers() -> "dict[str | None, Answer]":
         check_exist(events)
@@ -177,6 +177,52 @@ def cohort(
         return [text.rstrip("\n").encode(), b"\n"]
 
     write_output(make, output, sources)
+
+
+@adapty.command(short_help="The users behind a cell of the cohort table.")
+@lambda command: options.decorated(command, _INPUT_OPTIONS)
+@click.option("--segment-start-date", metavar="DATE", help="First day of the segment.  [default: the "
+              "total over all segments]")  # fmt: skip
+@click.option("--period", required=True, type=click.IntRange(min=0), metavar="PERIOD",
+              help="Number of the payment, or day since the install.")  # fmt: skip
+@lambda command: options.decorated(command, OUTPUT)
+def users(
+    events: str | list[str], request: str, installs: str | None, output: str | None, kind: str | None,
+    segment_start_date: str | None, period: int, **settings: Any,
+) -> None:  # fmt: skip
+    """List the users behind a cell of `cohortlib adapty cohort`, largest revenue first.
+
+    The options are those that the answer was computed with.
+
+    \b
+    Examples:
+      cohortlib adapty users events.csv --installs installs.csv --request request.json \
+        --segment-start-date 2026-02-01 --period 2
+      cohortlib adapty users events.csv --installs from_events --request request.json --period 1 -o users.csv
+    """
+    body, settings, sources = _read_options(events, request, installs, settings)
+
+    def compute() -> "pl.DataFrame":
+        check_exist(events)
+        from cohortlib.adapty import cohort
+
+        answer: Answer = compute_with_progress(cohort, events, body, **settings)
+        return answer.users(segment_start_date=segment_start_date, period=period)
+
+    write_table(compute, output, kind, sources)
+
+
+def _read_options(
+    events: str | list[str], request: str, installs: str | None, settings: dict[str, Any]
+) -> tuple[Request, dict[str, Any], list[Any]]:
+    """Return the request, the settings as the function takes them, and the files that are read."""
+    with printed_warnings():
+        body = Request.of(read_body(request))
+    chosen = {name: settings.pop(name) for name in (*CHOICES, "as_of")}
+    chosen["restart_per_product"] = {"yes": True, "no": False}.get(chosen["restart_per_product"], "auto")
+    settings |= {"conventions": Conventions(**chosen), "installs": installs}
+    others = [installs if installs != "from_events" else None, request if request != "-" else None]
+    return body, settings, [events, settings["products"], *others]
 
 
 def read_body(path: str) -> dict[str, object]:

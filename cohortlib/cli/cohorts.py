@@ -60,7 +60,7 @@ def cohorts(
         table = compute_with_progress(cl.cohorts, transactions, **settings)
         return cl.summary(table) if mean else table
 
-    _write(compute, output, kind, [transactions, settings["joined"], settings["users"], settings["calendar"]])
+    write_table(compute, output, kind, [transactions, settings["joined"], settings["users"], settings["calendar"]])
 
 
 @click.command(short_help="The users behind a cell of the cohort table.")
@@ -96,7 +96,7 @@ def users(
         "segment": {name: value for name, _, value in pairs},
     }  # fmt: skip
     sources = [transactions, settings["joined"], settings["users"], settings["calendar"]]
-    _write(lambda: compute_with_progress(cl.users, transactions, **cell, **settings), output, kind, sources)
+    write_table(lambda: compute_with_progress(cl.users, transactions, **cell, **settings), output, kind, sources)
 
 
 def _settings(transactions: str | list[str], settings: dict[str, Any], *, no_amount: bool) -> dict[str, Any]:
@@ -105,7 +105,8 @@ def _settings(transactions: str | list[str], settings: dict[str, Any], *, no_amo
     return settings | {"amount": None} if no_amount else settings
 
 
-def _write(compute: Any, output: str | None, kind: str | None, sources: Sequence[Any]) -> None:
+def write_table(compute: Any, output: str | None, kind: str | None, sources: Sequence[Any]) -> None:
+    """Write the table that `compute` returns, in the format of the option or of the file's ending."""
     written_as = kind or format_of(output)
     if written_as == "parquet" and output in (None, "-") and is_terminal():
         raise click.UsageError("Parquet cannot be printed in a terminal. Hint: -o FILE.parquet")
