@@ -14,7 +14,6 @@ from cohortlib.read.amounts import Amounts
 from cohortlib.read.instants import Cut, Instants
 from cohortlib.read.users import Users
 from cohortlib.transactions import netting as module
-from cohortlib.transactions.activity import Histogram
 from cohortlib.transactions.grid import Grid
 from cohortlib.transactions.netting import Netting, RecordsNetting, partition_users
 from cohortlib.transactions.records import Batch, Layout, RecordsBuilder
@@ -48,11 +47,7 @@ def netting_of(rows, *, kind, bits, freq, refunds, span=None, days_after=0):
 def both_sums(netting, kept=None):
     """Return the sums by partition, and those of users that are written in between."""
     kept = np.ones(netting.grid.span, np.bool_) if kept is None else kept
-    groups = range(netting.count)
-    found, expected = (Histogram.zeros(netting.grid.span, kept) for _ in range(2))
-    netting.add_groups(iter(groups), found)
-    Netting.add_groups(netting, iter(groups), expected)
-    return found, expected
+    return netting.sum_up(kept, 1), Netting.sum_up(netting, kept, 1)
 
 
 def assert_same(found, expected):

@@ -7,9 +7,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.engine.kernels.days import least_and_greatest
+from cohortlib.engine.threads import on_threads
+
 Ints: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint64]
 INT64_LIMIT = 2**63
+_PIECE = 1 << 20  # rows whose bounds a thread finds at a time
 _FAR = 253_402_300_799  # the last second of the year 9999
 
 
@@ -88,8 +92,17 @@ def string_views(column: pl.Series, *, nulls: bool = True) -> list[tuple[Keys, N
     return pieces
 
 
-def min_max(column: pl.Series) -> tuple[Any, Any]:
+def min_max(column: pl.Series, workers: int = 1) -> tuple[Any, Any]:
     """Return the minimum and the maximum, or None twice if there are no values."""
+    pieces = [column.slice(first, _PIECE) for first in range(0, max(len(column), 1), _PIECE)]
+    bounds = [pair for pair in on_threads(workers, _min_max, pieces) if pair[0] is not None]
+    return (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else (None, None)
+
+
+def _min_max(column: pl.Series) -> tuple[Any, Any]:
+    if column.dtype == pl.Int64 and column.n_chunks() == 1 and len(column) and not column.null_count():
+        low, high = least_and_greatest(read_only(column.to_numpy()))
+        return low, high
     return column.min(), column.max()
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ _TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_0
 
 @dataclass(frozen=True)
 class Instants:
-    """A column of dates or datetimes without nulls."""
+    """A column of dates or datetimes. Nulls have no ticks."""
 
     series: pl.Series
     zoned: bool
@@ -57,12 +58,22 @@ class Instants:
 
     def bounds(self) -> tuple[int, int] | None:
         """Return the first and the last tick, or None without rows; check that they are in the years 1 to 9999."""
-        low, high = min_max(physical(self.series))
+        low, high = self._extremes
         if low is None:
             return None
         if low // self.day < FIRST_DAY or high // self.day > LAST_DAY:
             raise DataError(range_text(self.series), expected="instants within the years 1 to 9999")
         return int(low), int(high)
+
+    @property
+    def within_years(self) -> bool:
+        """Whether all of them are in the years 1900 to 2200."""
+        low, high = self._extremes
+        return low is None or (low >= EARLIEST * self.day and high < (LATEST + 1) * self.day)
+
+    @cached_property
+    def _extremes(self) -> tuple[Any, Any]:
+        return min_max(physical(self.series))
 
     def ticks(self, first: int, count: int) -> Ints:
         """Read `count` rows, starting at row `first`, as ticks since 1970-01-01."""
@@ -240,21 +251,14 @@ def check_years(column: pl.Series, last_day: int | None) -> pl.Series:
     dtype = column.dtype
     if dtype != pl.Date and not isinstance(dtype, pl.Datetime):
         return column
-    day = _TICKS_PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
-    if within_years(column):
+    instants = Instants.of(column)
+    if instants.within_years:
         return column
     if outside(column, last_day).any():
         raise DataError(f"column {column.name!r} has instants before 1900 or after 2200")
-    limit = (max(LATEST, last_day or 0) + 3) * day
+    limit = (max(LATEST, last_day or 0) + 3) * instants.day
     ticks = physical(column).cast(pl.Int64).clip(upper_bound=limit)
     return ticks.cast(physical(column).dtype).cast(dtype).alias(column.name)
-
-
-def within_years(column: pl.Series) -> bool:
-    """Return whether all instants are in the years 1900 to 2200."""
-    day = _TICKS_PER_DAY[column.dtype.time_unit] if isinstance(column.dtype, pl.Datetime) else 1
-    low, high = min_max(physical(column))
-    return low is None or (low >= EARLIEST * day and high < (LATEST + 1) * day)
 
 
 def outside(column: pl.Series, last_day: int | None) -> pl.Series:

@@ -1,13 +1,13 @@
 """Read Parquet files, whose columns may differ in order, number and width, and find the file behind an error."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from polars.selectors import by_name
@@ -31,6 +31,8 @@ from cohortlib.read.tables import (
     read_errors,
     unreadable,
 )
+
+_Result = TypeVar("_Result")
 
 FULL = 1 << 16
 """Smaller batches are joined up to this number of rows: each batch has a cost of its own."""
@@ -68,6 +70,8 @@ class Parquet:
         with read_errors(self.name, self.find_bad_file):
             schema = self.columns if lazy is None else lazy.collect_schema()
         stream = Stream(self.source, schema, self.height, lambda: self._batches(lazy), self.locate)
+        if self._slices is not None:
+            stream = stream._replace(mapped=self._mapped)
         large = self._group_bytes > _GROUP and self.max_bytes is not None
         return stream._replace(reading=self._decoders * self._group_bytes) if large else stream
 
@@ -246,6 +250,9 @@ class Parquet:
         return scan_parquet(paths, self.options)
 
     def _batches(self, lazy: pl.LazyFrame | None) -> Iterator[pl.DataFrame]:
+        if self._slices is not None:
+            yield from self._mapped(lambda batch: batch)
+            return
         rows_read = 0
         with read_errors(self.name, lambda: self.find_bad_file(rows_read)):
             small: list[pl.DataFrame] = []
@@ -260,24 +267,30 @@ class Parquet:
                 yield _joined(small)
 
     def _decoded(self, lazy: pl.LazyFrame | None) -> Iterator[pl.DataFrame]:
-        """Decode slices of row groups, or blocks of small files, on threads if all files are local, else stream."""
+        """Decode blocks of small files on threads if all files are local, else stream."""
         if self._blocks:
             yield from map_ordered(self.options.workers, self._decoded_block, self._blocks, ahead=0.5)
-            return
-        if self._slices is None:
+        else:
             yield from (self.lazy() if lazy is None else lazy).collect_batches(maintain_order=True)
-            return
+
+    def _mapped(self, work: Callable[[pl.DataFrame], _Result]) -> Iterator[_Result]:
+        """Decode slices of row groups on threads, which call `work` for each, and yield the results in order."""
         scans = [self._scan([path]).select(by_name(*self.columns)) for path in self.paths]
 
         # The bytes of a large row group are held for one column at a time.
         groups = [[name] for name in self.columns] if self._group_bytes > _GROUP else [list(self.columns)]
 
-        def decode(part: FileSlice) -> pl.DataFrame:
+        def decode(part: FileSlice) -> tuple[int, _Result]:
             rows = scans[part.file].slice(part.first, part.rows)
-            return pl.concat([rows.select(by_name(*names)).collect() for names in groups], how="horizontal")
+            frame = pl.concat([rows.select(by_name(*names)).collect() for names in groups], how="horizontal")
+            return part.rows, work(frame)
 
-        # Half a result for each worker: no more slices than workers are decoded and not yet taken.
-        yield from map_ordered(self._decoders, decode, self._slices, ahead=0.5)
+        rows_read = 0
+        with read_errors(self.name, lambda: self.find_bad_file(rows_read)):
+            # Half a result for each worker: no more slices than workers are decoded and not yet taken.
+            for rows, result in map_ordered(self._decoders, decode, self._slices or (), ahead=0.5):
+                rows_read += rows
+                yield result
 
     def _decoded_block(self, block: Block) -> pl.DataFrame:
         """Decode a block of small files, each apart if they cannot be joined or decoded as one."""

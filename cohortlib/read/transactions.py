@@ -92,11 +92,18 @@ class TransactionReader:
     def typed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame with typed columns: ids, instants, and amounts; amounts from text are units."""
         of = self.columns
+        frame = self._typed(frame)
+        return frame.with_columns(check_years(frame[of.timestamp], of.last_day)) if of.check_years else frame
+
+    def _typed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame with typed columns; the years of instants are not checked yet."""
+        of = self.columns
         untyped = [name for name in of.names if frame.schema[name] == pl.Null]  # columns of nulls alone
-        frame = frame.with_columns(frame[name].cast(pl.String) for name in untyped)
+        if untyped:
+            frame = frame.with_columns(frame[name].cast(pl.String) for name in untyped)
         columns = [
             self.users(frame[of.user]),
-            self.instants(frame[of.timestamp]),
+            self._instants(frame[of.timestamp]),
             self.amounts(frame[of.amount]),
         ]
         return frame.with_columns(columns)
@@ -112,11 +119,14 @@ class TransactionReader:
         return clean_ids(column, self.columns.rules.normalize, self.doubts, self.columns.workers)
 
     def instants(self, column: pl.Series) -> pl.Series:
-        """Parse a column of instants."""
-        of = self.columns
-        column, zoned = read_instants(column, of.rules, of.workers)
+        """Parse a column of instants, and check their years."""
+        column = self._instants(column)
+        return check_years(column, self.columns.last_day) if self.columns.check_years else column
+
+    def _instants(self, column: pl.Series) -> pl.Series:
+        column, zoned = read_instants(column, self.columns.rules, self.columns.workers)
         self._add_zoned(column.name, zoned)
-        return check_years(column, of.last_day) if of.check_years else column
+        return column
 
     def _add_zoned(self, name: str, zoned: bool | None) -> None:
         if zoned is None:
@@ -165,17 +175,23 @@ class TransactionReader:
 
     def parse(self, frame: pl.DataFrame) -> Transactions:
         """Check the three columns of a frame, and drop rows with nulls."""
-        return self.parse_typed(self.typed(frame), in_units=is_text(frame.schema[self.columns.amount]))
+        in_units = is_text(frame.schema[self.columns.amount])
+        return self._checked(self._typed(frame), in_units=in_units, any_year=not self.columns.check_years)
 
     def parse_typed(self, frame: pl.DataFrame, *, in_units: bool) -> Transactions:
-        """Check typed columns, and drop rows with nulls; `in_units` if the amounts came as text."""
+        """Check columns from `typed`, and drop rows with nulls; `in_units` if the amounts came as text."""
+        return self._checked(frame, in_units=in_units, any_year=True)
+
+    def _checked(self, frame: pl.DataFrame, *, in_units: bool, any_year: bool) -> Transactions:
         of = self.columns
         # Types are checked first: an error about a type says more than one about values.
         Users.of(frame[of.user].head(0))
-        Instants.of(frame[of.timestamp])
+        instants = Instants.of(frame[of.timestamp])
         Amounts.of(frame[of.amount].head(0), of.decimals, in_units=in_units)
-        dated = frame[of.timestamp].alias("").drop_nulls().alias(of.timestamp)
-        all_rows = Cut.of(Instants.of(dated), of.zone, of.calendar)
+        if not (any_year or instants.within_years):
+            frame = frame.with_columns(check_years(instants.series, of.last_day))
+            instants = Instants.of(frame[of.timestamp])
+        all_rows = Cut.of(instants, of.zone, of.calendar)
         kept, dropped = without_nulls(frame.select(by_name(*of.names)), of.nulls, "the table")
         cut = all_rows
         if all_rows is not None and len(kept) < len(frame):

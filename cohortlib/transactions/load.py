@@ -44,7 +44,7 @@ from cohortlib.transactions.joined import joined_cohorts, joined_cut, joined_in_
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.netting import RecordsNetting
 from cohortlib.transactions.part_netting import PartsNetting
-from cohortlib.transactions.reading import check_prepared_with, reader_of, warn_of_ids
+from cohortlib.transactions.reading import check_prepared_with, parsed, reader_of, warn_of_ids
 from cohortlib.transactions.records import Batch, Layout, RecordsBuilder
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.parts import FilteredStore
@@ -224,9 +224,7 @@ def _load_batches(
 
     def batches() -> Iterator[Transactions]:
         nonlocal dropped
-        apart = None if stream.mapped is None else stream.mapped(reader.parse_apart)
-        parsed = map(reader.parse, stream.batches()) if apart is None else (reader.join(*each) for each in apart)
-        for rows in parsed:
+        for rows in parsed(stream, reader):
             dropped += rows.dropped
             yield rows
         meter.correct(dropped.rows)
@@ -235,7 +233,7 @@ def _load_batches(
     ids = None
     dtype = stream.schema[settings.user]
     if packed and isinstance(stream.source, pl.DataFrame) and dtype.is_integer() and dtype != pl.UInt64:
-        low, high = min_max(stream.source[settings.user].alias(""))
+        low, high = min_max(stream.source[settings.user].alias("").cast(pl.Int64), settings.workers)
         ids = None if low is None else (low, high)
     rows = _place_records(
         settings, batches(), estimate.rows, meter, wide=wide, packed=packed, most=max(estimate.rows, estimate.most),

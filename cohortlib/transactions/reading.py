@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import chain, islice, starmap
 
 import polars as pl
 from polars.selectors import by_name
 
+from cohortlib.engine.threads import map_ordered
 from cohortlib.errors import Arg, DataError, SchemaError, SettingError
 from cohortlib.read import sources
 from cohortlib.read.amounts import as_decimal
@@ -14,7 +16,7 @@ from cohortlib.read.faults import find_faults
 from cohortlib.read.instants import read_instants
 from cohortlib.read.tables import FileOptions, Locate, Source, Stream, in_memory
 from cohortlib.read.text import is_text
-from cohortlib.read.transactions import TransactionReader
+from cohortlib.read.transactions import TransactionReader, Transactions
 from cohortlib.transactions.keywords import SETTINGS, Parsing, types
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.store.prepared import Prepared
@@ -50,6 +52,20 @@ def reader_of(
             raise error from None
         raise
     warn_of_ids(reader)
+
+
+def parsed(stream: Stream, reader: TransactionReader) -> Iterator[Transactions]:
+    """Parse the batches of a stream, several of them on threads."""
+    if stream.mapped is not None:
+        yield from starmap(reader.join, stream.mapped(reader.parse_apart))
+        return
+    batches = stream.batches()
+    first = list(islice(batches, 2))
+    if len(first) < 2:
+        yield from map(reader.parse, first)
+        return
+    parsed = map_ordered(reader.columns.workers, reader.parse_apart, chain(first, batches), ahead=1)
+    yield from starmap(reader.join, parsed)
 
 
 def typed_frame(frame: pl.DataFrame, settings: Settings, locate: Locate) -> pl.DataFrame:

@@ -31,6 +31,7 @@ from cohortlib.read.users import Users
 
 _TAG, _ROW_SHIFT = 2, np.uint64(32)  # of a full record: the word of its tag, which has the row in its upper half
 _BLOCK = 1 << 17  # rows that a thread writes at a time
+_AHEAD = 3  # blocks for each thread that wait to be written
 _ROOM = 1 << 16  # records, besides an eighth of the rows; not more than there are rows
 
 
@@ -131,9 +132,9 @@ class RecordsBuilder:
 
         A second call is allowed: in each partition its rows come after those of the first.
         """
-        # Blocks keep the batches in memory that they are slices of: one ahead is enough.
+        # Threads write most blocks of a batch while the next batch is parsed; more would keep more batches in memory.
         blocks = self._blocks(batches)
-        for total in map_ordered(self._workers, lambda block: self._write(*block, meter), blocks, ahead=1):
+        for total in map_ordered(self._workers, lambda block: self._write(*block, meter), blocks, ahead=_AHEAD):
             self.total += total
 
     def _blocks(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, int, int, int]]:

@@ -20,7 +20,7 @@ from cohortlib.errors import DataError, SchemaError, Text
 from cohortlib.read.arrays import Ints
 from cohortlib.read.faults import fitting_decimal, fitting_formats
 from cohortlib.read.ids import clean_ids
-from cohortlib.read.instants import assume_zone, datetimes, outside, read_instants, within_years
+from cohortlib.read.instants import Instants, assume_zone, datetimes, outside, read_instants
 from cohortlib.read.tables import Locate
 from cohortlib.read.text import is_text, parse_instants, parse_units
 from cohortlib.read.users import uuid_text
@@ -288,7 +288,7 @@ def instant(column: pl.Series, reading: Reading) -> ReadColumn:
     """
     read = end(column, reading)
     series = read.series
-    if within_years(series) or not (wrong := outside(series, reading.last_day)).any():
+    if Instants.of(series).within_years or not (wrong := outside(series, reading.last_day)).any():
         return read
     unread = Unread.of(column, wrong.to_numpy(), "is before 1900 or after 2200", "instants in the years 1900 to 2200")
     return ReadColumn(series, (*read.unread, unread))

@@ -1,8 +1,17 @@
-"""Cut instants to local days."""
+"""Find the bounds of instants, and cut them to local days."""
 
 import numpy as np
 
 from cohortlib.engine.jit import njit
+
+
+@njit(nogil=True, cache=True)
+def least_and_greatest(values):
+    """Return the least and the greatest of some integers, of which there must be one, in one pass."""
+    low = high = values[0]
+    for i in range(values.size):
+        low, high = min(low, values[i]), max(high, values[i])
+    return low, high
 
 
 @njit(nogil=True, cache=True)
