@@ -13,6 +13,8 @@ from .show.report.report import report as report
 from .show.triangle import triangle as triangle
 from .transactions.general.compute import cohorts as cohorts
 from .transactions.general.compute import users as users
+from .transactions.general.sums import Sums as Sums
+from .transactions.general.sums import sums as sums
 from .transactions.store.prepare import prepare as prepare
 from .transactions.store.prepared import Prepared as Prepared
 from .transactions.verify import verify as verify

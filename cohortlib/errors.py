@@ -4,6 +4,7 @@
 
     CohortlibError
     ├── SettingError   an argument has a value it cannot take (also a ValueError)
+    │   └── KeywordError      a function does not take an argument of this name (also a TypeError)
     ├── SourceError    a file is missing, unreadable or of an unknown kind (also an OSError)
     ├── SchemaError    a column is missing or has the wrong type, or the input is not a table (also a TypeError)
     ├── DataError      bad values: nulls, NaN, out of range, activity before joined (also a ValueError)
@@ -39,6 +40,7 @@ __all__ = [
     "DataError",
     "FetchError",
     "ForbiddenError",
+    "KeywordError",
     "NotFoundError",
     "RateLimitError",
     "RefusedError",
@@ -110,6 +112,10 @@ class CohortlibError(Exception):
 
 class SettingError(CohortlibError, ValueError):
     """An argument has a value it cannot take."""
+
+
+class KeywordError(SettingError, TypeError):
+    """A function does not take an argument of this name."""
 
 
 class SourceError(CohortlibError, OSError):

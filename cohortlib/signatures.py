@@ -6,16 +6,18 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import ForwardRef, ParamSpec, TypeVar, get_args
 
+from cohortlib.errors import KeywordError
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
 def list_settings(
-    function: Callable[_Arguments, _Result], defaults: Mapping[str, object]
+    function: Callable[_Arguments, _Result], defaults: Mapping[str, object], hints: Mapping[str, str] | None = None
 ) -> Callable[_Arguments, _Result]:
     """List the settings that a function takes as ``**settings: Unpack[Group]``, in the order of their defaults.
 
-    An unknown keyword raises TypeError, as Python does.
+    Other keywords raise KeywordError; `hints` say for some of them which functions take them.
     """
     shown = signature(function)
     parameters = [each for each in shown.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
@@ -33,8 +35,9 @@ def list_settings(
         for name in kwargs:
             if name not in known:
                 close = get_close_matches(name, known, 1)
-                hint = f". Did you mean {close[0]!r}?" if close else ""
-                raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
+                meant = f". Did you mean {close[0]!r}?" if close else ""
+                what = f"{function.__name__}() got an unexpected keyword argument {name!r}{meant}"
+                raise KeywordError(what, value=name, hint="" if close else (hints or {}).get(name, ""))
         return function(*args, **kwargs)
 
     call.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -175,9 +175,13 @@ class ReadingTable(Reading, total=False):
     amount: str | None  # type: ignore[misc]
 
 
-class UsersKeywords(
-    ReadingTable, Parsing, Files, Running, Rules, Joining, Edges, Segments, Clocks, Counting, total=False
+class TableSumsKeywords(
+    ReadingTable, Parsing, Files, Running, Rules, Joining, Segments, Clocks, Counting, total=False
 ):  # fmt: skip
+    """The settings of the sums of the general table."""
+
+
+class UsersKeywords(TableSumsKeywords, Edges, total=False):
     """The settings of the general table and of its users."""
 
 
@@ -280,4 +284,5 @@ def types(group: type) -> dict[str, object]:
 
 def with_settings(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """List the settings that a function takes as ``**settings: Unpack[Group]`` in its signature, with defaults."""
-    return list_settings(function, {name: setting.default for name, setting in ALL_SETTINGS.items()})
+    hints = dict.fromkeys(TABLE_SETTINGS, "cl.cohorts and cl.sums take it")
+    return list_settings(function, {name: setting.default for name, setting in ALL_SETTINGS.items()}, hints)

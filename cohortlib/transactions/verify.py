@@ -9,6 +9,8 @@ import polars as pl
 
 from cohortlib.engine.threads import on_threads, workers_for
 from cohortlib.errors import SourceError
+from cohortlib.transactions.general.saved import holds_table
+from cohortlib.transactions.general.sums import Sums as TableSums
 from cohortlib.transactions.keywords import Threads, with_settings
 from cohortlib.transactions.rewriting import sums_of_table
 from cohortlib.transactions.standing import Standing, SumsBuilder
@@ -97,10 +99,10 @@ def verify(path: str | Path, **running: Unpack[Threads]) -> Verification:
     path = Path(path)
     if path.is_file():
         try:
-            rows = Sums.load(path).table.height
+            table = (TableSums if holds_table(path) else Sums).load(path).table
         except SourceError as error:
             return Verification(path, "sums", 1, 0, (_damage(path, error, "compute the sums again"),))
-        return Verification(path, "sums", 1, rows)
+        return Verification(path, "sums", 1, table.height)
     try:
         manifest = Manifest.read(path)
     except SourceError as error:

@@ -15,7 +15,7 @@ from cohortlib.errors import Arg, DataError
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.general.parts import part_count, part_of
 from cohortlib.transactions.general.question import Edges
-from cohortlib.transactions.general.rows import TableRows
+from cohortlib.transactions.general.rows import TableFrame, TableRows
 from cohortlib.transactions.joined import JoinedFit
 from cohortlib.transactions.kernels import counters
 from cohortlib.transactions.kernels import general as kernel
@@ -90,7 +90,7 @@ def _add_wide(squares: NDArray[np.uint64], at: NDArray[np.intp], more: NDArray[n
     squares[at, 0::2] = low
 
 
-def lay_out(rows: TableRows) -> Grid | None:
+def lay_out(rows: TableFrame) -> Grid | None:
     """Return the grid, or None if there is nothing to count."""
     question = rows.question
     edges = question.edges(rows.last_day)

@@ -103,7 +103,7 @@ def load_prepared(source: Prepared, question: Question, *, keep_ids: bool) -> Ta
     store = PreparedStore(
         source, question, {name: Values(name) for name in in_rows}, _with_instants(source, question, in_rows)
     )
-    combinations = _read_values(store)
+    combinations, magnitudes = _read_values(store)
     first, final, last_day = source.days()
     integers = not manifest.text if settings.joined_is_one_of(source.columns) else manifest.whole
     encoding = UserEncoding(manifest.kind, manifest.key_secret, integers=integers)
@@ -116,7 +116,7 @@ def load_prepared(source: Prepared, question: Question, *, keep_ids: bool) -> Ta
         question, store, encoding, (first, final), last_day, values, in_rows, store.with_instants, None,
         table, Meter(settings.progress, manifest.rows),
         keep_ids=keep_ids or joined is not None, user_type=user_type(pl.Null(), encoding),
-        split_codes=combined(combinations, len(question.split)),
+        split_codes=combined(combinations, len(question.split)), magnitudes=(manifest.magnitude, *magnitudes),
     )  # fmt: skip
     return with_joined(rows, joined)
 
@@ -136,14 +136,14 @@ def _with_instants(source: Prepared, question: Question, in_rows: Sequence[str])
     return needed and manifest.rows > 0
 
 
-def _read_values(store: PreparedStore) -> list[pl.DataFrame]:
-    """Read the values of segments, and check further amounts; return the combinations of `split`."""
+def _read_values(store: PreparedStore) -> tuple[list[pl.DataFrame], list[int]]:
+    """Read the values of segments; return the combinations of `split`, and the magnitudes of further amounts."""
     question = store.question
     totals = dict.fromkeys(question.amounts, 0)
     combinations: list[pl.DataFrame] = []
     names = [*dict.fromkeys([*store.values, *question.amounts, *store.source.filter_columns])]
     if not (store.values or question.amounts):
-        return combinations
+        return combinations, []
     # The values of a few parts at a time, in order, so that codes do not depend on threads.
     for begin in range(0, store.count, 64):
         parts = range(begin, min(begin + 64, store.count))
@@ -163,7 +163,7 @@ def _read_values(store: PreparedStore) -> list[pl.DataFrame]:
                         f"the kept column {name!r} has nulls", value=name, expected="amounts",
                         hint="prepare the transactions again, without these rows",
                     )  # fmt: skip
-    return combinations
+    return combinations, list(totals.values())
 
 
 def _distinct(rows: pl.DataFrame, store: PreparedStore) -> tuple[pl.DataFrame, dict[str, int], dict[str, int]]:

@@ -145,6 +145,14 @@ class Question:
         named = self.span("end")
         return None if named is None else self._last_day(self.calendar, self.calendar.ordinal(named[1]))
 
+    def ends_age(self, day: int) -> bool:
+        """Return whether a period of ages is over by the end of a day."""
+        return self._last_day(self.ages, self.age_of(day)) == day
+
+    def age_of(self, day: int) -> int:
+        """Return the period of ages of a day."""
+        return _ordinal(self.ages, day)
+
     def check_days(self, first: int, last: int) -> None:
         """Raise DataError for days outside of the table `calendar`."""
         if isinstance(self.calendar, TableCalendar):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import gettempdir
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,18 @@ from cohortlib.transactions.store.spill import (
 )
 
 JOINED = "\0joined"
+
+
+class TableFrame(Protocol):
+    """What the layout and the columns of a table need of its rows."""
+
+    question: Question
+    days: tuple[int, int]
+    last_day: int | None
+    values: dict[str, Values]
+    row_columns: tuple[str, ...]
+    joined: "UserTable | None"
+    joined_days: tuple[int, int] | None
 
 
 class UserTable(NamedTuple):
@@ -77,6 +89,7 @@ class TableRows:
     keep_ids: bool = False
     user_type: pl.DataType = field(default_factory=pl.String)
     split_codes: Sequence[Codes] = ()  # the combinations of values of `split`
+    magnitudes: tuple[int, ...] = ()  # Σ |units| of the amounts, and of each further one
     _ranks: dict[str, Codes] = field(default_factory=dict)
 
     def load(self, index: int, users: Sequence[str]) -> Part:
@@ -154,6 +167,7 @@ def load_source(
         reading.with_instants, None, attribute_table, meter,
         keep_ids=keep_ids, user_type=user_type(stream.schema[settings.user], encoding),
         split_codes=combined(reading.combinations, len(question.split)),
+        magnitudes=(totals.magnitude, *(reading.magnitudes.get(name, 0) for name in question.amounts)),
     )  # fmt: skip
     question.check_days(totals.first_day, totals.final_day) if totals.rows else None
     return with_joined(rows, joined)

@@ -14,7 +14,7 @@ from cohortlib.fields import GENERAL, schema
 from cohortlib.read.arrays import Ints
 from cohortlib.transactions.general.cells import Cells, Grid
 from cohortlib.transactions.general.question import Question
-from cohortlib.transactions.general.rows import TableRows
+from cohortlib.transactions.general.rows import TableFrame
 from cohortlib.transactions.kernels import general as kernel
 
 
@@ -80,7 +80,7 @@ def column_order(question: Question) -> list[str]:
     return names + [name for column in question.amounts for name in (column, f"{column}_ltv")]
 
 
-def write_table(rows: TableRows, cells: Cells, grid: Grid) -> pl.DataFrame:
+def write_table(rows: TableFrame, cells: Cells, grid: Grid) -> pl.DataFrame:
     """Return the table."""
     question, scale = rows.question, rows.question.settings.scale
     table = Rows(cells, grid)
@@ -125,7 +125,7 @@ def write_table(rows: TableRows, cells: Cells, grid: Grid) -> pl.DataFrame:
     return pl.DataFrame(chosen).filter(pl.Series(shown)) if chosen else empty_table(question)
 
 
-def segment_columns(rows: TableRows, segment: Ints, grid: Grid) -> dict[str, pl.Series]:
+def segment_columns(rows: TableFrame, segment: Ints, grid: Grid) -> dict[str, pl.Series]:
     """Return the columns of segments, in their order, from their numbers."""
     columns = {}
     rest = segment

@@ -119,7 +119,7 @@ class Members(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _add_product(words, at, a, b, sign):
+def add_product(words, at, a, b, sign):
     """Add or subtract a · b to 128 bits, the lower word first."""
     negative = (a < 0) != (b < 0)
     x, y = U(abs(a)), U(abs(b))
@@ -226,10 +226,10 @@ def _end_column(
         scratch.totals[m] += scratch.here[m]
     if groups.squares.shape[0] > 0:
         words = groups.squares[at]
-        _add_product(words, SQUARES, amount, amount, 1)
-        _add_product(words, PRODUCTS, amount, at_zero, 1)
-        _add_product(words, TOTALS, total + amount, total + amount, 1)
-        _add_product(words, TOTALS, total, total, -1)
+        add_product(words, SQUARES, amount, amount, 1)
+        add_product(words, PRODUCTS, amount, at_zero, 1)
+        add_product(words, TOTALS, total + amount, total + amount, 1)
+        add_product(words, TOTALS, total, total, -1)
     total += amount
     if active:
         latest = column
@@ -416,6 +416,6 @@ def add_users(begin, until, rows, columns, rules, groups, scratch, tally, target
         for m in range(more):
             groups.cells[at, MORE + 2 * m + 1] += scratch.totals[m]
         if groups.squares.shape[0] > 0:
-            _add_product(groups.squares[at], LAST_FIRSTS, at_zero, at_zero, 1)
-            _add_product(groups.squares[at], LAST_TOTALS, total, total, 1)
+            add_product(groups.squares[at], LAST_FIRSTS, at_zero, at_zero, 1)
+            add_product(groups.squares[at], LAST_TOTALS, total, total, 1)
     return np.int64(until)
