@@ -14,8 +14,8 @@ pytestmark = pytest.mark.unit
 PACKAGE = Path(cohortlib.__file__).parent
 
 LAYERS = (
-    ("errors", "literals", "samples", "signatures"),
-    ("periods",),
+    ("errors", "literals", "samples"),
+    ("periods", "signatures"),
     ("fields",),
     ("engine",),
     ("read", "network"),
