@@ -186,7 +186,6 @@ def mend(folder, *, facts_too):
             facts["magnitude"] = sum(part["magnitude"] for part in parts)
             facts["first_day"] = min(part["first_day"] for part in parts)
             facts["final_day"] = max(part["final_day"] for part in parts)
-            facts["last_day"] = max(facts["last_day"], facts["final_day"])
     except Exception:  # it is damaged too much
         return
     facts["digest"] = BLANK
@@ -266,4 +265,5 @@ def rows_in(folder):
         owners = users["user"].repeat_by(users["rows"]).explode(empty_as_null=False)
         pieces.append(rows.select(owners.alias("user_id"), timestamp=pl.col("local_day").cast(pl.Date), amount="units"))
     frame = pl.concat(pieces)
-    return frame.with_columns(pl.col("amount").cast(pl.Decimal(38, 0)) / 10**6), facts["last_day"]
+    days = [facts[name] for name in ("final_day", "last_dropped") if facts[name] is not None]
+    return frame.with_columns(pl.col("amount").cast(pl.Decimal(38, 0)) / 10**6), max(days)

@@ -77,6 +77,15 @@ def test_a_replaced_batch_takes_its_right_edge_with_it(tmp_path):
     has(state, HISTORY, DAY)
 
 
+def test_a_batch_with_dropped_rows_keeps_their_last_day_alone(tmp_path):
+    state = cl.termina.State.build(OTHER, tmp_path / "state", batch="first", nulls="drop")
+    dropped = rows(("a", date(2026, 2, 20), None))
+    quietly(state.update, pl.concat([HISTORY, dropped]), batch="second")
+    state.update(OTHER.head(0), batch="first", again="replace")
+    quietly(state.remove, ["a"])
+    assert state.info().last_day == date(2026, 2, 20)
+
+
 def test_the_same_content_under_another_name(state):
     state.update(DAY, batch="one")
     with pytest.warns(CohortlibWarning, match="batch 'two' has the same content as batch 'one'.*: both count"):

@@ -26,9 +26,15 @@ class Transactions:
     users: Users
     amounts: Amounts
     cut: Cut | None
-    last_day: int | None
-    """Local day of the last row, dropped rows included."""
     dropped: Dropped
+    last_dropped: int | None = None
+    """Local day of the last row that was dropped."""
+
+    @property
+    def last_day(self) -> int | None:
+        """Local day of the last row, dropped rows included."""
+        days = [] if self.cut is None else [self.cut.days[1]]
+        return max(days if self.last_dropped is None else [*days, self.last_dropped], default=None)
 
 
 @dataclass(frozen=True)
@@ -191,15 +197,17 @@ class TransactionReader:
         if not (any_year or instants.within_years):
             frame = frame.with_columns(check_years(instants.series, of.last_day))
             instants = Instants.of(frame[of.timestamp])
-        all_rows = Cut.of(instants, of.zone, of.calendar)
         kept, dropped = without_nulls(frame.select(by_name(*of.names)), of.nulls, "the table")
-        cut = all_rows
-        if all_rows is not None and len(kept) < len(frame):
-            cut = Cut.of(Instants.of(kept[of.timestamp]), of.zone, of.calendar)
+        last_dropped = None
+        if dropped.count:
+            instants = Instants.of(kept[of.timestamp])
+            others = frame.select(by_name(*of.names)).filter(pl.any_horizontal(pl.all().is_null()))
+            if (gone := Cut.of(Instants.of(others[of.timestamp].drop_nulls()), of.zone, of.calendar)) is not None:
+                last_dropped = gone.days[1]
         return Transactions(
             Users.of(kept[of.user]),
             Amounts.of(kept[of.amount], of.decimals, in_units=in_units),
-            cut,
-            all_rows.days[1] if all_rows is not None else None,
+            Cut.of(instants, of.zone, of.calendar),
             dropped,
+            last_dropped,
         )

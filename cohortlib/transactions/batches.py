@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     names: tuple[tuple[str, str], ...]
     rows: int
     dropped: int = 0
-    last_dropped: int | None = None  # the last day of dropped rows, at most
+    last_dropped: int | None = None  # the last day of dropped rows
     added: str = ""
 
 

@@ -57,12 +57,12 @@ def rewrite(
 def count_again(manifest: Manifest) -> Manifest:
     """Count the totals of a manifest again, from its parts and batches."""
     parts, batches = manifest.parts, batches_of(manifest.state)
-    final = max((part.final_day for part in parts), default=-1)
-    last = [batch.last_dropped for batch in batches if batch.last_dropped is not None] + [final] * bool(parts)
+    last = [batch.last_dropped for batch in batches if batch.last_dropped is not None]
     return replace(
         manifest, rows=sum(part.rows for part in parts), magnitude=sum(part.magnitude for part in parts),
-        first_day=min((part.first_day for part in parts), default=0), final_day=final, last_day=max(last, default=None),
-        dropped=sum(batch.dropped for batch in batches),
+        first_day=min((part.first_day for part in parts), default=0),
+        final_day=max((part.final_day for part in parts), default=-1),
+        dropped=sum(batch.dropped for batch in batches), last_dropped=max(last, default=None),
     )  # fmt: skip
 
 

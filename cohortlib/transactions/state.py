@@ -139,10 +139,11 @@ class State:
         with files.atomic_folder(Path(folder), is_ours) as hidden:
             manifest = write_all(history, checked, (), hidden, add_standing)
             sums = sums_of_table(SumsSettings.of(checked), builder_for(manifest).table())
-            last_dropped = manifest.last_day if manifest.dropped else None
-            content = digest_of(contents, manifest.dropped, last_dropped)
+            content = digest_of(contents, manifest.dropped, manifest.last_dropped)
             whole = resolve(Incoming(history, names), content, [], "error")
-            first = Batch(code, whole.names if whole else (), manifest.rows, manifest.dropped, last_dropped, now())
+            first = Batch(
+                code, whole.names if whole else (), manifest.rows, manifest.dropped, manifest.last_dropped, now()
+            )
             commit_state(hidden, with_batches(manifest, [first]), sums)
         _LOG.info("built a state of %s rows in %s", f"{manifest.rows:,}", folder)
         return cls(Path(folder))

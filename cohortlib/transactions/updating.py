@@ -47,14 +47,14 @@ def add_batches(
         batches = batches_of(manifest.state)
         left = [batch for batch in batches if batch.code not in replaced]
         code = max((batch.code for batch in batches), default=0) + 1 if each.names else UNNAMED
-        grown, grown_sums, content = _updated(folder, each, code, manifest, sums, settings)
+        grown, grown_sums, content, last_dropped = _updated(folder, each, code, manifest, sums, settings)
         added = resolve(each, content, left, again)
         if added is None:
             continue
         replaced |= replaced_by(each, left)
         new = Batch(
             code, added.names, grown.rows - manifest.rows, grown.dropped - manifest.dropped,
-            grown.last_day if grown.dropped > manifest.dropped else None, now(),
+            last_dropped, now(),
         )  # fmt: skip
         manifest, sums = with_batches(grown, [*batches, new]), grown_sums
     if manifest == before:
@@ -69,8 +69,8 @@ def add_batches(
 
 def _updated(
     folder: Path, arriving: Incoming, code: int, manifest: Manifest, sums: Sums, settings: Settings
-) -> tuple[Manifest, Sums, str]:
-    """Write the rows of a batch; return the new manifest and sums, and the digest of the rows."""
+) -> tuple[Manifest, Sums, str, int | None]:
+    """Write the rows of a batch; return the new manifest and sums, the digest of the rows, and the last day dropped."""
     contents: list[Keys] = []
     rows = open_if_prepared(arriving.source)
     sources.check_sheet(rows, settings.file_options)
@@ -82,7 +82,7 @@ def _updated(
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     totals, before = Totals(), manifest
     if isinstance(rows, Prepared):
-        totals.last_day, totals.dropped_before = rows.last_dropped_day(), rows.manifest.dropped
+        totals.last_dropped, totals.dropped_before = rows.last_dropped_day(), rows.manifest.dropped
     is_prepared = isinstance(rows, Prepared)
     zoned = None if is_prepared else manifest.zoned
     with reader_of(stream, settings, zoned=zoned, prepared=is_prepared) as reader:
@@ -96,7 +96,7 @@ def _updated(
             sums = replace(sums, magnitude=0) + Sums(sums.settings, changed, None, 0)
             manifest = replace(grown, runs=(*manifest.runs, written))
             del run  # free memory before the next run
-    manifest = replace(_grown(before, totals), runs=manifest.runs)  # the last day counts dropped rows too
+    manifest = replace(_grown(before, totals), runs=manifest.runs)  # with the rows that were dropped
     manifest = manifest if is_prepared else replace(manifest, zoned=reader.zoned)
     totals.dropped.warn("the table")
     meter.done()
@@ -107,7 +107,8 @@ def _updated(
              Arg("decimals", settings.decimals)),
             hint=("build the state again with a smaller ", Arg("decimals")),
         )  # fmt: skip
-    return manifest, sums, digest_of(contents, manifest.dropped - before.dropped, totals.last_day)
+    content = digest_of(contents, manifest.dropped - before.dropped, totals.last_dropped)
+    return manifest, sums, content, totals.last_dropped
 
 
 def _write_run(
@@ -164,10 +165,10 @@ def _grown(manifest: Manifest, totals: Totals) -> Manifest:
     days = [day for pair in totals.days for day in pair]
     if manifest.rows:
         days += [manifest.first_day, manifest.final_day]
-    last = [day for day in (manifest.last_day, totals.last_day) if day is not None]
+    last = [day for day in (manifest.last_dropped, totals.last_dropped) if day is not None]
     return replace(
         manifest, rows=manifest.rows + totals.rows,
         dropped=manifest.dropped + totals.dropped_before + totals.dropped.count,
         first_day=min(days, default=manifest.first_day), final_day=max(days, default=manifest.final_day),
-        last_day=max(last, default=None), magnitude=manifest.magnitude + totals.magnitude,
+        last_dropped=max(last, default=None), magnitude=manifest.magnitude + totals.magnitude,
     )  # fmt: skip

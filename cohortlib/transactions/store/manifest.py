@@ -75,13 +75,19 @@ class Manifest:
     rows: int = 0
     first_day: int = 0  # local day (since 1970-01-01) of the first row that was not dropped
     final_day: int = -1  # the same of the last
-    last_day: int | None = None  # local day of the last row, including dropped rows
+    last_dropped: int | None = None  # the same of the last row that was dropped; None if none had a day
     magnitude: int = 0  # Σ |units|
     dropped: int = 0
     dropped_files: tuple[DroppedFile, ...] = ()  # kept columns, users and latest days; empty if no column is kept
     runs: tuple[tuple[PartFile, ...], ...] = ()
     state: dict[str, Any] = field(default_factory=dict)  # settings and sums of a state; empty for a prepared form
     library: str = __version__  # the version of cohortlib that wrote the manifest
+
+    @property
+    def last_day(self) -> int | None:
+        """Local day of the last row, dropped rows included."""
+        days = [self.final_day] if self.rows else []
+        return max(days if self.last_dropped is None else [*days, self.last_dropped], default=None)
 
     @property
     def text(self) -> bool:

@@ -66,7 +66,7 @@ _FIELDS = {
         lambda value: isinstance(value, list) and len(value) == SECRET_WORDS
         and all(_integer(0, _WORD).passes(word) for word in value), f"{SECRET_WORDS} words of 64 bits"),
     "bits": _integer(0, 10), "rows": _COUNT, "first_day": _DAY, "final_day": _DAY,
-    "last_day": _Check(lambda value: value is None or _DAY.passes(value), f"null, or {_DAY.expected}"),
+    "last_dropped": _Check(lambda value: value is None or _DAY.passes(value), f"null, or {_DAY.expected}"),
     "magnitude": _integer(0, _UNITS), "dropped": _COUNT, "dropped_files": _ENTRIES,
     "runs": _list(_ENTRIES, "a list of lists of objects"),
     "state": _Check(lambda value: isinstance(value, dict), "an object"), "library": _ANY_TEXT,
@@ -80,7 +80,7 @@ _DROPPED = {"name": _PART_NAME, "rows": _integer(1, 2**63 - 1), "rows_digest": _
 _BATCH = {
     "code": _integer(0, 2**32 - 1),
     "names": _list(_Check(lambda value: _TEXTS.passes(value) and len(value) == 2, ""), "a list of pairs of text"),
-    "rows": _COUNT, "dropped": _COUNT, "last_dropped": _FIELDS["last_day"], "added": _ANY_TEXT,
+    "rows": _COUNT, "dropped": _COUNT, "last_dropped": _FIELDS["last_dropped"], "added": _ANY_TEXT,
 }  # fmt: skip
 _STATE = dict.fromkeys(STATE_SETTINGS, _ANY_TEXT) | {
     "batches": _ENTRIES, "sums_digest": _DIGEST,
@@ -170,11 +170,9 @@ def _check_totals(file: Path, facts: Mapping[str, Any], parts: list[dict[str, An
     if (facts["first_day"], facts["final_day"]) != (first, final):
         days = [facts["first_day"], facts["final_day"]]
         _refuse(file, "first_day, final_day", days, f"[{first}, {final}], as in the parts")
-    last = facts["last_day"]
-    if parts and (last is None or last < final):
-        _refuse(file, "last_day", last, f"{final} or later")
-    if last is not None and not facts["dropped"] and (not parts or last > final):
-        _refuse(file, "last_day", last, f"{final if parts else None}, as no row was dropped")
+    last = facts["last_dropped"]
+    if last is not None and not facts["dropped"]:
+        _refuse(file, "last_dropped", last, "null, as no row was dropped")
 
 
 def _refuse(file: Path, name: str, value: object, expected: str) -> NoReturn:

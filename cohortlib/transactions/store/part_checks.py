@@ -92,8 +92,8 @@ def check_dropped(file: Path, rows: pl.DataFrame, dropped: DroppedFile, manifest
     if rows.schema[DAY] != pl.Int32:
         raise damaged(file, f"column {DAY!r} is {rows.schema[DAY]}", "Int32")
     last = min_max(rows[DAY])[1]
-    if last is not None and (manifest.last_day is None or last > manifest.last_day):
-        raise damaged(file, f"column {DAY!r} has days up to {last}", f"up to {manifest.last_day}")
+    if last is not None and (manifest.last_dropped is None or last > manifest.last_dropped):
+        raise damaged(file, f"column {DAY!r} has days up to {last}", f"up to {manifest.last_dropped}")
     if DROPPED_USER in rows.columns and str(rows.schema[DROPPED_USER]) != manifest.kind:
         raise damaged(file, f"column {DROPPED_USER!r} is {rows.schema[DROPPED_USER]}", manifest.kind)
     check_kept(file, rows, manifest)

@@ -122,7 +122,7 @@ def write_all(
     dropped = DroppedRows(folder, settings.budget // _DROPPED_SHARE)
     totals = Totals(dropped_rows=dropped)
     if isinstance(source, Prepared):  # rows dropped in the source still count for the right edge and for joined
-        totals.last_day = source.last_dropped_day()
+        totals.last_dropped = source.last_dropped_day()
         totals.dropped_before = source.manifest.dropped
         for rows in source.dropped_rows([*keep, DROPPED_USER]) if keep else ():
             dropped.add(rows)
@@ -166,7 +166,8 @@ def _complete(manifest: Manifest, totals: Totals) -> Manifest:
     totals.dropped.warn("the table")
     return replace(
         manifest, rows=totals.rows,
-        first_day=totals.first_day, final_day=totals.final_day, last_day=totals.last_day, magnitude=totals.magnitude,
+        first_day=totals.first_day, final_day=totals.final_day, last_dropped=totals.last_dropped,
+        magnitude=totals.magnitude,
         dropped=totals.dropped_before + totals.dropped.count,
         dropped_files=() if totals.dropped_rows is None else totals.dropped_rows.files(),
     )  # fmt: skip

@@ -265,13 +265,10 @@ class Prepared:
         return (min(bounds), max(bounds), last_day) if bounds else (0, -1, last_day)
 
     def last_dropped_day(self) -> int | None:
-        """Return the last day of the dropped rows that pass the filter; None if none do.
-
-        If all rows pass or none do, it is the last day of all rows, or None.
-        """
+        """Return the last day of the dropped rows that pass the filter; None if none do."""
         if not self.filter_columns:
             passes = self.predicate is None or self.filter_mask(pl.DataFrame({DAY: [0]})).all()
-            return self.manifest.last_day if passes else None
+            return self.manifest.last_dropped if passes else None
         files = (rows[DAY].drop_nulls().to_numpy() for rows in self.dropped_rows([]))
         return max((int(days.max()) for days in files if days.size), default=None)
 

@@ -163,7 +163,7 @@ class Totals:
     """Running totals over all batches; complete once the last run has been yielded."""
 
     days: list[tuple[int, int]] = field(default_factory=list)
-    last_day: int | None = None
+    last_dropped: int | None = None
     magnitude: int = 0
     rows: int = 0
     dropped: Dropped = field(default_factory=Dropped)
@@ -181,6 +181,12 @@ class Totals:
         """Last day of the rows that were not dropped; −1 without rows."""
         return max((last for _, last in self.days), default=-1)
 
+    @property
+    def last_day(self) -> int | None:
+        """Last day of all rows; None without rows."""
+        days = [self.final_day] if self.days else []
+        return max(days if self.last_dropped is None else [*days, self.last_dropped], default=None)
+
     def add(self, batch: ReadBatch) -> None:
         """Add the rows of a batch, and its dropped rows."""
         rows = batch.rows
@@ -188,8 +194,10 @@ class Totals:
             self.dropped_rows.add(batch.dropped)
         self.dropped += rows.dropped
         self.amounts = rows.amounts
-        if rows.last_day is not None:
-            self.last_day = rows.last_day if self.last_day is None else max(self.last_day, rows.last_day)
+        if rows.last_dropped is not None:
+            self.last_dropped = max(
+                rows.last_dropped, rows.last_dropped if self.last_dropped is None else self.last_dropped
+            )
         if rows.cut is not None:
             self.days.append(rows.cut.days)
             self.rows += len(rows.users)
