@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from simulator import Model, damage, frame, killed, write
@@ -251,4 +251,9 @@ class Simulator(RuleBasedStateMachine):
 
 TestSimulator = Simulator.TestCase
 examples = settings.default.max_examples
-TestSimulator.settings = settings(max_examples=50 if examples == 15 else examples, stateful_step_count=8)
+TestSimulator.settings = settings(
+    max_examples=50 if examples == 15 else examples,
+    stateful_step_count=8,
+    phases=[Phase.explicit, Phase.generate],
+    print_blob=True,
+)

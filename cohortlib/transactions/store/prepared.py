@@ -307,7 +307,9 @@ def opened(source: Source) -> Iterator[Source]:
 
 
 def _is_prepared(path: str | Path) -> bool:
+    """Return whether a path is a prepared form, or the files of one whose manifest is lost."""
     try:
-        return (Path(path) / MANIFEST).is_file()
+        folder = Path(path)
+        return (folder / MANIFEST).is_file() or any(folder.glob("????????-????.users.parquet"))
     except (OSError, ValueError):  # not a valid file name
         return False
