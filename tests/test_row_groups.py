@@ -12,8 +12,9 @@ from polars.testing import assert_frame_equal
 import cohortlib as cl
 from cohortlib.engine.kernels.footer import DEPTH, FIELDS, read_row_groups
 from cohortlib.errors import DataError, SourceError
-from cohortlib.read import parquet, row_groups, sources
+from cohortlib.read import large_groups, parquet, row_groups, sources
 from cohortlib.read.footers import read_footers
+from cohortlib.read.large_groups import LargeGroups
 from cohortlib.read.row_groups import file_slices
 
 pytestmark = pytest.mark.unit
@@ -165,3 +166,27 @@ def test_large_row_groups_take_their_memory_from_the_rows(monkeypatch, tmp_path)
     assert opened(small, 3 * size).reading == opened(file, None).reading == 0
     assert pl.concat(stream.batches()).equals(table())
     assert_frame_equal(cl.termina.cohorts(file, max_memory="64MiB"), expected, check_exact=True)
+
+
+def test_row_groups_too_large_for_memory_are_read_page_by_page(monkeypatch, tmp_path):
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(parquet, "LARGEST", 500)
+    monkeypatch.setattr(parquet, "_SHARE", 1000)  # 1,171 rows of 57 bytes
+    monkeypatch.setattr(large_groups, "ROWS", 700)
+    file = tmp_path / "rows.parquet"
+    table().write_parquet(file)
+    expected = cl.termina.cohorts(table())
+    seen = []
+    batches = LargeGroups.batches
+    monkeypatch.setattr(LargeGroups, "batches", lambda self: seen.append(self.memory()) or batches(self))
+    assert_frame_equal(cl.termina.cohorts(file, max_memory="64MiB"), expected, check_exact=True)
+    assert seen[0] > 3 * large_groups._COLUMN  # the dictionary of users
+    content = bytearray(file.read_bytes())
+    content[40:400] = bytes(360)
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    with pytest.raises(SourceError, match=r"damaged\.parquet' cannot be read"):
+        cl.termina.cohorts(tmp_path / "damaged.parquet", max_memory="64MiB")
+    assert len(seen) == 2
+    monkeypatch.setattr(large_groups, "find_spec", lambda _: None)  # without pyarrow
+    assert_frame_equal(cl.termina.cohorts(file, max_memory="64MiB"), expected, check_exact=True)
+    assert len(seen) == 2

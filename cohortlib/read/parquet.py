@@ -17,7 +17,8 @@ from cohortlib.errors import SchemaError, SourceError
 from cohortlib.read.drift import common_type, converted, inexact
 from cohortlib.read.folders import File, partition_columns, partition_type
 from cohortlib.read.footers import Footer, read_footers
-from cohortlib.read.row_groups import FileSlice, file_slices
+from cohortlib.read.large_groups import LargeGroups
+from cohortlib.read.row_groups import LARGEST, FileSlice, file_slices
 from cohortlib.read.small_files import Block, blocks_of, join
 from cohortlib.read.tables import (
     DEFAULT_OPTIONS,
@@ -72,6 +73,8 @@ class Parquet:
         stream = Stream(self.source, schema, self.height, lambda: self._batches(lazy), self.locate)
         if self._slices is not None:
             stream = stream._replace(mapped=self._mapped)
+        if self._large is not None:
+            return stream._replace(reading=self._large.memory())
         large = self._group_bytes > _GROUP and self.max_bytes is not None
         return stream._replace(reading=self._decoders * self._group_bytes) if large else stream
 
@@ -190,7 +193,17 @@ class Parquet:
         """The slices of all files if these are local and large; None if they are streamed."""
         if self._footers is None or self.height < len(self.files) * FULL or not self._have_one_type:
             return None
+        if self._large is not None:
+            return None
         return file_slices(self._footers, self._max_rows)
+
+    @cached_property
+    def _large(self) -> LargeGroups | None:
+        """The files if they have row groups that are read page by page: those that would be decoded in pieces."""
+        if self._footers is None or self.max_bytes is None or not self._have_one_type:
+            return None
+        largest = max((max(footer.groups, default=0) for footer in self._footers), default=0)
+        return LargeGroups.open(self.paths, self.columns) if largest > max(LARGEST, self._max_rows) else None
 
     @cached_property
     def _blocks(self) -> list[Block] | None:
@@ -270,6 +283,8 @@ class Parquet:
         """Decode blocks of small files on threads if all files are local, else stream."""
         if self._blocks:
             yield from map_ordered(self.options.workers, self._decoded_block, self._blocks, ahead=0.5)
+        elif self._large is not None:
+            yield from self._large.batches()
         else:
             yield from (self.lazy() if lazy is None else lazy).collect_batches(maintain_order=True)
 
