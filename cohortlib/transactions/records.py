@@ -4,14 +4,21 @@ A record has the user's key, a local day and an amount in money units. Periods a
 serve any frequency and right edge.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cohortlib.engine import buffers
-from cohortlib.engine.kernels.pack import PackedRows, PlainRows, pack_rows, scatter_packed
+from cohortlib.engine.kernels.pack import (
+    PackedRows,
+    PlainRows,
+    detail_rows,
+    pack_rows,
+    scatter_detailed,
+    scatter_packed,
+)
 from cohortlib.engine.kernels.partition import (
     JOINED,
     Block,
@@ -35,12 +42,20 @@ _AHEAD = 3  # blocks for each thread that wait to be written
 _ROOM = 1 << 16  # records, besides an eighth of the rows; not more than there are rows
 
 
+Codes: TypeAlias = NDArray[np.uint32]
+_TIME_DAYS = 3  # a local day ends within that many days of UTC, counted from the day before
+
+
 class Batch(NamedTuple):
-    """Rows to write: transactions; or, without amounts, joined users with the date that sets their cohort."""
+    """Rows to write: transactions; or, without amounts, joined users with the date that sets their cohort.
+
+    ``codes(first, count)`` returns the codes of segments of some rows, for detailed records.
+    """
 
     users: Users
     cut: Cut
     amounts: Amounts | None
+    codes: Callable[[int, int], Codes] | None = None
 
 
 class PackingError(FullError):
@@ -54,6 +69,11 @@ class Layout(NamedTuple):
     day_bits: int
     first_id: int
     first_day: int
+    code_bits: int = 0
+
+    def detailed(self, day: int) -> "Layout":
+        """Return the layout of detailed records, for instants with so many ticks in a day."""
+        return self._replace(code_bits=64 - (_TIME_DAYS * day).bit_length())
 
     @classmethod
     def of(cls, batch: Batch, bits: int, ids: tuple[int, int] | None = None) -> "Layout | None":
@@ -61,7 +81,7 @@ class Layout(NamedTuple):
 
         `ids` are the least and the greatest integer id of all batches, where they are known.
         """
-        users, cut, amounts = batch
+        users, cut, amounts, _ = batch
         day_bits = 14
         first_day = cut.days[0] - (1 << day_bits - 1)
         if users.wide or amounts is None:
@@ -119,7 +139,9 @@ class RecordsBuilder:
     def __init__(self, rows: int, bits: int, workers: int, *, wide: bool, layout: Layout | None = None) -> None:
         self._workers, self._layout = workers, layout
         first = layout or Layout(0, 0, 0, 0)
-        self._form = Form(bits, layout is not None, wide, first.key_bits, first.day_bits, first.first_day)
+        self._form = Form(
+            bits, layout is not None, wide, first.key_bits, first.day_bits, first.first_day, first.code_bits
+        )
         # Room for amounts that take several records.
         self._store = RowStore(rows + rows // 8 + min(_ROOM, rows), bits, ((np.uint64, self._form.width),))
         self._rows = 0
@@ -139,7 +161,7 @@ class RecordsBuilder:
 
     def _blocks(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, int, int, int]]:
         for batch in batches:
-            users, cut, amounts = batch
+            users, cut, amounts, _ = batch
             self._days.append(cut.days)
             if self._layout is not None:
                 low, high = (day - self._layout.first_day for day in cut.days)
@@ -173,7 +195,7 @@ class RecordsBuilder:
 
     def _write_plain(self, batch: Batch, first: int, size: int, row: int) -> int | None:
         """Write one block in one pass over its columns, unless a column, or a value, needs more than that."""
-        users, cut, amounts = batch
+        users, cut, amounts, _ = batch
         floats = None if amounts is None else amounts.floats(first, size)
         if floats is None or amounts is None or self._layout is None or users.wide or cut.starts.size > 1:
             return None
@@ -186,15 +208,22 @@ class RecordsBuilder:
         )  # fmt: skip
         if not fits:
             return None
-        scatter_packed(packed, self._store.reserve_counts(counts, row), self._store.columns[0])
+        if self._form.code_bits:
+            details = self._details(batch, first, packed.words)
+            scatter_detailed(packed, details, self._store.reserve_counts(counts, row), self._store.columns[0])
+        else:
+            scatter_packed(packed, self._store.reserve_counts(counts, row), self._store.columns[0])
         return (int(high) << 32) + int(low)
 
     def _write_any(self, batch: Batch, first: int, size: int, row: int) -> int:
         """Write one block of any types, column by column."""
-        users, cut, amounts = batch
+        users, cut, amounts, _ = batch
         keys, keys2 = self._keys(users, first, size)
         units = np.zeros(size, np.int64) if amounts is None else amounts.units(first, size)
         block = Block(keys, keys2, units, cut.local_days(first, size))
+        if self._form.code_bits:
+            days = (block.days - self._form.first_day).astype(np.uint64) << np.uint64(self._form.key_bits)
+            block = block._replace(details=self._details(batch, first, days))
         counts = np.empty(1 << self._form.partition_bits, np.int64)
         records = int(count_records(block, self._form, counts))
         begins, words = self._store.reserve_counts(counts, row), self._store.columns[0]
@@ -203,6 +232,17 @@ class RecordsBuilder:
         else:
             write_records(block, self._form, row, JOINED if amounts is None else np.uint64(0), begins, words)
         return magnitude(units)
+
+    def _details(self, batch: Batch, first: int, days: Keys) -> Keys:
+        """Return the details of the rows of a block, given records with their days."""
+        if batch.codes is None:
+            raise PackingError
+        codes, instants = batch.codes(first, days.size), batch.cut.instants
+        if codes.max(initial=0) >> self._form.code_bits:
+            raise PackingError
+        details = buffers.empty(days.size, np.uint64)
+        detail_rows(instants.ticks(first, days.size), days, self._form, instants.day, codes, details)
+        return details
 
     def build(self) -> Records | None:
         """Return the records, or None if there are no rows."""

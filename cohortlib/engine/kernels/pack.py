@@ -112,3 +112,28 @@ def scatter_packed(packed, begins, words):
         at = begins[p]
         begins[p] = at + 1
         words[U(at)] = rows[i]
+
+
+@njit(nogil=True, cache=True)
+def detail_rows(ticks, days, form, day, codes, details):
+    """Write the details of rows: the code of a segment, and the ticks since the day before the local day.
+
+    `days` are packed records of one word, of which only the days matter, and `day` is the number of ticks in one.
+    """
+    day_mask = (U1 << U(form.day_bits)) - U1
+    origin = (np.int64(form.first_day) - 1) * np.int64(day)
+    for i in range(ticks.size):
+        since = np.int64((days[i] >> U(form.key_bits)) & day_mask) * np.int64(day) + origin
+        details[i] = (U(ticks[i] - since) << U(form.code_bits)) | U(codes[i])
+
+
+@njit(nogil=True, cache=True)
+def scatter_detailed(packed, details, begins, words):
+    """Write packed rows with their details; otherwise as `scatter_packed`."""
+    rows, parts = packed
+    for i in range(rows.size):
+        p = U(parts[i])
+        at = U(begins[p])
+        begins[p] = at + U1
+        words[at + at] = rows[i]
+        words[at + at + U1] = details[i]

@@ -10,16 +10,20 @@ from cohortlib.engine.kernels.words import U0, U1, U2, U3, U4, U8, U32, U63, U64
 
 # A full record has three words, or four if a user's key has two: the key, the units, the tag, the second key. The lower
 # 24 bits of the tag are the local day, the next bit is the flag JOINED, and the upper half is the number of the row.
-# A packed record is one word, from its lowest bits: key, day, units. If keys have two words, these come before it.
+# A packed record is one word, from its lowest bits: key, day, units. If keys have two words, these come before it. A
+# detailed one has one more word, from its lowest bits: the code of a segment, and the time since the day before.
 JOINED = U(1 << 24)
 DAY_MASK = U((1 << 24) - 1)
+
+
+NO_DETAILS = np.empty(0, np.uint64)
 
 
 class Form(NamedTuple):
     """The form of records: packed or full, the words of a key, and the bits and origins of packed fields.
 
     A packed record stores the `key_bits` bits of the key that follow those of the partition (0 if keys have two words),
-    and the day from `first_day` on in `day_bits` bits.
+    and the day from `first_day` on in `day_bits` bits. It is detailed if there are `code_bits`.
     """
 
     partition_bits: int
@@ -28,20 +32,24 @@ class Form(NamedTuple):
     key_bits: int = 0
     day_bits: int = 0
     first_day: int = 0
+    code_bits: int = 0
 
     @property
     def width(self) -> int:
         """The words of a record."""
-        return (3 if self.wide else 1) if self.packed else (4 if self.wide else 3)
+        if self.packed:
+            return (3 if self.wide else 1) + (self.code_bits > 0)
+        return 4 if self.wide else 3
 
 
 class Block(NamedTuple):
-    """The rows of a block: keys (the second word is empty unless keys are wide), units, and local days."""
+    """The rows of a block: keys (the second word is empty unless keys are wide), units, local days, and details."""
 
     keys: NDArray[np.uint64]
     keys2: NDArray[np.uint64]
     units: NDArray[np.int64]
     days: NDArray[np.int32]
+    details: NDArray[np.uint64] = NO_DETAILS
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -82,7 +90,7 @@ def copy_partitions(starts, first, last, width, source, target):
 def width_of(form):
     """Return the words of a record."""
     if form.packed:
-        return U3 if form.wide else U1
+        return (U3 if form.wide else U1) + (U1 if form.code_bits > 0 else U0)
     return U4 if form.wide else U3
 
 
@@ -161,6 +169,8 @@ def write_records(block, form, row, flag, begins, words):
                 else:
                     word = (word << key_bits) | ((key << bits) >> (U64 - key_bits))
                 words[at] = word | (U(x) << (key_bits + U(form.day_bits)))
+                if form.code_bits > 0:
+                    words[at + U1] = block.details[i]
             else:
                 words[at] = key
                 words[at + U1] = U(x)

@@ -17,6 +17,7 @@ from cohortlib.read.tables import Source
 from cohortlib.transactions.doubts import active_by_period, warn_of_years
 from cohortlib.transactions.general.cells import Counter, Grid, check_fit, count_cells, lay_out
 from cohortlib.transactions.general.load import load_rows
+from cohortlib.transactions.general.packed import PackedRows
 from cohortlib.transactions.general.parts import part_count
 from cohortlib.transactions.general.question import AnyCalendar, Question
 from cohortlib.transactions.general.rows import TableRows
@@ -113,11 +114,12 @@ def cohorts(transactions: Source, **settings: Unpack[UsersKeywords]) -> pl.DataF
     if question.plain:
         values: dict[str, Any] = {name: value for name, value in settings.items() if name not in TABLE_SETTINGS}
         return _plain_table(transactions, question, Settings.of(**values))
-    with load_rows(transactions, question, keep_ids=False) as rows:
+    with load_rows(transactions, question, keep_ids=False, packed=True) as rows:
         grid = lay_out(rows)
         if grid is None:
             return empty_table(question)
-        return write_table(rows, count_cells(rows, grid), grid)
+        cells = rows.count_cells(grid) if isinstance(rows, PackedRows) else count_cells(rows, grid)
+        return write_table(rows, cells, grid)
 
 
 def _plain_table(transactions: Source, question: Question, settings: Settings) -> pl.DataFrame:

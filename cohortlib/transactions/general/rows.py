@@ -121,13 +121,15 @@ def read_users(question: Question) -> pl.DataFrame | None:
     return sources.read(question.users, choose, options=settings.file_options)
 
 
-def load_source(
-    source: Source, question: Question, attributes: pl.DataFrame | None, stack: ExitStack, *, keep_ids: bool
-) -> TableRows:
-    """Read rows into parts: in memory if they fit, else in files, which `stack` deletes."""
-    settings = question.settings
+def columns_of_rows(question: Question, attributes: pl.DataFrame | None) -> tuple[str, ...]:
+    """Return the columns of segments that are columns of the transactions."""
     of_users = () if attributes is None else tuple(attributes.columns[1:])
-    in_rows = tuple(name for name in (*question.by, *question.split) if name not in of_users)
+    return tuple(name for name in (*question.by, *question.split) if name not in of_users)
+
+
+def open_stream(source: Source, question: Question, in_rows: Sequence[str]) -> Stream:
+    """Return the columns of a source that the table needs."""
+    settings = question.settings
 
     def choose(columns: list[str]) -> list[str]:
         for setting in ("by", "split"):
@@ -139,7 +141,20 @@ def load_source(
         joined = [str(settings.joined)] if settings.joined_is_one_of(columns) else []
         return [*question.read_columns, *in_rows, *question.amounts, *joined]
 
-    stream = sources.stream(source, choose, options=settings.file_options, max_bytes=settings.budget, expected=True)
+    return sources.stream(source, choose, options=settings.file_options, max_bytes=settings.budget, expected=True)
+
+
+def load_source(
+    source: Source, question: Question, attributes: pl.DataFrame | None, stack: ExitStack, *, keep_ids: bool,
+    stream: Stream | None = None,
+) -> TableRows:  # fmt: skip
+    """Read rows into parts: in memory if they fit, else in files, which `stack` deletes.
+
+    `stream` has the rows of the source, if it has been opened before.
+    """
+    settings = question.settings
+    in_rows = columns_of_rows(question, attributes)
+    stream = stream or open_stream(source, question, in_rows)
     if stream.rows is None:
         stream = stream.buffered(settings.budget // 4)
     encoding = UserEncoding.of(stream.schema[settings.user], settings.user)

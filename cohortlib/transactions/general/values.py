@@ -1,17 +1,25 @@
 """Codes of the values of a column, batch by batch; their ranks order segments."""
 
+from threading import Lock
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from cohortlib.errors import Arg, SchemaError
-from cohortlib.read.arrays import Ints
+from cohortlib.read.arrays import Ints, physical
+from cohortlib.transactions.kernels.codes import CodeTable, add_codes, find_codes
 
 Codes = NDArray[np.uint32]
+_LOCK = Lock()  # while values are added
+_NO_NULLS = np.empty(0, np.bool_)
 
 
 class Values:
-    """The distinct values of a column, with codes in order of appearance from 1; null is 0."""
+    """The distinct values of a column, with codes from 1 in the order in which they were met; null is 0.
+
+    Several threads can encode at the same time.
+    """
 
     def __init__(self, name: str, setting: str = "by") -> None:
         self.name, self.setting = name, setting
@@ -19,6 +27,7 @@ class Values:
         self._text = pl.Categorical(pl.Categories.random(""))
         self._held = pl.Series("", [], dtype=self._text)  # polars forgets the codes of a type that no column has
         self._values = pl.Series(name, [], dtype=pl.Null)  # by code, from 1
+        self._table = CodeTable(np.zeros(2, np.int64), np.zeros(2, np.uint32))  # of integers; replaced, not changed
 
     def encode(self, column: pl.Series) -> Codes:
         """Return the code of each value of a batch."""
@@ -29,11 +38,15 @@ class Values:
         column = column.alias(self.name)
         if dtype == pl.Null:
             return np.zeros(column.len(), np.uint32)
-        if self._dtype == pl.Null:
-            self._dtype = dtype
+        with _LOCK:
+            if self._dtype == pl.Null:
+                self._dtype = dtype
         if isinstance(dtype, pl.Categorical | pl.Enum | pl.String):
             return self._encode_text(column.cast(pl.String))
-        return self._encode_values(column)
+        if _is_integer(dtype) and self._values.dtype in (pl.Null, dtype):
+            return self._encode_integers(column)
+        with _LOCK:
+            return self._encode_values(column)
 
     @property
     def dtype(self) -> pl.DataType:
@@ -69,11 +82,35 @@ class Values:
 
     def _encode_text(self, column: pl.Series) -> Codes:
         numbers = column.cast(self._text).to_physical()
-        known = 1 + max([-1, *numbers.drop_nulls().top_k(1)])
+        known = 0 if numbers.null_count() == numbers.len() else 1 + int(numbers.max())  # type: ignore[arg-type]
         if known > self._values.len():
-            codes = pl.Series(self.name, range(known), dtype=pl.UInt32)
-            self._values = codes.cat.to(self._text).cast(pl.String)
+            with _LOCK:
+                codes = pl.Series(self.name, range(max(known, self._values.len())), dtype=pl.UInt32)
+                self._values = codes.cat.to(self._text).cast(pl.String)
         return (numbers + 1).fill_null(0).to_numpy()
+
+    def _encode_integers(self, column: pl.Series) -> Codes:
+        """Encode whole numbers, and other types that are stored as such, by a hash table."""
+        nulls = column.alias("").is_null().to_numpy() if column.null_count() else _NO_NULLS
+        values = _integers(column.fill_null(strategy="zero") if nulls.size else column)
+        codes = np.empty(values.size, np.uint32)
+        reached = int(find_codes(self._table, values, nulls, codes))
+        if reached < values.size:
+            with _LOCK:
+                rest, empty = values[reached:], nulls[reached:]
+                self._add_integers(np.unique(rest[~empty] if empty.size else rest), column.dtype)
+            find_codes(self._table, values, nulls, codes)
+        return codes
+
+    def _add_integers(self, values: Ints, dtype: pl.DataType) -> None:
+        """Add the values that are new to a copy of the table, as other threads may read it."""
+        old = np.empty(0, np.int64) if self._values.dtype == pl.Null else _integers(self._values)
+        together = np.concatenate([old, values[~np.isin(values, old)]])
+        size = 1 << (2 * together.size).bit_length()
+        table = CodeTable(np.zeros(size, np.int64), np.zeros(size, np.uint32))
+        add_codes(table, together, 1)
+        self._values = _from_integers(together, dtype).alias(self.name)
+        self._table = table
 
     def _encode_values(self, column: pl.Series) -> Codes:
         if self._values.dtype == pl.Null:
@@ -91,3 +128,23 @@ class Values:
             return np.zeros(column.len(), np.uint32)
         numbers = column.replace_strict(self._values, codes, default=0, return_dtype=pl.UInt32)
         return numbers.to_numpy()
+
+
+def _is_integer(dtype: pl.DataType) -> bool:
+    """Return whether values are stored as whole numbers of at most 64 bits."""
+    return dtype in (pl.Boolean, pl.Date, pl.Time) or isinstance(dtype, pl.Datetime | pl.Duration) or (
+        dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)
+    )  # fmt: skip
+
+
+def _integers(column: pl.Series) -> Ints:
+    numbers = physical(column)
+    signed = numbers.reinterpret(signed=True) if numbers.dtype == pl.UInt64 else numbers.cast(pl.Int64)
+    array: Ints = signed.to_numpy()
+    return array
+
+
+def _from_integers(values: Ints, dtype: pl.DataType) -> pl.Series:
+    numbers = pl.Series(values)
+    stored = pl.Series([], dtype=dtype).to_physical().dtype
+    return (numbers.reinterpret(signed=False) if stored == pl.UInt64 else numbers.cast(stored)).cast(dtype)
