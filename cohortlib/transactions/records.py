@@ -76,15 +76,16 @@ class Layout(NamedTuple):
         return self._replace(code_bits=64 - (_TIME_DAYS * day).bit_length())
 
     @classmethod
-    def of(cls, batch: Batch, bits: int, ids: tuple[int, int] | None = None) -> "Layout | None":
+    def of(cls, batch: Batch, bits: int, ids: tuple[int, int] | None = None, *, wide: bool = False) -> "Layout | None":
         """Choose a layout from the first batch, with room for later values; None if there is none.
 
-        `ids` are the least and the greatest integer id of all batches, where they are known.
+        `ids` are the least and the greatest integer id of all batches, where they are known. With `wide`, keys take two
+        words, also those of integers.
         """
         users, cut, amounts, _ = batch
         day_bits = 14
         first_day = cut.days[0] - (1 << day_bits - 1)
-        if users.wide or amounts is None:
+        if wide or users.wide or amounts is None:
             return cls(0, day_bits, 0, first_day)
         # Room for eight times the greatest amount; larger amounts take several records.
         money = np.abs(amounts.units(0, min(len(users), _BLOCK))).max(initial=0)
@@ -178,7 +179,8 @@ class RecordsBuilder:
 
     def _keys(self, users: Users, first: int, size: int) -> tuple[Keys, Keys]:
         if self._layout is None or not self._layout.key_bits:
-            return users.keys(first, size)
+            key, key2 = users.keys(first, size)
+            return key, np.zeros(size, np.uint64) if self._form.wide and not users.wide else key2
         keys = users.narrow_keys(first, size, self._layout.first_id, self._layout.key_bits + self._form.partition_bits)
         if keys is None:
             raise PackingError
@@ -197,7 +199,7 @@ class RecordsBuilder:
         """Write one block in one pass over its columns, unless a column, or a value, needs more than that."""
         users, cut, amounts, _ = batch
         floats = None if amounts is None else amounts.floats(first, size)
-        if floats is None or amounts is None or self._layout is None or users.wide or cut.starts.size > 1:
+        if floats is None or amounts is None or self._layout is None or self._form.wide or cut.starts.size > 1:
             return None
         rows = PlainRows(users.ids(first, size), cut.instants.ticks(first, size), floats)
         packed = PackedRows(buffers.empty(size, np.uint64), buffers.empty(size, np.uint16))

@@ -16,7 +16,7 @@ from cohortlib.read.arrays import Ints
 from cohortlib.read.tables import Source
 from cohortlib.transactions.doubts import active_by_period, warn_of_years
 from cohortlib.transactions.general.cells import Counter, Grid, check_fit, count_cells, lay_out
-from cohortlib.transactions.general.load import load_rows
+from cohortlib.transactions.general.load import load_for_counting, load_rows
 from cohortlib.transactions.general.packed import PackedRows
 from cohortlib.transactions.general.parts import part_count
 from cohortlib.transactions.general.question import AnyCalendar, Question
@@ -114,7 +114,7 @@ def cohorts(transactions: Source, **settings: Unpack[UsersKeywords]) -> pl.DataF
     if question.plain:
         values: dict[str, Any] = {name: value for name, value in settings.items() if name not in TABLE_SETTINGS}
         return _plain_table(transactions, question, Settings.of(**values))
-    with load_rows(transactions, question, keep_ids=False, packed=True) as rows:
+    with load_for_counting(transactions, question) as rows:
         grid = lay_out(rows)
         if grid is None:
             return empty_table(question)

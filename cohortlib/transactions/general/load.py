@@ -14,24 +14,35 @@ from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 
 
 @contextmanager
-def load_rows(
-    source: Source, question: Question, *, keep_ids: bool, packed: bool = False
-) -> Iterator[TableRows | PackedRows]:
-    """Read the rows of a source; files that were spilled are deleted at the end of the block.
+def load_rows(source: Source, question: Question, *, keep_ids: bool) -> Iterator[TableRows]:
+    """Read the rows of a source; files that were spilled are deleted at the end of the block."""
+    with _opened(source, question) as (opened, stack):
+        if isinstance(opened, Prepared):
+            yield load_prepared(opened, question, keep_ids=keep_ids)
+        else:
+            yield load_source(opened, question, read_users(question), stack, keep_ids=keep_ids)
 
-    With `packed`, they may be packed records.
-    """
+
+@contextmanager
+def load_for_counting(source: Source, question: Question) -> Iterator[TableRows | PackedRows]:
+    """Read the rows of a source, into packed records where these are enough; otherwise as `load_rows`."""
+    with _opened(source, question) as (opened, stack):
+        if isinstance(opened, Prepared):
+            yield load_prepared(opened, question, keep_ids=False)
+            return
+        attributes = read_users(question)
+        stream = open_stream(opened, question, columns_of_rows(question, attributes))
+        packed = pack_rows(stream, question)
+        yield packed or load_source(opened, question, attributes, stack, keep_ids=False, stream=stream)
+
+
+@contextmanager
+def _opened(source: Source, question: Question) -> Iterator[tuple[Source, ExitStack]]:
+    """Open a prepared form, and check the settings of other sources."""
     settings = question.settings
     POOL.bound(settings.max_memory)
     with ExitStack() as stack:
         source = open_if_prepared(source)
-        if isinstance(source, Prepared):
-            yield load_prepared(source, question, keep_ids=keep_ids)
-            return
-        sources.check_sheet(source, settings.file_options)
-        attributes = read_users(question)
-        stream = open_stream(source, question, columns_of_rows(question, attributes))
-        rows = pack_rows(stream, question) if packed else None
-        yield rows or load_source(
-            source, question, attributes, stack, keep_ids=keep_ids or settings.joined is not None, stream=stream
-        )
+        if not isinstance(source, Prepared):
+            sources.check_sheet(source, settings.file_options)
+        yield source, stack

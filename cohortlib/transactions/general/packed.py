@@ -26,7 +26,7 @@ from cohortlib.read.transactions import TransactionReader
 from cohortlib.read.users import Users
 from cohortlib.transactions.general.cells import Cells, Grid, lay_out
 from cohortlib.transactions.general.question import NO_AMOUNT, Question
-from cohortlib.transactions.general.rows import needs_instants
+from cohortlib.transactions.general.rows import UserTable, needs_instants
 from cohortlib.transactions.general.values import Codes, Values
 from cohortlib.transactions.kernels import general as kernel
 from cohortlib.transactions.kernels.segments import Clock, SegmentSums, SegmentUsers, add_segments, spread_groups
@@ -34,29 +34,26 @@ from cohortlib.transactions.netting import GROUP_ROWS, SPARSE
 from cohortlib.transactions.reading import warn_of_ids
 from cohortlib.transactions.records import Batch, Layout, Records, RecordsBuilder
 
-_FIXED_BYTES = 64 << 20
+_FIXED_BYTES = 64 << 20  # needed for any number of rows
+_ROW_BYTES, _WIDE_ROW_BYTES = 17, 34  # of a detailed record, with keys of one word and of two
 _MOST_SUMS = 1 << 21  # users × periods of a partition
-_MOST_CELLS = 1 << 22
+_MOST_CELLS = 1 << 22  # segments × groups × ages
 _LATE = np.iinfo(np.int32).max
 
 
-@dataclass(frozen=True)
+@dataclass
 class PackedRows:
     """The rows of all users as packed records, for the layout and the columns of a table."""
 
     question: Question
     records: Records
+    days: tuple[int, int]
     last_day: int | None
     values: dict[str, Values]
     row_columns: tuple[str, ...]
     meter: Meter
-    joined: None = None
-    joined_days: None = None
-
-    @property
-    def days(self) -> tuple[int, int]:
-        """The first and the last local day of the records."""
-        return self.records.first, self.records.last
+    joined: UserTable | None = None
+    joined_days: tuple[int, int] | None = None
 
     def count_cells(self, grid: Grid) -> Cells:
         """Add all users up, on threads."""
@@ -184,34 +181,40 @@ def pack_rows(stream: Stream, question: Question) -> PackedRows | None:
         return None
     if not Users.has_one_type(stream.schema[settings.user]):
         return None
-    text = stream.schema[settings.user] == pl.String
-    if _FIXED_BYTES + rows * (34 if text else 17) > stream.rest(settings.budget):
-        return None
-    with suppress(DataError, SchemaError, FullError):
-        return _read(stream, question, rows)
+    budget = stream.rest(settings.budget) - _FIXED_BYTES
+    with suppress(DataError, SchemaError):
+        for wide in (False, True):
+            if rows * (_WIDE_ROW_BYTES if wide else _ROW_BYTES) > budget:
+                return None
+            if wide or stream.schema[settings.user] != pl.String:
+                with suppress(FullError):
+                    return _read(stream, question, rows, wide=wide)
     return None
 
 
-def _read(stream: Stream, question: Question, rows: int) -> PackedRows | None:
+def _read(stream: Stream, question: Question, rows: int, *, wide: bool) -> PackedRows | None:
+    """Read all rows; raise FullError if they do not fit. Keys of text, and integers that are far apart, are wide."""
     settings = question.settings
     reading = _Reading(stream, question, {name: Values(name) for name in question.by})
     batches = reading.batches()
     begin = list(islice(batches, 1))
-    bits = partition_bits(rows)
-    layout = Layout.of(begin[0], bits, _id_range(stream, settings.user)) if begin else None
-    if layout is None:
+    if not begin:
         return None
+    bits = partition_bits(rows)
+    layout = Layout.of(begin[0], bits, _id_range(stream, settings.user), wide=wide)
+    if layout is None:
+        raise FullError
     if question.by:
         layout = layout.detailed(begin[0].cut.instants.day)
     meter = Meter(settings.progress, rows)
-    wide = stream.schema[settings.user] == pl.String
     builder = RecordsBuilder(rows, bits, settings.workers, wide=wide, layout=layout)
     builder.add(chain(begin, batches), meter)
     records = builder.build()
     if records is None or builder.total >= 2**63:
         return None
-    question.check_days(records.first, records.last)
-    packed = PackedRows(question, records, reading.last_day, reading.values, question.by, meter)
+    days = records.first, records.last
+    question.check_days(*days)
+    packed = PackedRows(question, records, days, reading.last_day, reading.values, question.by, meter)
     grid = lay_out(packed)
     if grid is not None and not packed.fits(grid):
         return None

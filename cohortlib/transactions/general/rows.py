@@ -155,6 +155,7 @@ def load_source(
     settings = question.settings
     in_rows = columns_of_rows(question, attributes)
     stream = stream or open_stream(source, question, in_rows)
+    keep_ids = keep_ids or settings.joined is not None
     if stream.rows is None:
         stream = stream.buffered(settings.budget // 4)
     encoding = UserEncoding.of(stream.schema[settings.user], settings.user)
