@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from polars.testing import assert_frame_equal
 from strategies import cases, quietly
 from strategies_adapty import assert_same
 from strategies_adapty import cases as adapty_cases
+from strategies_general import cases as general_cases
 from test_revenuecat_states import row_of
 
 import cohortlib as cl
@@ -744,5 +745,57 @@ def test_drawn_events(sail, case):
     found = outcome(cl.spark.adapty_cohort, frame, case.request, installs=who, partitions=3, **options)
     if isinstance(expected, cl.adapty.Answer) and isinstance(found, cl.adapty.Answer):
         same(found, expected)
+    else:
+        assert type(found) is type(expected), (found, expected)
+
+
+# --------------------------------------------------------------------------------------------------- The general table
+
+
+SEGMENTED = ROWS.with_columns(
+    plan=pl.col("user_id") % 3 / 4, kind=pl.when(pl.col("user_id") % 5 > 0).then(pl.col("name").str.head(10)),
+)  # fmt: skip
+
+
+@each(
+    "options",
+    on_both({"by": ["plan", "kind", "day"], "age": "30d", "amounts": "exact", "confidence": 0.95}),
+    {"split": "plan", "amount": None, "retention": "unbounded"},
+    {"by": "kind", "joined": "table", "before_joined": "clip", "brackets": [0, 2], "freq": "W", "age": "M"},
+    {"by": "tier", "users": pl.DataFrame({"user_id": [1, 2, 3], "tier": ["a", "b", None]}), "retention": "consecutive"},
+)
+def test_general_tables_are_those_of_the_local_run(session, options):
+    mine, theirs = asked(session, SEGMENTED, options)
+    table = quietly(cl.spark.cohorts, sparkling(session, SEGMENTED), partitions=3, **mine)
+    assert_frame_equal(table, quietly(cl.cohorts, SEGMENTED, **theirs), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"by": "nix"}, "by='nix' is not a column"), ({"by": "plan", "users": "frame"}, "join its columns"),
+     ({"split": "plan", "joined": "since"}, "exclude each other in sums"), ({"age": "0d"}, "clock of 0 days")],
+)  # fmt: skip
+def test_general_tables_that_cannot_be(sail, options, words):
+    frame = sparkling(sail, SEGMENTED)
+    options = {name: frame if value == "frame" else value for name, value in options.items()}
+    with pytest.raises(cl.errors.CohortlibError, match=words):
+        cl.spark.cohorts(frame, **options)
+
+
+@few
+@given(case=general_cases())
+def test_drawn_general_tables(sail, case):
+    """The table of all settings, from any rows: the same, or the same kind of error."""
+    frame = local(sparkling(sail, case.frame))
+    options = case.options()
+    joined = None if case.joined is None else local(sparkling(sail, case.joined_frame))
+    assume(not (case.joined is not None and ("split" in options or {"end", "complete_only"} & set(options))))
+    expected = outcome(cl.cohorts, frame, **options | {"joined": joined})
+    mine = None if joined is None else sparkling(sail, joined)
+    found = outcome(cl.spark.cohorts, sparkling(sail, frame), partitions=3, **options | {"joined": mine})
+    if isinstance(found, SettingError) and "end" in options:
+        return  # within a period of ages
+    if isinstance(expected, pl.DataFrame) and isinstance(found, pl.DataFrame):
+        assert_frame_equal(found, expected, check_exact=True, check_dtypes=bool(frame.height))
     else:
         assert type(found) is type(expected), (found, expected)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -148,6 +149,7 @@ class Note:
     dropped_joined: Dropped = field(default_factory=Dropped)
     fit: JoinedFit = field(default_factory=JoinedFit)
     null_words: Counter[str] = field(default_factory=Counter)  # users that are text for a missing value
+    magnitudes: tuple[int, ...] = ()  # of the amounts of the general table
     error: tuple[str, str, str, str] | None = None  # the class of an error, and its `what`, `expected` and `hint`
 
     @classmethod
@@ -161,7 +163,8 @@ class Note:
         error = min((note.error for note in (self, other) if note.error), default=None)
         return Note(
             max(days, default=None), self.magnitude + other.magnitude, self.dropped + other.dropped,
-            self.dropped_joined + other.dropped_joined, self.fit + other.fit, self.null_words + other.null_words, error,
+            self.dropped_joined + other.dropped_joined, self.fit + other.fit, self.null_words + other.null_words,
+            tuple(map(sum, zip_longest(self.magnitudes, other.magnitudes, fillvalue=0))), error,
         )  # fmt: skip
 
     def to_json(self) -> str:
@@ -177,7 +180,8 @@ class Note:
             values[name] = Dropped(values[name]["rows"], values[name]["count"], Counter(values[name]["nulls"]))
         error = values["error"] and tuple(values["error"])
         return cls(values["last_day"], values["magnitude"], values["dropped"], values["dropped_joined"],
-                   JoinedFit(**values["fit"]), Counter(values["null_words"]), error)  # fmt: skip
+                   JoinedFit(**values["fit"]), Counter(values["null_words"]),
+                   tuple(values["magnitudes"]), error)  # fmt: skip
 
     @classmethod
     def all(cls, texts: Iterable[str]) -> "Note":

@@ -1,6 +1,6 @@
 """Sums of partitions: computed on the workers, added by Spark, returned to the driver with a note on the rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +14,7 @@ from cohortlib.spark.frames import Batches, Note
 from cohortlib.spark.transactions import TABLES, PartitionedRows, PartitionReader, last_day_of
 from cohortlib.transactions.additive import AdditiveTable, SumsSettings
 from cohortlib.transactions.loaded import LoadedRows
+from cohortlib.transactions.settings import Settings
 
 _Sums = TypeVar("_Sums", bound=AdditiveTable)
 
@@ -35,19 +36,34 @@ def add_partitions(rows: PartitionedRows, kind: type[_Sums], compute: Callable[[
     keys, values = (*kind.keys, "note"), [name for name in _partial(kind) if name.endswith(_HALVES)]
     table = pl.DataFrame(partial.groupBy(*keys).sum(*values).toDF(*keys, *values).toArrow())
     note = Note.all(table["note"].drop_nulls())
+    check_note(note, settings, rows.reader.names)
+    if note.magnitude >= 2**63:
+        raise beyond_range(f"column {settings.amount!r}", settings.decimals)
+    cells = table.filter(pl.col("note").is_null()).with_columns(**whole(_values(kind))).select(*kind.columns)
+    return kind(SumsSettings.of(settings), cells.sort(kind.keys), note.last_day, note.magnitude)
+
+
+def check_note(note: Note, settings: Settings, names: Iterable[str]) -> None:
+    """Raise or warn about what the notes of all partitions report; `names` are the columns with nulls, in order."""
     for what, nulls in zip(TABLES, (note.dropped, note.dropped_joined), strict=True):
-        dropped = frames.in_order(nulls, rows.reader.names)
+        dropped = frames.in_order(nulls, names)
         if dropped.count and settings.nulls == "error":
             raise dropped.error(what)
         dropped.warn(what)
     Doubts(note.null_words).warn(settings.user, settings.normalize)
-    if note.magnitude >= 2**63:
-        raise beyond_range(f"column {settings.amount!r}", settings.decimals)
     if settings.joined is not None:
         note.fit.check(settings.before_joined)
-    joined_halves = {name: pl.col(f"{name}_high") * 2**32 + pl.col(f"{name}_low") for name in _values(kind)}
-    cells = table.filter(pl.col("note").is_null()).with_columns(**joined_halves).select(*kind.columns).sort(kind.keys)
-    return kind(SumsSettings.of(settings), cells, note.last_day, note.magnitude)
+
+
+def halves(names: Iterable[str]) -> dict[str, pl.Expr]:
+    """Return the halves of columns of integers, under the names that Spark adds up."""
+    high = {f"{name}_high": pl.col(name) // 2**32 for name in names}
+    return high | {f"{name}_low": pl.col(name) & (2**32 - 1) for name in names}
+
+
+def whole(names: Iterable[str]) -> dict[str, pl.Expr]:
+    """Return columns of integers from the sums of their halves."""
+    return {name: pl.col(f"{name}_high") * 2**32 + pl.col(f"{name}_low") for name in names}
 
 
 def _values(kind: type[AdditiveTable]) -> list[str]:
@@ -56,8 +72,8 @@ def _values(kind: type[AdditiveTable]) -> list[str]:
 
 def _partial(kind: type[AdditiveTable]) -> dict[str, Any]:
     """Return the columns that a worker returns: sums, or in other rows a note."""
-    halves = [f"{name}{half}" for name in _values(kind) for half in _HALVES]
-    return dict.fromkeys((*kind.keys, *halves), pl.Int64) | {"note": pl.String}
+    names = [f"{name}{half}" for name in _values(kind) for half in _HALVES]
+    return dict.fromkeys((*kind.keys, *names), pl.Int64) | {"note": pl.String}
 
 
 @dataclass(frozen=True)
@@ -79,9 +95,8 @@ class _PartitionSums(Generic[_Sums]):
         except CohortlibError as error:
             note, sums = Note.of(error), None
         if sums is not None:
-            halves = {f"{name}_high": pl.col(name) // 2**32 for name in _values(self.kind)}
-            halves |= {f"{name}_low": pl.col(name) & (2**32 - 1) for name in _values(self.kind)}
-            yield from frames.batches(sums.with_columns(**halves, note=pl.lit(None, pl.String)), _partial(self.kind))
+            sums = sums.with_columns(**halves(_values(self.kind)), note=pl.lit(None, pl.String))
+            yield from frames.batches(sums, _partial(self.kind))
         if note != Note():
             yield from frames.batches(
                 pl.DataFrame([{"note": note.to_json()}], schema=_partial(self.kind)), _partial(self.kind)

@@ -11,16 +11,16 @@ from cohortlib.fields import CUSTOMER_COHORTS, schema
 from cohortlib.read.arrays import Ints
 from cohortlib.spark import frames
 from cohortlib.spark.frames import Batches, quoted
+from cohortlib.spark.general import SparkTableKeywords, general_cohorts
 from cohortlib.spark.sums import add_partitions
 from cohortlib.spark.transactions import (
     PartitionedRows,
     PartitionReader,
     SparkCustomerKeywords,
-    SparkKeywords,
     partitioned,
 )
 from cohortlib.transactions.customers import Customers
-from cohortlib.transactions.keywords import with_settings
+from cohortlib.transactions.keywords import TABLE_SETTINGS, with_settings
 from cohortlib.transactions.sums import Sums, sums_of
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ _RANKED: dict[str, Any] = {
 
 @with_settings
 def cohorts(
-    transactions: "SparkFrame", *, partitions: int | None = None, **settings: Unpack[SparkKeywords]
+    transactions: "SparkFrame", *, partitions: int | None = None, **settings: Unpack[SparkTableKeywords]
 ) -> pl.DataFrame:
     """Compute the cohort table of a Spark frame: exactly the table of :func:`cohortlib.termina.cohorts`.
+
+    With a setting that only :func:`cohortlib.cohorts` has (`by`, `age`, `amounts` …, or ``amount=None``), it is exactly
+    the table of that function.
 
     Rows are repartitioned by user. A worker sums each partition on one thread, Spark adds the sums, and only the small
     table returns to the driver.
@@ -58,6 +61,8 @@ def cohorts(
         Number of partitions of users; None leaves it to Spark (``spark.sql.shuffle.partitions`` and adaptive
         execution). The rows of one partition must fit the memory of a Python worker. The result does not
         depend on it.
+    by, split, users, age, calendar, fiscal_start, retention, brackets, amounts, confidence
+        As for :func:`cohortlib.cohorts`; `users` and `calendar` are tables in memory or files, which every worker gets.
     freq, timezone, week_start, refunds, before_joined, start, end, complete_only, nulls, timestamp_format, decimal, \
     assume_zone, normalize, decimals
         As for :func:`cohortlib.termina.cohorts`. User ids are not compared with each other, so there is no warning of
@@ -77,7 +82,11 @@ def cohorts(
     -----
     Workers need cohortlib and the same Python version. ``docs/spark.md`` has a complete example.
     """
-    rows = partitioned(transactions, partitions, **settings)
+    frames.check_partitions(partitions)
+    if settings.get("amount", "amount") is None or any(name in settings for name in TABLE_SETTINGS):
+        return general_cohorts(transactions, partitions, **settings)
+    plain: Any = settings
+    rows = partitioned(transactions, partitions, **plain)
     checked = rows.settings
     return _sums(rows).cohorts(start=checked.start, end=checked.end, complete_only=checked.complete_only)
 

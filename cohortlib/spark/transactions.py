@@ -1,5 +1,6 @@
 """Transactions in a Spark frame: check them on the driver, partition them by user, and read them in workers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -159,23 +160,26 @@ def partitioned(
         if joined not in kinds:
             what = (Arg("joined", joined), " is not a column")
             raise SchemaError(what, value=joined, expected=f"one of {listed(kinds)}")
-        _check_dates(frames.empty({joined: kinds[joined]})[joined])
+        check_dates(frames.empty({joined: kinds[joined]})[joined])
         reader = PartitionReader(checked, (*roles, joined), tagged=False)
         rows = frame.selectExpr(*columns, f"{quoted(joined)} as joined")
         return _parsed(rows, reader, partitions)
-    rows, joined_name = _with_joined_table(frame, joined, checked, columns[1:])
+    rows, joined_name = with_joined_table(frame, joined, checked, columns[1:])
     return _parsed(rows, PartitionReader(checked, (*roles, joined_name), tagged=True), partitions)
 
 
 def _parsed(frame: "SparkFrame", reader: PartitionReader, partitions: int | None) -> PartitionedRows:
     """Parse the columns that are text, if there are any."""
-    if needs_parsing(frame, reader.settings):
-        frame, columns = parse(frame, reader.settings, tagged=reader.tagged)
-        reader = replace(reader, parsed=columns)
-    return PartitionedRows(frame, reader, partitions)
+    frame, columns = parse_if_needed(frame, reader.settings, tagged=reader.tagged)
+    return PartitionedRows(frame, replace(reader, parsed=columns), partitions)
 
 
-def _check_dates(dates: pl.Series) -> None:
+def parse_if_needed(frame: "SparkFrame", settings: Settings, *, tagged: bool) -> tuple["SparkFrame", Parsed]:
+    """Parse the columns of user, instant and amount that are text, if there are any."""
+    return parse(frame, settings, tagged=tagged) if needs_parsing(frame, settings) else (frame, NOT_PARSED)
+
+
+def check_dates(dates: pl.Series) -> None:
     """Raise SchemaError unless join dates have a type of dates; unlike timestamps, they are not parsed from text."""
     if is_text(dates.dtype):
         raise SchemaError(
@@ -185,24 +189,31 @@ def _check_dates(dates: pl.Series) -> None:
     Instants.of(dates)
 
 
-def _with_joined_table(
-    frame: "SparkFrame", joined: "SparkFrame", settings: Settings, columns: list[str]
-) -> tuple["SparkFrame", str]:
-    """Append the joined table to the transactions; return also the name of its date column."""
+def with_joined_table(
+    frame: "SparkFrame", joined: "SparkFrame", settings: Settings, columns: list[str],
+    more: Mapping[str, str] | None = None,
+) -> tuple["SparkFrame", str]:  # fmt: skip
+    """Append the joined table to the transactions; return also the name of its date column.
+
+    `more` are further columns of the transactions, and the names that they get.
+    """
+    more = more or {}
     frames.check_frame(joined, "joined")
     kinds, joined_kinds = frames.kinds(frame), frames.kinds(joined)
     user, day = joined_columns(list(joined_kinds), settings.user)
     no_rows = frames.empty({user: kinds[user]})
     no_dates = frames.empty({name: joined_kinds[name] for name in (user, day)})
-    _check_dates(no_dates[day])
+    check_dates(no_dates[day])
     key = _common_key(kinds[user], joined_kinds[user], Users.of(no_rows[user]), Users.of(no_dates[user]))
     user_key = f"cast({quoted(user)} as {key}) as user_key"
     rows = frame.selectExpr(
-        user_key, *columns, f"cast(null as {joined_kinds[day]}) as joined", "true as is_transaction"
+        user_key, *columns, f"cast(null as {joined_kinds[day]}) as joined", "true as is_transaction",
+        *(f"{quoted(name)} as {alias}" for name, alias in more.items()),
     )  # fmt: skip
     dates = joined.selectExpr(
         user_key, f"cast(null as {kinds[settings.timestamp]}) as instant",
-        f"cast(null as {kinds[settings.amount]}) as amount", f"{quoted(day)} as joined", "false as is_transaction",
+        f"cast(null as {kinds.get(settings.amount, 'bigint')}) as amount", f"{quoted(day)} as joined",
+        "false as is_transaction", *(f"cast(null as {kinds[name]}) as {alias}" for name, alias in more.items()),
     )  # fmt: skip
     return rows.union(dates), day
 

@@ -272,4 +272,8 @@ def check_fit(rows: TableRows, counters_of: list[Counter]) -> None:
     early, late, _, unlisted, listed = sums
     early_users = [user for counter in counters_of for user in counter.early_users]
     user = joined.conflicting_user if joined.conflicts else min(early_users, default=None)
-    JoinedFit(early, late, joined.conflicts, unlisted, listed, user).check(rows.question.settings.before_joined)
+    fit = JoinedFit(early, late, joined.conflicts, unlisted, listed, user)
+    if rows.fits is None:
+        fit.check(rows.question.settings.before_joined)
+    else:
+        rows.fits.append(fit)

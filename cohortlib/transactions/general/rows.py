@@ -26,7 +26,7 @@ from cohortlib.read.transactions import TransactionReader
 from cohortlib.read.users import UserEncoding, Users
 from cohortlib.transactions.general.question import NO_AMOUNT, Question
 from cohortlib.transactions.general.values import Codes, Values
-from cohortlib.transactions.joined import joined_cut, joined_in_stream
+from cohortlib.transactions.joined import JoinedFit, joined_cut, joined_in_stream
 from cohortlib.transactions.reading import reader_of
 from cohortlib.transactions.store.parts import KEY, KEY2, USER, Part, PartStore
 from cohortlib.transactions.store.spill import (
@@ -90,6 +90,7 @@ class TableRows:
     user_type: pl.DataType = field(default_factory=pl.String)
     split_codes: Sequence[Codes] = ()  # the combinations of values of `split`
     magnitudes: tuple[int, ...] = ()  # Σ |units| of the amounts, and of each further one
+    fits: list[JoinedFit] | None = None  # where the caller checks how a joined table fits: its fits
     _ranks: dict[str, Codes] = field(default_factory=dict)
 
     def load(self, index: int, users: Sequence[str]) -> Part:

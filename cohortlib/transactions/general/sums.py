@@ -1,6 +1,7 @@
 """Sums of the general table: the additive value behind :func:`cohortlib.cohorts`."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from io import BytesIO
@@ -61,7 +62,7 @@ class TableSettings:
     confidence: float | None
 
     @classmethod
-    def of(cls, settings: TableSumsKeywords, question: Question, users: tuple[str, ...]) -> "TableSettings":
+    def of(cls, settings: Mapping[str, Any], question: Question, users: tuple[str, ...]) -> "TableSettings":
         """Select the settings that change sums."""
         rules, calendar = question.settings, question.calendar
         periods = None
@@ -81,10 +82,14 @@ class TableSettings:
             del values[name]
         if not self.money:
             values["amount"] = None
-        if self.calendar is not None:
-            days, labels = zip(*self.calendar, strict=True)
-            values["calendar"] = pl.DataFrame({"first_day": [date.fromisoformat(day) for day in days], "label": labels})
-        return Question.of(**values, **edges)
+        return Question.of(**values, calendar=self.calendar_table(), **edges)
+
+    def calendar_table(self) -> pl.DataFrame | None:
+        """Return the periods as a table."""
+        if self.calendar is None:
+            return None
+        days, labels = zip(*self.calendar, strict=True)
+        return pl.DataFrame({"first_day": [date.fromisoformat(day) for day in days], "label": labels})
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +313,7 @@ def check_additive(question: Question) -> None:
         )  # fmt: skip
 
 
-def sums_of(rows: TableRows, settings: TableSumsKeywords) -> Sums:
+def sums_of(rows: TableRows, settings: Mapping[str, Any]) -> Sums:
     """Return the sums over all users of loaded rows."""
     question = rows.question
     of_users = tuple(name for name in question.by if name not in rows.row_columns)
