@@ -70,20 +70,18 @@ def test_users_are_those_of_the_cells(case):
         return
     assert ask(case, cl.users, cohort=judged[0]["cohort"], period=judged[0]["period"]) is not None
     names = [*case.settings.get("by", ()), *case.settings.get("split", ())]
-    for row in judged[:: max(1, len(judged) // 2)]:
+    listed_at = {0, len(judged) // 2, len(judged) - 1}
+    for at, row in enumerate(judged[:60]):
         segment = {name: row[name] for name in names}
         cell = {"cohort": row["cohort"], "period": row["period"], "segment": segment}
-        counts = {
-            active: ask(case, cl.users, active=active, **cell).height for active in (True, False, None)
-        }  # fmt: skip
-        assert counts == {
-            True: row["active_users"], False: row["observed"] - row["active_users"], None: row["observed"]
-        }  # fmt: skip
-        if "split" in case.settings:
+        counts = {active: ask(case, cl.users, active=active, **cell).height for active in (True, False)}
+        assert counts == {True: row["active_users"], False: row["observed"] - row["active_users"]}
+        if at not in listed_at:
             continue
-        listed = case.judge(naive_general.users, row["cohort"], row["period"], active=None, segment=segment)
         ours = ask(case, cl.users, active=None, **cell)
-        check(case, ours, listed)
+        assert ours.height == row["observed"]
+        if "split" not in case.settings:
+            check(case, ours, case.judge(naive_general.users, row["cohort"], row["period"], active=None, segment=segment))
 
 
 # ---- laws

@@ -196,7 +196,7 @@ def users(
 
     \b
     Examples:
-      cohortlib adapty users events.csv --installs installs.csv --request request.json \
+      cohortlib adapty users events.csv --installs installs.csv --request request.json
         --segment-start-date 2026-02-01 --period 2
       cohortlib adapty users events.csv --installs from_events --request request.json --period 1 -o users.csv
     """
