@@ -81,7 +81,9 @@ def test_users_are_those_of_the_cells(case):
         ours = ask(case, cl.users, active=None, **cell)
         assert ours.height == row["observed"]
         if "split" not in case.settings:
-            check(case, ours, case.judge(naive_general.users, row["cohort"], row["period"], active=None, segment=segment))
+            check(
+                case, ours, case.judge(naive_general.users, row["cohort"], row["period"], active=None, segment=segment)
+            )
 
 
 # ---- laws

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from datetime import date, datetime
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -603,3 +604,21 @@ def test_operations_return_plain_frames():
     assert renamed._repr_html_() == pl.DataFrame(renamed)._repr_html_()
     assert "cohortlib-triangle" in triangle.clone()._repr_html_()
     assert cl.triangle(TABLE.clear(), "ltv")._repr_html_() == TABLE.clear().select("cohort")._repr_html_()
+
+
+@pytest.mark.parametrize("field", ["logo_retention", "amount_retention", "ltv"])
+def test_one_meaning_of_the_mean(field):
+    """Pictures and triangles show the averages of ``summary``, also of a table with ``complete``."""
+    months = [date(2026, month, day) for month, day in ((1, 5), (2, 3), (3, 30), (1, 20), (2, 28), (3, 1))]
+    rows = pl.DataFrame({"user_id": [1, 1, 1, 2, 3, 3], "timestamp": months, "amount": [7, 5, 4, 3, 9, 2]})
+    plot = cl.plot.ltv_curves if field == "ltv" else partial(cl.plot.retention_curves, value=field)
+    for shown, more in ((cl.cohorts(rows), {}), (cl.termina.cohorts(rows), {"last_day": "2026-03-30"})):
+        averages = cl.summary(shown, **more)
+        drawn = means(plot(shown, unfinished=more.get("last_day")))
+        assert [row["mean"] for row in drawn] == averages[field].to_list()
+        assert [(row["cohorts"], row["users"]) for row in drawn] == averages.select("cohorts", "users").rows()
+        last = cl.triangle(shown, field, mean=True, **more).row(-1)
+        assert [value for value in last[1:] if value is not None] == averages[field].to_list()
+    without = plot(cl.termina.cohorts(rows)).to_dict()
+    assert "The mean counts all cells" in json.dumps(without["title"])
+    assert "The mean counts" not in json.dumps(plot(cl.cohorts(rows)).to_dict()["title"])

@@ -1,6 +1,7 @@
 """Averages over the cohorts that are complete at an age: the one meaning of a mean in tables, plots and reports."""
 
 import math
+from collections.abc import Sequence
 from datetime import date, datetime
 from statistics import median
 from typing import Any
@@ -10,7 +11,7 @@ import polars as pl
 from polars.selectors import by_name
 
 from cohortlib.errors import Arg, DataError, SchemaError, listed, warn
-from cohortlib.fields import ACTIVE, COHORTS, quotients
+from cohortlib.fields import COHORTS, quotients
 from cohortlib.periods import epoch_day, span
 from cohortlib.show.plot.cells import calendar_of
 
@@ -65,16 +66,29 @@ def summary(table: pl.DataFrame, *, last_day: str | date | datetime | None = Non
     >>> cl.summary(cl.cohorts(rows)).select("period", "cohorts", "users", "logo_retention", "ltv").rows()
     [(0, 1, 2, 1.0, 75.0), (1, 1, 2, 0.5, 115.0)]
     """
-    segments = segments_of(table)
+    segments_of(table)
     money = "amount" in table.columns
-    needed = ["period", "cohort_size", "active_users", ACTIVE] + ["cohort_size_amount", *AVERAGES[1:]] * money
-    for name in ("cohort", *needed):
+    return averages(table, AVERAGES if money else AVERAGES[:1], last_day=last_day)
+
+
+def averages(
+    table: pl.DataFrame, fields: Sequence[str], *, last_day: str | date | datetime | None = None
+) -> pl.DataFrame:
+    """Return the columns of :func:`summary` for some of its fields; the table needs the columns of these only.
+
+    Without the column ``amount``, amounts are the differences of ``ltv`` times the cohort size.
+    """
+    segments = segments_of(table)
+    needed = [*fields, *(name for field in fields for name in quotients(COHORTS).get(field, ()))]
+    for name in dict.fromkeys(("cohort", "period", "cohort_size", *needed)):
         if name not in table.columns:
             raise SchemaError(f"column {name!r} is not in the table", expected=f"one of {listed(table.columns)}")
     if table.select(pl.struct(*segments, "cohort", "period").is_duplicated().any()).item():
         raise DataError("the table has several rows with the same cohort and period", expected="one row for each age")
+    if "ltv" in fields and "amount" not in table.columns:
+        gain = pl.col("ltv") - pl.col("ltv").shift(1, fill_value=0.0).over(*segments, "cohort", order_by="period")
+        table = table.with_columns(amount=gain * pl.col("cohort_size"))
     complete = with_complete(table, last_day).filter("complete")
-    shown = AVERAGES if money else AVERAGES[:1]
     rows: list[dict[str, Any]] = []
     so_far: dict[tuple[Any, ...], list[float]] = {}
     ends = ["period_end"] if "period_end" in table.columns else []
@@ -85,26 +99,33 @@ def summary(table: pl.DataFrame, *, last_day: str | date | datetime | None = Non
         groups = groups.join(ordered, on=segments, how="left", nulls_equal=True, maintain_order="left")
         groups = groups.sort("\0at", "period", maintain_order=True)
     for group in groups.iter_rows(named=True):
-        size = sum(group["cohort_size"])
-        row = {name: group[name] for name in keys} | {"cohorts": len(group["cohort"]), "users": size}
-        values: dict[str, float | None] = {ACTIVE: _ratio(sum(group["active_users"]), size)}
-        if money:
-            amount = math.fsum(group["amount"])
-            values[AVERAGES[1]] = _ratio(amount, math.fsum(group["cohort_size_amount"]))
-            terms = so_far.setdefault(tuple(group[name] for name in segments), [])
-            if not terms and group["period"] > 0:  # brackets that begin later: earlier ages count in ltv alone
-                amount = math.fsum(ltv * users for ltv, users in zip(group["ltv"], group["cohort_size"], strict=True))
-            terms.append(_ratio(amount, size) or 0.0)
-            values["ltv"] = math.fsum(terms)
-        for name in shown:
+        row = {name: group[name] for name in keys}
+        row |= {"cohorts": len(group["cohort"]), "users": sum(group["cohort_size"])}
+        for name in fields:
+            terms = so_far.setdefault((name, *(group[each] for each in segments)), [])
+            row[name] = _ltv(group, terms) if name == "ltv" else _quotient(group, name)
             cells = [value for value in group[name] if value is not None]
-            row[name] = values[name]
             ends_of = (min(cells), median(cells), max(cells)) if cells else (None, None, None)
             row |= {f"{name}_{end}": value for end, value in zip(_ENDS, ends_of, strict=True)}
         rows.append(row)
     types: dict[str, Any] = {name: table.schema[name] for name in keys} | {"cohorts": pl.Int64, "users": pl.Int64}
-    types |= {f"{name}{end}": pl.Float64 for name in shown for end in ("", *(f"_{each}" for each in _ENDS))}
+    types |= {f"{name}{end}": pl.Float64 for name in fields for end in ("", *(f"_{each}" for each in _ENDS))}
     return pl.DataFrame(rows, schema=types)
+
+
+def _quotient(group: dict[str, Any], field: str) -> float | None:
+    """Return Σ numerator / Σ denominator over the cohorts of an age."""
+    above, below = (group[name] for name in quotients(COHORTS)[field])
+    return _ratio(*(math.fsum(value for value in values if value is not None) for values in (above, below)))
+
+
+def _ltv(group: dict[str, Any], terms: list[float]) -> float:
+    """Return the sum of the average amounts up to an age; adds that of this age to `terms`."""
+    amounts, sizes = group["amount"], group["cohort_size"]
+    if not terms and group["period"] > 0:  # brackets that begin later: earlier ages count in ltv alone
+        amounts = (ltv * users for ltv, users in zip(group["ltv"], sizes, strict=True))
+    terms.append(_ratio(math.fsum(amounts), sum(sizes)) or 0.0)
+    return math.fsum(terms)
 
 
 def segments_of(table: pl.DataFrame) -> list[str]:
@@ -159,7 +180,7 @@ def mean_values(table: pl.DataFrame, field: str, last_day: str | date | datetime
     """Return the mean of a field at each age."""
     if field not in AVERAGES:
         raise SchemaError((Arg("mean", True), f" has no {field!r}"), value=field, expected=f"one of {listed(AVERAGES)}")
-    means = summary(table, last_day=last_day)
+    means = averages(table, (field,), last_day=last_day)
     return {age: value for age, value in means.select("period", field).iter_rows() if value is not None}
 
 

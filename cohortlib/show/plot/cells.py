@@ -25,10 +25,11 @@ class Cells:
     """The cells of a table."""
 
     # A row per cohort and age, in this order: ``cohort``, ``age``, the requested fields, ``ordinal`` (of the cell's
-    # calendar period), ``calendar`` (its label) and ``unfinished``.
+    # calendar period), ``calendar`` (its label), ``unfinished``, and ``complete``: whether it counts in averages.
     frame: pl.DataFrame
     calendar: Calendar
     last_day: date | None  # of the data, if known
+    knows_complete: bool = True  # whether it is known which cells are complete; else all count
 
     @property
     def cohorts(self) -> list[str]:
@@ -41,10 +42,13 @@ class Cells:
         return int(self.frame["age"].max()) + 1  # type: ignore[arg-type]
 
 
-def read(table: Table, fields: tuple[str, ...], freq: Freq | None, unfinished: Day | None) -> Cells:
-    """Check a cohort table and return its cells, oldest cohort first."""
+def read(
+    table: Table, fields: tuple[str, ...], freq: Freq | None, unfinished: Day | None, optional: tuple[str, ...] = ()
+) -> Cells:
+    """Check a cohort table and return its cells, oldest cohort first; `optional` fields may be missing."""
     last_day = None if unfinished is None else span("unfinished", unfinished)[1]
-    frame = _checked(_frame(table), fields)
+    frame = _frame(table)
+    frame = _checked(frame, (*fields, *(name for name in optional if name in frame.columns)))
     tops = frame.group_by("cohort").agg(pl.col("period").max()).sort("cohort")
     calendar = calendar_of(tops["cohort"].to_list(), tops["period"].to_list(), freq)
     firsts = [epoch_day(span("cohort", label)[0]) for label in tops["cohort"]]
@@ -59,7 +63,10 @@ def read(table: Table, fields: tuple[str, ...], freq: Freq | None, unfinished: D
         next_starts = calendar.first_days(ordinals.to_numpy() + 1)
         periods = periods.with_columns(unfinished=pl.Series(next_starts > epoch_day(last_day) + 1))
     frame = frame.join(periods, on="ordinal", how="left", maintain_order="left").rename({"period": "age"})
-    return Cells(frame, calendar, last_day)
+    knows_complete = "complete" in frame.columns or last_day is not None
+    if "complete" not in frame.columns:
+        frame = frame.with_columns(complete=~pl.col("unfinished"))
+    return Cells(frame, calendar, last_day, knows_complete)
 
 
 def _frame(table: Table) -> pl.DataFrame:
@@ -96,7 +103,8 @@ def _checked(frame: pl.DataFrame, fields: tuple[str, ...]) -> pl.DataFrame:
                 expected=f"one of {listed(frame.columns)}",
                 hint="draw the table of cl.termina.cohorts, not a triangle of it",
             )
-    frame = _typed(frame.select("cohort", "period", *fields), fields)
+    marks = ["complete"] * (frame.schema.get("complete") == pl.Boolean)
+    frame = _typed(frame.select("cohort", "period", *fields, *marks), fields)
     for name in ("cohort", "period"):
         if nulls := frame[name].null_count():
             raise DataError(f"column {name!r} is null in {nulls:,} rows", expected="a value in each row")

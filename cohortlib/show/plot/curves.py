@@ -4,8 +4,9 @@ import altair as alt
 import polars as pl
 
 from cohortlib.errors import one_of
-from cohortlib.fields import COHORTS, CUMULATIVE, SHOWN, kind_of, quotients
+from cohortlib.fields import COHORTS, SHOWN, kind_of, quotients
 from cohortlib.literals import Freq
+from cohortlib.show.averages import averages
 from cohortlib.show.colours import STOPS
 from cohortlib.show.plot import drawing
 from cohortlib.show.plot.cells import Cells, Day, Table, read
@@ -17,6 +18,7 @@ RETENTIONS = quotients(COHORTS)
 # Constant over consecutive ages, so a line breaks where an age is missing.
 _RUN = pl.col("age") - pl.int_range(pl.len())
 _FROM_ONE = "Age 0 is left out, so that the later ages can be read"
+_ALL_CELLS = "The mean counts all cells: it is not known which may still grow"
 _DARK = STOPS[:2:-1]  # from dark to light; the lightest colours are too pale for lines
 
 
@@ -30,8 +32,9 @@ def retention_curves(
 ) -> alt.LayerChart:
     """Draw retention by age: a line per cohort, and the weighted mean.
 
-    At each age the mean is taken over the cohorts that have reached it: Σ ``active_users`` / Σ ``cohort_size``, or
-    Σ ``amount`` / Σ ``cohort_size_amount``. Unfinished cells and cells without a value are excluded.
+    The mean is that of :func:`cohortlib.summary`: at each age Σ ``active_users`` / Σ ``cohort_size``, or Σ ``amount`` /
+    Σ ``cohort_size_amount``, over the cohorts that are complete at it: by the column ``complete`` of
+    :func:`cohortlib.cohorts`, else by `unfinished`; without either all cells count, and the chart says so.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def retention_curves(
     one_of("value", value, RETENTIONS)
     above, below = RETENTIONS[value]
     cells = read(table, tuple(dict.fromkeys((value, "cohort_size", above, below))), freq, unfinished)
-    return _curves(cells, value, (pl.col(above), pl.col(below)), title)
+    return _curves(cells, value, title)
 
 
 def ltv_curves(
@@ -73,9 +76,9 @@ def ltv_curves(
 ) -> alt.LayerChart:
     """Draw lifetime value by age: a line per cohort, and the weighted mean.
 
-    The mean adds up, over the ages, what the users of the cohorts that have reached each age paid at it: Σ amount /
-    Σ ``cohort_size``, as :func:`cohortlib.summary` does. So it does not fall where a good cohort is still too young to
-    be included. Unfinished cells are excluded.
+    The mean is that of :func:`cohortlib.summary`, over complete cells as in :func:`retention_curves`. It adds up, over
+    the ages, what the users of the cohorts that are complete at each age paid at it: Σ amount / Σ ``cohort_size``. So
+    it does not fall where a good cohort is still too young to be included.
 
     Parameters
     ----------
@@ -100,12 +103,10 @@ def ltv_curves(
     >>> table = pl.DataFrame({**rows, "ltv": [5.0, 7.5, 9.0]})
     >>> cl.plot.ltv_curves(table).save("curves.svg")  # doctest: +SKIP
     """
-    cells = read(table, ("ltv", "cohort_size"), freq, unfinished)
-    gain = pl.col("ltv") - pl.col("ltv").shift(1, fill_value=0.0).over("cohort")
-    return _curves(cells, "ltv", (gain * pl.col("cohort_size"), pl.col("cohort_size")), title)
+    return _curves(read(table, ("ltv", "cohort_size"), freq, unfinished, ("amount",)), "ltv", title)
 
 
-def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str | None) -> alt.LayerChart:
+def _curves(cells: Cells, value: str, title: str | None) -> alt.LayerChart:
     name = drawing.FIELDS[value].title
     frame = cells.frame.filter(pl.col(value).is_not_null())
     rows = frame.select(
@@ -116,14 +117,14 @@ def _curves(cells: Cells, value: str, ratio: tuple[pl.Expr, pl.Expr], title: str
     )  # fmt: skip
     top = _top(frame, value)
     x, y = _axes(cells, value, top)
-    remark = "" if top is None else _FROM_ONE
+    remarks = ["" if top is None else _FROM_ONE, "" if cells.knows_complete else _ALL_CELLS]
     return alt.LayerChart(
         data=drawing.data(rows),  # set once here: with every layer, Altair would copy it many times
         layer=[
             *_cohort_marks(cells, value, x, y, top, points=rows.height <= MOST_POINTS),
-            *_mean_marks(cells, value, x, mean_by_age(frame, ratio, adds_up=value in CUMULATIVE), top),
+            *_mean_marks(cells, value, x, mean_by_age(cells, value), top),
         ],
-        **drawing.properties(cells, title, name, drawing.meaning(value), drawing.SIZE, "Dashed", remark),
+        **drawing.properties(cells, title, name, drawing.meaning(value), drawing.SIZE, "Dashed", *remarks),
     )
 
 
@@ -198,17 +199,11 @@ def _top(frame: pl.DataFrame, value: str) -> float | None:
     return float(later) * 1.1
 
 
-def mean_by_age(frame: pl.DataFrame, ratio: tuple[pl.Expr, pl.Expr], *, adds_up: bool = False) -> pl.DataFrame:
-    """Return the mean at each age over the finished cells: the sum of numerators / the sum of denominators.
-
-    With `adds_up` it is the sum of these quotients up to the age.
-    """
-    frame = frame.with_columns(above=ratio[0], below=ratio[1]).filter(~pl.col("unfinished"))
-    means = frame.group_by("age").agg(
-        mean=pl.col("above").sum() / pl.col("below").sum(), cohorts=pl.len(), users=pl.col("cohort_size").sum()
-    )  # fmt: skip
-    means = means.filter(pl.col("mean").is_finite()).sort("age")
-    return means.with_columns(pl.col("mean").cum_sum()) if adds_up else means
+def mean_by_age(cells: Cells, value: str) -> pl.DataFrame:
+    """Return the mean of a field at each age over the complete cells that have a value."""
+    frame = cells.frame.filter(pl.col(value).is_not_null()).rename({"age": "period"})
+    means = averages(frame, (value,)).drop_nulls(value)
+    return means.select(age="period", mean=value, cohorts="cohorts", users="users")
 
 
 def _colours(cohorts: list[str]) -> alt.Color:

@@ -59,11 +59,11 @@ def properties(
     subtitle: str,
     size: tuple[int, int],
     mark: str = "Faded",
-    remark: str = "",
+    *remarks: str,
 ) -> dict[str, Any]:
     """Return the title, size and text alternative of a chart, and a plot background without a frame.
 
-    The lines below the title are the subtitle, unless the caller has set a title, and a remark on unfinished periods.
+    The lines below the title are the subtitle, unless the caller has set a title, and remarks.
     """
     if not isinstance(title, str | None):
         raise SettingError((Arg("title", title), f" has type {type(title).__name__}"), value=title, expected="a string")
@@ -71,8 +71,7 @@ def properties(
     if cells.frame["unfinished"].any():
         period = PERIODS[cells.calendar.freq]
         lines.append(f"{mark}: the {period} is not over, as the rows end on {cells.last_day}")
-    if remark:
-        lines.append(remark)
+    lines += filter(None, remarks)
     heading = alt.TitleParams(
         default if title is None else safe(title),
         subtitle=lines if lines else alt.Undefined,

@@ -112,9 +112,9 @@ class Findings:
         if oldest["ltv"][-1] is not None:
             note = f"cohort {oldest['cohort'][0]} at age {oldest['period'][-1]}"
             lines.append(Headline("LTV of the oldest cohort", formatted(oldest["ltv"][-1], "money"), note))
-        for field, (above, below) in quotients(COHORTS).items():
+        for field in quotients(COHORTS):
             name = COHORTS[field].title
-            means = mean_by_age(self.cells.frame, (pl.col(above), pl.col(below)))
+            means = mean_by_age(self.cells, field)
             for row in means.filter(pl.col("age").is_in((1, *_LATER[self.settings.freq]))).iter_rows(named=True):
                 age, count = row["age"], row["cohorts"]
                 note = f"at age {age}, weighted over {count:,} cohort{'s' * (count != 1)}"
