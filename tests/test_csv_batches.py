@@ -3,7 +3,7 @@
 import pytest
 
 import cohortlib as cl
-from cohortlib.errors import CohortlibError, CohortlibWarning, DataError
+from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SourceError
 from cohortlib.read import bytes as text_bytes
 from cohortlib.read import ids as id_module
 from cohortlib.read import sources
@@ -81,3 +81,13 @@ def test_progress_of_an_estimate_ends_with_the_rows(in_blocks):
     cl.termina.cohorts(in_blocks(*PLAIN), progress=lambda done, rows: reports.append((done, rows)))
     assert reports[-1] == (40, 40)
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+
+
+def test_small_files_make_one_batch(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.csv").write_text("user_id,timestamp,amount\n" + PLAIN[number] + "\n")
+    stream = sources.stream(tmp_path, lambda names: names, expected=True)
+    assert [batch.rows() for batch in stream.batches()] == [[tuple(row.split(",")) for row in PLAIN[:9]]]
+    (tmp_path / "7.csv").write_text('user_id,timestamp,amount\nu1,2026-01-05,"5\n')
+    with pytest.raises(SourceError, match=r"7\.csv, line 2 opens a quote"):
+        cl.termina.cohorts(tmp_path)

@@ -21,6 +21,7 @@ from cohortlib.engine.kernels import csv as kernel
 from cohortlib.engine.threads import map_ordered
 from cohortlib.errors import SchemaError, SourceError
 from cohortlib.read.bytes import text_blocks
+from cohortlib.read.csv_blocks import NO_TEXT, Block, grouped, joined
 from cohortlib.read.csv_header import Header, not_utf8, read_header
 from cohortlib.read.folders import File, partition_columns
 from cohortlib.read.tables import (
@@ -34,36 +35,10 @@ from cohortlib.read.tables import (
 )
 from cohortlib.read.typed import counted
 
-_PADDING = 80  # bytes behind a text: kernels read 64 at a time
 _Result = TypeVar("_Result")
 _AHEAD = 2  # blocks for each thread that are read in advance
 _LONGEST = 64 << 20  # bytes of a record
 _ALL = 1 << 62
-
-
-class _Block(NamedTuple):
-    """Some records of a file: the first `size` bytes of an array.
-
-    `offset` and `line` are where it begins in the text, and `last` is whether it is the last of its file. `split` is
-    False if no record end was found.
-    """
-
-    file: int
-    text: NDArray[np.uint8]
-    size: int
-    offset: int
-    line: int
-    last: bool
-    split: bool = True
-
-    @classmethod
-    def empty(cls, file: int, offset: int, line: int, *, split: bool = True) -> "_Block":
-        """Return a block without text."""
-        return cls(file, _joined(_NO_TEXT, b""), 0, offset, line, last=False, split=split)
-
-    def lines(self, at: int) -> int:
-        """Count the line ends before a place."""
-        return int(kernel.count_byte(self.text, at, kernel.NEWLINE))
 
 
 class _Records(NamedTuple):
@@ -133,22 +108,29 @@ class Csv:
     def mapped(self, work: Callable[[pl.DataFrame], _Result]) -> Iterator[_Result]:
         """Call `work` for each batch that has rows, on threads, and yield the results in order."""
 
-        def parse(block: _Block) -> tuple[_Block | None, int, list[_Result]]:
-            records = self._parse(block)
-            if records is None:
-                return block, 0, []
-            return None, records.blank, [work(records.frame)] if records.rows else []
+        def parse(blocks: list[Block]) -> tuple[Block | None, int, list[_Result]]:
+            frames, blank, failed = [], 0, None
+            for block in blocks:
+                records = self._parse(block)
+                if records is None:
+                    failed = block
+                    break
+                blank += records.blank
+                if records.rows:
+                    frames.append(records.frame)
+            results = [work(frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=True))] if frames else []
+            return failed, blank, results
 
         self.counts["blank_lines"] = sum(header.blank for header in self.headers)
-        first: _Block | None = self._first_block(0)
+        first: Block | None = self._first_block(0)
         while first is not None:
             failed = None
-            with closing(map_ordered(self.options.workers, parse, self._blocks(first), _AHEAD)) as batches:
+            with closing(map_ordered(self.options.workers, parse, grouped(self._blocks(first)), _AHEAD)) as batches:
                 for failed, blank, results in batches:
-                    if failed is not None:
-                        break
                     self.counts["blank_lines"] += blank
                     yield from results
+                    if failed is not None:
+                        break
             if failed is None:
                 return
             for _, records in self._in_sequence(failed):
@@ -179,43 +161,44 @@ class Csv:
     def _partitions(file: File, header: Header) -> list[str]:
         return [name for name in file.partitions if name not in header.names]
 
-    def _next_file(self, block: _Block) -> _Block | None:
+    def _next_file(self, block: Block) -> Block | None:
         """Return an empty block at the first record of the next file; None after the last one."""
         return self._first_block(block.file + 1) if block.file + 1 < len(self.files) else None
 
-    def _first_block(self, number: int) -> _Block:
+    def _first_block(self, number: int) -> Block:
         """Return an empty block at the first record of a file."""
         header = self.headers[number]
-        return _Block.empty(number, header.size, header.lines + 1)
+        return Block.empty(number, header.size, header.lines + 1)
 
-    def _blocks(self, first: _Block) -> Iterator[_Block]:
+    def _blocks(self, first: Block) -> Iterator[Block]:
         """Cut the text of all files from `first` on into blocks at record ends."""
-        block: _Block | None = first
+        block: Block | None = first
         while block is not None:
             yield from self._file_blocks(block)
             block = self._next_file(block)
 
-    def _file_blocks(self, begin: _Block) -> Iterator[_Block]:
+    def _file_blocks(self, begin: Block) -> Iterator[Block]:
         file, offset, line = begin.file, begin.offset, begin.line
-        carry = _NO_TEXT
+        carry = NO_TEXT
         with closing(self._text(begin)) as texts:
             for read in texts:
-                text, size = _joined(carry, read), carry.size + len(read)
+                text, size = joined(carry, read), carry.size + len(read)
                 end = carry.size + read.rfind(b"\n") + 1 if b"\n" in read else 0
                 if kernel.count_byte(text, end, kernel.QUOTE) % 2:
                     end = kernel.last_line_end(text, 0, end)
                 if not end and size > _LONGEST:
-                    yield _Block.empty(file, offset, line, split=False)
+                    yield Block.empty(file, offset, line, split=False)
                     return
                 if end:
-                    block = _Block(file, text, end, offset, line, last=False)
+                    block = Block(file, text, end, offset, line, last=False)
                     yield block
                     line += block.lines(end)
                     offset += end
                 carry = text[end:size]
-        yield _Block(file, _joined(carry, b""), carry.size, offset, line, last=True)
+        if carry.size:
+            yield Block(file, joined(carry, b""), carry.size, offset, line, last=True)
 
-    def _text(self, begin: _Block) -> Generator[bytes, None, None]:
+    def _text(self, begin: Block) -> Generator[bytes, None, None]:
         """Read the text of a file from the beginning of a block on."""
         skip = begin.offset
         with closing(text_blocks(self.files[begin.file].path, self.options)) as texts:
@@ -226,7 +209,7 @@ class Csv:
 
     # ------------------------------------------------------------------------------------------------ records
 
-    def _parse(self, block: _Block) -> _Records | None:
+    def _parse(self, block: Block) -> _Records | None:
         """Split a block; None if it does not end at a record end."""
         if not block.split:
             return None
@@ -236,15 +219,15 @@ class Csv:
         self._check(block, records)
         return records
 
-    def _in_sequence(self, begin: _Block, *, check: bool = True) -> Iterator[tuple[_Block, _Records]]:
+    def _in_sequence(self, begin: Block, *, check: bool = True) -> Iterator[tuple[Block, _Records]]:
         """Split the text of one file, each block from the end of the records before it."""
-        offset, line, carry = begin.offset, begin.line, _NO_TEXT
+        offset, line, carry = begin.offset, begin.line, NO_TEXT
         with closing(self._text(begin)) as texts:
             ahead = next(texts, None)
             while True:
-                text, size = _joined(carry, ahead or b""), carry.size + len(ahead or b"")
+                text, size = joined(carry, ahead or b""), carry.size + len(ahead or b"")
                 ahead = None if ahead is None else next(texts, None)
-                block = _Block(begin.file, text, size, offset, line, last=ahead is None)
+                block = Block(begin.file, text, size, offset, line, last=ahead is None)
                 records = self._records(block, complete=block.last)
                 if check:
                     self._check(block, records)
@@ -258,7 +241,7 @@ class Csv:
                 line += block.lines(records.end)
                 offset += records.end
 
-    def _records(self, block: _Block, *, complete: bool) -> _Records:
+    def _records(self, block: Block, *, complete: bool) -> _Records:
         text = block.text
         header = self.headers[block.file]
         if block.size and int(text[: block.size].view(np.int8).min()) < 0:
@@ -285,7 +268,7 @@ class Csv:
         return _Records(*counts, frame, blank)
 
     def _split(
-        self, block: _Block, offsets: NDArray[np.int32], most: int, values: NDArray[np.uint8] | None = None,
+        self, block: Block, offsets: NDArray[np.int32], most: int, values: NDArray[np.uint8] | None = None,
         *, complete: bool = True,
     ) -> tuple[int, int, int, int, int, int]:  # fmt: skip
         header = self.headers[block.file]
@@ -309,11 +292,11 @@ class Csv:
 
     # ------------------------------------------------------------------------------------------------- errors
 
-    def _where(self, block: _Block, at: int) -> str:
+    def _where(self, block: Block, at: int) -> str:
         """Return the file and the line of a place in a block."""
         return f"{self.files[block.file].path}, line {block.line + block.lines(at):,}"
 
-    def _check(self, block: _Block, records: _Records) -> None:
+    def _check(self, block: Block, records: _Records) -> None:
         """Raise SourceError for the first fault of a block."""
         if records.fault == kernel.OKAY:
             return
@@ -365,23 +348,12 @@ class Csv:
 
 
 _TITLES = "remove titles and comments before the line with the names of the columns"
-_NO_TEXT = np.empty(0, np.uint8)
 _kept = threading.local()
-
-
-def _joined(carry: NDArray[np.uint8], text: bytes) -> NDArray[np.uint8]:
-    """Return two texts as one array, with padding."""
-    size = carry.size + len(text)
-    joined = np.empty(size + _PADDING, np.uint8)
-    joined[: carry.size] = carry
-    joined[carry.size : size] = np.frombuffer(text, np.uint8)
-    joined[size:] = 0
-    return joined
 
 
 def _scratch(size: int) -> NDArray[np.uint8]:
     """Return an array that the thread uses again: of fresh memory, most pages would be fetched for a few bytes."""
-    if getattr(_kept, "values", _NO_TEXT).size < size:
+    if getattr(_kept, "values", NO_TEXT).size < size:
         _kept.values = np.empty(size, np.uint8)
     values: NDArray[np.uint8] = _kept.values[:size]
     return values

@@ -129,7 +129,8 @@ class Parquet:
     @cached_property
     def schemas(self) -> list[pl.Schema]:
         """The columns of each file, with those of the partitions in its path."""
-        types = {name: partition_type(self.files, name) for file in self.files for name in file.partitions}
+        names = {name for file in self.files for name in file.partitions}
+        types = {name: partition_type(self.files, name) for name in names}
         known: dict[tuple[int, tuple[str, ...]], pl.Schema] = {}
         schemas = []
         for file, stored in zip(self.files, self.stored, strict=True):
