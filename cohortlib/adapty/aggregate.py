@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.add import add_days, add_renewals
-from cohortlib.adapty.kernels.link import link, link_refunds, number, select
+from cohortlib.adapty.kernels.prepare import EventTable, InstallTable, Rules, prepare
 from cohortlib.adapty.kernels.records import (
     BEFORE_INSTALL,
     COUNTED,
     DUPLICATES,
+    INSTALLS,
     LACKING,
     LACKING_UNITS,
     NOT_IN_INSTALLS,
@@ -31,7 +32,6 @@ from cohortlib.adapty.kernels.records import (
     Scratch,
     slots_for,
 )
-from cohortlib.adapty.kernels.users import find_users, group_rows, sort_rows
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.rows import EventRows
@@ -80,6 +80,7 @@ COUNTED_ROWS = "counted"
 MISSING_REVENUE = "missing_money_revenue"
 """The revenue, in units, of the rows that lack proceeds or net revenue."""
 
+_PARTITION = 1 << 12  # rows: with all that is worked out of them, they fit into the second-level cache
 _COARSER = "a coarser period_unit, or a shorter date"
 # The counters of the kernels, and their names in the report.
 _REPORTED = {
@@ -99,15 +100,27 @@ def _widened(cells: Ints, width: int) -> Ints:
 
 
 class Linked(NamedTuple):
-    """The number of users of a partition, the largest ordinal to show, and the largest of all."""
+    """What adders are given of a partition.
+
+    Attributes
+    ----------
+    users, total
+        The number of users with events, and with those after them who only have an install.
+    widest, farthest
+        The largest ordinal to show, and the largest of all.
+    """
 
     users: int
+    total: int
     widest: int
     farthest: int
 
 
 class Adder(Protocol):
     """Accumulates the partitions of one worker, once their payments are linked and numbered."""
+
+    installed: Ints
+    """By segment, the users who count as installs and have no events."""
 
     def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
         """Add the users of a partition."""
@@ -127,6 +140,7 @@ class RenewalAdder:
     def __init__(self, plan: RequestPlan) -> None:
         self._columns, self._stamps = 0, np.zeros(1, np.int64)
         self._cells, self._heads = _zeros(len(plan.segments), 1)
+        self.installed = self._heads[INSTALLS]
 
     def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
         """Add the users of a partition."""
@@ -150,6 +164,7 @@ class DayAdder:
         days = plan.request.renewal_days
         self._columns, self._column_of_age = len(days), column_of_age(days)
         self._cells, self._heads = _zeros(len(plan.segments), len(days) + 1)
+        self.installed = self._heads[INSTALLS]
 
     def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
         """Add the users of a partition."""
@@ -203,7 +218,7 @@ class Aggregation:
             users, install_users = Users.align(users, Users.of(installs.users), ("the events", "installs"))
         report = dict(events.report)
         rows = EventRows.of(events, users, plan, installs=installs.frame is None, durations=durations, secret=secret)
-        bits = partition_bits(len(users), len(install_users or ()))
+        bits = partition_bits(len(users), len(install_users or ()), size=_PARTITION)
         meter = Meter(plan.progress, len(users))
         ordered, magnitudes = rows.partitions(bits, plan.segments.last, meter, report)
         return cls(
@@ -218,21 +233,6 @@ class Aggregation:
             events.findings + rows.findings(events),
         )
 
-    def _group_by_user(self, p: int, columns: EventColumns, installs: InstallColumns, scratch: Scratch) -> int:
-        """Group the rows of a partition by user and sort them by time. Returns the number of users."""
-        slots = scratch.slots[: slots_for(int(self.rows.sizes[p] + self.installs.sizes[p]))]
-        slots.fill(-1)
-        users, codes, none = scratch.users, scratch.codes, (np.empty(0, np.int32), np.empty(0, np.bool_))
-        count = find_users(p, self.installs.starts, *installs, 0, slots, users, codes)
-        count = find_users(p, self.rows.starts, columns.keys, columns.keys2, *none, count, slots, users, codes)
-        mixed = group_rows(p, self.rows.starts, columns.rows, codes, count, users, scratch.position, scratch.mixed)
-        if mixed:
-            sort_rows(
-                scratch.mixed[:mixed], columns.rows, columns.extras, columns.lines, *self.texts, users,
-                scratch.position, scratch.spare,
-            )  # fmt: skip
-        return int(count)
-
     def run(self, make: Callable[[RequestPlan], AdderT]) -> tuple[list[AdderT], Keys]:
         """Aggregate all partitions: each worker makes an adder and feeds it its partitions.
 
@@ -241,23 +241,20 @@ class Aggregation:
         all_counters: list[Ints] = []
         chains: list[Keys] = []
 
+        segments, plan = self.plan.segments, self.plan
+        events = EventTable(self.rows.starts, EventColumns(*self.rows.columns), *self.texts)
+        installs = InstallTable(self.installs.starts, InstallColumns(*self.installs.columns), self.has_installs)
+        rules = Rules(segments.first, segments.of_day, plan.restarts, plan.consecutive, plan.as_of)
+        sizes = [slots_for(rows) for rows in (self.rows.sizes + self.installs.sizes).tolist()]
+
         def work(parts: Iterator[int]) -> AdderT:
-            adder, counters, segments = make(self.plan), np.zeros(len(_REPORTED), np.int64), self.plan.segments
+            adder, counters = make(plan), np.zeros(len(_REPORTED), np.int64)
             all_counters.append(counters)
             scratch = Scratch.of(int(max(1, self.rows.sizes.max())), int(self.installs.sizes.max()))
-            columns, installs = EventColumns(*self.rows.columns), InstallColumns(*self.installs.columns)
             for p in parts:
-                users = self._group_by_user(p, columns, installs, scratch)
-                chain_count, with_refunds = link(
-                    users, columns.rows, columns.extras, self.has_installs, segments.first, segments.of_day, counters,
-                    scratch,
-                )  # fmt: skip
-                link_refunds(with_refunds, columns.rows, counters, scratch)
+                *linked, chain_count = prepare(p, sizes[p], events, installs, rules, counters, adder.installed, scratch)
                 chains.append(scratch.seen_chains[:chain_count].copy())
-                plan = self.plan
-                number(users, columns.rows, columns.extras, plan.restarts, plan.consecutive, plan.as_of, scratch)
-                widest, farthest = select(users, columns.rows, counters, scratch)
-                adder.add(columns, Linked(users, widest, farthest), scratch)
+                adder.add(events.columns, Linked(*linked), scratch)
                 self.meter.add(int(self.rows.sizes[p]))
             return adder
 

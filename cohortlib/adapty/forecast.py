@@ -117,7 +117,7 @@ class _LadderAdder:
         shape = (durations, len(plan.segments), len(AGES) + 1)
         check_size(int(np.prod(shape)), "a shorter date")
         self.sums = [np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape[1:], np.int64)]
-        self.trial = np.zeros(1, np.int64)
+        self.trial, self.installed = np.zeros(1, np.int64), np.zeros(len(plan.segments), np.int64)
         self._column_of_age = column_of_age(AGES)
         by_cohort = plan.conventions.ladder_age == "cohort"
         self._starts = plan.segments.starts.astype(np.int64) if by_cohort else np.empty(0, np.int64)

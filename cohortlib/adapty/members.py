@@ -102,12 +102,13 @@ class _UserAdder:
 
     def __init__(self, plan: RequestPlan, segment: int | None, period: int) -> None:
         self.parts: list[pl.DataFrame] = []
+        self.installed = np.zeros(len(plan.segments), np.int64)
         self._segment, self._period = segment, period
         self._days = plan.request.renewal_days if plan.request.period_type == "days" else None
 
     def add(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> None:
         """Add the users of a partition, some at a time."""
-        users = scratch.users[: linked.users]
+        users = scratch.users[: linked.total]
         segments = users["segment"].copy()
         inside = np.flatnonzero(segments >= 0 if self._segment is None else segments == self._segment)
         width = len(self._days) + 1 if self._days is not None else max(linked.farthest, self._period) + 1
@@ -124,26 +125,27 @@ class _UserAdder:
     ) -> pl.DataFrame:
         cells, heads = np.zeros((8, chosen.size, width), np.int64), np.zeros((3, chosen.size), np.int64)
         if self._days is None:
-            add_renewals(linked.users, columns.rows, np.zeros(width, np.int64), cells, heads, scratch)
+            add_renewals(linked.total, columns.rows, np.zeros(width, np.int64), cells, heads, scratch)
             column, running = self._period - 1, np.cumsum(cells, axis=2)
             money = cells
             payer = running[PAYERS, :, column]
             subscriber, subscriptions = cells[SUBSCRIBERS, :, column], cells[SUBSCRIPTIONS, :, column]
         else:
-            add_days(linked.users, columns.rows, column_of_age(self._days), cells, heads, scratch)
+            add_days(linked.total, columns.rows, column_of_age(self._days), cells, heads, scratch)
             column, running = self._days.index(self._period), np.cumsum(cells, axis=2)
             money = running
             payer = subscriber = running[SUBSCRIBERS, :, column]
             subscriptions = running[SUBSCRIPTIONS, :, column]
         users = scratch.users[chosen]
         flags = (heads[INSTALLS], running[ACTIVATED, :, column], subscriber, payer)
-        counts = (subscriptions, *(each[chosen] for each in self._rows(columns, linked.users, scratch)))
+        counts = (subscriptions, *(each[chosen] for each in self._rows(columns, linked, scratch)))
         values = (*flags, *counts, *(money[plane, :, column] for plane in (REVENUE, PROCEEDS, NET)))
         ids = users["key"], users["key2"] if columns.keys2.size else np.zeros(chosen.size, np.uint64), users["install"]
         return pl.DataFrame(dict(zip(_SCHEMA, map(np.ascontiguousarray, (*ids, *values)), strict=True)), schema=_SCHEMA)
 
-    def _rows(self, columns: EventColumns, count: int, scratch: Scratch) -> tuple[Ints, Ints]:
+    def _rows(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> tuple[Ints, Ints]:
         """Count the payments, and the refunds, of each user in the cell."""
+        count = linked.users
         ends = scratch.users["end"][:count]
         rows = int(ends[-1]) if count else 0
         of_user = np.repeat(np.arange(count), np.diff(ends, prepend=0))
@@ -156,7 +158,7 @@ class _UserAdder:
             inside = records["day"] - installed[of_user] <= self._period
         inside &= places["use"] & (kind > TRIAL)
         payments, refunds = (
-            np.bincount(of_user[inside & which], minlength=count) for which in (kind < REFUND, kind >= REFUND)
+            np.bincount(of_user[inside & which], minlength=linked.total) for which in (kind < REFUND, kind >= REFUND)
         )
         return payments, refunds
 

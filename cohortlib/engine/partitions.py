@@ -129,12 +129,12 @@ class Chunk(NamedTuple):
     columns: tuple[NDArray[Any], ...]
 
 
-def partition_bits(*rows: int) -> int:
-    """Choose the number of key bits that select the partition, for tables with these numbers of rows."""
+def partition_bits(*rows: int, size: int = _PARTITION) -> int:
+    """Choose the number of key bits that select the partition, of about `size` rows of the largest of some tables."""
     if sum(rows) >= _MOST_ROWS:
         what = f"{sum(rows):,} rows are more than one frame holds"
         raise DataError(what, value=sum(rows), expected="fewer than 2**32")
-    return min(max(1, max(rows) // _PARTITION), _MOST_PARTITIONS).bit_length() - 1
+    return min(max(1, max(rows) // size), _MOST_PARTITIONS).bit_length() - 1
 
 
 def check_size(rows: int, hint: Text) -> None:

@@ -67,6 +67,16 @@ def _cleared(entries, rows):
     return size - U1
 
 
+@njit(nogil=True, cache=True, inline="always")
+def segment_of(install, first_day, segments, counters):
+    """Return the segment of the day of an install; −1 outside of the date range, and counts unknown days."""
+    if install == NONE:
+        counters[WITHOUT_INSTALL] += 1
+    elif install >= first_day and install - first_day < segments.size:
+        return segments[install - first_day]
+    return np.int32(-1)
+
+
 @njit(nogil=True, cache=True)
 def link(count, rows, extras, has_installs, first_day, segments, counters, scratch):
     """Find the segment of each user, duplicates and chains.
@@ -154,11 +164,7 @@ def link(count, rows, extras, has_installs, first_day, segments, counters, scrat
             user.install = first_money if first_seen == NONE else first_seen
             if has_installs:
                 counters[NOT_IN_INSTALLS] += 1
-        user.segment = -1
-        if user.install == NONE:
-            counters[WITHOUT_INSTALL] += 1
-        elif user.install >= first_day and user.install - first_day < segments.size:
-            user.segment = segments[user.install - first_day]
+        user.segment = segment_of(user.install, first_day, segments, counters)
         if refunds:
             mixed[U(with_refunds)] = np.uint32(u)
             with_refunds += 1

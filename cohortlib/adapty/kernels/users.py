@@ -23,64 +23,93 @@ from cohortlib.adapty.kernels.records import (
 from cohortlib.engine.jit import njit
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _look_up(key, key2, slots, users):
+    """Return the code of a user, or ``−1 − slot`` with the free slot for a new one."""
+    mask = U(slots.size - 1)
+    at = key & mask
+    code = np.int64(slots[at])
+    while code >= 0 and not (users[U(code)].key == key and users[U(code)].key2 == key2):
+        at = (at + U1) & mask
+        code = np.int64(slots[at])
+    return code if code >= 0 else -1 - np.int64(at)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _insert(missing, key, key2, code, slots, users):
+    """Insert a user that ``_look_up`` did not find; `missing` is what it returned."""
+    slots[U(-1 - missing)] = np.int32(code)
+    user = users[U(code)]
+    user.key = key
+    user.key2 = key2
+    user.end = 0
+    user.latest = NEVER
+    user.install = NONE
+    user.counted = False
+    user.listed = False
+    user.mixed = False
+
+
 @njit(nogil=True, cache=True)
-def find_users(p, starts, keys, keys2, days, passes, count, slots, users, codes):
+def find_users(p, starts, columns, slots, users, codes):
     """Assign codes 0, 1, 2 … to the users of a partition in order of appearance, and write the code of each row.
 
     Parameters
     ----------
     p
         The partition. Its rows are ``starts[p, b]`` to ``starts[p + 1, b]`` of each block b.
-    keys, keys2
-        The keys of users; `keys2` is empty for keys of one word.
-    days, passes
-        Of installs: the day, of which the earliest counts, and whether the row passes the filters. Empty for events.
-    count
-        Number of users so far.
+    columns
+        The columns of events.
     slots
         The hash table: −1 or the code of a user. Its size is a power of two and at least twice the rows.
 
     Returns
     -------
     count
-        Number of users now.
+        Number of users.
     """
-    mask = U(slots.size - 1)
+    keys, keys2 = columns.keys, columns.keys2
+    count = np.int64(0)
     j = U0
     key2 = U0
     for b in range(starts.shape[1]):
         for i in range(U(starts[p, b]), U(starts[p + 1, b])):
-            key = keys[i]
             if keys2.size:
                 key2 = keys2[i]
-            at = key & mask
-            code = np.int64(slots[at])
-            while code >= 0 and not (users[U(code)].key == key and users[U(code)].key2 == key2):
-                at = (at + U1) & mask
-                code = np.int64(slots[at])
+            code = _look_up(keys[i], key2, slots, users)
             if code < 0:
+                _insert(code, keys[i], key2, count, slots, users)
                 code = count
-                slots[at] = np.int32(code)
                 count += 1
-                user = users[U(code)]
-                user.key = key
-                user.key2 = key2
-                user.end = 0
-                user.latest = NEVER
-                user.install = NONE
-                user.counted = False
-                user.listed = days.size > 0
-                user.mixed = False
-            user = users[U(code)]
-            if days.size:
-                if user.install == NONE or days[i] < user.install:
-                    user.install = days[i]
-                if passes[i]:
-                    user.counted = True
-            else:
-                user.end += 1
+            users[U(code)].end += 1
             codes[j] = np.uint32(code)
             j += U1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def find_installs(p, starts, installs, count, slots, users):
+    """Find the installs of the `count` users of a partition, and append users without events.
+
+    The earliest day counts. Returns the number of users now; the other parameters are as for ``find_users``.
+    """
+    keys, keys2, days, passes = installs
+    key2 = U0
+    for b in range(starts.shape[1]):
+        for i in range(U(starts[p, b]), U(starts[p + 1, b])):
+            if keys2.size:
+                key2 = keys2[i]
+            code = _look_up(keys[i], key2, slots, users)
+            if code < 0:
+                _insert(code, keys[i], key2, count, slots, users)
+                code = count
+                count += 1
+            user = users[U(code)]
+            user.listed = True
+            if user.install == NONE or days[i] < user.install:
+                user.install = days[i]
+            if passes[i]:
+                user.counted = True
     return count
 
 
