@@ -16,6 +16,7 @@ from cohortlib.read.arrays import INT64_LIMIT, ColumnReader, Ints, Keys, min_max
 # Random in each process, so that nobody can choose ids whose hashes collide or crowd into one partition.
 SECRET = np.frombuffer(os.urandom(8 * 34), np.uint64)
 _NO_NULLS = read_only(np.empty(0, np.bool_))
+_ALL_ROWS = np.empty(0, np.uint32)
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ class Users:
         for views, memory, bases in self._views:
             begin, end = max(offset, 0), min(offset + views.size // 2, count)
             if begin < end:
-                rows = np.arange(begin - offset, end - offset, dtype=np.uint32)
+                rows = views[2 * (begin - offset) : 2 * (end - offset)]
                 out = keys[begin:end], keys2[begin:end]
-                fingerprint_strings(views, memory, bases, _NO_NULLS, rows, self.secret, *out)
+                fingerprint_strings(rows, memory, bases, _NO_NULLS, _ALL_ROWS, self.secret, *out)
             offset += views.size // 2
         return keys, keys2
 

@@ -13,6 +13,12 @@ def high_word(a: Any, b: Any) -> np.uint64:
     return U((int(a) * int(b)) >> 64)
 
 
+def multiply_add(high: Any, low: Any, a: Any, b: Any) -> tuple[np.uint64, np.uint64]:
+    """Add the 128-bit product of two 64-bit numbers to a sum of two words, which wraps."""
+    total = (int(high) << 64) + int(low) + int(a) * int(b)
+    return U(total >> 64 & 0xFFFFFFFFFFFFFFFF), U(total & 0xFFFFFFFFFFFFFFFF)
+
+
 def prefetch_line(array: Any, at: Any) -> None:
     """Prefetch the cache line of an array's entry, which may be out of bounds."""
 
@@ -49,6 +55,18 @@ def register() -> None:
         wide = ir.IntType(128)
         a, b = (builder.zext(argument, wide) for argument in arguments)
         return builder.trunc(builder.lshr(builder.mul(a, b), ir.Constant(wide, 64)), ir.IntType(64))
+
+    @type_callable(multiply_add)
+    def sum_type(context: Any) -> Any:
+        return lambda high, low, a, b: types.UniTuple(types.uint64, 2)
+
+    @lower_builtin(multiply_add, types.uint64, types.uint64, types.uint64, types.uint64)
+    def sum_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide, word = ir.IntType(128), ir.Constant(ir.IntType(128), 64)
+        high, low, a, b = (builder.zext(argument, wide) for argument in arguments)
+        total = builder.add(builder.or_(builder.shl(high, word), low), builder.mul(a, b))
+        words = builder.trunc(builder.lshr(total, word), ir.IntType(64)), builder.trunc(total, ir.IntType(64))
+        return context.make_tuple(builder, signature.return_type, words)
 
     @type_callable(prefetch_line)
     def prefetch_type(context: Any) -> Any:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from cohortlib.engine.jit import njit
-from cohortlib.engine.kernels.intrinsics import byte_mask, high_word, lowest_bit, prefetch_line
+from cohortlib.engine.kernels.intrinsics import byte_mask, high_word, lowest_bit, multiply_add, prefetch_line
 
-__all__ = ["byte_mask", "high_word", "lowest_bit", "prefetch_line"]
+__all__ = ["byte_mask", "high_word", "lowest_bit", "multiply_add", "prefetch_line"]
 
 U = np.uint64
 # The multipliers of SplitMix64.
