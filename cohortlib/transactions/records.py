@@ -18,6 +18,7 @@ from cohortlib.engine.kernels.pack import (
     pack_rows,
     scatter_detailed,
     scatter_packed,
+    scatter_wide,
 )
 from cohortlib.engine.kernels.partition import (
     JOINED,
@@ -32,7 +33,7 @@ from cohortlib.engine.partitions import FullError, RowStore
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import map_ordered
 from cohortlib.read.amounts import Amounts, magnitude
-from cohortlib.read.arrays import Ints, Keys
+from cohortlib.read.arrays import Ints, Keys, read_only
 from cohortlib.read.instants import Cut
 from cohortlib.read.users import Users
 
@@ -199,9 +200,13 @@ class RecordsBuilder:
         """Write one block in one pass over its columns, unless a column, or a value, needs more than that."""
         users, cut, amounts, _ = batch
         floats = None if amounts is None else amounts.floats(first, size)
-        if floats is None or amounts is None or self._layout is None or self._form.wide or cut.starts.size > 1:
+        if floats is None or amounts is None or self._layout is None or cut.starts.size > 1:
             return None
-        rows = PlainRows(users.ids(first, size), cut.instants.ticks(first, size), floats)
+        if self._form.wide and self._form.code_bits:
+            return None
+        keys, keys2 = self._keys(users, first, size) if self._form.wide else (None, None)
+        ids = users.ids(first, size) if keys is None else read_only(keys.view(np.int64))
+        rows = PlainRows(ids, cut.instants.ticks(first, size), floats)
         packed = PackedRows(buffers.empty(size, np.uint64), buffers.empty(size, np.uint16))
         counts = np.empty(1 << self._form.partition_bits, np.int64)
         fits, high, low = pack_rows(
@@ -210,11 +215,13 @@ class RecordsBuilder:
         )  # fmt: skip
         if not fits:
             return None
-        if self._form.code_bits:
-            details = self._details(batch, first, packed.words)
-            scatter_detailed(packed, details, self._store.reserve_counts(counts, row), self._store.columns[0])
+        begins, words = self._store.reserve_counts(counts, row), self._store.columns[0]
+        if keys is not None:
+            scatter_wide(packed, keys, keys2, begins, words)
+        elif self._form.code_bits:
+            scatter_detailed(packed, self._details(batch, first, packed.words), begins, words)
         else:
-            scatter_packed(packed, self._store.reserve_counts(counts, row), self._store.columns[0])
+            scatter_packed(packed, begins, words)
         return (int(high) << 32) + int(low)
 
     def _write_any(self, batch: Batch, first: int, size: int, row: int) -> int:

@@ -1,4 +1,4 @@
-"""Pack rows of the most common types, int64 ids, instants without changes of the clock and floats, in one pass."""
+"""Pack rows of the most common types, int64 or text ids, instants without changes of the clock and floats, in one pass."""
 
 from typing import NamedTuple
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from cohortlib.engine.jit import njit
 from cohortlib.engine.kernels.keys import narrow_key, narrow_mix
 from cohortlib.engine.kernels.partition import most_units
-from cohortlib.engine.kernels.words import LOW, U0, U1, U32, U
+from cohortlib.engine.kernels.words import LOW, U0, U1, U2, U3, U32, U63, U
 
 _CHUNK = 1 << 10  # rows whose records and partitions are in the first-level cache when they are counted
 
 
 class PlainRows(NamedTuple):
-    """The rows of a block: ids, ticks and amounts."""
+    """The rows of a block: ids, or the first words of keys of two words, ticks and amounts."""
 
     ids: NDArray[np.int64]
     ticks: NDArray[np.int64]
@@ -31,7 +31,7 @@ class DayCut(NamedTuple):
 
 
 class PackedRows(NamedTuple):
-    """The rows of a block as packed records of one word, and their partitions."""
+    """The rows of a block as packed records, or their last words if keys have two words, and their partitions."""
 
     words: NDArray[np.uint64]
     parts: NDArray[np.uint16]
@@ -46,9 +46,9 @@ def pack_rows(rows, form, base, secret, cut, scale, packed, counts):
     rows
         `PlainRows`.
     form
-        The `Form` of packed records of one word.
+        The `Form` of packed records.
     base, secret
-        As for `mix_narrow`.
+        As for `mix_narrow`; not used for keys of two words.
     cut
         `DayCut`. Days fit the form.
     scale
@@ -86,11 +86,18 @@ def _pack_chunk(ids, ticks, amounts, form, base, mix, cut, scale, words, parts):
     key_bits, day_bits, key_mask = U(form.key_bits), U(form.day_bits), (U1 << U(form.key_bits)) - U1
     origin, halvings, odd, first = cut
     most = np.float64(most_units(form))
+    wide, shift = form.wide, U63 - U(form.partition_bits)
     outside, strange, total = U0, False, U0
     for i in range(ids.size):
-        x = U(ids[i]) - U(base)
-        outside |= x & ~mix[0]
-        key = narrow_key(x, mix)
+        x = U(ids[i])
+        if wide:
+            parts[i] = np.uint16((x >> U1) >> shift)
+            key = U0
+        else:
+            x -= U(base)
+            outside |= x & ~mix[0]
+            key = narrow_key(x, mix)
+            parts[i] = np.uint16(key >> key_bits)
         day = U(np.int64(np.float64((ticks[i] - origin) >> halvings) / odd) + first)
         product = amounts[i] * scale
         nearest = np.rint(product)
@@ -99,7 +106,6 @@ def _pack_chunk(ids, ticks, amounts, form, base, mix, cut, scale, words, parts):
         units = np.int64(nearest if good else 0.0)
         total += U(abs(units))
         words[i] = (U(units) << (key_bits + day_bits)) | (day << key_bits) | (key & key_mask)
-        parts[i] = np.uint16(key >> key_bits)
     return outside == U0 and not strange, total
 
 
@@ -137,3 +143,16 @@ def scatter_detailed(packed, details, begins, words):
         begins[p] = at + U1
         words[at + at] = rows[i]
         words[at + at + U1] = details[i]
+
+
+@njit(nogil=True, cache=True)
+def scatter_wide(packed, keys, keys2, begins, words):
+    """Write packed rows after the two words of their keys; otherwise as `scatter_packed`."""
+    rows, parts = packed
+    for i in range(rows.size):
+        p = U(parts[i])
+        at = U3 * U(begins[p])
+        begins[p] += 1
+        words[at] = keys[i]
+        words[at + U1] = keys2[i]
+        words[at + U2] = rows[i]
