@@ -38,8 +38,8 @@ from cohortlib.read.instants import Cut
 from cohortlib.read.users import Users
 
 _TAG, _ROW_SHIFT = 2, np.uint64(32)  # of a full record: the word of its tag, which has the row in its upper half
-_BLOCK = 1 << 17  # rows that a thread writes at a time
-_AHEAD = 3  # blocks for each thread that wait to be written
+_BLOCK = 1 << 18  # rows that a thread writes at a time
+_AHEAD = 2  # blocks for each thread that wait to be written
 _ROOM = 1 << 16  # records, besides an eighth of the rows; not more than there are rows
 
 
