@@ -103,13 +103,12 @@ class Histogram:
             np.add(total, added, out=total)
         return self
 
-    def shown_cells(self, first: int) -> tuple[Ints, Ints, Ints]:
-        """Return cohort, age and index of the cells to show: cohorts with users, from period `first` on."""
-        return self.cells_of((self.size > 0) & (self.offsets >= 0) & (np.arange(self.span) >= first))
+    def shown(self, first: int) -> Ints:
+        """Return the cohorts to show: those with users and cells, from period `first` on."""
+        return np.flatnonzero((self.size > 0) & (self.offsets >= 0) & (np.arange(self.span) >= first))
 
-    def cells_of(self, cohorts: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
-        """Return cohort, age and index of all cells of the marked cohorts, which must have cells."""
-        shown = np.flatnonzero(cohorts)
+    def cells_of(self, shown: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return cohort, age and index of all cells of some cohorts, which must have cells."""
         ages = self.span - shown
         ends = np.cumsum(ages)
         age = np.arange(ends[-1] if ends.size else 0, dtype=np.int64) - np.repeat(ends - ages, ages)

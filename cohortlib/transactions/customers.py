@@ -71,7 +71,7 @@ class Customers:
                 sums = Histogram.zeros(loaded.span, np.bincount(users.cohort, minlength=loaded.span) > 0)
                 sums.add(users)
             divisor = sums.first_amount[users.cohort]
-            cohort, _, at = sums.shown_cells(0)
+            cohort, _, at = sums.cells_of(sums.shown(0))
             # One mean per cell, also of cohorts without users, so that a cohort's offset finds its means.
             offsets, means = sums.offsets, np.zeros(sums.active.size)
             means[at] = ratios.ltv(sums.cumulative()[at], sums.size[cohort], scale).to_numpy()

@@ -1,12 +1,13 @@
 """Sums over (cohort, age): the additive value behind a cohort table."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Unpack
 
 import numpy as np
 import polars as pl
 
-from cohortlib.engine import ratios
+from cohortlib.engine.threads import on_threads
 from cohortlib.errors import warn
 from cohortlib.fields import COHORTS, schema
 from cohortlib.read.tables import Source
@@ -14,11 +15,15 @@ from cohortlib.transactions.activity import Histogram
 from cohortlib.transactions.additive import AdditiveTable, SumsSettings
 from cohortlib.transactions.doubts import active_by_period, warn_of_years
 from cohortlib.transactions.grid import Grid
+from cohortlib.transactions.kernels.cohorts import CohortColumns, write_cohorts
 from cohortlib.transactions.keywords import Edges, SumsKeywords, with_settings
 from cohortlib.transactions.load import load
 from cohortlib.transactions.loaded import LoadedRows
 from cohortlib.transactions.saved_sums import KEYS, TABLE, check_cohorts
 from cohortlib.transactions.settings import Settings
+
+_ROWS = 1 << 16  # of a cohort table, that a thread writes at a time
+_COLUMN_TYPES = np.uint32, *([np.int64] * 2), np.float64, np.int64, *([np.float64] * 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +144,7 @@ def sums_of(loaded: LoadedRows) -> Sums:
 
 def histogram_table(histogram: Histogram, origin: int) -> pl.DataFrame:
     """Return the cells of a histogram that are not 0; its first cohort is period `origin`."""
-    cohort, age, at = histogram.cells_of(histogram.offsets >= 0)
+    cohort, age, at = histogram.cells_of(np.flatnonzero(histogram.offsets >= 0))
     start = age == 0
     table = pl.DataFrame(
         {
@@ -157,21 +162,20 @@ def histogram_table(histogram: Histogram, origin: int) -> pl.DataFrame:
 
 def cohort_frame(histogram: Histogram, grid: Grid, settings: Settings) -> pl.DataFrame:
     """Return the cohort table of a histogram."""
-    cohort, age, at = histogram.shown_cells(grid.first)
-    active, money = histogram.active[at], histogram.amount[at]
-    size, first = histogram.size[cohort], histogram.first_amount[cohort]
-    cumulative = histogram.cumulative()[at]
-    return pl.DataFrame(
-        {
-            "cohort": grid.labels(settings.calendar).gather(cohort),
-            "period": age,
-            "cohort_size": size,
-            "cohort_size_amount": ratios.money(first, settings.scale),
-            "active_users": active,
-            "logo_retention": ratios.quotient(active, size),
-            "amount": ratios.money(money, settings.scale),
-            "amount_retention": ratios.quotient(money, first),
-            "ltv": ratios.ltv(cumulative, size, settings.scale),
-        },
-        schema=schema(COHORTS),
-    )
+    shown = histogram.shown(grid.first)
+    ages = grid.span - shown
+    places = np.cumsum(ages) - ages
+    columns = CohortColumns(*(np.empty(int(ages.sum()), dtype) for dtype in _COLUMN_TYPES))
+    edges = np.searchsorted(places, np.arange(0, int(ages.sum()) + _ROWS, _ROWS))
+
+    def write(block: tuple[int, int]) -> None:
+        write_cohorts(*block, shown, places, grid.span, histogram.arrays, settings.scale, columns)
+
+    on_threads(settings.workers, write, list(pairwise(edges.tolist())))
+    no_amount = bool((histogram.first_amount[shown] == 0).any())
+    series = [
+        pl.Series(name, column, nan_to_null=no_amount and name == "amount_retention")
+        for name, column in columns._asdict().items()
+    ]
+    series[0] = grid.labels(settings.calendar).gather(series[0]).alias("cohort")
+    return pl.DataFrame(series, schema=schema(COHORTS))

@@ -69,9 +69,9 @@ def unmix_narrow(keys, base, bits, inverse, inverse2, ids):
 def fingerprint_strings(views, memory, bases, nulls, rows, secret, keys, keys2):
     """Hash some rows of text to 64 bits, or to 128 unless `keys2` is empty, under a secret of 34 random words.
 
-    `views` has the Arrow string views of all rows, two words each; without `rows`, all of them are hashed. `memory` spans all data buffers; buffer k starts at
-    ``memory[bases[k]]``. Rows where `nulls` is set have the key 0, since their views may hold anything; it is empty if
-    there are none.
+    `views` has the Arrow string views of all rows, two words each; without `rows`, all of them are hashed. `memory`
+    spans all data buffers; buffer k starts at ``memory[bases[k]]``. Rows where `nulls` is set have the key 0, since
+    their views may hold anything; it is empty if there are none.
 
     The hash is NH, as in UMAC: words are taken in pairs, a part of the secret is added to each, and the products are
     summed. Texts that collide cannot be chosen without the secret: two texts of up to 240 bytes have the same hash
@@ -79,11 +79,12 @@ def fingerprint_strings(views, memory, bases, nulls, rows, secret, keys, keys2):
     """
     for first in range(U0, U(keys.size), _CHUNK):
         last = min(first + _CHUNK, U(keys.size))
+        rest = first
         if not nulls.size:
             if keys2.size:
-                first = _hash_ids(views, memory, bases, rows, first, last, secret, keys, keys2)
-            first = _hash_short(views, memory, bases, rows, first, last, secret, keys, keys2)
-        _hash_texts(views, memory, bases, nulls, rows, first, last, secret, keys, keys2)
+                rest = _hash_ids(views, memory, bases, rows, rest, last, secret, keys, keys2)
+            rest = _hash_short(views, memory, bases, rows, rest, last, secret, keys, keys2)
+        _hash_texts(views, memory, bases, nulls, rows, rest, last, secret, keys, keys2)
 
 
 @njit(nogil=True, cache=True)
@@ -166,7 +167,7 @@ def _hash_short(views, memory, bases, rows, first, last, secret, keys, keys2):
 def _hash_ids(views, memory, bases, rows, first, last, secret, keys, keys2):
     """Hash texts to 128 bits as `_hash_texts`, up to the first that has not 17 to 24 bytes, whose row is returned.
 
-    Takes 60 % of the time. The third word stands for the second and the third pair, one product of which is in both halves.
+    Takes 60 % of the time. The third word stands for the second and the third pair, and one product is in both halves.
     """
     s0, s1, s2, s3 = secret[0], secret[1], secret[2], secret[3]
     s4, s5, s6, s7 = secret[4], secret[5], secret[6], secret[7]

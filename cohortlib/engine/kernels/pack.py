@@ -1,4 +1,4 @@
-"""Pack rows of the most common types, int64 or text ids, instants without changes of the clock and floats, in one pass."""
+"""Pack rows of the most common types in one pass: integer or text ids, instants of one offset from UTC, and floats."""
 
 from typing import NamedTuple
 
