@@ -10,12 +10,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cohortlib.engine.kernels.keys import _hash_texts, fingerprint_strings
 from cohortlib.engine.kernels.money import magnitude, round_to_units, rounded_quotient
 from cohortlib.engine.partitions import FullError, RowStore
 from cohortlib.engine.ratios import quotient
 from cohortlib.periods import Calendar
+from cohortlib.read.arrays import string_views
 from cohortlib.read.instants import Cut, Instants
-from cohortlib.read.users import Users
+from cohortlib.read.users import SECRET, Users
 
 pytestmark = pytest.mark.unit
 
@@ -87,6 +89,21 @@ def test_fingerprints_of_different_strings_differ(names):
         pairs = dict(zip(column, zip(keys.tolist(), keys2.tolist(), strict=True), strict=True))
         assert [pairs[name] for name in column] == list(zip(keys.tolist(), keys2.tolist(), strict=True))
         assert len(set(pairs.values())) == len(pairs)
+
+
+@given(st.lists(st.sampled_from([0, 1, 12, 13, 16, 17, 20, 24, 25, 47, 48, 49, 240, 300]), min_size=1), st.data())
+def test_short_texts_have_the_hash_of_any_text(sizes, data):
+    names = pl.Series([(f"{i}é" * 150).encode()[:size].decode(errors="replace") for i, size in enumerate(sizes)])
+    ((views, memory, bases),) = string_views(names)
+    rows = np.array(data.draw(st.lists(st.integers(0, len(sizes) - 1))), np.uint32)
+    nulls, every = np.empty(0, np.bool_), np.arange(len(sizes), dtype=np.uint32)
+    for chosen, wide in ((rows[:0], True), (every, False), (rows, True)):
+        count = chosen.size or len(sizes)
+        found, expected = (np.zeros((2, count), np.uint64) for _ in range(2))
+        texts = views, memory, bases, nulls, chosen
+        fingerprint_strings(*texts, SECRET, found[0], found[1][: count * wide])
+        _hash_texts(*texts, np.uint64(0), np.uint64(count), SECRET, expected[0], expected[1][: count * wide])
+        assert (found == expected).all()
 
 
 def test_fingerprints_do_not_depend_on_blocks():

@@ -354,17 +354,18 @@ def test_ids_of_128_bits_are_read_whole(streamed):
 AMOUNT = st.integers(-(10**6), 10**6).map(lambda cents: cents / 100)
 
 
-def plain(ids, ticks, amounts, decimals=6, zone=None):
+def plain(ids, ticks, amounts, decimals=6, zone=None, text=False):
     instants = Instants.of(pl.Series(ticks, dtype=pl.Int64).cast(pl.Datetime("us", zone)))
     cut = Cut.of(instants, zone or "UTC", Calendar("D"))
-    return Batch(Users.of(pl.Series(ids, dtype=pl.Int64)), cut, Amounts.of(pl.Series(amounts), decimals))
+    users = Users.of(pl.Series(ids, dtype=pl.Int64).cast(pl.String if text else pl.Int64))
+    return Batch(users, cut, Amounts.of(pl.Series(amounts), decimals))
 
 
 def written(part, layout, bits, workers=1):
-    builder = RecordsBuilder(len(part.users), bits, workers, wide=False, layout=layout)
+    builder = RecordsBuilder(len(part.users), bits, workers, wide=part.users.wide, layout=layout)
     builder.add([part])
-    result = builder.build()
-    return result.arrays.edges.tolist(), result.arrays.words[: result.arrays.edges.max()].tolist(), builder.total
+    edges, words = builder.build().arrays
+    return edges.tolist(), words[: edges.max() * (3 if part.users.wide else 1)].tolist(), builder.total
 
 
 # Asia/Kolkata has kept one offset since October 1945; a block with two is written column by column.
@@ -375,9 +376,10 @@ SAME_OFFSET = -(7 * 10**14)
     st.lists(st.tuples(st.integers(-50, 50), st.integers(SAME_OFFSET, 10**15), AMOUNT), min_size=1, max_size=50),
     st.integers(0, 4),
     st.sampled_from([None, "Asia/Kolkata"]),
+    st.booleans(),
 )
-def test_rows_packed_in_one_pass_and_column_by_column(rows, bits, zone):
-    part = plain(*zip(*rows, strict=True), zone=zone)
+def test_rows_packed_in_one_pass_and_column_by_column(rows, bits, zone, text):
+    part = plain(*zip(*rows, strict=True), zone=zone, text=text)
     layout = Layout.of(part, bits, (-50, 50))._replace(day_bits=16, first_day=part.cut.days[0] - 5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "magnitude", None)

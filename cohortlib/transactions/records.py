@@ -200,9 +200,10 @@ class RecordsBuilder:
         """Write one block in one pass over its columns, unless a column, or a value, needs more than that."""
         users, cut, amounts, _ = batch
         floats = None if amounts is None else amounts.floats(first, size)
+        detailed = self._form.code_bits > 0
         if floats is None or amounts is None or self._layout is None or cut.starts.size > 1:
             return None
-        if self._form.wide and self._form.code_bits:
+        if detailed and self._form.wide:
             return None
         keys, keys2 = self._keys(users, first, size) if self._form.wide else (None, None)
         ids = users.ids(first, size) if keys is None else read_only(keys.view(np.int64))
@@ -218,7 +219,7 @@ class RecordsBuilder:
         begins, words = self._store.reserve_counts(counts, row), self._store.columns[0]
         if keys is not None:
             scatter_wide(packed, keys, keys2, begins, words)
-        elif self._form.code_bits:
+        elif detailed:
             scatter_detailed(packed, self._details(batch, first, packed.words), begins, words)
         else:
             scatter_packed(packed, begins, words)
