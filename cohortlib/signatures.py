@@ -7,6 +7,7 @@ from inspect import Parameter, signature
 from typing import ForwardRef, ParamSpec, TypeVar, get_args
 
 from cohortlib.errors import KeywordError
+from cohortlib.forks import check_fork
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -38,6 +39,7 @@ def list_settings(
                 meant = f". Did you mean {close[0]!r}?" if close else ""
                 what = f"{function.__name__}() got an unexpected keyword argument {name!r}{meant}"
                 raise KeywordError(what, value=name, hint="" if close else (hints or {}).get(name, ""))
+        check_fork()
         return function(*args, **kwargs)
 
     call.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]

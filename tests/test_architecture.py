@@ -15,6 +15,7 @@ PACKAGE = Path(cohortlib.__file__).parent
 
 LAYERS = (
     ("errors", "literals", "samples"),
+    ("forks",),
     ("periods", "signatures"),
     ("fields",),
     ("engine",),

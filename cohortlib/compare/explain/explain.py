@@ -20,6 +20,7 @@ from cohortlib.compare.reconcile.tolerances import Tolerances
 from cohortlib.engine.progress import Progress, check_progress
 from cohortlib.errors import Arg, SchemaError, SettingError, listed
 from cohortlib.fields import CONCENTRATION
+from cohortlib.forks import check_fork
 from cohortlib.read.tables import Source
 
 _CONFIRMED, _FEW = 1.05, 5  # cells that may differ by the public call: per cell that differs in the search, and more
@@ -84,6 +85,7 @@ def explain(
     >>> why.ok, why.settings
     (True, {'refunds': 'drop'})
     """
+    check_fork()
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
         raise SettingError((Arg("seconds", seconds), " is not a duration"), value=seconds, expected="a number above 0")
     check_progress(progress)

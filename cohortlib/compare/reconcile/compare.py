@@ -18,6 +18,7 @@ from cohortlib.compare.reconcile.sides import Side, tables
 from cohortlib.compare.reconcile.tolerances import Tolerances, unknown_field
 from cohortlib.engine.files import atomic_write
 from cohortlib.errors import SchemaError
+from cohortlib.forks import check_fork
 
 
 def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None) -> "Report":
@@ -68,6 +69,7 @@ def reconcile(local: Side, remote: Side, *, tolerances: Tolerances | None = None
     >>> report.differences.select("cohort", "period", "field", "local", "remote", "outcome").rows()
     [('2026-01', 1, 'amount', 80.0, 80.01, 'differ')]
     """
+    check_fork()
     sides = _sides(local, remote)
     written: dict[str, None] = {}
     for name in sides[0]:

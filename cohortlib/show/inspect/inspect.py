@@ -15,6 +15,7 @@ from cohortlib.adapty.read.specs import EVENT_COLUMNS, USER_COLUMNS
 from cohortlib.engine.kernels.instants import DATE, NAIVE, ZONED
 from cohortlib.engine.threads import workers_for
 from cohortlib.errors import Arg, CohortlibError, CohortlibWarning, SchemaError, Text
+from cohortlib.forks import check_fork
 from cohortlib.read.folders import is_paths, resolve
 from cohortlib.read.formats import GUESSES
 from cohortlib.read.tables import FileOptions, Locate, Source, read_errors
@@ -87,6 +88,7 @@ def inspect(
     >>> cl.inspect(rows).call
     "cl.termina.cohorts(source, user='customer', timestamp='paid_at', amount='usd')"
     """
+    check_fork()
     _refuse_prepared(source)
     options = FileOptions(encoding, sheet, storage_options, workers_for(threads))
     with read_errors(repr(str(source)) if is_paths(source) else f"the {type(source).__qualname__}"):

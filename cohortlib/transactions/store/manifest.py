@@ -161,6 +161,11 @@ class Manifest:
         return cls(**facts | tuples | {"runs": runs, "dropped_files": dropped})
 
 
+def is_part(name: str) -> bool:
+    """Return whether a file has a name that files of parts and sums have."""
+    return _FILE.fullmatch(name) is not None
+
+
 def new_run() -> str:
     """Return a random name for a run."""
     return chance.token_hex(4)
@@ -176,6 +181,6 @@ def sweep(folder: Path, manifest: Manifest, *, wait: float = 0) -> bool:
     names = manifest.names
     with files.unread(folder, wait) as is_free:
         for file in folder.iterdir() if is_free else ():
-            if _FILE.fullmatch(file.name) and file.name not in names and file.name.split(".")[0] not in names:
+            if is_part(file.name) and file.name not in names and file.name.split(".")[0] not in names:
                 file.unlink(missing_ok=True)
         return is_free

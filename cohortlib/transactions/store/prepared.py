@@ -9,6 +9,7 @@ were read with. It is replaced atomically, so a folder is consistent even after 
 describes the format.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from cohortlib.engine import files
 from cohortlib.errors import Arg, SettingError, SourceError, listed
 from cohortlib.read.amounts import as_decimal
 from cohortlib.read.tables import Source, first_line
-from cohortlib.transactions.store.manifest import MANIFEST, DroppedFile, Manifest, PartFile
+from cohortlib.transactions.store.manifest import MANIFEST, DroppedFile, Manifest, PartFile, is_part
 from cohortlib.transactions.store.manifest_checks import damaged
 from cohortlib.transactions.store.part_checks import check_dropped, check_rows, check_users
 from cohortlib.transactions.store.part_files import dropped_file, parts_in_range, read_file, rows_file, users_file
@@ -310,6 +311,8 @@ def _is_prepared(path: str | Path) -> bool:
     """Return whether a path is a prepared form, or the files of one whose manifest is lost."""
     try:
         folder = Path(path)
-        return (folder / MANIFEST).is_file() or any(folder.glob("????????-????.users.parquet"))
+        return (folder / MANIFEST).is_file() or (
+            folder.is_dir() and any(is_part(entry.name) for entry in os.scandir(folder))
+        )
     except (OSError, ValueError):  # not a valid file name
         return False
