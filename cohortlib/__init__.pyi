@@ -15,6 +15,7 @@ from .transactions.general.compute import cohorts as cohorts
 from .transactions.general.compute import users as users
 from .transactions.general.sums import Sums as Sums
 from .transactions.general.sums import sums as sums
+from .transactions.state import State as State
 from .transactions.store.prepare import prepare as prepare
 from .transactions.store.prepared import Prepared as Prepared
 from .transactions.verify import verify as verify

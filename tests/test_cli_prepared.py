@@ -312,7 +312,9 @@ def test_every_setting_of_a_state_is_an_option_with_the_same_default(folder, mon
         "--user u --timestamp t --amount m --freq W --timezone Europe/Berlin --week-start sunday --refunds drop "
         "--nulls drop --decimals 2 --threads 2 --max-memory 1GB "
         "--timestamp-format epoch_s --decimal , --assume-zone UTC --normalize strip --encoding cp1252 --sheet Orders "
-        "--storage-option region=eu-central-1"
+        "--storage-option region=eu-central-1 "
+        "--by a --by b --split c --age 7d --calendar periods.csv --fiscal-start 4 --retention unbounded --brackets 0,1 "
+        "--amounts d --confidence 0.9"
     )
     good("termina", "state", "build", "x.csv", "there", *line.split())
     assert seen == {
@@ -336,6 +338,15 @@ def test_every_setting_of_a_state_is_an_option_with_the_same_default(folder, mon
         "decimals": 2,
         "threads": 2,
         "max_memory": "1GB",
+        "by": ("a", "b"),
+        "split": ("c",),
+        "age": "7d",
+        "calendar": "periods.csv",
+        "fiscal_start": 4,
+        "retention": "unbounded",
+        "brackets": [0, 1],
+        "amounts": ("d",),
+        "confidence": 0.9,
     }
 
 

@@ -5,6 +5,7 @@ from datetime import date
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import quietly
@@ -12,6 +13,8 @@ from strategies_general import cases
 from test_general import ask, tables_equal
 
 import cohortlib as cl
+from cohortlib.cli.main import cli
+from cohortlib.transactions import keywords
 
 pytestmark = pytest.mark.search
 
@@ -167,3 +170,81 @@ def test_settings_of_a_file_that_cannot_be(tmp_path, changed, message):
     (tmp_path / "sums.parquet").write_bytes(data[:400] + bytes([data[400] ^ 1]) + data[401:])
     with pytest.raises(cl.errors.SourceError):
         cl.Sums.load(tmp_path / "sums.parquet")
+
+
+# ---- states
+
+
+@given(case=cases(), seed=st.integers(0, 99), order=st.randoms(use_true_random=False))
+def test_a_state_has_the_table_of_all_rows(folder, case, seed, order):
+    """Whatever arrives when, with some users removed and all runs compacted: its table is that from rows."""
+    assume(not (case.joined is not None or case.users is not None or case.settings.get("amount", 0) is None))
+    options = case.options()
+    options.pop("before_joined", None)
+    edges = {name: options.pop(name) for name in ("start", "end", "complete_only") if name in options}
+    rows = case.frame
+    if case.settings.get("amounts"):
+        rows = rows.drop_nulls("margin")
+    places = list(range(rows.height))
+    order.shuffle(places)
+    cut = seed % (len(places) + 1)
+    parts = [rows[places[:cut]], rows[places[cut:]]]
+    path = folder / "state"
+    try:
+        quietly(cl.sums, rows, **options)
+    except cl.errors.CohortlibError:
+        return
+    state = quietly(cl.State.build, parts[0], path, **options)
+    quietly(state.update, parts[1], batch="more")
+    if seed % 3 == 0:
+        quietly(state.compact)
+    if seed % 5 == 0 and rows["user_id"].drop_nulls().len():
+        user = rows["user_id"].drop_nulls()[0]
+        state.remove([user])
+        if rows.drop_nulls(["timestamp", "amount"]).height < rows.height:
+            return  # dropped rows of the user still count for the last day
+        rows = rows.filter(pl.col("user_id") != user)
+    assert cl.verify(path).ok
+    if any(
+        name in options and options[name] != keywords.TABLE_SETTINGS[name].default
+        for name in options
+        if name in keywords.TABLE_SETTINGS
+    ):
+        tables_equal(quietly(state.cohorts, **edges), quietly(cl.cohorts, rows, **options, **edges))
+        assert quietly(state.table_sums) == quietly(cl.sums, rows, **options)
+
+
+def test_a_state_refuses_other_columns(tmp_path):
+    state = cl.State.build(ROWS, tmp_path / "state", by="country", amounts="margin")
+    before = state.cohorts()
+    for rows, message in (
+        (ROWS.drop("country"), "column 'country' is not in the table"),
+        (ROWS.with_columns(country=pl.lit(1)), "column 'country' is Int32 in these rows, and String in the state"),
+        (ROWS.with_columns(margin=pl.lit(None, pl.Int64)), "nulls: 5 in column 'margin'"),
+        (
+            cl.prepare(ROWS.cast({"timestamp": pl.Datetime}), tmp_path / "prepared", keep=["country", "margin"]),
+            "without the order of rows within a day",
+        ),
+    ):
+        with pytest.raises(cl.errors.CohortlibError, match=message):
+            state.update(rows, batch="new")
+    tables_equal(state.cohorts(), before)
+    more = ROWS.with_columns(pl.col("margin").cast(pl.Int8), timestamp=pl.col("timestamp").cast(pl.Datetime))
+    state.update(more, batch="new")
+    tables_equal(state.cohorts(), cl.cohorts(pl.concat([ROWS, ROWS]), by="country", amounts="margin"))
+    with pytest.raises(cl.errors.SourceError, match="Termina's table alone"):
+        cl.State.build(ROWS, tmp_path / "plain").table_sums()
+    with pytest.raises(cl.errors.KeywordError, match="'users'"):
+        cl.State.build(ROWS, tmp_path / "plain", by="country", users=ROWS)
+
+
+def test_a_state_of_segments_by_command(tmp_path):
+    ROWS.write_csv(tmp_path / "orders.csv")
+    state, output = str(tmp_path / "state"), tmp_path / "out.parquet"
+    for command in (
+        ["build", str(tmp_path / "orders.csv"), state, "--by", "country", "--age", "30d"],
+        ["cohorts", state, "-o", str(output)],
+    ):
+        assert CliRunner().invoke(cli, ["termina", "state", *command]).exit_code == 0
+    assert pl.read_parquet(output).rows() == cl.cohorts(ROWS, by="country", age="30d").rows()
+    assert "age='30d'" in str(cl.State.open(state).info())

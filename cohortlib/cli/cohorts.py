@@ -1,6 +1,6 @@
 """The commands `cohortlib cohorts` and `cohortlib users`: the general table, and the users behind one of its cells."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,19 +48,28 @@ def cohorts(
     import cohortlib as cl
 
     settings = _settings(transactions, settings, no_amount=no_amount)
+    sources = [transactions, settings["joined"], settings["users"], settings["calendar"]]
+    write_or_print_segments(
+        lambda: compute_with_progress(cl.cohorts, transactions, **settings), settings, output, kind, show, sources,
+        mean=mean,
+    )  # fmt: skip
+
+
+def write_or_print_segments(
+    compute: "Callable[[], pl.DataFrame]", settings: Mapping[str, Any], output: str | None, kind: str | None,
+    show: tuple[str, ...], sources: Sequence[Any], *, mean: bool = False,
+) -> None:  # fmt: skip
+    """Compute a table and write it, or print triangles with --show or in a terminal."""
+    import cohortlib as cl
+
     if show and (output or kind):
         raise click.UsageError("--show prints triangles and cannot be combined with -o or --format")
     if show or (is_terminal() and output is None and kind is None):
         with writing("to standard output"):
-            table = compute_with_progress(cl.cohorts, transactions, **settings)
+            table = compute()
             _print(table, show or tuple(name for name in SHOWN if name in table.columns), settings, mean=mean)
         return
-
-    def compute() -> "pl.DataFrame":
-        table = compute_with_progress(cl.cohorts, transactions, **settings)
-        return cl.summary(table) if mean else table
-
-    write_table(compute, output, kind, [transactions, settings["joined"], settings["users"], settings["calendar"]])
+    write_table(lambda: cl.summary(compute()) if mean else compute(), output, kind, sources)
 
 
 @click.command(short_help="The users behind a cell of the cohort table.")
@@ -117,7 +126,7 @@ def write_table(compute: Any, output: str | None, kind: str | None, sources: Seq
     write_output(make, output, sources)
 
 
-def _print(table: "pl.DataFrame", fields: Sequence[str], settings: dict[str, Any], *, mean: bool) -> None:
+def _print(table: "pl.DataFrame", fields: Sequence[str], settings: Mapping[str, Any], *, mean: bool) -> None:
     """Print the triangles of a table, for each segment under its name."""
     from cohortlib.cli.terminal import console_for_output, print_line, print_prose, print_triangle
     from cohortlib.show.averages import segments_of, split_segments

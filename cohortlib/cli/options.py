@@ -125,7 +125,7 @@ ACCOUNTING_OPTIONS = tuple(
     for name in keywords.types(keywords.AccountingKeywords)
     if name != "progress"
 )
-STATE_OPTIONS = settings(keywords.StateKeywords)
+STATE_OPTIONS = settings(keywords.TableStateKeywords)
 PREPARE_OPTIONS = settings(keywords.PrepareKeywords)
 EDGES_OPTIONS = settings(keywords.Edges)
 FILES_OPTIONS = settings(keywords.Files)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cohortlib.cli.cohorts import write_or_print_segments
 from cohortlib.cli.options import (
     EDGES_OPTIONS,
     FILES_OPTIONS,
@@ -55,6 +56,7 @@ def build(transactions: str | list[str], folder: str, quiet: bool, **settings: A
     \b
     Examples:
       cohortlib termina state build 'orders/*.parquet' shop/ --user customer --amount usd --freq W
+      cohortlib termina state build 'orders/*.parquet' shop/ --by country --age 30d
     """
     from cohortlib.termina import State
 
@@ -137,7 +139,8 @@ def rebuild(folder: str, quiet: bool, **settings: Any) -> None:
 def cohorts(folder: str, output: str | None, kind: str | None, show: tuple[str, ...], **settings: Any) -> None:
     """Compute one row per cohort and age from all rows of the state in FOLDER.
 
-    The table is written as by `cohortlib termina cohorts`.
+    The table is written as by `cohortlib termina cohorts`; for a state that was built with --by, --age or another
+    option of `cohortlib cohorts`, as by that command.
 
     \b
     Examples:
@@ -146,7 +149,11 @@ def cohorts(folder: str, output: str | None, kind: str | None, show: tuple[str, 
     """
     from cohortlib.termina import State
 
-    sums = State.open(folder).sums()
+    opened = State.open(folder)
+    if opened.table_settings is not None:
+        write_or_print_segments(lambda: opened.cohorts(**settings), opened.table_settings, output, kind, show, [folder])
+        return
+    sums = opened.sums()
 
     def compute(_: str, *, progress: object = None, freq: str, joined: None, **edges: Any) -> "pl.DataFrame":
         return sums.cohorts(**edges)

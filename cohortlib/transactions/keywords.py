@@ -92,11 +92,16 @@ class Customer(TypedDict, total=False):
     rank_by: "str | pl.Expr | None"
 
 
-class Segments(TypedDict, total=False):
-    """The columns that split users into segments."""
+class SegmentColumns(TypedDict, total=False):
+    """The columns of the transactions that split users into segments."""
 
     by: "str | Sequence[str]"
     split: "str | Sequence[str]"
+
+
+class Segments(SegmentColumns, total=False):
+    """The columns that split users into segments, also of a table of users."""
+
     users: "Source | None"
 
 
@@ -151,6 +156,10 @@ class PrepareKeywords(Reading, Parsing, Files, Running, total=False):
 
 class StateKeywords(Reading, Parsing, Files, Rules, Running, total=False):
     """The settings of ``State.build``."""
+
+
+class TableStateKeywords(StateKeywords, SegmentColumns, Clocks, Counting, total=False):
+    """The settings of ``State.build``, those of the general table among them."""
 
 
 class UpdateKeywords(Files, Running, total=False):

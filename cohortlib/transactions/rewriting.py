@@ -15,9 +15,9 @@ from cohortlib.transactions.batches import batches_of
 from cohortlib.transactions.saved_sums import TABLE
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import Standing, SumsBuilder
-from cohortlib.transactions.store.manifest import Manifest, PartFile, new_run
+from cohortlib.transactions.store.manifest import INSTANTS, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
-from cohortlib.transactions.store.parts import BATCH, SIZE, Part
+from cohortlib.transactions.store.parts import BATCH, INSTANT, SIZE, Part
 from cohortlib.transactions.store.prepared import Prepared
 from cohortlib.transactions.sums import Sums
 
@@ -30,7 +30,7 @@ def rewrite(
     name = new_run()
 
     def copy(index: int) -> tuple[PartFile, Counter[int]] | None:
-        part = store.load(index, users=store.user_columns, rows=[BATCH]).contiguous()
+        part = store.load(index, users=store.user_columns, rows=kept_columns(manifest)).contiguous()
         mask = keep(part)
         owners = np.repeat(np.arange(part.users.height), part.users[SIZE].to_numpy())
         sizes = np.bincount(owners[mask], minlength=part.users.height)
@@ -52,6 +52,11 @@ def rewrite(
     state = manifest.state | {"batches": [batch._asdict() for batch in batches]}
     manifest = replace(manifest, runs=(parts,) if parts else (), state=state)
     return count_again(manifest), sums_of_table(SumsSettings.of(settings), builder.table())
+
+
+def kept_columns(manifest: Manifest) -> list[str]:
+    """Return the columns of a state's rows, besides those that every part has."""
+    return [BATCH, *manifest.keep, *[INSTANT] * (manifest.instants == INSTANTS)]
 
 
 def count_again(manifest: Manifest) -> Manifest:

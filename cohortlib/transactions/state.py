@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Unpack
@@ -29,9 +29,20 @@ from cohortlib.transactions.batches import (
     now,
     resolve,
 )
-from cohortlib.transactions.keywords import Edges, MemoryLimit, StateKeywords, Threads, UpdateKeywords, with_settings
+from cohortlib.transactions.general.compute import cohorts as general_table
+from cohortlib.transactions.general.sums import Sums as TableSums
+from cohortlib.transactions.general.sums import sums as compute_sums
+from cohortlib.transactions.kept import check_kept_amounts, fixed_table, table_keywords
+from cohortlib.transactions.keywords import (
+    Edges,
+    MemoryLimit,
+    TableStateKeywords,
+    Threads,
+    UpdateKeywords,
+    with_settings,
+)
 from cohortlib.transactions.load import load
-from cohortlib.transactions.rewriting import rewrite, sums_of_table
+from cohortlib.transactions.rewriting import kept_columns, rewrite, sums_of_table
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import Standing, SumsBuilder
 from cohortlib.transactions.state_info import StateInfo
@@ -39,7 +50,7 @@ from cohortlib.transactions.state_manifest import commit_state, digest_of, read_
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest, PartFile, new_run, sweep
 from cohortlib.transactions.store.part_checks import STANDING
 from cohortlib.transactions.store.part_files import write_part
-from cohortlib.transactions.store.parts import BATCH, SIZE, Part, keys_of, match_keys
+from cohortlib.transactions.store.parts import SIZE, Part, keys_of, match_keys
 from cohortlib.transactions.store.prepare import is_ours, write_all
 from cohortlib.transactions.store.prepared import Prepared
 from cohortlib.transactions.sums import Sums
@@ -78,7 +89,7 @@ class State:
     @classmethod
     @with_settings
     def build(
-        cls, history: Source, folder: str | Path, *, batch: str | None = None, **settings: Unpack[StateKeywords]
+        cls, history: Source, folder: str | Path, *, batch: str | None = None, **settings: Unpack[TableStateKeywords]
     ) -> "State":
         """Write the first rows to a folder, and return the state in it.
 
@@ -87,6 +98,9 @@ class State:
         history, user, timestamp, amount, freq, timezone, week_start, refunds, nulls, timestamp_format, \
         decimal, assume_zone, normalize, encoding, sheet, storage_options, decimals, threads, progress, max_memory
             As for :func:`cohortlib.termina.cohorts`.
+        by, split, age, calendar, fiscal_start, retention, brackets, amounts, confidence
+            As for :func:`cohortlib.cohorts`. With any of them, the table of the state is that of this function, and all
+            rows must have the columns of `by`, `split` and `amounts`.
         folder
             Where to write: a new folder, or an earlier state, which is replaced once the new one is complete.
         batch
@@ -114,7 +128,8 @@ class State:
         ...     state.cohorts().select("cohort", "period", "ltv").rows()
         [('2026-01', 0, 100.0), ('2026-01', 1, 180.0)]
         """
-        checked = Settings.of(**settings)
+        table, keep, own = fixed_table(settings)
+        checked = Settings.of(**own)
         arriving = incoming(history, batch, checked.sheet)
         names = tuple(name for each in arriving for name in each.names)
         code = UNNAMED + bool(names)
@@ -129,6 +144,7 @@ class State:
                 return builders[0]
 
         def add_standing(manifest: Manifest, part: Part) -> Part:
+            check_kept_amounts(part.rows, () if table is None else table.amounts)
             builder = builder_for(manifest)
             standing = Standing.none(part.users.height)
             builder.advance(part, standing)
@@ -137,7 +153,9 @@ class State:
             return with_batch(replace(part, users=part.users.with_columns(standing.columns(builder.origin))), code)
 
         with files.atomic_folder(Path(folder), is_ours) as hidden:
-            manifest = write_all(history, checked, (), hidden, add_standing)
+            manifest = write_all(history, checked, keep, hidden, add_standing, of_state=True)
+            if table is not None:
+                manifest = replace(manifest, state={"table": asdict(table)})
             sums = sums_of_table(SumsSettings.of(checked), builder_for(manifest).table())
             content = digest_of(contents, manifest.dropped, manifest.last_dropped)
             whole = resolve(Incoming(history, names), content, [], "error")
@@ -187,8 +205,29 @@ class State:
 
     @with_settings
     def cohorts(self, **edges: Unpack[Edges]) -> pl.DataFrame:
-        """Return the cohort table of all rows, with the arguments and columns of :func:`cohortlib.termina.cohorts`."""
-        return self.sums().cohorts(**edges)
+        """Return the cohort table of all rows, with the arguments and columns of :func:`cohortlib.termina.cohorts`.
+
+        For a state that was built with a setting of :func:`cohortlib.cohorts`, the table is that of this function. The
+        state keeps no sums of it: the folder is read once.
+        """
+        if "table" not in self._manifest().state:
+            return self.sums().cohorts(**edges)
+        with files.shared(self.folder):
+            manifest = self._manifest()
+            return general_table(Prepared(self.folder, manifest), **table_keywords(self.folder, manifest), **edges)
+
+    @with_settings
+    def table_sums(self, **running: Unpack[Resources]) -> TableSums:
+        """Compute the sums behind the table of a state that was built with a setting of :func:`cohortlib.cohorts`.
+
+        The state does not keep them: this reads the folder once. `threads` and `max_memory` are those of
+        :func:`cohortlib.cohorts`.
+        """
+        with files.shared(self.folder):
+            manifest = self._manifest()
+            return compute_sums(
+                Prepared(self.folder, manifest), **table_keywords(self.folder, manifest), **running
+            )  # fmt: skip
 
     @with_settings
     def accounting_sums(self, **running: Unpack[Resources]) -> AccountingSums:
@@ -263,6 +302,12 @@ class State:
             manifest = self._manifest()
             self._compact(manifest, settings_of(manifest, **running))
             _LOG.info("compacted %s: %s rows in one run", self.folder, f"{manifest.rows:,}")
+
+    @property
+    def table_settings(self) -> dict[str, Any] | None:
+        """The settings of the general table that the state was built with; None for Termina's table."""
+        table: dict[str, Any] | None = self._manifest().state.get("table")
+        return table
 
     @property
     def has_integers(self) -> bool:
@@ -340,7 +385,7 @@ class State:
         name = new_run()
 
         def merge(cut: int) -> PartFile | None:
-            part = store.load(cut, users=[*store.user_columns, *STANDING], rows=[BATCH]).contiguous()
+            part = store.load(cut, users=[*store.user_columns, *STANDING], rows=kept_columns(manifest)).contiguous()
             if not part.users.height:  # a part may cover several cuts
                 return None
             return write_part(self.folder, f"{name}-{cut:04}", part, durable=True)

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from cohortlib.transactions.batches import batches_of
+from cohortlib.transactions.keywords import TABLE_SETTINGS
 from cohortlib.transactions.state_manifest import read_sums, settings_of
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest
 from cohortlib.transactions.store.part_files import rows_file, users_file
@@ -76,7 +77,8 @@ class StateInfo:
             folder, frame, manifest.rows, manifest.dropped, int(read_sums(folder, manifest).table["size"].sum()),
             _date(manifest.first_day) if manifest.rows else None,
             None if manifest.last_day is None else _date(manifest.last_day),
-            {name: getattr(settings, name) for name in _SETTINGS}, len(manifest.runs),
+            {name: getattr(settings, name) for name in _SETTINGS} | _of_table(manifest.state.get("table", {})),
+            len(manifest.runs),
             sum(file.stat().st_size for file in files), max((batch.added for batch in batches), default=""),
             manifest.library,
         )  # fmt: skip
@@ -101,6 +103,14 @@ class StateInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return all values as plain Python objects."""
         return asdict(self) | {"folder": str(self.folder), "batches": self.batches.to_dicts()}
+
+
+def _of_table(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the general table that are not at their defaults."""
+    return {
+        name: settings[name] for name, setting in TABLE_SETTINGS.items()
+        if name in settings and name != "users" and settings[name] not in (setting.default, [])
+    }  # fmt: skip
 
 
 def _name(names: tuple[tuple[str, str], ...]) -> str | None:

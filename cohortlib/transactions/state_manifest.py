@@ -65,4 +65,5 @@ def commit_state(folder: Path, manifest: Manifest, sums: Sums) -> None:
     sums.save(folder / name)
     state = {setting: getattr(sums.settings, setting) for setting in STATE_SETTINGS}
     state |= {"batches": manifest.state["batches"], "sums": name, "sums_digest": digest((folder / name).read_bytes())}
+    state |= {"table": manifest.state["table"]} if "table" in manifest.state else {}
     files.commit(folder, MANIFEST, replace(manifest, state=state, library=__version__).to_json())

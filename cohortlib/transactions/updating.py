@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from cohortlib.engine.progress import Meter
-from cohortlib.errors import Arg, DataError, SchemaError
+from cohortlib.errors import Arg, DataError, SchemaError, SettingError
 from cohortlib.read import sources
 from cohortlib.read.arrays import Keys
 from cohortlib.read.users import UserEncoding
@@ -24,14 +24,15 @@ from cohortlib.transactions.batches import (
     replaced_by,
     resolve,
 )
+from cohortlib.transactions.kept import KeptColumns
 from cohortlib.transactions.reading import reader_of
 from cohortlib.transactions.rewriting import count_again, rewrite
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import SumsBuilder, Update
 from cohortlib.transactions.state_manifest import digest_of, read_sums, with_batches
-from cohortlib.transactions.store.manifest import Manifest, PartFile, new_run
+from cohortlib.transactions.store.manifest import DATES, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
-from cohortlib.transactions.store.parts import BATCH, Part
+from cohortlib.transactions.store.parts import BATCH, DAY, UNITS, Part
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
 from cohortlib.transactions.store.spill import Run, RunPlan, Totals, gather_runs, read_batches
 from cohortlib.transactions.sums import Sums
@@ -74,7 +75,8 @@ def _updated(
     contents: list[Keys] = []
     rows = open_if_prepared(arriving.source)
     sources.check_sheet(rows, settings.file_options)
-    stream = sources.stream(rows, lambda _: settings.roles, options=settings.file_options, max_bytes=settings.budget)
+    columns = [*settings.roles, *manifest.keep]
+    stream = sources.stream(rows, lambda _: columns, options=settings.file_options, max_bytes=settings.budget)
     if stream.rows is None:
         stream = stream.buffered(stream.rest(settings.budget) // 4)
     encoding = _encoding(manifest, stream.schema[settings.user], settings.user)
@@ -83,12 +85,20 @@ def _updated(
     totals, before = Totals(), manifest
     if isinstance(rows, Prepared):
         totals.last_dropped, totals.dropped_before = rows.last_dropped_day(), rows.manifest.dropped
+        if manifest.keep and rows.manifest.instants != DATES:
+            raise SettingError(
+                f"{str(rows.folder)!r} has local days, without the order of rows within a day",
+                expected="the transactions themselves", hint="update the state with the rows that were prepared",
+            )  # fmt: skip
     is_prepared = isinstance(rows, Prepared)
+    kept = KeptColumns(folder, manifest)
     zoned = None if is_prepared else manifest.zoned
     with reader_of(stream, settings, zoned=zoned, prepared=is_prepared) as reader:
-        batches = read_batches(stream.batches(), settings, reader, encoding, ())
+        batches = read_batches(
+            map(kept.cast, stream.batches()), settings, reader, encoding, manifest.keep, instants=bool(manifest.keep)
+        )  # fmt: skip
         for run in gather_runs(batches, plan, totals, meter):
-            grown = replace(_grown(before, totals), runs=manifest.runs)
+            grown = replace(_grown(before, totals), runs=manifest.runs, kept_types=kept.types)
             with_content = any(not found for _, found in arriving.names)
             changed, written = _write_run(
                 folder, run, grown, plan, settings, meter, code, contents if with_content else None
@@ -96,7 +106,8 @@ def _updated(
             sums = replace(sums, magnitude=0) + Sums(sums.settings, changed, None, 0)
             manifest = replace(grown, runs=(*manifest.runs, written))
             del run  # free memory before the next run
-    manifest = replace(_grown(before, totals), runs=manifest.runs)  # with the rows that were dropped
+    complete = _grown(before, totals)  # with the rows that were dropped
+    manifest = replace(complete, runs=manifest.runs, kept_types=manifest.kept_types)
     manifest = manifest if is_prepared else replace(manifest, zoned=reader.zoned)
     totals.dropped.warn("the table")
     meter.done()
@@ -128,7 +139,8 @@ def _write_run(
     written = []
     for number, partitions in enumerate(run.part_ranges(plan)):
         part = run.part(partitions)
-        users = part.users.with_columns(update.of(part).columns(gained.origin))
+        in_time = replace(part, rows=part.rows.select(DAY, UNITS))
+        users = part.users.with_columns(update.of(in_time).columns(gained.origin))
         if contents is not None:
             contents.append(content_of(part))
         part = with_batch(replace(part, users=users), code)

@@ -12,13 +12,13 @@ from cohortlib.errors import SourceError
 from cohortlib.transactions.general.saved import holds_table
 from cohortlib.transactions.general.sums import Sums as TableSums
 from cohortlib.transactions.keywords import Threads, with_settings
-from cohortlib.transactions.rewriting import sums_of_table
+from cohortlib.transactions.rewriting import kept_columns, sums_of_table
 from cohortlib.transactions.standing import Standing, SumsBuilder
 from cohortlib.transactions.state_manifest import read_sums, settings_of
 from cohortlib.transactions.store.manifest import MANIFEST, Manifest
 from cohortlib.transactions.store.part_checks import STANDING
 from cohortlib.transactions.store.part_files import dropped_file, rows_file, users_file
-from cohortlib.transactions.store.parts import BATCH, DROPPED_USER, USER
+from cohortlib.transactions.store.parts import DROPPED_USER, USER
 from cohortlib.transactions.store.prepared import Prepared
 from cohortlib.transactions.sums import Sums
 
@@ -123,7 +123,7 @@ def _part_checks(store: Prepared) -> Iterator[tuple[Path, Callable[[], object]]]
     """Yield each file of a part, and a function that reads all of it."""
     users, rows = (
         [USER, *(STANDING if store.manifest.state else ())],
-        [*store.manifest.keep, *[BATCH] * bool(store.manifest.state)],
+        kept_columns(store.manifest) if store.manifest.state else list(store.manifest.keep),
     )
     for part in store.manifest.parts:
         yield users_file(store.folder, part.name), lambda part=part: store.read_users(part, users)  # type: ignore[misc]

@@ -77,12 +77,14 @@ class TableSettings:
 
     def question(self, **edges: Unpack[Edges]) -> Question:
         """Return the question of a table with these edges."""
+        return Question.of(**self.keywords() | ({} if self.money else {"amount": None}), **edges)
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the settings as functions take them, without those of reading."""
         values = asdict(self)
-        for name in ("joined", "money", "users", "calendar"):
+        for name in ("joined", "money", "users"):
             del values[name]
-        if not self.money:
-            values["amount"] = None
-        return Question.of(**values, calendar=self.calendar_table(), **edges)
+        return values | {"calendar": self.calendar_table()}
 
     def calendar_table(self) -> pl.DataFrame | None:
         """Return the periods as a table."""

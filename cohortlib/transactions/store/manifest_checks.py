@@ -98,7 +98,8 @@ def check_manifest(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
     for at, dropped in enumerate(facts["dropped_files"]):
         _check_fields(file, f"dropped_files[{at}].", dropped, _DROPPED)
     if facts["state"]:
-        _check_fields(file, "state.", facts["state"], _STATE)
+        checks = _STATE | {"table": _FIELDS["state"]} if "table" in facts["state"] else _STATE
+        _check_fields(file, "state.", facts["state"], checks)
         _check_batches(file, facts["state"]["batches"], facts["rows"])
     _check_settings(file, facts)
     for name in ("keep", "kept_types"):

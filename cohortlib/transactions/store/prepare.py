@@ -95,11 +95,14 @@ def is_ours(folder: Path) -> bool:
 
 
 def write_all(
-    source: Source, settings: Settings, keep: Sequence[str], folder: Path, finish: Finish | None = None
-) -> Manifest:
+    source: Source, settings: Settings, keep: Sequence[str], folder: Path, finish: Finish | None = None,
+    *, of_state: bool = False,
+) -> Manifest:  # fmt: skip
     """Write all rows as one run of parts, each passed through `finish` first; return the manifest.
 
     Rows that exceed the memory budget are spilled to a temporary folder, and grouped from there.
+    `of_state` keeps the instants of all kept columns, also of dates, since later rows may have a time, and no dropped
+    rows, since a state can remove users from all files.
     """
     keep = _checked_keep(keep, settings)
     source = open_if_prepared(source)
@@ -110,7 +113,12 @@ def write_all(
     dates = stream.schema[settings.timestamp] == pl.Date and not (
         isinstance(source, Prepared) and source.manifest.instants != DATES
     )
-    instants = [INSTANT] if keep and not dates and not isinstance(source, Prepared) else []
+    if of_state and keep and isinstance(source, Prepared) and not dates:
+        raise SettingError(
+            f"{str(source.folder)!r} has local days, without the order of rows within a day",
+            expected="the transactions themselves", hint="build the state from the rows that were prepared",
+        )  # fmt: skip
+    instants = [INSTANT] if keep and (of_state or not (dates or isinstance(source, Prepared))) else []
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
     if isinstance(source, Prepared):  # its users are encoded already; without rows their type is not in the schema
         encoding = UserEncoding(source.manifest.kind, secret, source.manifest.whole)
@@ -120,7 +128,7 @@ def write_all(
     # The meter counts rows twice: as they are gathered, and as they are written.
     meter = Meter(settings.progress if stream.rows else None, stream.rows or 0)
     dropped = DroppedRows(folder, settings.budget // _DROPPED_SHARE)
-    totals = Totals(dropped_rows=dropped)
+    totals = Totals(dropped_rows=None if of_state else dropped)
     if isinstance(source, Prepared):  # rows dropped in the source still count for the right edge and for joined
         totals.last_dropped = source.last_dropped_day()
         totals.dropped_before = source.manifest.dropped
@@ -129,7 +137,7 @@ def write_all(
     manifest = Manifest(
         user=settings.user, timestamp=settings.timestamp, amount=settings.amount, keep=tuple(keep),
         timezone=settings.timezone, decimals=settings.decimals, nulls=settings.nulls,
-        instants=DATES if dates else INSTANTS if instants else None,
+        instants=INSTANTS if instants else DATES if dates else None,
         **{name: getattr(settings, name) for name in TEXT_SETTINGS},
         kind=encoding.dtype, whole=encoding.integers, secret=tuple(secret.tolist()), bits=plan.bits,
     )  # fmt: skip
