@@ -138,7 +138,7 @@ def _print(table: "pl.DataFrame", fields: Sequence[str], settings: Mapping[str, 
     if table.is_empty() and segments_of(table):
         print_prose(console, "(no cohorts: no user is active in any period)")
         return
-    segments = split_segments(table, MOST_SEGMENTS) or {None: table}
+    segments = split_segments(table, MOST_SEGMENTS, "-o FILE.csv writes all of them") or {None: table}
     names = ", ".join(segments_of(table))
     for index, ((key, part), field) in enumerate((each, field) for each in segments.items() for field in fields):
         if index:

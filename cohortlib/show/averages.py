@@ -159,8 +159,8 @@ def with_complete(table: pl.DataFrame, last_day: str | date | datetime | None) -
     return table.with_columns(pl.Series("complete", over, dtype=pl.Boolean))
 
 
-def split_segments(table: pl.DataFrame, most: int) -> dict[Any, pl.DataFrame] | None:
-    """Return the table of each segment; None without columns of segments."""
+def split_segments(table: pl.DataFrame, most: int, hint: str | None = None) -> dict[Any, pl.DataFrame] | None:
+    """Return the table of each segment, at most `most`; None without columns of segments."""
     names = segments_of(table)
     if not names:
         return None
@@ -168,7 +168,7 @@ def split_segments(table: pl.DataFrame, most: int) -> dict[Any, pl.DataFrame] | 
     if len(parts) > most:
         raise DataError(
             f"the table has {len(parts):,} segments", value=len(parts), expected=f"at most {most}",
-            hint=f"filter the segments, such as table.filter(pl.col({names[0]!r}) == ...)",
+            hint=hint or f"filter the segments, such as table.filter(pl.col({names[0]!r}) == ...)",
         )  # fmt: skip
     keys = (part.select(names).row(0) for part in parts)
     return {
