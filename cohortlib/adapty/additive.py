@@ -104,19 +104,26 @@ class Sums:
         words = SECRET if secret is None else np.frombuffer(shake_256(secret).digest(SECRET.nbytes), np.uint64)
         if plan.request.filters.duration:
             events = with_durations(events, plan)
-        aggregation = Aggregation.of(events, installs, plan, secret=words)
+        sums = cls.of_users(Aggregation.of(events, installs, plan, secret=words), installs, events.dropped, words)
+        return replace(sums, states=_state_keys(events.state_ids, words)) if part else sums
+
+    @classmethod
+    def of_users(
+        cls, aggregation: Aggregation, installs: Installs, dropped: Dropped | None = None, words: Keys = SECRET
+    ) -> "Sums":
+        """Add up the users of partitioned rows; `dropped` are rows of events, and `words` the secret of the keys."""
+        plan = aggregation.plan
         by_segment, chains = aggregation.sums()
         by_segment.heads[INSTALLS] += installs.counts(plan.segments, plan)
         return cls(
             _without_running(plan),
             by_segment,
             aggregation.report | {"shared_chains": 0},
-            (events.dropped, installs.dropped),
+            (dropped or Dropped(), installs.dropped),
             aggregation.magnitudes,
             chains,
             sha256(words.tobytes()).hexdigest()[:16],
             aggregation.findings + installs.findings(plan),
-            _state_keys(events.state_ids, words) if part else np.empty(0, np.uint64),
         )
 
     def __add__(self, other: "Sums") -> "Sums":

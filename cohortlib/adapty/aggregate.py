@@ -25,7 +25,9 @@ from cohortlib.adapty.kernels.records import (
     LACKING,
     LACKING_UNITS,
     NOT_IN_INSTALLS,
+    PASSES,
     REFUNDS_WITHOUT_PAYMENT,
+    SEEN,
     WITHOUT_INSTALL,
     EventColumns,
     InstallColumns,
@@ -232,6 +234,13 @@ class Aggregation:
             meter,
             events.findings + rows.findings(events),
         )
+
+    def select_none(self, *, users: bool, installs: bool) -> None:
+        """Mark that no row passes the filters; nor counts as a user seen (`users`), or as an install (`installs`)."""
+        rows = EventColumns(*self.rows.columns).rows
+        rows["marks"] &= ~(PASSES | (SEEN if users else 0))
+        if installs:
+            InstallColumns(*self.installs.columns).passes[:] = False
 
     def run(self, make: Callable[[RequestPlan], AdderT]) -> tuple[list[AdderT], Keys]:
         """Aggregate all partitions: each worker makes an adder and feeds it its partitions.

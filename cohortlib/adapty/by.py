@@ -16,7 +16,7 @@ import polars as pl
 
 from cohortlib.adapty import filters, forecast
 from cohortlib.adapty.additive import Sums, occurrences
-from cohortlib.adapty.aggregate import COUNTED_ROWS, MISSING_REVENUE, SegmentSums
+from cohortlib.adapty.aggregate import COUNTED_ROWS, MISSING_REVENUE, Aggregation, SegmentSums
 from cohortlib.adapty.answer import Answer
 from cohortlib.adapty.arrays import UserColumn
 from cohortlib.adapty.durations import with_durations
@@ -235,9 +235,12 @@ def add_up(events: Events, installs: Installs, plan: RequestPlan, by: By, since:
     own = replace(plan, progress=None, threads=1 if parts.texts.height >= 2 * workers else plan.threads)
 
     def change(code: int) -> Change:
-        one, other = parts.of_value(code)
-        ladders = None if since is None else forecast.ladders(*one, own, since)
-        return Change.of(parts.texts["text"][code], Sums.of(*one, own), Sums.of(*other, own), ladders)
+        rows = parts.of_value(code)
+        ladders = None if since is None else forecast.ladders(*rows, own, since)
+        aggregation = Aggregation.of(*rows, own)
+        sums = Sums.of_users(aggregation, rows[1])
+        aggregation.select_none(users=by.mark == filters.SELECTED, installs=parts.cuts_installs)
+        return Change.of(parts.texts["text"][code], sums, Sums.of_users(aggregation, parts.none_of(rows[1])), ladders)
 
     codes = range(parts.texts.height)
     changes = on_threads(workers if own.threads == 1 else 1, change, codes)
@@ -306,9 +309,16 @@ class _Parts:
             for each, owner in zip((held, of_installs), owners, strict=True)
         ).unique()
 
+        several = pairs.group_by("key").len().filter(pl.col("len") > 1).select("key")
+
         def of_users(owner: pl.DataFrame, selected: pl.DataFrame) -> dict[int, pl.DataFrame]:
-            rows = owner.join(pairs, on="key").drop("key").join(selected, on=["row", "code"], how="left")
-            return _by_code(rows)
+            # Users of one value whose rows all hold it need no join.
+            rest, simple = owner, []
+            if selected.height == owner.height and selected["row"].equals(owner["row"]):
+                rest = owner.join(several, on="key", how="semi", maintain_order="left")
+                simple = [selected.join(rest, on="row", how="anti", maintain_order="left") if rest.height else selected]
+            rows = rest.join(pairs, on="key").drop("key").join(selected, on=["row", "code"], how="left")
+            return _by_code(pl.concat([rows, *simple]))
 
         if installs.frame is not None and installs.users is None:  # ready counts, which belong to no user
             return cls(by, events, installs, cuts, texts, (of_users(owners[0], held), _by_code(of_installs)))
@@ -324,25 +334,25 @@ class _Parts:
             installs = replace(installs, frame=installs.frame.with_columns(nothing.alias(filters.SELECTED)))
         return events, installs
 
-    def of_value(self, code: int) -> tuple[tuple[Events, Installs], tuple[Events, Installs]]:
-        """Return the rows of a value's users: with those of the value selected, and with none."""
+    def of_value(self, code: int) -> tuple[Events, Installs]:
+        """Return the rows of a value's users, with those of the value selected."""
         empty = pl.DataFrame(schema={"row": pl.UInt32, "selected": pl.Boolean})
         rows, install_rows = (each.get(code, empty) for each in self.rows)
-        report = dict.fromkeys(self.events.report, 0)
-        events = self.events.frame[rows["row"]]
-        kind = self.events.kind.gather(rows["row"])
+        marks, install_marks = (each["selected"].fill_null(value=False) for each in (rows, install_rows))
+        frame = self.events.frame[rows["row"]].with_columns(marks.alias(self.by.mark))
+        kind, report = self.events.kind.gather(rows["row"]), dict.fromkeys(self.events.report, 0)
         installs = self.installs.frame
         if installs is not None:
             installs = installs[install_rows["row"]]
+            if self.cuts_installs:
+                installs = installs.with_columns(install_marks.alias(filters.SELECTED))
+        return Events(frame, kind, report), Installs(installs, Dropped())
 
-        def selected(marks: pl.Series, install_marks: pl.Series) -> tuple[Events, Installs]:
-            marked = installs
-            if marked is not None and self.cuts_installs:
-                marked = marked.with_columns(install_marks.alias(filters.SELECTED))
-            return Events(events.with_columns(marks.alias(self.by.mark)), kind, report), Installs(marked, Dropped())
-
-        marks = [each["selected"].fill_null(value=False) for each in (rows, install_rows)]
-        return selected(*marks), selected(*(mark & False for mark in marks))
+    def none_of(self, installs: Installs) -> Installs:
+        """Return the installs of a value's users with none selected."""
+        if installs.frame is None or not self.cuts_installs:
+            return installs
+        return replace(installs, frame=installs.frame.with_columns(pl.lit(value=False).alias(filters.SELECTED)))
 
 
 def _numbered(mask: pl.Series) -> pl.DataFrame:
@@ -350,7 +360,7 @@ def _numbered(mask: pl.Series) -> pl.DataFrame:
 
 
 def _by_code(rows: pl.DataFrame) -> dict[int, pl.DataFrame]:
-    parts = rows.sort("code", "row").partition_by("code", as_dict=True, include_key=False)
+    parts = rows.partition_by("code", as_dict=True, include_key=False)
     return {code: part for (code,), part in parts.items()}
 
 

@@ -38,7 +38,7 @@ from cohortlib.fields import MONEY
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.users import Users
 
-_CELLS = 1 << 20  # of the users that are added at a time
+_CELLS = 1 << 17  # of the users that are added at a time
 _COUNTS = ("subscriptions", "payments", "refunds")
 _FLAGS = ("installed", "activated", "subscriber", "payer")
 
@@ -126,20 +126,21 @@ class _UserAdder:
         cells, heads = np.zeros((8, chosen.size, width), np.int64), np.zeros((3, chosen.size), np.int64)
         if self._days is None:
             add_renewals(linked.total, columns.rows, np.zeros(width, np.int64), cells, heads, scratch)
-            column, running = self._period - 1, np.cumsum(cells, axis=2)
-            money = cells
-            payer = running[PAYERS, :, column]
-            subscriber, subscriptions = cells[SUBSCRIBERS, :, column], cells[SUBSCRIPTIONS, :, column]
+            column = self._period - 1
+            money = cells[:, :, column]
+            payer = cells[PAYERS, :, : column + 1].sum(axis=1)
+            subscriber, subscriptions = money[SUBSCRIBERS], money[SUBSCRIPTIONS]
         else:
             add_days(linked.total, columns.rows, column_of_age(self._days), cells, heads, scratch)
-            column, running = self._days.index(self._period), np.cumsum(cells, axis=2)
-            money = running
-            payer = subscriber = running[SUBSCRIBERS, :, column]
-            subscriptions = running[SUBSCRIPTIONS, :, column]
+            column = self._days.index(self._period)
+            money = cells[:, :, : column + 1].sum(axis=2)
+            payer = subscriber = money[SUBSCRIBERS]
+            subscriptions = money[SUBSCRIPTIONS]
+        activated = cells[ACTIVATED, :, : column + 1].sum(axis=1)
         users = scratch.users[chosen]
-        flags = (heads[INSTALLS], running[ACTIVATED, :, column], subscriber, payer)
+        flags = (heads[INSTALLS], activated, subscriber, payer)
         counts = (subscriptions, *(each[chosen] for each in self._rows(columns, linked, scratch)))
-        values = (*flags, *counts, *(money[plane, :, column] for plane in (REVENUE, PROCEEDS, NET)))
+        values = (*flags, *counts, *(money[plane] for plane in (REVENUE, PROCEEDS, NET)))
         ids = users["key"], users["key2"] if columns.keys2.size else np.zeros(chosen.size, np.uint64), users["install"]
         return pl.DataFrame(dict(zip(_SCHEMA, map(np.ascontiguousarray, (*ids, *values)), strict=True)), schema=_SCHEMA)
 
