@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cohortlib.adapty.aggregate import sorted_keys
 from cohortlib.adapty.arrays import TextColumn
 from cohortlib.adapty.kernels.vocabulary import Vocabulary, recognise
 from cohortlib.adapty.read.events import read_events
@@ -66,3 +67,10 @@ def test_types_in_pieces():
     pieces = pl.concat([whole[:1], whole[1:2], whole[2:]], rechunk=False)
     asked = {"user_unit": "profile_id", "refund_upgraded": "zero", "nulls": "drop"}
     assert read_events(pieces, **asked).kind.to_list() == read_events(whole, **asked).kind.to_list() == [3, -1, -1, 0]
+
+
+@pytest.mark.parametrize("most", [2**64 - 1, 2**40, 2])  # spread, crowded, and equal keys
+@pytest.mark.parametrize("size", [0, 1, 9, 5_000])
+def test_keys_are_sorted(size, most):
+    keys = np.random.default_rng(size).integers(0, most, size, dtype=np.uint64)
+    np.testing.assert_array_equal(sorted_keys(np.array_split(keys, 3)), np.sort(keys))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cohortlib.adapty.findings import Findings
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.kernels.add import add_days, add_renewals
+from cohortlib.adapty.kernels.chains import sort_hashes
 from cohortlib.adapty.kernels.prepare import EventTable, InstallTable, Rules, prepare
 from cohortlib.adapty.kernels.records import (
     BEFORE_INSTALL,
@@ -39,7 +40,7 @@ from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.rows import EventRows
 from cohortlib.engine.partitions import Partitions, check_size, partition_bits
 from cohortlib.engine.progress import Meter
-from cohortlib.engine.threads import on_threads, run_workers, workers_for
+from cohortlib.engine.threads import run_workers, workers_for
 from cohortlib.read.arrays import Ints, Keys
 from cohortlib.read.users import SECRET, Users
 
@@ -271,7 +272,7 @@ class Aggregation:
         self.meter.done()
         total = np.sum(all_counters, axis=0)
         self.report.update({name: int(total[counter]) for counter, name in _REPORTED.items()})
-        return adders, _sorted(chains, workers_for(self.plan.threads))
+        return adders, sorted_keys(chains)
 
     def sums(self) -> tuple[SegmentSums, Keys]:
         """Aggregate all users. Returns the sums, and one key per chain and user, sorted."""
@@ -282,13 +283,11 @@ class Aggregation:
         return reduce(add, (adder.sums() for adder in adders)), chains
 
 
-def _sorted(pieces: Sequence[Keys], workers: int) -> Keys:
-    """Concatenate keys and sort them: each worker sorts those of a range."""
-    bits = (workers - 1).bit_length()
-
-    def sort(number: int) -> Keys:
-        keys = np.concatenate([piece[piece >> np.uint64(63 - bits) >> np.uint64(1) == number] for piece in pieces])
-        keys.sort()
-        return keys
-
-    return np.concatenate(on_threads(workers, sort, range(1 << bits)))
+def sorted_keys(pieces: Sequence[Keys]) -> Keys:
+    """Concatenate keys, which are hashes, and sort them."""
+    keys = np.concatenate(pieces)
+    bits = max(1, keys.size.bit_length() - 3)
+    result = np.empty_like(keys)
+    if not sort_hashes(keys, bits, np.empty(1 << bits, np.int64), result):
+        return np.sort(keys)
+    return result

@@ -26,7 +26,7 @@ from cohortlib.adapty.kernels.records import (
 from cohortlib.adapty.plan import RequestPlan
 from cohortlib.adapty.read.events import Events
 from cohortlib.adapty.read.specs import MONEY
-from cohortlib.engine.partitions import BLOCK, Partitions, RowStore
+from cohortlib.engine.partitions import Partitions, RowStore
 from cohortlib.engine.progress import Meter
 from cohortlib.engine.threads import on_threads, workers_for
 from cohortlib.errors import Arg, DataError, SchemaError
@@ -36,6 +36,7 @@ from cohortlib.read.arrays import Ints, Keys, read_only
 from cohortlib.read.instants import Instants
 from cohortlib.read.users import SECRET, Users
 
+_BLOCK = 1 << 16  # rows that a thread writes at a time: fewer would leave but a few of each partition
 _DATES = "event_datetime", "install_date", "subscription_expires_at"
 _NUMBER = "consecutive_payments"
 _LAST_DAY = date(9999, 12, 30)
@@ -142,7 +143,7 @@ class EventRows:
         least_kind = REFUND if self.plan.conventions.after_to == "payments" else 0
 
         def write(first: int) -> None:
-            size = min(BLOCK, rows - first)
+            size = min(_BLOCK, rows - first)
             kind, days = arrays.kind[first : first + size], self.days(first, size)
             lines = np.empty(size, np.uint32)
             count, late = choose_rows(kind, days, first, last_day, least_kind, lines)
@@ -167,7 +168,7 @@ class EventRows:
                 write_extras(block, arrays, bits, begins, columns)
             meter.add(size)
 
-        on_threads(workers_for(self.plan.threads), write, range(0, rows, BLOCK))
+        on_threads(workers_for(self.plan.threads), write, range(0, rows, _BLOCK))
         magnitudes = tuple(map(sum, zip(*totals, strict=True)))
         for amounts, total in zip(self.amounts, magnitudes, strict=True):
             if total >= 2**63:

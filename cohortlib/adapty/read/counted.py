@@ -14,6 +14,7 @@ from cohortlib.adapty.read.event_types import NO_MONEY, UNKNOWN
 from cohortlib.adapty.read.readers import ReadColumn, UnreadError
 from cohortlib.adapty.read.specs import ALL_KINDS, BY, EVENT_COLUMNS, MONEY, MONEY_KINDS
 from cohortlib.adapty.read.tables import RawTable
+from cohortlib.engine.threads import on_threads
 from cohortlib.errors import Arg, DataError, SchemaError
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Locate
@@ -83,9 +84,12 @@ def zero_payments(columns: dict[str, ReadColumn], kind: pl.Series) -> pl.Series:
     return zero & (kind >= STARTED) & (kind < REFUND)
 
 
-def granted_rows(columns: dict[str, ReadColumn]) -> pl.Series:
+def granted_rows(columns: dict[str, ReadColumn], workers: int = 1) -> pl.Series:
     """Return which rows are of a product that Adapty grants for free."""
-    return columns["product_id"].series.is_in(GRANTED).fill_null(value=False)
+    products = columns["product_id"].series
+    size = max(1, -(-len(products) // workers))
+    parts = [products.slice(first, size) for first in range(0, max(1, len(products)), size)]
+    return pl.concat(on_threads(workers, lambda part: part.is_in(GRANTED).fill_null(value=False), parts))
 
 
 def equals_ignoring_case(column: pl.Series, word: str) -> pl.Series:
@@ -176,14 +180,17 @@ def _unknown_types(types: pl.Series | None, unknown: pl.Series) -> Findings:
     return Findings({("unknown", name): count for name, count in counts.iter_rows()})
 
 
-def checked_money(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
+def checked_money(frame: pl.DataFrame, kind: pl.Series, workers: int = 1) -> pl.DataFrame:
     """Set money to 0 in rows where it does not count, and raise on NaN and infinity in the others."""
     unpaid = kind <= TRIAL
-    if unpaid.any():
-        zero = (pl.when(unpaid).then(pl.lit(0, frame.schema[name])).otherwise(name).alias(name) for name in MONEY)
-        frame = frame.with_columns(*zero)
-    for name in MONEY:
+    any_unpaid = unpaid.any()
+
+    def checked(name: str) -> pl.Series:
         money = frame[name]
+        # Most exports have zeros there, and looking takes less than writing.
+        if any_unpaid and (money.null_count() or ((money != 0) & unpaid).any()):
+            zero = pl.lit(0, money.dtype)
+            money = pl.select(pl.when(unpaid).then(zero).otherwise(pl.lit(money)).alias(name)).to_series()
         # A finite sum proves that all numbers are finite, and is fast; finite numbers may still overflow the sum.
         if money.dtype.is_float() and not isfinite(money.sum()) and not money.is_finite().all():
             bad = ~money.is_finite()
@@ -193,7 +200,9 @@ def checked_money(frame: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
                 expected="finite numbers",
                 hint=("filter these rows, or use fill_nan(None) with ", Arg("nulls", "drop")),
             )
-    return frame
+        return money
+
+    return frame.with_columns(on_threads(workers, checked, MONEY))
 
 
 def check_money(frame: pl.DataFrame, kind: pl.Series) -> None:

@@ -145,18 +145,24 @@ class _EventReader:
         return (self._from_revenuecat if revenuecat.MARK in table.frame.columns else self._from_adapty)(table)
 
     def _from_adapty(self, table: RawTable) -> CountedRows:
-        def pick(item: tuple[str, ColumnSpec]) -> ReadColumn | None:
-            return pick_column(table, item[1], self.reading)
-
-        specs = {name: spec for name, spec in self._specs.items() if spec.reader is not None}
-        picked = zip(specs, on_threads(self.workers, pick, list(specs.items())), strict=True)
-        columns = {name: column for name, column in picked if column is not None}
         frame = table.frame
+        specs = {name: spec for name, spec in self._specs.items() if spec.reader is not None}
+
+        def pick(name: str) -> ReadColumn | None:
+            if name == "environment":
+                return ReadColumn(equals_ignoring_case(frame[name], "Production"))
+            return pick_column(table, specs[name], self.reading)
+
+        names = [*specs, "environment"]
+        picked = zip(names, on_threads(self.workers, pick, names), strict=True)
+        columns = {name: column for name, column in picked if column is not None}
+        live = columns.pop("environment").series
         columns |= extra_networks(table)
         kind = kinds_of(frame["event_type"], self.workers, self.event_types)
         ownership = [name for name in EVENT_COLUMNS["ownership_type"].accepted if name in frame.columns]
         family = [equals_ignoring_case(frame[name], "FAMILY_SHARED") for name in ownership]
-        reasons = {"family_shared": reduce(or_, family) if family else None, "granted": granted_rows(columns)}
+        granted = granted_rows(columns, self.workers)
+        reasons = {"family_shared": reduce(or_, family) if family else None, "granted": granted}
         if "cancellation_reason" in frame.columns:
             refunds = (kind >= REFUND).arg_true()
             upgraded = equals_ignoring_case(frame["cancellation_reason"].gather(refunds), "upgraded")
@@ -165,7 +171,6 @@ class _EventReader:
             )
         if self.zero_payments == "skip":
             reasons["zero_payments"] = zero_payments(columns, kind)
-        live = equals_ignoring_case(frame["environment"], "Production")
         return count_rows(columns, kind, live, reasons, self.keep, frame["event_type"], where=table.where)
 
     def _from_revenuecat(self, table: RawTable) -> CountedRows:
@@ -264,7 +269,8 @@ def read_events(
         if has_states(table.frame.columns)
     ]
     state_ids = pl.concat(ids) if ids and states else pl.Series(dtype=pl.String)
-    return Events(checked_money(frame, kind), kind, report, dropped, findings, state_ids).with_states(counted)
+    money = checked_money(frame, kind, workers_for(threads))
+    return Events(money, kind, report, dropped, findings, state_ids).with_states(counted)
 
 
 def _dates_of_files(parts: Sequence[CountedRows], frame: pl.DataFrame) -> int:
