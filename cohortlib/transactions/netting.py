@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 
 GROUP_ROWS = 1 << 15  # rows that a thread nets at a time
 _RANGES = 16  # ranges of packed records for each thread: the last ones take a sixteenth of the time, or less
-SPARSE = 4  # keys per row, in an index by key
+_SPARSE = 4  # keys per row, in an index by key
 _SHORT_SUMS = 1 << 25  # most sums (users × periods) in one array; pages of it that are not used cost no memory
 
 
@@ -160,7 +160,7 @@ def partition_users(records: Records, span: int) -> PartitionUsers:
     form = records.form
     keys = 1 << form.key_bits
     # An index by key beats a hash table as long as it is not much larger.
-    direct = not form.wide and keys * records.sizes.size <= SPARSE * int(records.sizes.sum())
+    direct = not form.wide and keys * records.sizes.size <= _SPARSE * int(records.sizes.sum())
     users = min(rows, keys) if direct else rows
     short = span <= 64 and users * span <= _SHORT_SUMS
     hashed = 0 if direct else users

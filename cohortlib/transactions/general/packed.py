@@ -30,13 +30,14 @@ from cohortlib.transactions.general.rows import UserTable, needs_instants
 from cohortlib.transactions.general.values import Codes, Values
 from cohortlib.transactions.kernels import general as kernel
 from cohortlib.transactions.kernels.segments import Clock, SegmentSums, SegmentUsers, add_segments, spread_groups
-from cohortlib.transactions.netting import GROUP_ROWS, SPARSE
+from cohortlib.transactions.netting import GROUP_ROWS
 from cohortlib.transactions.reading import warn_of_ids
 from cohortlib.transactions.records import Batch, Layout, Records, RecordsBuilder
 
 _FIXED_BYTES = 64 << 20  # needed for any number of rows
 _ROW_BYTES, _WIDE_ROW_BYTES = 17, 34  # of a detailed record, with keys of one word and of two
 _MOST_SUMS = 1 << 21  # users × periods of a partition
+_DENSE = 2  # rows per key, in an index by key
 _MOST_CELLS = 1 << 22  # segments × groups × ages
 _LATE = np.iinfo(np.int32).max
 
@@ -83,12 +84,12 @@ class PackedRows:
         """Return the buffers of one thread."""
         form, sizes = self.records.form, self.records.sizes
         rows, keys = int(sizes.max()), 1 << form.key_bits
-        direct = not form.wide and keys * sizes.size <= SPARSE * int(sizes.sum())
-        users = min(rows, keys) if direct else rows
-        hashed = 0 if direct else users
+        # An index by key beats a hash table if most keys are those of users.
+        direct = not form.wide and _DENSE * keys * sizes.size <= int(sizes.sum())
+        users, hashed = (keys, 0) if direct else (rows, rows)
         return SegmentUsers(
-            direct, empty(keys if direct else 1 << (2 * rows).bit_length(), np.int32),
-            empty(hashed, np.uint64), empty(hashed, np.uint64), empty(rows, np.int32),
+            direct, empty(0 if direct else 1 << (2 * rows).bit_length(), np.int32),
+            empty(hashed, np.uint64), empty(hashed, np.uint64), empty(hashed, np.int32),
             empty(users, np.uint64), empty(users, np.uint32),
             zeros(users * span, np.int64), np.zeros(users * ((span + 63) >> 6), np.uint64), empty(users, np.int32),
         )  # fmt: skip

@@ -6,13 +6,23 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cohortlib.engine.buffers import empty
 from cohortlib.errors import Arg, SchemaError
-from cohortlib.read.arrays import Ints, physical
-from cohortlib.transactions.kernels.codes import CodeTable, add_codes, find_codes
+from cohortlib.read.arrays import Ints, physical, string_views
+from cohortlib.transactions.kernels.codes import (
+    CodeTable,
+    TextTable,
+    add_codes,
+    add_text_codes,
+    find_codes,
+    find_text_codes,
+)
 
 Codes = NDArray[np.uint32]
 _LOCK = Lock()  # while values are added
 _NO_NULLS = np.empty(0, np.bool_)
+_SHORT = 12  # bytes of a text that is all in its view
+_DENSE = 1 << 12  # a table by value has at least room for so many
 
 
 class Values:
@@ -27,7 +37,11 @@ class Values:
         self._text = pl.Categorical(pl.Categories.random(""))
         self._held = pl.Series("", [], dtype=self._text)  # polars forgets the codes of a type that no column has
         self._values = pl.Series(name, [], dtype=pl.Null)  # by code, from 1
-        self._table = CodeTable(np.zeros(2, np.int64), np.zeros(2, np.uint32))  # of integers; replaced, not changed
+        # These are replaced, not changed, while threads read them: the codes of polars' numbers, of short texts, and of
+        # integers.
+        self._numbers = np.empty(0, np.uint32)
+        self._texts = TextTable(np.zeros(1, np.uint64), np.zeros(1, np.uint64), np.zeros(1, np.uint32))
+        self._table = CodeTable(0, np.empty(0, np.int64), np.zeros(1, np.uint32))
 
     def encode(self, column: pl.Series) -> Codes:
         """Return the code of each value of a batch."""
@@ -81,34 +95,73 @@ class Values:
         return ordered.index(value) if value in ordered else None
 
     def _encode_text(self, column: pl.Series) -> Codes:
-        numbers = column.cast(self._text).to_physical()
-        known = 0 if numbers.null_count() == numbers.len() else 1 + int(numbers.max())  # type: ignore[arg-type]
-        if known > self._values.len():
-            with _LOCK:
-                codes = pl.Series(self.name, range(max(known, self._values.len())), dtype=pl.UInt32)
-                self._values = codes.cat.to(self._text).cast(pl.String)
-        return (numbers + 1).fill_null(0).to_numpy()
-
-    def _encode_integers(self, column: pl.Series) -> Codes:
-        """Encode whole numbers, and other types that are stored as such, by a hash table."""
+        """Encode text: short ones by a hash table of their views, others by the numbers that polars assigns."""
         nulls = column.alias("").is_null().to_numpy() if column.null_count() else _NO_NULLS
-        values = _integers(column.fill_null(strategy="zero") if nulls.size else column)
-        codes = np.empty(values.size, np.uint32)
-        reached = int(find_codes(self._table, values, nulls, codes))
-        if reached < values.size:
+        codes, at, complete = empty(column.len(), np.uint32), 0, True
+        for views, _, _ in string_views(column):
+            complete &= find_text_codes(self._texts, views, codes[at : at + views.size // 2])
+            at += views.size // 2
+        if not complete:
+            rest = codes == 0
+            rest[nulls if nulls.size else slice(0)] = False
+            numbers = column.filter(pl.Series(rest)).cast(self._text).to_physical().to_numpy()
             with _LOCK:
-                rest, empty = values[reached:], nulls[reached:]
-                self._add_integers(np.unique(rest[~empty] if empty.size else rest), column.dtype)
-            find_codes(self._table, values, nulls, codes)
+                self._add_texts(numbers)
+            codes[rest] = self._numbers[numbers]
+        codes[nulls if nulls.size else slice(0)] = 0
         return codes
 
+    def _add_texts(self, numbers: Codes) -> None:
+        """Add the texts that are new, by the numbers of polars."""
+        if not numbers.size:
+            return
+        known = np.zeros(max(self._numbers.size, int(numbers.max()) + 1), np.uint32)
+        known[: self._numbers.size] = self._numbers
+        seen = np.zeros(known.size, np.bool_)
+        seen[numbers] = True
+        new = np.flatnonzero(seen & (known == 0)).astype(np.uint32)
+        if not new.size:
+            return
+        first = self._values.len() + 1
+        known[new] = np.arange(first, first + new.size, dtype=np.uint32)
+        old = self._values.cast(pl.String)
+        self._values = pl.concat([old, pl.Series(self.name, new).cat.to(self._text).cast(pl.String)]).rechunk()
+        self._numbers = known
+        short = self._values.str.len_bytes() <= _SHORT
+        codes = np.arange(1, self._values.len() + 1, dtype=np.uint32)[short.to_numpy()]
+        size = 1 << (2 * codes.size + 1).bit_length()
+        table = TextTable(np.zeros(size, np.uint64), np.zeros(size, np.uint64), np.zeros(size, np.uint32))
+        views = [piece[0] for piece in string_views(self._values.filter(short))]
+        add_text_codes(table, np.concatenate([np.empty(0, np.uint64), *views]), codes)
+        self._texts = table
+
+    def _encode_integers(self, column: pl.Series) -> Codes:
+        """Encode whole numbers, and other types that are stored as such."""
+        some = column.drop_nulls() if column.null_count() else column
+        values = _integers(some)
+        codes = empty(values.size, np.uint32)
+        if not find_codes(self._table, values, codes):
+            with _LOCK:
+                self._add_integers(np.unique(values), column.dtype)
+            find_codes(self._table, values, codes)
+        if values.size == column.len():
+            return codes
+        spread = np.zeros(column.len(), np.uint32)
+        spread[column.alias("").is_not_null().to_numpy()] = codes
+        return spread
+
     def _add_integers(self, values: Ints, dtype: pl.DataType) -> None:
-        """Add the values that are new to a copy of the table, as other threads may read it."""
+        """Add the values that are new to a new table, as other threads may read the old one."""
         old = np.empty(0, np.int64) if self._values.dtype == pl.Null else _integers(self._values)
         together = np.concatenate([old, values[~np.isin(values, old)]])
-        size = 1 << (2 * together.size).bit_length()
-        table = CodeTable(np.zeros(size, np.int64), np.zeros(size, np.uint32))
-        add_codes(table, together, 1)
+        low, high = int(together.min()), int(together.max())
+        if high - low < max(_DENSE, 4 * together.size):
+            table = CodeTable(low, np.empty(0, np.int64), np.zeros(high - low + 1, np.uint32))
+            table.codes[together - low] = np.arange(1, together.size + 1, dtype=np.uint32)
+        else:
+            size = 1 << (2 * together.size).bit_length()
+            table = CodeTable(0, np.zeros(size, np.int64), np.zeros(size, np.uint32))
+            add_codes(table, together, 1)
         self._values = _from_integers(together, dtype).alias(self.name)
         self._table = table
 

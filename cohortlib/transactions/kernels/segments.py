@@ -12,6 +12,7 @@ from cohortlib.transactions.kernels.general import (
     ACTIVE,
     AMOUNT,
     CONSECUTIVE,
+    EXACT,
     LAST,
     LAST_FIRST,
     LAST_TOTAL,
@@ -50,16 +51,14 @@ class SegmentUsers(NamedTuple):
     Attributes
     ----------
     direct
-        Whether `slots` has the number of each key, from 0 to ``2 ** key_bits - 1``; else it is a hash table, as in
-        `UserTable`, of `keys` and `keys2`.
-    users
-        The user of each record.
+        Whether the number of a user is the key. Else `slots` is a hash table, as in `UserTable`, of `keys` and `keys2`,
+        and `users` has the user of each record.
     firsts, codes
         The instant of each user's first row (the day, above the time of detailed records), and the code of its segment.
     sums, words
         The sums of each user by period, and a bitmap of the periods with rows; zero between partitions.
     zeros
-        The first period of each user with a sum above 0, or −1.
+        The first period of each user who is added later, or −1.
     """
 
     direct: bool
@@ -99,11 +98,13 @@ def add_segments(part, end, records, form, clock, users, sums):
         `Clock`, `SegmentUsers` with room for the largest partition, and `SegmentSums`.
     """
     for p in range(part, end):
-        count = _find_first_rows(p, records, form, clock, users)
-        _sum_by_period(p, records, form, clock, users)
-        if not clock.own and _find_first_periods(count, form, clock, users):
-            _correct_first_rows(p, count, records, form, clock, users)
-        _add(count, form, clock, users, sums)
+        count = U1 << U(form.key_bits) if users.direct else _number_users(p, records, form, users)
+        _find_first_rows(p, count, records, form, clock, users)
+        if clock.own:
+            _sum_by_age(p, records, form, clock, users)
+        if _add_users(count, False, form, clock, users, sums) > 0:
+            _find_later_rows(p, count, records, form, clock, users)
+            _add_users(count, True, form, clock, users, sums)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
@@ -120,195 +121,213 @@ def _time_bits(form):
 
 
 @njit(nogil=True, cache=True)
-def _find_first_rows(p, records, form, clock, users):
-    """Assign numbers to the users of a partition, and find their first rows of positive units; return their number."""
-    edges, words = records
-    direct, slots, keys, keys2, numbers, firsts, codes = (
-        users.direct, users.slots, users.keys, users.keys2, users.users, users.firsts, users.codes,
-    )  # fmt: skip
-    ranks, origin, cut, wide = clock.ranks, U(np.int64(clock.origin)), U(clock.cut), form.wide
-    detailed, code_bits, time_bits = form.code_bits > 0, U(form.code_bits), _time_bits(form)
-    code_mask = (U1 << code_bits) - U1
-    key_mask, width = ~U0 if wide else (U1 << U(form.key_bits)) - U1, width_of(form)
-    second, place = U1 if wide else U0, U2 if wide else U0
-    detail_place = place + U1 if detailed else place
-    mask = U0
-    if direct:
-        for key in range(key_mask + U1):
-            slots[key] = -1
-    else:
-        mask = clear_slots(slots, partition_rows(edges, p))
-    count = U0
-    j = U0
+def _number_users(p, records, form, users):
+    """Assign numbers to the users of a partition, in order of appearance; return their number."""
+    (edges, words), slots, keys, keys2, numbers = records, users.slots, users.keys, users.keys2, users.users
+    wide, width = form.wide, width_of(form)
+    key_mask, second = ~U0 if wide else (U1 << U(form.key_bits)) - U1, U1 if wide else U0
+    mask = clear_slots(slots, partition_rows(edges, p))
+    count, j = U0, U0
     for b in range(edges.shape[1]):
         prefetch_block(edges, words, p, b + 2, width)
         for i in range(U(edges[p, b]), U(edges[p + 1, b])):
-            at = i * width
-            key, key2 = words[at] & key_mask, words[at + second]
-            slot = key
-            if direct:
-                user = slots[key]
-            else:
-                slot, user = find_slot(slots, keys, keys2, mask, key, key2, wide)
+            key, key2 = words[i * width] & key_mask, words[i * width + second]
+            slot, user = find_slot(slots, keys, keys2, mask, key, key2, wide)
             if user < 0:
                 user = np.int32(count)
-                slots[slot] = user
-                firsts[count], codes[count] = _NONE, 0
-                if not direct:
-                    keys[count], keys2[count] = key, key2
+                slots[slot], keys[count], keys2[count] = user, key, key2
                 count += U1
             numbers[j] = user
             j += U1
-            day, x = _decode(form, words[at + place])
-            day -= origin
-            if x <= 0 or day > cut:
-                continue
-            u = U(user)
-            if detailed:
-                detail = words[at + detail_place]
-                first = (day << time_bits) | (detail >> code_bits)
-                if first <= firsts[u]:
-                    code = detail & code_mask
-                    if first < firsts[u] or ranks[code] < ranks[codes[u]]:
-                        firsts[u], codes[u] = first, np.uint32(code)
-            else:
-                firsts[u] = min(firsts[u], day)
     return count
 
 
 @njit(nogil=True, cache=True)
-def _sum_by_period(p, records, form, clock, users):
-    """Sum the rows of each user by period."""
+def _find_first_rows(p, count, records, form, clock, users):
+    """Find the first row of positive units of each user of a partition.
+
+    Unless the clock is their own, also sum their rows by period.
+    """
     edges, words = records
-    numbers, firsts, sums, bitmaps = users.users, users.firsts, users.sums, users.words
-    periods, origin, cut, own, above = clock.periods, U(np.int64(clock.origin)), U(clock.cut), clock.own, clock.above
+    direct, numbers, firsts, codes, sums, bitmaps = (
+        users.direct, users.users, users.firsts, users.codes, users.sums, users.words,
+    )  # fmt: skip
+    ranks, periods, origin, cut, own = clock.ranks, clock.periods, U(np.int64(clock.origin)), U(clock.cut), clock.own
+    span, each, above, width = clock.span, U((clock.span + 63) >> 6), clock.above, width_of(form)
+    detailed, code_bits, time_bits = form.code_bits > 0, U(form.code_bits), _time_bits(form)
+    key_mask, code_mask = (U1 << U(form.key_bits)) - U1, (U1 << code_bits) - U1
+    place, last = U2 if form.wide else U0, width - U1
+    for u in range(count):
+        firsts[u], codes[u] = _NONE, 0
+    j = U0
+    for b in range(edges.shape[1]):
+        prefetch_block(edges, words, p, b + 2, width)
+        for i in range(U(edges[p, b]), U(edges[p + 1, b])):
+            word = words[i * width + place]
+            u = word & key_mask
+            if not direct:
+                u = U(numbers[j])
+                j += U1
+            day, x = _decode(form, word)
+            day -= origin
+            if day > cut or x <= above:
+                continue
+            if not own:
+                t = periods[day]
+                if t >= span:
+                    continue
+                sums[u * U(span) + U(t)] += x
+                bitmaps[u * each + (U(t) >> U6)] |= U1 << (U(t) & U63)
+            if x <= 0:
+                continue
+            if not detailed:
+                firsts[u] = min(firsts[u], day)
+                continue
+            detail, before = words[i * width + last], firsts[u]
+            first = (day << time_bits) | (detail >> code_bits)
+            if first <= before:
+                code = detail & code_mask
+                if first < before or ranks[code] < ranks[codes[u]]:
+                    firsts[u], codes[u] = first, np.uint32(code)
+
+
+@njit(nogil=True, cache=True)
+def _sum_by_age(p, records, form, clock, users):
+    """Sum the rows of each user by age, from the user's first day on."""
+    edges, words = records
+    direct, numbers, firsts, sums, bitmaps = users.direct, users.users, users.firsts, users.sums, users.words
+    key_mask = (U1 << U(form.key_bits)) - U1
+    periods, origin, cut, above = clock.periods, U(np.int64(clock.origin)), U(clock.cut), clock.above
     span, each, width, time_bits = clock.span, U((clock.span + 63) >> 6), width_of(form), _time_bits(form)
     place = U2 if form.wide else U0
     j = U0
     for b in range(edges.shape[1]):
         for i in range(U(edges[p, b]), U(edges[p + 1, b])):
-            user = U(numbers[j])
-            j += U1
-            day, x = _decode(form, words[i * width + place])
+            word = words[i * width + place]
+            u = word & key_mask
+            if not direct:
+                u = U(numbers[j])
+                j += U1
+            day, x = _decode(form, word)
             day -= origin
-            if x <= above or day > cut:
+            first = firsts[u] >> time_bits
+            if x <= above or day > cut or day < first:
                 continue
-            if own:
-                first = firsts[user] >> time_bits
-                if day < first:
-                    continue
-                day -= first
-            t = periods[day]
-            if t >= span:
-                continue
-            sums[user * U(span) + U(t)] += x
-            bitmaps[user * each + (U(t) >> U6)] |= U1 << (U(t) & U63)
+            t = periods[day - first]
+            sums[u * U(span) + U(t)] += x
+            bitmaps[u * each + (U(t) >> U6)] |= U1 << (U(t) & U63)
 
 
 @njit(nogil=True, cache=True)
-def _find_first_periods(count, form, clock, users):
-    """Find the first period of each user; return whether the first row of some users is in an earlier one."""
-    firsts, sums, bitmaps, zeros = users.firsts, users.sums, users.words, users.zeros
-    periods, span, each, time_bits = clock.periods, clock.span, U((clock.span + 63) >> 6), _time_bits(form)
-    earlier = False
-    for u in range(count):
-        zero = np.int32(-1)
-        for w in range(each):
-            bits = bitmaps[u * each + w]
-            while bits != U0 and zero < 0:
-                bit, bits = next_period(bits)
-                t = (w << U6) + U(bit)
-                if sums[u * U(span) + t] > 0:
-                    zero = np.int32(t)
-        zeros[u] = zero
-        if clock.first_row and zero >= 0 and periods[firsts[u] >> time_bits] != zero:
-            firsts[u] = _NONE
-            earlier = True
-    return earlier
-
-
-@njit(nogil=True, cache=True)
-def _correct_first_rows(p, count, records, form, clock, users):
-    """Find the first row in the first period, for the users whose first row is in an earlier one."""
+def _find_later_rows(p, count, records, form, clock, users):
+    """Find the first row in their first period, of the users that `_add_users` has left for later."""
     edges, words = records
-    numbers, firsts, codes, zeros = users.users, users.firsts, users.codes, users.zeros
+    direct, numbers, firsts, codes, zeros = users.direct, users.users, users.firsts, users.codes, users.zeros
+    key_mask = (U1 << U(form.key_bits)) - U1
     ranks, periods, origin, cut = clock.ranks, clock.periods, U(np.int64(clock.origin)), U(clock.cut)
     detailed, code_bits, time_bits = form.code_bits > 0, U(form.code_bits), _time_bits(form)
     code_mask, width, place = (U1 << code_bits) - U1, width_of(form), U2 if form.wide else U0
+    detail_place = place + U1 if detailed else place
     for u in range(count):
-        if firsts[u] == _NONE and zeros[u] >= 0:
-            zeros[u] = -2 - zeros[u]
+        if zeros[u] >= 0:
+            firsts[u] = _NONE
     j = U0
     for b in range(edges.shape[1]):
         for i in range(U(edges[p, b]), U(edges[p + 1, b])):
-            u = U(numbers[j])
-            j += U1
-            if zeros[u] >= -1:
-                continue
-            day, x = _decode(form, words[i * width + place])
+            word = words[i * width + place]
+            u = word & key_mask
+            if not direct:
+                u = U(numbers[j])
+                j += U1
+            day, x = _decode(form, word)
             day -= origin
-            if x <= 0 or day > cut or periods[day] != -2 - zeros[u]:
+            if zeros[u] < 0 or x <= 0 or day > cut or periods[day] != zeros[u]:
                 continue
             first, code = day, np.uint32(0)
             if detailed:
-                detail = words[i * width + place + U1]
+                detail = words[i * width + detail_place]
                 first, code = (day << time_bits) | (detail >> code_bits), np.uint32(detail & code_mask)
             if first < firsts[u] or (first == firsts[u] and ranks[code] < ranks[codes[u]]):
                 firsts[u], codes[u] = first, code
-    for u in range(count):
-        if zeros[u] < -1:
-            zeros[u] = -2 - zeros[u]
 
 
 @njit(nogil=True, cache=True)
-def _add(count, form, clock, users, sums):
-    """Add users to the sums over (segment, group, age), and clear theirs."""
+def _add_users(count, later, form, clock, users, sums):
+    """Add users to the sums over (segment, group, age), and clear theirs.
+
+    Users whose first row is not in their first period are left for `later`, with that period in `zeros`; return their
+    number.
+    """
     firsts, codes, totals, bitmaps, zeros = users.firsts, users.codes, users.sums, users.words, users.zeros
     starts, sizes, amounts, cells = sums
-    groups, ranks, own, signed, span = clock.groups, clock.ranks, clock.own, clock.signed, clock.span
-    each, time_bits = U((span + 63) >> 6), _time_bits(form)
-    exact = clock.retention not in (UNBOUNDED, CONSECUTIVE)
-    group_count = starts.size - 1
+    groups, ranks, periods, own, first_row = clock.groups, clock.ranks, clock.periods, clock.own, clock.first_row
+    signed, exact, span = clock.signed, clock.retention == EXACT, clock.span
+    each, time_bits, group_count = U((span + 63) >> 6), _time_bits(form), np.int64(starts.size - 1)
+    left = 0
     for u in range(count):
-        zero, group = np.int64(-1), np.int32(-1)
-        if own:
-            if firsts[u] != _NONE:
-                zero, group = np.int64(0), groups[firsts[u] >> time_bits]
-        elif zeros[u] >= 0:
-            zero = np.int64(zeros[u])
-            group = groups[firsts[u] >> time_bits] if clock.first_row else groups[zero]
-        shown = group >= 0
-        base, until, segment = np.int64(0), np.int64(0), np.int64(0)
-        if shown:
+        if later and zeros[u] < 0:
+            continue
+        zeros[u] = -1
+        # ---- the first period
+        w, bits, zero = U0, bitmaps[u * each], np.int64(-1)
+        while zero < 0:
+            if bits == U0:
+                bitmaps[u * each + w] = U0
+                w += U1
+                if w == each:
+                    break
+                bits = bitmaps[u * each + w]
+                continue
+            bit, rest = next_period(bits)
+            t = np.int64((w << U6) + U(bit))
+            if own or totals[u * U(span) + U(t)] > 0:
+                zero = t
+            else:
+                totals[u * U(span) + U(t)] = 0
+                bits = rest
+        if zero < 0:
+            continue
+        day = firsts[u] >> time_bits
+        if first_row and not own and periods[day] != zero:
+            zeros[u] = np.int32(zero)
+            bitmaps[u * each + w] = bits
+            left += 1
+            continue
+        # ---- the group
+        group = groups[day] if first_row or own else groups[zero]
+        until, base = np.int64(0), np.int64(0)
+        if group >= 0:
             segment = np.int64(ranks[codes[u]])
+            place = segment * group_count + group
             base = segment * starts[group_count] + starts[group] - zero
             until = zero + starts[group + 1] - starts[group]
-            sizes[segment * group_count + group] += 1
+            sizes[place] += 1
+            amounts[place] += max(totals[u * U(span) + U(zero)], np.int64(0))
+        # ---- the ages
         latest, run = np.int64(-1), zero
-        for w in range(each):
-            bits = bitmaps[u * each + w]
-            bitmaps[u * each + w] = U0
+        while True:
             while bits != U0:
                 bit, bits = next_period(bits)
                 t = np.int64((w << U6) + U(bit))
                 value = totals[u * U(span) + U(t)]
                 totals[u * U(span) + U(t)] = 0
-                if not shown or t < zero:
-                    continue
-                if t == zero:
-                    amounts[segment * group_count + group] += max(value, np.int64(0))
-                if t >= until or (value <= 0 and not signed):
-                    continue
-                at = U2 * U(base + t)
-                cells[at + U1] += value
-                if value > 0:
-                    cells[at] += np.int64(exact)
-                    latest = t
-                    run += np.int64(run == t)
-        if shown and clock.retention == UNBOUNDED and latest >= 0:
+                if t < until and (value > 0 or (signed and value < 0)):
+                    at = U2 * U(base + t)
+                    cells[at] += np.int64(exact and value > 0)
+                    cells[at + U1] += value
+                    if not exact and value > 0:
+                        latest = t
+                        run += np.int64(run == t)
+            bitmaps[u * each + w] = U0
+            w += U1
+            if w == each:
+                break
+            bits = bitmaps[u * each + w]
+        if clock.retention == UNBOUNDED and latest >= 0:
             cells[U2 * U(base + latest)] += 1
-        elif shown and clock.retention == CONSECUTIVE and run > zero:
+        elif clock.retention == CONSECUTIVE and run > zero:
             cells[U2 * U(base + run - 1)] += 1
+    return left
 
 
 @njit(nogil=True, cache=True)
