@@ -9,6 +9,7 @@ from strategies import quietly
 from strategies_adapty import assert_same, cases
 from test_adapty_laws import PLAIN, added, sums
 from test_adapty_spilling import little_memory
+from test_revenuecat_states import COLUMNS, row_of
 
 import cohortlib as cl
 from cohortlib.adapty import by as by_value
@@ -198,6 +199,24 @@ def test_networks(tmp_path):
             one = {"filters": {**request["filters"], "attribution_source": [value]}}
             same(answers[value], quietly(cl.adapty.cohort, tmp_path / "events.jsonl", one, installs="from_events"))
             same(spilled[value], answers[value])
+
+
+def test_revenuecat():
+    """The latest state of a transaction decides its value; columns that are not filters are not read."""
+    rows = [
+        row_of(store="stripe"),
+        row_of(updated_at="2026-02-11 09:00:00"),
+        row_of(store_transaction_id="t2", store=""),
+    ]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String))
+    answers = cl.adapty.cohort(frame, REQUEST, installs="from_events", by="store")
+    assert totals(answers, "subscriptions") == {"app_store": 1, None: 1}
+    with little_memory(1):
+        spilled = cl.adapty.cohort(frame, REQUEST, installs="from_events", by="store", max_memory=1)
+    for value, answer in spilled.items():
+        same(answer, answers[value])
+    with pytest.raises(SchemaError, match=r"column 'offer_name' of RevenueCat's .* is not read\. Expected a filter"):
+        cl.adapty.cohort(frame, REQUEST, installs="from_events", by="offer_name")
 
 
 def test_errors(monkeypatch):

@@ -607,3 +607,21 @@ except SystemExit as end:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"
     assert "there is no file 'nowhere.csv'. Expected the path or glob of Parquet" in done.stderr
+
+
+def test_triangles_of_up_to_12_segments(folder):
+    """One triangle for each segment; more are refused with a hint, in the library and in the terminal."""
+    rows = pl.DataFrame({
+        "user_id": range(13), "timestamp": "2026-01-05", "amount": 1.0, "plan": [f"p{at:02}" for at in range(13)],
+    })  # fmt: skip
+    table = cohortlib.cohorts(rows, by="plan")
+    triangles = cohortlib.triangle(table.filter(pl.col("plan") != "p12"), "ltv", mean=True)
+    assert list(triangles) == [f"p{at:02}" for at in range(12)]
+    with pytest.raises(DataError, match=r"the table has 13 segments\. Expected at most 12\. Hint: filter the segments"):
+        cohortlib.triangle(table, "ltv")
+    rows.write_csv("plans.csv")
+    rows.filter(pl.col("plan") != "p12").write_csv("fewer.csv")
+    shown = good("cohorts", "fewer.csv", "--by", "plan", "--show", "ltv").stdout
+    assert [line for line in shown.splitlines() if line.startswith("plan: ")] == [f"plan: p{at:02}" for at in range(12)]
+    error = failing("cohorts", "plans.csv", "--by", "plan", "--show", "ltv")
+    assert error == "the table has 13 segments. Expected at most 12. Hint: -o FILE.csv writes all of them"
