@@ -18,6 +18,7 @@ from cohortlib.engine.threads import run_workers
 from cohortlib.errors import DataError
 from cohortlib.read.arrays import Ints, read_only
 from cohortlib.transactions.general.cells import Cells, Counter, Grid, check_fit, count_cells, lay_out
+from cohortlib.transactions.general.packed import PackedRows
 from cohortlib.transactions.general.parts import part_count, part_of
 from cohortlib.transactions.general.question import Question
 from cohortlib.transactions.general.rows import TableFrame, TableRows
@@ -77,16 +78,17 @@ class Pieces:
     starts: Ints
 
 
-def sums_table(rows: TableRows) -> pl.DataFrame:
+def sums_table(rows: TableRows | PackedRows) -> pl.DataFrame:
     """Return the sums of all users."""
     question = rows.question
     pieces = lay_out_pieces(rows)
     if pieces is None:
         return empty_sums(question)
+    if isinstance(rows, PackedRows):
+        return _table_of(rows, rows.count_cells(pieces.grid), pieces)
     if has_next(question):
         return _by_user(rows, pieces)
-    plain = replace(rows, question=_plain(question))
-    return _table_of(rows, count_cells(plain, pieces.grid), pieces)
+    return _table_of(rows, count_cells(replace(rows, question=_plain(question)), pieces.grid), pieces)
 
 
 def _plain(question: Question) -> Question:
@@ -95,7 +97,7 @@ def _plain(question: Question) -> Question:
     return replace(question, brackets=None, retention="consecutive" if consecutive else "exact")
 
 
-def lay_out_pieces(rows: TableRows) -> Pieces | None:
+def lay_out_pieces(rows: TableRows | PackedRows) -> Pieces | None:
     """Return the groups of first days, or None if there is nothing to count; every user is observed at every age."""
     question, joined_days = _plain(rows.question), rows.joined_days
     last_day = rows.last_day if rows.last_day is not None or joined_days is None else joined_days[1]

@@ -55,6 +55,7 @@ class PackedRows:
     meter: Meter
     joined: UserTable | None = None
     joined_days: tuple[int, int] | None = None
+    magnitudes: tuple[int, ...] = ()  # Σ |units| of the amounts
 
     def count_cells(self, grid: Grid) -> Cells:
         """Add all users up, on threads."""
@@ -216,6 +217,7 @@ def _read(stream: Stream, question: Question, rows: int, *, wide: bool) -> Packe
     days = records.first, records.last
     question.check_days(*days)
     packed = PackedRows(question, records, days, reading.last_day, reading.values, question.by, meter)
+    packed.magnitudes = (builder.total,)
     grid = lay_out(packed)
     if grid is not None and not packed.fits(grid):
         return None

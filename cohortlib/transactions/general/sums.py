@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from cohortlib.read.tables import Source
 from cohortlib.transactions.general.additive import (
     SEGMENT,
     carried,
+    has_next,
     keys_of,
     limbs_of,
     sums_table,
@@ -27,11 +28,15 @@ from cohortlib.transactions.general.additive import (
     without_zero_rows,
 )
 from cohortlib.transactions.general.folding import table_of
-from cohortlib.transactions.general.load import load_rows
+from cohortlib.transactions.general.load import load_for_counting, load_rows
+from cohortlib.transactions.general.packed import PackedRows
 from cohortlib.transactions.general.question import Question
 from cohortlib.transactions.general.rows import TableRows
 from cohortlib.transactions.general.saved import MARK, VERSION, check_table, read_table, settings_from
 from cohortlib.transactions.keywords import Edges, Refunds, Retention, TableSumsKeywords, with_settings
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 
 @dataclass(frozen=True)
@@ -301,7 +306,10 @@ def sums(transactions: Source, **settings: Unpack[TableSumsKeywords]) -> Sums:
     """
     question = Question.of(**settings)
     check_additive(question)
-    with load_rows(transactions, question, keep_ids=False) as rows:
+    loaded: AbstractContextManager[TableRows | PackedRows] = load_rows(transactions, question, keep_ids=False)
+    if not has_next(question):  # users need not be taken apart
+        loaded = load_for_counting(transactions, question)
+    with loaded as rows:
         return sums_of(rows, settings)
 
 
@@ -315,7 +323,7 @@ def check_additive(question: Question) -> None:
         )  # fmt: skip
 
 
-def sums_of(rows: TableRows, settings: Mapping[str, Any]) -> Sums:
+def sums_of(rows: TableRows | PackedRows, settings: Mapping[str, Any]) -> Sums:
     """Return the sums over all users of loaded rows."""
     question = rows.question
     of_users = tuple(name for name in question.by if name not in rows.row_columns)
