@@ -61,8 +61,12 @@ def assert_same(found, expected):
 def test_packed_records_are_added_as_users_are(kind, refunds, rows, bits, freq, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_SPARSE", 10**9 if kind == "dense" else 0)
+        by_key = data.draw(st.booleans())
+        patch.setattr(module, "_INDEXED_SUMS", 10**9 if by_key else 0)
         netting = netting_of(rows, kind=kind, bits=bits, freq=freq, refunds=refunds)
-        assert partition_users(netting._records, netting.grid.span).direct == (kind == "dense")
+        users = partition_users(netting._records, netting.grid.span)
+        assert users.direct == (kind == "dense")
+        assert users.indexed == (kind == "dense" and by_key and netting.grid.span <= 64)
         assert_same(*both_sums(netting))
         # Rows after the grid, and cohorts without cells.
         span = data.draw(st.integers(1, netting.grid.span))

@@ -32,6 +32,7 @@ _Result = TypeVar("_Result")
 GROUP_ROWS = 1 << 15  # rows that a thread nets at a time
 _RANGES = 16  # ranges of packed records for each thread: the last ones take a sixteenth of the time, or less
 _SPARSE = 4  # keys per row, in an index by key
+_INDEXED_SUMS = 5 << 14  # most sums of all keys and periods in one array: 640 kB of a second-level cache
 _SHORT_SUMS = 1 << 25  # most sums (users × periods) in one array; pages of it that are not used cost no memory
 
 
@@ -161,12 +162,14 @@ def partition_users(records: Records, span: int) -> PartitionUsers:
     keys = 1 << form.key_bits
     # An index by key beats a hash table as long as it is not much larger.
     direct = not form.wide and keys * records.sizes.size <= _SPARSE * int(records.sizes.sum())
-    users = min(rows, keys) if direct else rows
+    indexed = direct and span <= 64 and keys * span <= _INDEXED_SUMS
+    users = keys if indexed else min(rows, keys) if direct else rows
     short = span <= 64 and users * span <= _SHORT_SUMS
     hashed = 0 if direct else users
     by_row = 0 if short else rows
     return PartitionUsers(
         direct,
+        indexed,
         short,
         empty(keys if direct else 1 << (2 * rows).bit_length(), np.int32),
         empty(hashed, np.uint64),
