@@ -5,6 +5,7 @@ There is no query for ClickHouse or pandas yet.
 """
 
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ READ = (
     *("profile_id", "event_type", "event_datetime", "transaction_id", "original_transaction_id", "product_id"),
     *("environment", "cancellation_reason", "install_date", "subscription_expires_at", *SUMS),
 )
+READ_INSTALLS = ("profile_id", "install_date")
 
 
 def ours(given: History, threads: int, *, period_type: str) -> pl.DataFrame:
@@ -70,14 +72,19 @@ def duck_own(given: History, threads: int) -> History:
 
 
 def read_by_polars(given: History, threads: int) -> pl.DataFrame:
-    """Read the columns that the answer needs from a file of events, and nothing else."""
+    """Read the columns that the answer needs from the files of events and installs, and nothing else."""
     del threads
-    if not isinstance(given.events, Path) or not engines.is_csv(given.events):
-        return engines.scan(given.events).select(READ).collect(engine="streaming")
+    _read(given.installs, READ_INSTALLS)
+    return _read(given.events, READ)
+
+
+def _read(table: engines.Table, columns: Sequence[str]) -> pl.DataFrame:
+    if not isinstance(table, Path) or not engines.is_csv(table):
+        return engines.scan(table).select(columns).collect(engine="streaming")
     # Instants stay text, and no type is guessed: both would take longer.
-    schema = dict.fromkeys(SUMS, pl.Float64)
-    events = pl.scan_csv(given.events, schema_overrides=schema, infer_schema_length=0)
-    return events.select(READ).collect(engine="streaming")
+    numbers = {name: pl.Float64 for name in SUMS if name in columns}
+    scan = pl.scan_csv(table, schema_overrides=numbers, infer_schema_length=0)
+    return scan.select(columns).collect(engine="streaming")
 
 
 def question(period_type: str) -> Question:

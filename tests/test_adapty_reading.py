@@ -179,6 +179,14 @@ def test_doubtful_ids_are_named_once(tmp_path):
         assert len([text for text in said if "1 of 4 rows of the events dropped" in text]) == 1
 
 
+def test_a_line_of_installs_is_blank_if_all_of_its_columns_are(tmp_path):
+    (events := tmp_path / "events.csv").write_text(csv(ONE))
+    (installs := tmp_path / "installs.csv").write_text("profile_id,install_date,country\nu1,2026-02-01,DE\n,,\n")
+    assert ask(events, installs=installs) == ask(events)
+    installs.write_text("profile_id,install_date,country\nu1,2026-02-01,DE\n,,FR\n")
+    assert "1 in column 'user'" in fails(events, DataError, installs=installs)
+
+
 def test_blank_lines_are_reported(tmp_path):
     (tmp_path / "a.csv").write_text(csv(NAMES, ONE).replace("u1", "\n\nu1") + "\n", "utf-8")
     (tmp_path / "b.csv").write_text("\n" + csv(TWO), "utf-8")

@@ -248,7 +248,7 @@ def sums(
     one_of("nulls", nulls, ("error", "drop"))
     plan = make_plan(request, **settings)
     read = events_for(plan, events, nulls=nulls)
-    return Sums.of(read, installs_for(plan, installs, nulls=nulls), plan, secret=secret, part=True)
+    return Sums.of(read, installs_for(plan, installs, nulls=nulls, every=False), plan, secret=secret, part=True)
 
 
 def make_plan(request: "Mapping[str, object] | Request", **settings: Unpack[PlanKeywords]) -> RequestPlan:

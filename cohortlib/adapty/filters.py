@@ -47,6 +47,11 @@ def columns(filters: Filters) -> set[str]:
     return names
 
 
+def install_columns(filters: Filters) -> set[str]:
+    """List the columns of installs that filters need."""
+    return {column for name in _user_filters(filters) for column in columns_of(name, installs=True)}
+
+
 def transactions(frame: pl.DataFrame, filters: Filters) -> pl.Series | None:
     """Return which events pass all filters; None if none is set."""
     return Masks.of(frame, filters).passing

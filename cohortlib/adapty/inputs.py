@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import polars as pl
 
-from cohortlib.adapty import spill
+from cohortlib.adapty import filters, spill
 from cohortlib.adapty.by import WORK, By
 from cohortlib.adapty.installs import Installs
 from cohortlib.adapty.plan import RequestPlan
@@ -67,7 +67,7 @@ class Inputs:
             need += more
         if need <= room:
             read = events_for(plan, events, nulls=self.nulls, predict=self.predict, by=by)
-            return read, installs_for(plan, installs, nulls=self.nulls, by=own)
+            return read, installs_for(plan, installs, nulls=self.nulls, by=own, every=by is not None)
         if install_batches is not None:
             install_batches = replace(install_batches, source=installs)
         return Batched(replace(batches, source=events), install_batches, room)
@@ -122,9 +122,18 @@ def _is_from_events(installs: Source) -> bool:
     return isinstance(installs, str) and installs == "from_events"
 
 
-def installs_for(plan: RequestPlan, installs: Source, *, nulls: Nulls, by: str | None = None) -> Installs:
-    """Read the installs that a plan needs; with ``"from_events"`` there is no table to read."""
+def installs_for(
+    plan: RequestPlan, installs: Source, *, nulls: Nulls, by: str | None = None, every: bool = True
+) -> Installs:
+    """Read the installs that a plan needs, and `every` other column; ``"from_events"`` has no table to read."""
     if _is_from_events(installs):
         return Installs(None)
-    reading = plan.reading(installs=True)
-    return Installs(*read_installs(installs, user_unit=plan.conventions.user_unit, nulls=nulls, reading=reading, by=by))
+    read = read_installs(
+        installs,
+        user_unit=plan.conventions.user_unit,
+        nulls=nulls,
+        reading=plan.reading(installs=True),
+        by=by,
+        optional=None if every else filters.install_columns(plan.request.filters),
+    )
+    return Installs(*read)

@@ -25,6 +25,7 @@ from cohortlib.adapty.read.specs import (
 )
 from cohortlib.adapty.read.tables import BatchedTable, RawTable, read_tables
 from cohortlib.errors import DataError, SchemaError
+from cohortlib.read.folders import is_paths
 from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
 
@@ -39,6 +40,8 @@ class _InstallReader:
     reading: Reading
     by: str | None = None
     """A column to be read as `BY`, if there is one."""
+    optional: frozenset[str] | None = None
+    """The columns to read beside users, dates and counts; None for all."""
 
     @property
     def specs(self) -> dict[str, ColumnSpec]:
@@ -47,7 +50,12 @@ class _InstallReader:
         if self.user_unit in revenuecat.USERS:
             user = replace(user, aliases=(*user.aliases, revenuecat.USERS[self.user_unit]))
         own = {} if self.by is None else {BY: by_column(self.by)}
-        return {"user": user, **INSTALL_COLUMNS, **own}
+        chosen = {
+            name: spec
+            for name, spec in INSTALL_COLUMNS.items()
+            if self.optional is None or name in _NOT_NULL or name in self.optional
+        }
+        return {"user": user, **chosen, **own}
 
     def fields(self) -> list[str]:
         """List all accepted names."""
@@ -75,9 +83,22 @@ class _InstallReader:
 
 
 def read_installs(
-    source: Source, *, user_unit: str, nulls: str, reading: Reading | None = None, by: str | None = None
+    source: Source,
+    *,
+    user_unit: str,
+    nulls: str,
+    reading: Reading | None = None,
+    by: str | None = None,
+    optional: Iterable[str] | None = None,
 ) -> tuple[pl.DataFrame, Dropped]:
     """Read installs: a row per user and install, or ready counts per date (columns ``install_date``, ``installs``).
+
+    Parameters
+    ----------
+    source, user_unit, nulls, reading, by
+        As for :func:`~cohortlib.adapty.read.events.read_events`.
+    optional
+        The columns to read beside users, dates and counts, by default all.
 
     Returns
     -------
@@ -88,8 +109,14 @@ def read_installs(
         The rows dropped for nulls.
     """
     reading = fresh(reading, None)
-    reader = _InstallReader(user_unit, reading, by)
+    can_reread = is_paths(source) or isinstance(source, pl.DataFrame)
+    chosen = None if optional is None or not can_reread else frozenset(optional)
+    reader = _InstallReader(user_unit, reading, by, chosen)
     tables = read_tables(source, reader.choose, reader.fields(), reading)
+    if chosen is not None and any(without_stray_lines(table)[1].get("blank_lines") for table in tables):
+        # A row that is blank in these columns may have values in the others.
+        reader = replace(reader, optional=None)
+        tables = read_tables(source, reader.choose, reader.fields(), reading)
     frames = [*read_each(partial(reader.read, table) for table in tables)]
     check_one_kind("installs" in frame.columns for frame in frames)
     reading.doubts.warn(user_unit, reading.rules.normalize)
