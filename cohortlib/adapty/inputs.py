@@ -69,8 +69,9 @@ class Inputs:
             read = events_for(plan, events, nulls=self.nulls, predict=self.predict, by=by)
             return read, installs_for(plan, installs, nulls=self.nulls, by=own, every=by is not None)
         if install_batches is not None:
-            install_batches = replace(install_batches, source=installs)
-        return Batched(replace(batches, source=events), install_batches, room)
+            install_batches = replace(install_batches, source=installs, room=room)
+        batches = replace(batches, source=events, room=room)
+        return Batched(batches, install_batches, batches.rest)
 
 
 def events_for(

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cohortlib.engine import files
+from cohortlib.engine import files, memory
 from cohortlib.engine.buffers import empty
 from cohortlib.engine.partitions import Chunk, ColumnSpec, Partitions
 from cohortlib.engine.threads import on_threads
@@ -73,6 +73,7 @@ class Spill:
             return _Piece(chunk.first, chunk.edges, path)
 
         pieces = on_threads(workers, write, ranges_within(run.sizes, most))
+        memory.trim()
         self._runs += 1
         self._pieces += pieces
         self.sizes += run.sizes

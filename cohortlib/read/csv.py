@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cohortlib.engine.kernels import csv as kernel
 from cohortlib.engine.threads import map_ordered
 from cohortlib.errors import SchemaError, SourceError
-from cohortlib.read.bytes import text_blocks
+from cohortlib.read.bytes import BLOCK, text_blocks
 from cohortlib.read.csv_blocks import NO_TEXT, Block, grouped, joined
 from cohortlib.read.csv_header import Header, not_utf8, read_header
 from cohortlib.read.folders import File, partition_columns
@@ -37,6 +37,7 @@ from cohortlib.read.typed import counted
 
 _Result = TypeVar("_Result")
 _AHEAD = 2  # blocks for each thread that are read in advance
+_HELD = 5  # bytes in memory of a byte of text: the text, read and joined, and its columns
 _LONGEST = 64 << 20  # bytes of a record
 _ALL = 1 << 62
 
@@ -70,7 +71,7 @@ class Csv:
     def stream(self, *, whole: bool) -> Stream:
         """Read in batches; `whole` reads all rows at once."""
         schema = pl.Schema(dict.fromkeys(self.columns, pl.String()))
-        stream = Stream(self.source, schema, None, self.batches, self.locate)
+        stream = Stream(self.source, schema, None, self.batches, self.locate, reading=_reading(self.options.workers))
         return in_memory(stream.frame(), self.locate) if whole else stream
 
     def estimated(self, sizes: list[float]) -> Stream:
@@ -345,6 +346,18 @@ class Csv:
             if records.fault not in (kernel.OKAY, kernel.RAGGED):
                 break
         return count
+
+
+def bounded(options: FileOptions, max_bytes: int) -> FileOptions:
+    """Return options with as many workers as half of the memory has room for."""
+    workers = next((count for count in range(options.workers, 1, -1) if 2 * _reading(count) <= max_bytes), 1)
+    return replace(options, workers=workers)
+
+
+def _reading(workers: int) -> int:
+    """Estimate the bytes that reading takes."""
+    blocks = 1 if workers == 1 else (_AHEAD + 1) * workers + 1
+    return _HELD * BLOCK * blocks
 
 
 _TITLES = "remove titles and comments before the line with the names of the columns"

@@ -10,7 +10,7 @@ from polars.selectors import by_name
 
 from cohortlib.errors import Arg, SchemaError, SettingError, SourceError, listed
 from cohortlib.read import zips
-from cohortlib.read.csv import Csv
+from cohortlib.read.csv import Csv, bounded
 from cohortlib.read.folders import CSV, EXCEL, PARQUET, Files, is_paths, match_files, resolve
 from cohortlib.read.frames import frame_stream, is_frame
 from cohortlib.read.parquet import Parquet
@@ -135,6 +135,8 @@ def _file_stream(
     if kind == "parquet":
         return Parquet(source, repr(files.name), files.files, choose, options, max_bytes).stream()
     sizes = [_size(file.path) for file in files.files]
+    if kind == "csv" and max_bytes:
+        options = bounded(options, max_bytes)
     if kind == "csv" and expected and sum(sizes) < math.inf:
         return Csv(source, files.files, choose, options).estimated(sizes)
     whole = max_bytes is None or sum(sizes) <= max_bytes // 4

@@ -1,5 +1,6 @@
 """Tables in memory, tables in batches, and the errors of both."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -122,14 +123,14 @@ class Stream(NamedTuple):
     def buffered(self, max_bytes: int) -> "Stream":
         """Read the first `max_bytes`; a table that ends within them becomes a frame in memory."""
         batches = self.batches()
-        buffer: list[pl.DataFrame] = []
+        buffer: deque[pl.DataFrame] = deque()
         size = 0
         for batch in batches:
             buffer.append(batch)
             size += int(batch.estimated_size())
-            if size > max_bytes:
-                return self._replace(batches=lambda: chain(buffer, batches), mapped=None)
-        return in_memory(self._concat(buffer), self.locate)
+            if size > max_bytes:  # a batch is kept no longer than it is needed
+                return self._replace(batches=lambda: chain(_drained(buffer), batches), mapped=None)
+        return in_memory(self._concat(list(buffer)), self.locate)
 
     def frame(self) -> pl.DataFrame:
         """Read all rows."""
@@ -137,6 +138,11 @@ class Stream(NamedTuple):
 
     def _concat(self, batches: list[pl.DataFrame]) -> pl.DataFrame:
         return pl.concat(batches) if batches else pl.DataFrame(schema=self.schema)
+
+
+def _drained(buffer: deque[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    while buffer:
+        yield buffer.popleft()
 
 
 def in_memory(frame: pl.DataFrame, locate: Locate = "row {:,}".format) -> Stream:

@@ -119,11 +119,20 @@ class BatchedTable(Generic[_BatchT]):
     nulls: str
     read: Callable[[RawTable], _BatchT]
     assumed: Collection[str] = ()
+    room: int = _READING  # bytes of memory
+
+    @cached_property
+    def rest(self) -> int:
+        """The bytes that reading leaves of the room."""
+        return min((stream.stream.rest(self.room) for stream in self.streams), default=self.room)
 
     @cached_property
     def streams(self) -> list[TableStream]:
         """The tables of the source, opened."""
-        return open_tables(self.source, self.choose, self.fields, self.reading, self.assumed, whole=False)
+        reading, max_bytes = self.reading, min(self.room, _READING)
+        return open_tables(
+            self.source, self.choose, self.fields, reading, self.assumed, whole=False, max_bytes=max_bytes
+        )
 
     @property
     def user_types(self) -> list[pl.DataType]:
@@ -186,6 +195,7 @@ def open_tables(
     assumed: Collection[str] = (),
     *,
     whole: bool,
+    max_bytes: int = _READING,
 ) -> list[TableStream]:
     """Open the tables of a source.
 
@@ -201,6 +211,8 @@ def open_tables(
         Names that count as present in JSON lines even if no line has them.
     whole
         Whether each table is read at once.
+    max_bytes
+        A bound on the memory of batches.
     """
     options = reading.files
     if is_paths(source):
@@ -209,7 +221,7 @@ def open_tables(
             tables = [_csv(file, choose, options) for file in files.files]
             return [TableStream(csv.stream(whole=whole), counts=csv.counts) for csv in tables]
         if files.kind == "parquet":
-            return [_open_parquet(_parquet(file, choose, options), whole=whole) for file in files.files]
+            return [_open_parquet(_parquet(file, choose, options), max_bytes, whole=whole) for file in files.files]
         if files.kind == "lines":
             lines = JsonLines(source, files, choose, fields, assumed, options)
             return [TableStream(lines.stream(whole=whole), mixed=True)]
@@ -232,9 +244,9 @@ def _parquet(file: File, choose: Choose, options: FileOptions) -> Parquet:
     return Parquet(file.path, repr(file.path), [file], _choose_of(repr(file.path), choose), options)
 
 
-def _open_parquet(parquet: Parquet, *, whole: bool) -> TableStream:
+def _open_parquet(parquet: Parquet, max_bytes: int, *, whole: bool) -> TableStream:
     if not whole:
-        return TableStream(replace(parquet, max_bytes=_READING).stream())
+        return TableStream(replace(parquet, max_bytes=max_bytes).stream())
     with read_errors(parquet.name, parquet.find_bad_file):
         return TableStream(in_memory(parquet.lazy().collect(), parquet.locate))
 
