@@ -1,83 +1,194 @@
-"""Time the general table beside polars on the same frame: 20 segments, and own clocks of 30 days.
+"""
+The general table, in every engine: by 20 segments, and with own clocks of 30 days.
 
-Run ``python -m benchmarks.general [ROWS] [REPEATS]``. The queries of polars count active users and amounts alone.
+The other engines count the active users and their amount of each cell alone; we compute the whole table. The segment of
+a user is the country of the first row with money in the first active month. An age is 30 days from the user's first
+day with money, and counts once it is over. The comments list the queries that we tried, with rough times for 10,000,000
+rows, two threads.
 """
 
-import sys
-import time
-from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import numpy as np
 import polars as pl
 from polars import col
 
-import cohortlib as cl
+from benchmarks import cohorts, engines
+from benchmarks.data import Transactions
+from benchmarks.measure import OURS, Contender, Question, same_table
 
-SLOTS = 1 << 16
+COUNTRIES = ("AT", "AU", "BE", "BR", "CA", "CH", "CZ", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IT", "JP", "NL", "PL",
+             "SE", "US")  # fmt: skip
+DAYS = 30
 
 
-def rows(count: int) -> pl.DataFrame:
-    """Draw rows: integer users, instants of three years, amounts with refunds, a country for each user."""
-    random = np.random.default_rng(7)
-    users = random.integers(0, max(count // 12, 1), count)
-    names = pl.Series([f"country{number:02}" for number in range(20)])
-    seconds = random.integers(1_672_531_200, 1_767_225_600, count)
-    return pl.DataFrame(
-        {
-            "user_id": users,
-            "timestamp": pl.Series(seconds * 1000).cast(pl.Datetime("ms")),
-            "amount": random.integers(-200, 10_000, count) / 100,
-            "country": names.gather(users % 20),
-        }
+def with_country(given: Transactions, threads: int) -> Transactions:
+    """Add a country for each user."""
+    del threads
+    rows = given.rows
+    assert isinstance(rows, pl.DataFrame)
+    countries = pl.Series("country", COUNTRIES)
+    return given._replace(rows=rows.with_columns(countries.gather((rows["user_id"].hash(1) % 20).cast(pl.UInt32))))
+
+
+def ours(given: Transactions, threads: int, **settings: Any) -> pl.DataFrame:
+    import cohortlib as cl
+
+    return cl.cohorts(given.rows, threads=threads, **settings)
+
+
+def _label(month: pl.Expr) -> pl.Expr:
+    return pl.date(month // 12, month % 12 + 1, 1).dt.strftime("%Y-%m")
+
+
+# --- by country -----------------------------------------------------------------------------------------------
+
+
+def polars_by(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
+    """Join the rows of the first month: 0.9 s. The first country of each user and month in one group_by: 4 s."""
+    del threads
+    rows, month = engines.scan(given.rows), cohorts.POLARS["M"].period
+    active = cohorts.polars_net(rows, month, packable=given.packable).filter(col.amount > cohorts.HALF_A_CENT)
+    active = active.with_columns(start=col.slot.min().over("user_id"))
+    first = active.filter(col.slot == col.start).select("user_id", "slot")
+    paid = rows.filter(col.amount > 0).with_columns(slot=month).join(first, on=["user_id", "slot"], how="semi")
+    countries = paid.group_by("user_id").agg(col.country.sort_by("timestamp").first())
+    cells = active.join(countries, on="user_id").group_by("country", "start", period=col.slot - col.start)
+    return (
+        cells.agg(active_users=pl.len(), amount=col.amount.sum())
+        .select("country", "period", "active_users", "amount", cohort=_label(col.start.cast(pl.Int32)))
+        .collect(engine=engine)
     )
 
 
-def by_country(frame: pl.DataFrame) -> pl.DataFrame:
-    """Count by country with polars: the country of the first row with money in the first active month."""
-    month = (col.timestamp.dt.year().cast(pl.Int32) * 12 + col.timestamp.dt.month() - 1).cast(pl.Int16)
-    nets = frame.lazy().group_by(key=col.user_id * SLOTS + month).agg(col.amount.sum()).filter(col.amount > 0.005)
-    active = nets.select("amount", user_id=col.key // SLOTS, slot=(col.key % SLOTS).cast(pl.Int16))
-    active = active.with_columns(cohort=col.slot.min().over("user_id"))
-    first = active.filter(col.slot == col.cohort).select("user_id", "slot")
-    paid = frame.lazy().filter(col.amount > 0).with_columns(slot=month).join(first, on=["user_id", "slot"], how="semi")
-    countries = paid.group_by("user_id").agg(col.country.sort_by("timestamp").first())
-    cells = active.join(countries, on="user_id").group_by("country", "cohort", period=col.slot - col.cohort)
-    return cells.agg(pl.len(), col.amount.sum()).collect(engine="streaming")
+DUCKDB_BY = """
+with net as (
+    select user_id, (year(timestamp) * 12 + month(timestamp) - 1)::int as slot, sum(amount) as amount,
+        arg_min(country, timestamp) filter (amount > 0) as country
+    from transactions group by all
+),
+active as (select * from net where amount > 0.005),
+first as (select user_id, min(slot) as start, arg_min(country, slot) as country from active group by user_id)
+select first.country, strftime(make_date(start // 12, start % 12 + 1, 1), '%Y-%m') as cohort, slot - start as period,
+    count(*) as active_users, sum(amount) as amount
+from active join first using (user_id) group by all
+"""
+
+CLICKHOUSE_BY = """
+with users as (
+    select arrayMin(slots) as start, argMin(first, slot) as country, groupArray(slot) as slots, groupArray(net) as nets
+    from (
+        select user_id, toUInt16(toRelativeMonthNum(timestamp)) as slot, sum(amount) as net,
+            argMinIf(country, timestamp, amount > 0) as first
+        from {rows} group by user_id, slot having net > 0.005
+    ) group by user_id
+)
+select country, formatDateTime(addMonths(toDate('1970-01-01'), start - 23641), '%Y-%m') as cohort,
+    (slot - start)::Int64 as period, count()::Int64 as active_users, sum(sold) as amount
+from users array join slots as slot, nets as sold group by country, start, slot
+"""
 
 
-def by_clock(frame: pl.DataFrame) -> pl.DataFrame:
-    """Count by own clocks of 30 days with polars."""
-    days = frame.lazy().with_columns(day=col.timestamp.dt.epoch("d"))
-    first = days.filter(col.amount > 0).group_by("user_id").agg(first=col.day.min())
-    later = days.join(first, on="user_id").filter(col.day >= col.first)
-    nets = later.group_by("first", key=col.user_id * SLOTS + (col.day - col.first) // 30).agg(col.amount.sum())
-    cells = nets.filter(col.amount > 0.005).group_by("first", age=col.key % SLOTS)
-    return cells.agg(pl.len(), col.amount.sum()).collect(engine="streaming")
+# --- own clocks -----------------------------------------------------------------------------------------------
 
 
-def seconds_of(function: Callable[[], object], repeats: int) -> float:
-    """Return the least time of some calls, after one that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return min(times[1:])
+def polars_clock(given: Transactions, threads: int, *, engine: str) -> pl.DataFrame:
+    del threads
+    rows = engines.scan(given.rows).select("user_id", "amount", day=col.timestamp.dt.epoch("d").cast(pl.Int32))
+    last = rows.select(col.day.max()).collect(engine=engine).item()
+    first = rows.filter(col.amount > 0).group_by("user_id").agg(first=col.day.min())
+    later = rows.join(first, on="user_id").filter(col.day >= col.first)
+    age = (col.day - col.first) // DAYS
+    if given.packable:
+        nets = later.group_by("first", key=col.user_id * cohorts.WIDTH + age).agg(col.amount.sum())
+        nets = nets.with_columns(period=col.key % cohorts.WIDTH)
+    else:
+        nets = later.group_by("user_id", "first", period=age).agg(col.amount.sum())
+    over = col.first + (col.period + 1) * DAYS - 1 <= last
+    cells = nets.filter((col.amount > cohorts.HALF_A_CENT) & over).group_by("first", "period")
+    days = cells.agg(active_users=pl.len(), amount=col.amount.sum())
+    return (
+        days.group_by("period", cohort=col.first.cast(pl.Date).dt.strftime("%Y-%m"))
+        .agg(col.active_users.sum(), col.amount.sum())
+        .collect(engine=engine)
+    )
 
 
-def main(count: int = 10_000_000, repeats: int = 3) -> None:
-    """Print the times."""
-    frame = rows(count)
-    contenders: dict[str, Callable[[], object]] = {
-        "no segment: cohortlib": lambda: cl.cohorts(frame),
-        "20 countries: cohortlib": lambda: cl.cohorts(frame, by="country"),
-        "20 countries: polars": lambda: by_country(frame),
-        "30 days: cohortlib": lambda: cl.cohorts(frame, age="30d"),
-        "30 days: polars": lambda: by_clock(frame),
-    }
-    for name, function in contenders.items():
-        print(f"{name:24} {seconds_of(function, repeats):.2f} s")
+DUCKDB_CLOCK = f"""
+with rows as (select user_id, amount, (epoch_us(timestamp) // 86400000000)::int as day from transactions),
+first as (select user_id, min(day) as first from rows where amount > 0 group by user_id),
+net as (
+    select user_id, first, (day - first) // {DAYS} as period, sum(amount) as amount
+    from rows join first using (user_id) where day >= first group by all
+),
+days as (
+    select first, period, count(*) as active_users, sum(amount) as amount from net
+    where amount > 0.005 and first + (period + 1) * {DAYS} - 1 <= (select max(day) from rows) group by all
+)
+select strftime(date '1970-01-01' + first, '%Y-%m') as cohort, period, sum(active_users)::bigint as active_users,
+    sum(amount) as amount
+from days group by all
+"""
+
+CLICKHOUSE_CLOCK = f"""
+with
+    (select max(toRelativeDayNum(timestamp)) from {{rows}}) as last,
+    users as (
+        select user_id, minIf(toRelativeDayNum(timestamp), amount > 0) as first,
+            groupArray(toRelativeDayNum(timestamp)) as days, groupArray(amount) as amounts
+        from {{rows}} group by user_id having countIf(amount > 0) > 0
+    ),
+    net as (
+        select user_id, first, intDiv(day - first, {DAYS}) as period, sum(amount) as sold
+        from users array join days as day, amounts as amount where day >= first group by user_id, first, period
+        having sold > 0.005
+    )
+select formatDateTime(toDate(first), '%Y-%m') as cohort, period::Int64 as period, count()::Int64 as active_users,
+    sum(sold) as amount
+from net where first + (period + 1) * {DAYS} - 1 <= last group by cohort, period
+"""
 
 
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+# --- the questions --------------------------------------------------------------------------------------------
+
+
+def duck(given: Transactions, threads: int, *, query: str) -> pl.DataFrame:
+    return engines.duck(query, threads, transactions=given.rows)
+
+
+def house(given: Transactions, threads: int, *, query: str) -> object:
+    return engines.clickhouse(query, threads, given.rows)
+
+
+def compare(answer: object, other: object, *, keys: tuple[str, ...]) -> None:
+    """Raise AssertionError unless the cells with active users are equal; amounts may differ by float sums."""
+    tables = (pl.DataFrame(each) if not isinstance(each, pl.DataFrame) else each for each in (answer, other))
+    cells = (table.filter(col.active_users > 0).select(*keys, "active_users", "amount") for table in tables)
+    left, right = (table.with_columns(col.period.cast(pl.Int64)).sort(keys) for table in cells)
+    same_table(left, right, (*keys, "active_users"), ("amount",), rel=1e-6)
+
+
+def question(kind: str) -> Question:
+    """Return the question by "country" or by "clock", with all contenders."""
+    settings = {"by": "country"} if kind == "country" else {"age": f"{DAYS}d"}
+    polars = polars_by if kind == "country" else polars_clock
+    duckdb, clickhouse = (DUCKDB_BY, CLICKHOUSE_BY) if kind == "country" else (DUCKDB_CLOCK, CLICKHOUSE_CLOCK)
+    prepare = with_country if kind == "country" else Contender(ours).prepare
+    return Question(
+        {
+            OURS: Contender(partial(ours, **settings), prepare),
+            f"{OURS}, termina.cohorts": Contender(partial(cohorts.ours, freq="M"), answers=False),
+            "polars, streaming": Contender(partial(polars, engine="streaming"), prepare),
+            "polars, in memory": Contender(partial(polars, engine="in-memory"), prepare),
+            "DuckDB, own table": Contender(
+                partial(duck, query=duckdb), lambda given, threads: cohorts.duck_own(prepare(given, threads), threads)
+            ),
+            "DuckDB": Contender(partial(duck, query=duckdb), prepare),
+            "ClickHouse, own table": Contender(
+                partial(house, query=clickhouse),
+                lambda given, threads: cohorts.house_own(prepare(given, threads), threads),
+            ),
+            "ClickHouse": Contender(partial(house, query=clickhouse), prepare),
+        },
+        partial(compare, keys=("country", "cohort", "period") if kind == "country" else ("cohort", "period")),
+    )

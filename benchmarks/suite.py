@@ -21,6 +21,7 @@ from benchmarks.measure import OURS
 ROOT = Path(__file__).parents[1]
 MOST = 900  # seconds for a case
 
+PLAIN = f"{OURS}, termina.cohorts"
 POLARS, IN_MEMORY = "polars, streaming", "polars, in memory"
 DUCK, OWN_DUCK = "DuckDB", "DuckDB, own table"
 HOUSE, OWN_HOUSE = "ClickHouse", "ClickHouse, own table"
@@ -86,6 +87,7 @@ CASES = (
     Case("files-small", "cohorts", LAKE, FILES, memory=False),
     Case("memory-long", "cohorts", LONG, BEST, rounds=5, spread="fastest"),
     Case("files-long", "cohorts", LONG, FILES, memory=False, rounds=5),
+    *(Case(name, name, INT, (OURS, PLAIN, POLARS, OWN_DUCK, OWN_HOUSE)) for name in ("segments", "own-clock")),
     Case("customers-active", "customers-active", INT, (OURS, POLARS, IN_MEMORY, OWN_DUCK, OWN_HOUSE)),
     Case("customers-dense", "customers-dense", INT, (OURS, POLARS, OWN_HOUSE)),
     Case("adapty-renewals", "adapty-renewals", HISTORY, ADAPTY),
