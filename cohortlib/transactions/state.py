@@ -129,6 +129,7 @@ class State:
         [('2026-01', 0, 100.0), ('2026-01', 1, 180.0)]
         """
         table, keep, own = fixed_table(settings)
+        ordered = table is not None and table.needs_order
         checked = Settings.of(**own)
         arriving = incoming(history, batch, checked.sheet)
         names = tuple(name for each in arriving for name in each.names)
@@ -153,7 +154,7 @@ class State:
             return with_batch(replace(part, users=part.users.with_columns(standing.columns(builder.origin))), code)
 
         with files.atomic_folder(Path(folder), is_ours) as hidden:
-            manifest = write_all(history, checked, keep, hidden, add_standing, of_state=True)
+            manifest = write_all(history, checked, keep, hidden, add_standing, of_state=True, ordered=ordered)
             if table is not None:
                 manifest = replace(manifest, state={"table": asdict(table)})
             sums = sums_of_table(SumsSettings.of(checked), builder_for(manifest).table())

@@ -30,7 +30,7 @@ from cohortlib.transactions.rewriting import count_again, rewrite
 from cohortlib.transactions.settings import Settings
 from cohortlib.transactions.standing import SumsBuilder, Update
 from cohortlib.transactions.state_manifest import digest_of, read_sums, with_batches
-from cohortlib.transactions.store.manifest import DATES, Manifest, PartFile, new_run
+from cohortlib.transactions.store.manifest import DATES, INSTANTS, Manifest, PartFile, new_run
 from cohortlib.transactions.store.part_files import write_part
 from cohortlib.transactions.store.parts import BATCH, DAY, UNITS, Part
 from cohortlib.transactions.store.prepared import Prepared, open_if_prepared
@@ -85,7 +85,7 @@ def _updated(
     totals, before = Totals(), manifest
     if isinstance(rows, Prepared):
         totals.last_dropped, totals.dropped_before = rows.last_dropped_day(), rows.manifest.dropped
-        if manifest.keep and rows.manifest.instants != DATES:
+        if manifest.instants == INSTANTS and rows.manifest.instants != DATES:
             raise SettingError(
                 f"{str(rows.folder)!r} has local days, without the order of rows within a day",
                 expected="the transactions themselves", hint="update the state with the rows that were prepared",
@@ -95,7 +95,8 @@ def _updated(
     zoned = None if is_prepared else manifest.zoned
     with reader_of(stream, settings, zoned=zoned, prepared=is_prepared) as reader:
         batches = read_batches(
-            map(kept.cast, stream.batches()), settings, reader, encoding, manifest.keep, instants=bool(manifest.keep)
+            map(kept.cast, stream.batches()), settings, reader, encoding, manifest.keep,
+            instants=manifest.instants == INSTANTS,
         )  # fmt: skip
         for run in gather_runs(batches, plan, totals, meter):
             grown = replace(_grown(before, totals), runs=manifest.runs, kept_types=kept.types)

@@ -31,7 +31,7 @@ from cohortlib.transactions.general.folding import table_of
 from cohortlib.transactions.general.load import load_for_counting, load_rows
 from cohortlib.transactions.general.packed import PackedRows
 from cohortlib.transactions.general.question import Question
-from cohortlib.transactions.general.rows import TableRows
+from cohortlib.transactions.general.rows import TableRows, days_in_order
 from cohortlib.transactions.general.saved import MARK, VERSION, check_table, read_table, settings_from
 from cohortlib.transactions.keywords import Edges, Refunds, Retention, TableSumsKeywords, with_settings
 
@@ -83,6 +83,11 @@ class TableSettings:
     def question(self, **edges: Unpack[Edges]) -> Question:
         """Return the question of a table with these edges."""
         return Question.of(**self.keywords() | ({} if self.money else {"amount": None}), **edges)
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether the table depends on the order of rows within a day."""
+        return bool(self.by) or (not self.question().same_unit and not days_in_order(self.timezone))
 
     def keywords(self) -> dict[str, Any]:
         """Return the settings as functions take them, without those of reading."""

@@ -96,13 +96,13 @@ def is_ours(folder: Path) -> bool:
 
 def write_all(
     source: Source, settings: Settings, keep: Sequence[str], folder: Path, finish: Finish | None = None,
-    *, of_state: bool = False,
+    *, of_state: bool = False, ordered: bool = False,
 ) -> Manifest:  # fmt: skip
     """Write all rows as one run of parts, each passed through `finish` first; return the manifest.
 
     Rows that exceed the memory budget are spilled to a temporary folder, and grouped from there.
-    `of_state` keeps the instants of all kept columns, also of dates, since later rows may have a time, and no dropped
-    rows, since a state can remove users from all files.
+    `of_state` keeps no dropped rows, since a state can remove users from all files; `ordered` keeps the instants of all
+    rows, also of dates, since later rows may have a time.
     """
     keep = _checked_keep(keep, settings)
     source = open_if_prepared(source)
@@ -113,12 +113,13 @@ def write_all(
     dates = stream.schema[settings.timestamp] == pl.Date and not (
         isinstance(source, Prepared) and source.manifest.instants != DATES
     )
-    if of_state and keep and isinstance(source, Prepared) and not dates:
+    if ordered and isinstance(source, Prepared) and not dates:
         raise SettingError(
             f"{str(source.folder)!r} has local days, without the order of rows within a day",
             expected="the transactions themselves", hint="build the state from the rows that were prepared",
         )  # fmt: skip
-    instants = [INSTANT] if keep and (of_state or not (dates or isinstance(source, Prepared))) else []
+    has_order = bool(keep) and not of_state and not dates and not isinstance(source, Prepared)
+    instants = [INSTANT] if ordered or has_order else []
     secret = np.frombuffer(secrets.token_bytes(8 * 34), np.uint64)
     if isinstance(source, Prepared):  # its users are encoded already; without rows their type is not in the schema
         encoding = UserEncoding(source.manifest.kind, secret, source.manifest.whole)

@@ -62,8 +62,9 @@ def read_batches(
         without_nulls = frame.drop_nulls(settings.roles) if rows.dropped.count else frame
         users = encoding.users(without_nulls[settings.user])
         extras = without_nulls.select(by_name(*keep)) if keep else None
-        if extras is not None and instants:
-            extras = extras.with_columns(instants_of(without_nulls[settings.timestamp]).alias(INSTANT))
+        if instants:
+            column = instants_of(without_nulls[settings.timestamp]).alias(INSTANT)
+            extras = column.to_frame() if extras is None else extras.with_columns(column)
         dropped = _dropped(frame, settings, encoding, keep) if keep and rows.dropped.count else None
         yield ReadBatch(replace(rows, users=users), extras, dropped)
 
