@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies_adapty import cases
-from test_adapty_by import LISTED, REQUEST, USERS
+from test_adapty_by import LISTED, REQUEST, USERS, names_of
 from test_adapty_laws import PLAIN, units
 from test_adapty_spilling import little_memory
 
@@ -49,15 +49,19 @@ def check(answer, case):
 @given(st.data(), cases(poison=False, money=PLAIN))
 def test_counts_of_all_cells(drawn, case):
     check(case.ask(case.frame), case)
-    name = "country"
-    if "store_country" in case.frame.columns:
-        answers = case.ask(case.frame, by=name)
+    by, value = None, None
+    if names := names_of(case):
+        by = drawn.draw(st.sampled_from(names))
+        answers = case.ask(case.frame, by=by)
         if answers:
-            check(answers[drawn.draw(st.sampled_from(list(answers)))], case)
+            value = drawn.draw(st.sampled_from(list(answers)))
+            check(answers[value], case)
+    answers = case.ask(case.frame, by=by)
     with little_memory(5):
-        spilled = case.ask(case.frame.lazy(), max_memory=1)
-        for period in spilled.values["period"].unique():
-            assert spilled.users(period=period).equals(case.ask(case.frame).users(period=period))
+        spilled = case.ask(case.frame.lazy(), by=by, max_memory=1)
+        answer, spilled = (answers, spilled) if by is None else (answers.get(value), spilled.get(value))
+        for period in spilled.values["period"].unique() if spilled else ():
+            assert spilled.users(period=period).equals(answer.users(period=period))
 
 
 def test_one_cell():
@@ -95,3 +99,14 @@ def test_errors(tmp_path):
     USERS[:3].write_parquet(path)
     with pytest.raises(DataError, match="the events have 3 rows now, and had 4 when the answer was computed"):
         answer.users(period=1)
+
+
+def test_users_without_events_in_other_parts():
+    """Users who only have an install may be in a part without any event."""
+    for by in (None, "paywall_name"):
+        answers = cl.adapty.cohort(USERS[:2], REQUEST, installs=LISTED, by=by)
+        with little_memory(5):
+            spilled = cl.adapty.cohort(USERS[:2].lazy(), REQUEST, installs=LISTED, by=by, max_memory=1)
+            answer, spilled = (answers, spilled) if by is None else (answers["x"], spilled["x"])
+            assert spilled.users(period=1)["user_id"].to_list() == ["u1", "u2", "u3", "u4"]
+            assert spilled.users(period=1).equals(answer.users(period=1))

@@ -141,7 +141,7 @@ class _UserAdder:
         flags = (heads[INSTALLS], activated, subscriber, payer)
         counts = (subscriptions, *(each[chosen] for each in self._rows(columns, linked, scratch)))
         values = (*flags, *counts, *(money[plane] for plane in (REVENUE, PROCEEDS, NET)))
-        ids = users["key"], users["key2"] if columns.keys2.size else np.zeros(chosen.size, np.uint64), users["install"]
+        ids = users["key"], users["key2"], users["install"]
         return pl.DataFrame(dict(zip(_SCHEMA, map(np.ascontiguousarray, (*ids, *values)), strict=True)), schema=_SCHEMA)
 
     def _rows(self, columns: EventColumns, linked: Linked, scratch: Scratch) -> tuple[Ints, Ints]:

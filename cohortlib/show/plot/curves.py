@@ -122,7 +122,7 @@ def _curves(cells: Cells, value: str, title: str | None) -> alt.LayerChart:
         data=drawing.data(rows),  # set once here: with every layer, Altair would copy it many times
         layer=[
             *_cohort_marks(cells, value, x, y, top, points=rows.height <= MOST_POINTS),
-            *_mean_marks(cells, value, x, mean_by_age(cells, value), top),
+            *_mean_marks(cells, value, x, average_by_age(cells, value), top),
         ],
         **drawing.properties(cells, title, name, drawing.meaning(value), drawing.SIZE, "Dashed", *remarks),
     )
@@ -199,7 +199,7 @@ def _top(frame: pl.DataFrame, value: str) -> float | None:
     return float(later) * 1.1
 
 
-def mean_by_age(cells: Cells, value: str) -> pl.DataFrame:
+def average_by_age(cells: Cells, value: str) -> pl.DataFrame:
     """Return the mean of a field at each age over the complete cells that have a value."""
     frame = cells.frame.filter(pl.col(value).is_not_null()).rename({"age": "period"})
     means = averages(frame, (value,)).drop_nulls(value)

@@ -14,7 +14,7 @@ from cohortlib.read.nulls import Dropped
 from cohortlib.read.tables import Source
 from cohortlib.read.urls import shown_path
 from cohortlib.show.plot.cells import Cells, read
-from cohortlib.show.plot.curves import mean_by_age
+from cohortlib.show.plot.curves import average_by_age
 from cohortlib.show.plot.drawing import PERIODS
 from cohortlib.show.report.sheets import formatted
 from cohortlib.show.text import Block, text
@@ -114,7 +114,7 @@ class Findings:
             lines.append(Headline("LTV of the oldest cohort", formatted(oldest["ltv"][-1], "money"), note))
         for field in quotients(COHORTS):
             name = COHORTS[field].title
-            means = mean_by_age(self.cells, field)
+            means = average_by_age(self.cells, field)
             for row in means.filter(pl.col("age").is_in((1, *_LATER[self.settings.freq]))).iter_rows(named=True):
                 age, count = row["age"], row["cohorts"]
                 note = f"at age {age}, weighted over {count:,} cohort{'s' * (count != 1)}"
