@@ -88,6 +88,7 @@ def test_threads_and_tasks_agree(path):
     assert all(table.equals(expected) for table in tables)
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc here")
 def test_a_thousand_calls_leave_nothing_behind(path):
     def used():
