@@ -110,9 +110,11 @@ def killed(moment, function, *arguments, **options):
 
 
 def damage(folder, seed):
-    """Flip a bit of a file, or delete it; return its name."""
+    """Flip a bit of a file that the manifest lists, or delete it; return its name."""
     draw = random.Random(seed)  # noqa: S311
-    file = draw.choice(sorted(path for path in folder.iterdir() if path.name != ".lock"))
+    listed = (folder / "cohortlib.json").read_text()
+    files = [path for path in folder.iterdir() if path.name == "cohortlib.json" or path.name.split(".")[0] in listed]
+    file = draw.choice(sorted(path for path in files if not path.name.startswith(".")))  # others are of killed writers
     data = bytearray(file.read_bytes())
     if draw.random() < 0.3 or not data:
         file.unlink()
