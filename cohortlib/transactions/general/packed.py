@@ -36,7 +36,7 @@ from cohortlib.transactions.records import Batch, Layout, Records, RecordsBuilde
 
 _FIXED_BYTES = 64 << 20  # needed for any number of rows
 _ROW_BYTES, _WIDE_ROW_BYTES = 17, 34  # of a detailed record, with keys of one word and of two
-_MOST_SUMS = 1 << 21  # users × periods of a partition
+_MOST_SUMS = 1 << 25  # users × periods of a partition
 _DENSE = 2  # rows per key, in an index by key
 _MOST_CELLS = 1 << 22  # segments × groups × ages
 _LATE = np.iinfo(np.int32).max
@@ -75,24 +75,33 @@ class PackedRows:
         return groups.cells(sums, grid)
 
     def fits(self, grid: Grid) -> bool:
-        """Return whether the sums of a partition, and those of all groups, are small."""
-        groups = _Groups.of(self, grid)
-        segments, spread = groups.segments, groups.starts.size
-        most = int(self.records.sizes.max())
-        return groups.clock.span * most <= _MOST_SUMS and segments * (int(groups.starts[-1]) + spread) <= _MOST_CELLS
+        """Return whether the sums of the users of a partition, and those of all groups, are small."""
+        groups, settings = _Groups.of(self, grid), self.question.settings
+        sums = self._most_users * groups.clock.span
+        cells = groups.segments * (int(groups.starts[-1]) + groups.starts.size)
+        fits = 8 * sums * settings.workers <= settings.budget // 4
+        return fits and sums <= _MOST_SUMS and cells <= _MOST_CELLS
+
+    @property
+    def _direct(self) -> bool:
+        """Whether keys are the numbers of users: better than a hash table if most of them are those of users."""
+        form, sizes = self.records.form, self.records.sizes
+        return not form.wide and _DENSE * (sizes.size << form.key_bits) <= int(sizes.sum())
+
+    @property
+    def _most_users(self) -> int:
+        """The most users that a partition can have."""
+        return 1 << self.records.form.key_bits if self._direct else int(self.records.sizes.max())
 
     def _buffers(self, span: int) -> SegmentUsers:
         """Return the buffers of one thread."""
-        form, sizes = self.records.form, self.records.sizes
-        rows, keys = int(sizes.max()), 1 << form.key_bits
-        # An index by key beats a hash table if most keys are those of users.
-        direct = not form.wide and _DENSE * keys * sizes.size <= int(sizes.sum())
-        users, hashed = (keys, 0) if direct else (rows, rows)
+        users, rows = self._most_users, 0 if self._direct else int(self.records.sizes.max())
         return SegmentUsers(
-            direct, empty(0 if direct else 1 << (2 * rows).bit_length(), np.int32),
-            empty(hashed, np.uint64), empty(hashed, np.uint64), empty(hashed, np.int32),
+            self._direct, empty(1 << (2 * rows).bit_length() if rows else 0, np.int32),
+            empty(rows, np.uint64), empty(rows, np.uint64), empty(rows, np.int32),
             empty(users, np.uint64), empty(users, np.uint32),
-            zeros(users * span, np.int64), np.zeros(users * ((span + 63) >> 6), np.uint64), empty(users, np.int32),
+            # Pages that no user needs cost no memory.
+            np.zeros(users * span, np.int64), np.zeros(users * ((span + 63) >> 6), np.uint64), empty(users, np.int32),
         )  # fmt: skip
 
 
