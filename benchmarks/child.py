@@ -115,7 +115,7 @@ def kernels(case: Case, root: Path, threads: int, only: str | None = None) -> di
 
 def _wrapped() -> Counter[str]:
     """Wrap every kernel that a module of cohortlib calls; kernels called by kernels count for their caller."""
-    from numba.core.dispatcher import Dispatcher
+    from cohortlib.engine.jit import Kernel
 
     spent: Counter[str] = Counter()
 
@@ -134,7 +134,7 @@ def _wrapped() -> Counter[str]:
 
     for module in [module for name, module in sys.modules.items() if name.startswith("cohortlib.")]:
         for name, value in list(vars(module).items()):
-            if isinstance(value, Dispatcher):
+            if isinstance(value, Kernel):
                 setattr(module, name, wrap(value))
     return spent
 
