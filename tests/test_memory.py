@@ -155,6 +155,24 @@ def test_a_result_is_counted_against_the_free_memory(monkeypatch):
         partitions.check_size(30_000_001, "a coarser freq")
 
 
+def test_a_table_larger_than_the_free_memory_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(partitions, "POOL", buffers.Pool())
+    monkeypatch.setattr(memory, "free", lambda: 200_000)
+    rows, users = 3000, pl.int_range(3000, eager=True)
+    days = pl.select(pl.date(2020, 1, 1) + pl.duration(days=pl.int_range(rows) * 7 % 1000)).to_series()
+    frame = pl.DataFrame({"user_id": users % 900, "timestamp": days, "amount": 1.0, "segment": users % 900})
+    refused = r"the table would have .* rows, more than fit into 0 MB of free memory\. Hint: "
+    with pytest.raises(DataError, match=f"{refused}fewer segments"):
+        cl.cohorts(frame, by="segment")
+    wrong = (
+        frame[:30]
+        .with_columns(timestamp=pl.date(2020, 1, 1))
+        .vstack(frame[:1].with_columns(timestamp=pl.date(1901, 1, 1)))
+    )
+    with pytest.raises(DataError, match=refused):
+        cl.termina.cohorts(wrong.select("user_id", "timestamp", "amount"), freq="D")
+
+
 LIMITED = """
 import os, sys
 from pathlib import Path

@@ -141,5 +141,6 @@ def check_size(rows: int, hint: Text) -> None:
     """Raise DataError for a result with more rows than polars can count, or than fit into the free memory."""
     free = memory.free() + POOL.size
     if rows >= _MOST_ROWS - 1 or _RESULT_BYTES * rows > free:
-        what = f"the table would have {rows:,} rows, more than fit into {free / 1e9:,.1f} GB of free memory"
+        room = f"{free / 1e9:,.1f} GB" if free >= 1e9 else f"{free / 1e6:,.0f} MB"
+        what = f"the table would have {rows:,} rows, more than fit into {room} of free memory"
         raise DataError(what, hint=hint)

@@ -64,6 +64,7 @@ class Cells:
         ends = np.cumsum(width)
         offsets = ends - width
         height = int(ends[-1]) if ends.size else 0
+        check_size(height, _SMALLER)
         sizes, firsts = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
         cells = np.zeros((height, self.cells.shape[1]), np.int64)
         squares = np.zeros((height if self.squares.size or other.squares.size else 0, kernel.WORDS), np.uint64)

@@ -1,5 +1,5 @@
-"""The prepared form: parts on disk, in which prepared transactions, states and spilled rows are stored.
+"""The prepared form: parts on disk, in which prepared transactions and states are stored.
 
-A folder holds runs of parts and a manifest: ``spill`` makes runs, ``prepare`` merges them, ``prepared`` reads them, and
-``history`` looks up users for updates. Imports the engine, ``read``, and the records and settings of transactions.
+A folder holds runs of parts and a manifest: ``spill`` gathers runs, ``prepare`` writes them, ``prepared`` reads them,
+and ``history`` looks up users for updates. Imports the engine, ``read``, and the records and settings of transactions.
 """

@@ -1,6 +1,6 @@
 """Parts: some users, sorted by key, with all of their rows, grouped by user and cut to days.
 
-The prepared form, states and spilled rows are made of parts.
+The prepared form and states are made of parts, and spilled rows become parts as they are read.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The prepared form: parts in a folder, the one format of prepared transactions, states and spilled rows.
+"""The prepared form: parts in a folder, the one format of prepared transactions and states.
 
 A folder holds runs; a run holds parts by ascending key, and each of its users once. A part is two Parquet files,
 ``<run>-<part>.users.parquet`` and ``<run>-<part>.rows.parquet``, with the columns that
