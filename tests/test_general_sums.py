@@ -218,6 +218,7 @@ def test_a_state_has_the_table_of_all_rows(folder, case, seed, order):
 def test_a_state_refuses_other_columns(tmp_path):
     state = cl.State.build(ROWS, tmp_path / "state", by="country", amounts="margin")
     before = state.cohorts()
+    assert cl.sums(tmp_path / "state", by="country") == cl.sums(ROWS, by="country")  # it is a prepared form
     for rows, message in (
         (ROWS.drop("country"), "column 'country' is not in the table"),
         (ROWS.with_columns(country=pl.lit(1)), "column 'country' is Int32 in these rows, and String in the state"),
