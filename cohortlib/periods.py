@@ -228,6 +228,8 @@ def offsets(zone: str, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[
 
 def check_zone(zone: str, setting: str = "timezone") -> None:
     """Raise SettingError unless `zone`, the value of a setting, is in the time zone database."""
+    if zone == "UTC":
+        return
     try:
         if not zone[:1].isalpha():
             raise TypeError

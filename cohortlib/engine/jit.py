@@ -64,6 +64,8 @@ class Kernel:
     """
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        if function.__name__.startswith("_"):  # other kernels call it, and Python does not
+            options = options | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         self.py_func, self.targetoptions = function, options
         self._compiled: Any = None
         update_wrapper(self, function)

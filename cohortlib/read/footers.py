@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cohortlib.engine.jit import INTERPRETER
 from cohortlib.engine.kernels.footer import DEPTH, FIELDS, METADATA, ROWS, SCHEMA, read_row_groups
 
 TRAILER = 8
@@ -17,6 +18,7 @@ NUM_ROWS, GROUPS = b"\x16", b"\x19"
 READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 _AHEAD = 4096  # bytes of a file's end that are read at once: many a footer
+_PLAIN = 1 << 15  # bytes of footers that are parsed in plain Python: compiling takes longer
 _MOST_GROUPS = 1 << 15
 _ARROW = b"\x18\x0cARROW:schema\x18"  # a key in the metadata, and the head of its value
 
@@ -67,13 +69,18 @@ class FooterParser:
     def __init__(self) -> None:
         self._stack, self._sizes = np.zeros((3, DEPTH), np.int64), np.empty(_MOST_GROUPS, np.int64)
         self._marks = np.zeros(FIELDS, np.int64)
+        self._parsed = 0
         self.marks: list[int] = []
         self.groups: tuple[int, ...] = ()
 
     def parse(self, footer: bytes, pages_end: int, shift: int, moved: NDArray[np.uint8]) -> int | None:
         """Write the row groups with places moved by `shift` to `moved`; return their size, None if it is not plain."""
         data = np.frombuffer(footer, np.uint8)
-        count, rows, size = read_row_groups(data, pages_end, shift, self._stack, self._marks, self._sizes, moved)
+        arguments = (data, pages_end, shift, self._stack, self._marks, self._sizes, moved)
+        self._parsed += len(footer)
+        small = self._parsed <= _PLAIN
+        result = INTERPRETER.run(read_row_groups.py_func, arguments) if small else read_row_groups(*arguments)
+        count, rows, size = result
         self.marks, self.groups = self._marks.tolist(), tuple(self._sizes[: max(count, 0)].tolist())
         heads = tuple(footer[self.marks[field] : self.marks[field] + 1] for field in (SCHEMA, ROWS))
         return None if count < 0 or rows != sum(self.groups) or heads != (NUM_ROWS, GROUPS) else size

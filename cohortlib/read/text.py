@@ -90,7 +90,10 @@ def parse_instants(column: pl.Series, form: Format, workers: int = 1) -> TextIns
 
     def work(piece: tuple[Any, ...], offset: int, first: int, last: int) -> None:
         rows = slice(offset, offset + piece[0].size // 2)
-        kernel.parse_instants(*piece, first, last, form.ops, form.or_iso, ticks[rows], kinds[rows])
+        if form.ops.size:
+            kernel.parse_formatted(*piece, first, last, form.ops, form.or_iso, ticks[rows], kinds[rows])
+        else:
+            kernel.parse_instants(*piece, first, last, ticks[rows], kinds[rows])
 
     each_block(column, workers, work)
     return TextInstants(ticks, kinds)

@@ -32,27 +32,41 @@ _DATE_MARKS, _CLOCK_MARKS = U(0xFF0000FF00000000), U(0x0000FF0000FF0000)
 
 
 @njit(nogil=True, cache=True)
-def parse_instants(views, short, memory, bases, first, last, ops, or_iso, ticks, kinds):
-    """Parse rows `first` to `last` as microseconds since 1970-01-01, and say what each row holds.
+def parse_instants(views, short, memory, bases, first, last, ticks, kinds):
+    """Parse rows `first` to `last`, of ISO 8601, as microseconds since 1970-01-01, and say what each row holds."""
+    for i in range(first, last):
+        head = views[U2 * U(i)]
+        size = np.int64(head & LOW)
+        if size <= 12:
+            begin, end = _trimmed(short, U16 * U(i) + U(4), size)
+            kind, tick = _parse_iso(short, begin, end)
+        else:
+            tail = views[U2 * U(i) + U1]
+            at = bases[tail & LOW] + (tail >> U32)
+            kind, tick = BAD, np.int64(0)
+            if size >= 19:
+                kind, tick = _regular_iso(memory, at, size)
+            if kind == BAD:
+                begin, end = _trimmed(memory, at, size)
+                kind, tick = _parse_iso(memory, begin, end)
+        ticks[i] = tick
+        kinds[i] = kind
 
-    `ops` are the instructions of a format; without any, rows are ISO 8601. With `or_iso`, rows that do not fit the
-    format can also be ISO 8601.
+
+@njit(nogil=True, cache=True)
+def parse_formatted(views, short, memory, bases, first, last, ops, or_iso, ticks, kinds):
+    """Parse rows as `parse_instants` does, by the instructions `ops` of a format.
+
+    With `or_iso`, rows that do not fit it can also be ISO 8601. Apart, because it takes long to compile.
     """
     for i in range(first, last):
         head = views[U2 * U(i)]
         size = np.int64(head & LOW)
         if size <= 12:
-            kind, tick = _parse(short, U16 * U(i) + U(4), size, ops, or_iso)
+            kinds[i], ticks[i] = _parse(short, U16 * U(i) + U(4), size, ops, or_iso)
         else:
             tail = views[U2 * U(i) + U1]
-            at = bases[tail & LOW] + (tail >> U32)
-            kind, tick = BAD, np.int64(0)
-            if size >= 19 and ops.size == 0:
-                kind, tick = _regular_iso(memory, at, size)
-            if kind == BAD:
-                kind, tick = _parse(memory, at, size, ops, or_iso)
-        ticks[i] = tick
-        kinds[i] = kind
+            kinds[i], ticks[i] = _parse(memory, bases[tail & LOW] + (tail >> U32), size, ops, or_iso)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -62,16 +76,21 @@ def is_blank(byte):
 
 
 @njit(nogil=True, cache=True)
-def _parse(text, at, size, ops, or_iso):
+def _trimmed(text, at, size):
+    """Return the begin and the end of a text without blanks around it."""
     end = at + U(size)
     while at < end and is_blank(text[at]):
         at += U1
     while at < end and is_blank(text[end - U1]):
         end -= U1
+    return at, end
+
+
+@njit(nogil=True, cache=True)
+def _parse(text, at, size, ops, or_iso):
+    at, end = _trimmed(text, at, size)
     if at == end:
         return NULL, np.int64(0)
-    if ops.size == 0:
-        return _parse_iso(text, at, end)
     kind, tick = _parse_format(text, at, end, ops)
     if kind == BAD and or_iso and end - at >= U(10) and text[at + U(4)] == 45:
         return _parse_iso(text, at, end)
@@ -113,9 +132,11 @@ def _regular_iso(text, at, size):
 
 @njit(nogil=True, cache=True)
 def _parse_iso(text, at, end):
-    """Parse ISO 8601: a date, or a date and a time with or without an offset."""
+    """Parse ISO 8601: a date, or a date and a time with or without an offset; text that is empty is null."""
     size = end - at
     bad = BAD, np.int64(0)
+    if at == end:
+        return NULL, np.int64(0)
     if size < U(8):
         return bad
     word = load_word(text, at)

@@ -1,5 +1,6 @@
 """Functions that compile to one or a few machine instructions; their Python code says what they do."""
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,11 @@ def byte_mask(array: Any, at: Any, byte: Any) -> np.uint64:
     Compiles to vector instructions. All 64 bytes must be in bounds, which is not checked.
     """
     return U(int.from_bytes(np.packbits(array[at : at + 64] == byte, bitorder="little").tobytes(), "little"))
+
+
+def load_word(array: Any, at: Any) -> np.uint64:
+    """Read eight bytes of an array as a little-endian number: one load. That they are in bounds is not checked."""
+    return U(int.from_bytes(array[at : at + U(8)].tobytes(), "little"))
 
 
 def lowest_bit(word: Any) -> np.int64:
@@ -82,6 +88,18 @@ def register() -> None:
         # To read (0), into all cache levels (3), as data (1).
         builder.call(prefetch, [place, number(0), number(3), number(1)])
         return context.get_dummy_value()
+
+    @type_callable(load_word)
+    def load_type(context: Any) -> Any:
+        return lambda array, at: types.uint64
+
+    @lower_builtin(load_word, types.Array, types.uint64)
+    @lower_builtin(load_word, types.Array, types.int64)
+    def load_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(64).as_pointer())
+        word = builder.load(pointer, align=1)
+        return word if sys.byteorder == "little" else builder.bswap(word)
 
     @type_callable(byte_mask)
     def mask_type(context: Any) -> Any:

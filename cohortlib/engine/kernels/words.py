@@ -3,9 +3,16 @@
 import numpy as np
 
 from cohortlib.engine.jit import njit
-from cohortlib.engine.kernels.intrinsics import byte_mask, high_word, lowest_bit, multiply_add, prefetch_line
+from cohortlib.engine.kernels.intrinsics import (
+    byte_mask,
+    high_word,
+    load_word,
+    lowest_bit,
+    multiply_add,
+    prefetch_line,
+)
 
-__all__ = ["byte_mask", "high_word", "lowest_bit", "multiply_add", "prefetch_line"]
+__all__ = ["byte_mask", "high_word", "load_word", "lowest_bit", "multiply_add", "prefetch_line"]
 
 U = np.uint64
 # The multipliers of SplitMix64.
@@ -22,21 +29,6 @@ def mix_word(x):
     x = (x ^ (x >> U30)) * M1
     x = (x ^ (x >> _U27)) * M2
     return x ^ (x >> _U31)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def load_word(memory, at):
-    """Read eight bytes as a little-endian number; compiles to one load."""
-    return (
-        U(memory[at])
-        | (U(memory[at + U1]) << U8)
-        | (U(memory[at + U2]) << U16)
-        | (U(memory[at + U3]) << _U24)
-        | (U(memory[at + U4]) << U32)
-        | (U(memory[at + _U5]) << U40)
-        | (U(memory[at + U6]) << _U48)
-        | (U(memory[at + _U7]) << _U56)
-    )
 
 
 @njit(nogil=True, cache=True, inline="always")
