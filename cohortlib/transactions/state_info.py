@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from cohortlib.read.typed import counted
 from cohortlib.transactions.batches import batches_of
 from cohortlib.transactions.keywords import TABLE_SETTINGS
 from cohortlib.transactions.state_manifest import read_sums, settings_of
@@ -85,7 +86,7 @@ class StateInfo:
 
     def __str__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items() if value is not None)
-        size = f"{self.bytes / 1e6:,.1f} MB in {self.runs:,} runs"
+        size = f"{self.bytes / 1e6:,.1f} MB in {counted(self.runs, 'run')}"
         lines = [
             f"state {str(self.folder)!r}",
             f"  rows      {self.rows:,}, and {self.dropped:,} dropped",
@@ -97,7 +98,7 @@ class StateInfo:
             f"  batches   {self.batches.height:,}",
         ]
         for name, _, rows, added in self.batches.iter_rows():
-            lines.append(f"    {'(no name)' if name is None else name}: {rows:,} rows, added {added}")
+            lines.append(f"    {'(no name)' if name is None else name}: {counted(rows, 'row')}, added {added}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
