@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measure import FEW, IDLE, IN_A_ROW, OURS, SLOW, Call, engine, middle
-from benchmarks.suite import CASES, CONTAINER, MOST, Case
+from benchmarks.suite import CASES, CONTAINER, MOST, PLAIN, Case
 from benchmarks.tables import duration, line, megabytes
 
 HERE = Path(__file__).parent
@@ -32,6 +32,8 @@ TITLES = {
     "files-Spark": "integer ids, 32 part files written by Spark",
     "files-small": "integer ids, files of 1,000 rows",
     "files-long": "five times as many rows",
+    "segments": "by 20 segments",
+    "own-clock": "ages of 30 days from each user's first row",
     "customers-active": "active rows",
     "customers-dense": "all ages",
     "adapty-renewals": "by renewals, frames in memory",
@@ -44,6 +46,7 @@ TITLES = {
 LISTS = {
     "memory": [name for name in TITLES if name.startswith("memory")],
     "files": [name for name in TITLES if name.startswith("files")],
+    "general": ["segments", "own-clock"],
     "customers": ["customers-active", "customers-dense"],
     "adapty": ["adapty-renewals", "adapty-days"],
     "csv": [case.name for case in CASES if case.name.startswith("csv")],
@@ -60,7 +63,7 @@ class Result:
         self.calls = self._calls("calls")
         self.in_a_row, self.after_idle = self._calls("in_a_row"), self._calls("after_idle")
         self.medians = {name: middle(calls) for name, calls in self.calls.items()}
-        self.partial = [name for name in self.calls if " alone" in name or name.startswith("reading")]
+        self.partial = [name for name in self.calls if " alone" in name or name.startswith("reading") or name == PLAIN]
 
     def _calls(self, name: str) -> dict[str, list[Call]]:
         return {each: [Call(*call) for call in calls] for each, calls in self.result.get(name, {}).items()}
@@ -79,7 +82,7 @@ class Result:
         return min(time for _, time in self.peers()) / self.medians[OURS]
 
     def against_partial(self, of: Callable[[list[Call]], float] = middle) -> float:
-        """Return cohortlib's time divided by that of the fastest decoding alone."""
+        """Return cohortlib's time divided by that of the fastest contender that does a part of the work."""
         return of(self.calls[OURS]) / min(of(self.calls[name]) for name in self.partial)
 
 
@@ -152,6 +155,14 @@ class Page:
             cells = [duration(result.medians[name]) for name in (OURS, *result.partial)]
             rows.append((result.title, *cells, f"{result.against_partial():.2f}"))
         return _table(("case", OURS, "decoding, polars", "decoding, pyarrow", "ratio"), rows, texts=1)
+
+    def beside(self) -> str:
+        """Tabulate the general table against the table without segments or clocks."""
+        rows = []
+        for result in self._of(LISTS["general"]):
+            cells = [duration(result.medians[name]) for name in (OURS, PLAIN)]
+            rows.append((result.title, *cells, f"{result.against_partial():.2f}"))
+        return _table(("case", "cl.cohorts", "cl.termina.cohorts", "ratio"), rows, texts=1)
 
     def adapty_csv(self) -> str:
         """Tabulate Adapty's export against reading its columns alone."""
