@@ -6,6 +6,7 @@ to it, so an array from here and all of its views are valid for as long as they 
 
 import os
 import sys
+from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
@@ -89,8 +90,8 @@ class _Owner:
         self._pool, self._buffer = pool, pool.take(size)
         self.__array_interface__ = self._buffer[:size].__array_interface__
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # modules may be gone by then
+        if not is_finalizing():
             self._pool.give(self._buffer)
 
 
