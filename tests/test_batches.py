@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from strategies import quietly
 
 import cohortlib as cl
-from cohortlib.engine import files
+from cohortlib.engine import digests, files
 from cohortlib.errors import CohortlibError, CohortlibWarning, DataError, SchemaError, SettingError
 from cohortlib.transactions import state as states
 from cohortlib.transactions.load import load
@@ -205,3 +205,11 @@ def test_removal_waits_for_readers(state, monkeypatch):
     state.remove(["a"])
     assert len(list(state.folder.glob("*.rows.parquet"))) == 1
     has(state, HISTORY.filter(pl.col("user_id") != "a"))
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(digests, "_PIECE", 7)
+    file = tmp_path / "rows"
+    for size in (0, 7, 20):
+        file.write_bytes(bytes(range(size)))
+        assert digests.file_digest(file) == digests.digest(bytes(range(size)))

@@ -5,17 +5,28 @@ their place.
 """
 
 import re
+from pathlib import Path
 
 import xxhash
 
 BLANK = "0" * 32
 """The value of ``"digest"`` in the text of a file that :func:`sealed` fills in."""
+_PIECE = 1 << 22  # bytes that are read at a time
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{32})"')
 
 
 def digest(data: bytes | memoryview) -> str:
     """Return the digest of some bytes, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def file_digest(file: Path) -> str:
+    """Return the digest of a file, which may be larger than memory."""
+    state = xxhash.xxh3_128()
+    with file.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            state.update(piece)
+    return state.hexdigest()
 
 
 def sealed(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from cohortlib.engine.digests import digest
+from cohortlib.engine.digests import digest, file_digest
 from cohortlib.errors import Arg, DataError, SettingError, one_of, warn
 from cohortlib.read.arrays import Keys
 from cohortlib.read.paths import list_files
@@ -85,7 +85,7 @@ def _content(path: str, sheet: object) -> tuple[tuple[str, str], ...]:
 
 def _file_digest(file: Path) -> str:
     try:
-        return digest(file.read_bytes())
+        return file_digest(file)
     except OSError:
         return ""  # reading will say what is wrong
 
