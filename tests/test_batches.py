@@ -1,7 +1,7 @@
 """Batches count once, and rows can be removed: after each step the table is that of the rows that should be there."""
 
 import os
-from datetime import date
+from datetime import date, datetime
 
 import polars as pl
 import pytest
@@ -75,6 +75,22 @@ def test_a_replaced_batch_takes_its_right_edge_with_it(tmp_path):
     state.update(DAY, batch="day", again="replace")
     assert state.info().dropped == 0
     has(state, HISTORY, DAY)
+
+
+@pytest.mark.parametrize("change", [{"country": "FR"}, {"country": None}, {"margin": 2.5}, {"hour": 2}])
+def test_kept_columns_are_content(tmp_path, change):
+    def day(country="DE", margin=1.5, hour=1):
+        at = datetime(2026, 1, 5, hour)
+        return pl.DataFrame(
+            {"user_id": ["a"], "timestamp": [at], "amount": [7], "country": [country], "margin": margin}
+        )
+
+    state = cl.State.build(day(), tmp_path / "state", batch="day", by="country", amounts=["margin"])
+    state.update(day(), batch="day", again="skip")
+    with pytest.raises(DataError, match=r"'day' was added before, on .* with other content"):
+        state.update(day(**change), batch="day", again="skip")
+    state.update(day(**change), batch="day", again="replace")
+    assert state.cohorts().equals(cl.cohorts(day(**change), by="country", amounts=["margin"]))
 
 
 def test_a_batch_with_dropped_rows_keeps_their_last_day_alone(tmp_path):

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from cohortlib.engine.digests import digest, file_digest
 from cohortlib.errors import Arg, DataError, SettingError, one_of, warn
 from cohortlib.read.arrays import Keys
 from cohortlib.read.paths import list_files
 from cohortlib.read.tables import Source
-from cohortlib.transactions.store.manifest import MANIFEST
-from cohortlib.transactions.store.parts import DAY, SIZE, UNITS, Part, keys_of
+from cohortlib.read.users import UserEncoding
+from cohortlib.transactions.store.manifest import MANIFEST, Manifest
+from cohortlib.transactions.store.parts import DAY, INSTANT, SIZE, UNITS, Part, keys_of
 
 Again = Literal["error", "skip", "replace"]
 AGAIN: tuple[Again, ...] = ("error", "skip", "replace")
@@ -156,13 +158,24 @@ def resolve(each: Incoming, content: str, known: Sequence[Batch], again: Again) 
     return each._replace(names=names)
 
 
-def content_of(part: Part) -> Keys:
-    """Return two words that depend on the users, days and amounts of rows, but not on their order; they add."""
+def content_of(part: Part, manifest: Manifest) -> Keys:
+    """Return two words that depend on all columns of rows, kept ones too, but not on the order of rows; they add."""
     key, key2 = keys_of(part.users)
     seed = key + key2 * _LANES[1] if key2.size else key
     owners = np.repeat(seed, part.users[SIZE].to_numpy())
-    days, units = (part.rows[name].to_numpy().astype(np.int64).view(np.uint64) for name in (DAY, UNITS))
-    return np.array([_mixed(_mixed(owners + lane * days) + lane * units).sum() for lane in _LANES], np.uint64)
+    integers = [name for name in (DAY, UNITS, INSTANT) if name in part.rows.columns]
+    columns = [part.rows[name].to_numpy().astype(np.int64).view(np.uint64) for name in integers]
+    encoding = UserEncoding("String", manifest.key_secret, integers=False)
+    for name in manifest.keep:
+        texts = part.rows[name].cast(pl.String, strict=False).fill_null("\0")  # no value is that text
+        columns.append(encoding.users(texts).keys(0, texts.len())[0])
+    words = []
+    for lane in _LANES:
+        word = owners
+        for column in columns:
+            word = _mixed(word + lane * column)
+        words.append(word.sum())
+    return np.array(words, np.uint64)
 
 
 def _mixed(words: Keys) -> Keys:

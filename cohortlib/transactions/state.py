@@ -150,7 +150,7 @@ class State:
             standing = Standing.none(part.users.height)
             builder.advance(part, standing)
             if any(not found for _, found in names):
-                contents.append(content_of(part))
+                contents.append(content_of(part, manifest))
             return with_batch(replace(part, users=part.users.with_columns(standing.columns(builder.origin))), code)
 
         with files.atomic_folder(Path(folder), is_ours) as hidden:

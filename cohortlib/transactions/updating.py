@@ -143,7 +143,7 @@ def _write_run(
         in_time = replace(part, rows=part.rows.select(DAY, UNITS))
         users = part.users.with_columns(update.of(in_time).columns(gained.origin))
         if contents is not None:
-            contents.append(content_of(part))
+            contents.append(content_of(part, grown))
         part = with_batch(replace(part, users=users), code)
         written.append(write_part(folder, f"{name}-{number:04}", part, durable=True))
         meter.add(part.rows.height)
