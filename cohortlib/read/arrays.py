@@ -102,7 +102,7 @@ def min_max(column: pl.Series, workers: int = 1) -> tuple[Any, Any]:
 def _min_max(column: pl.Series) -> tuple[Any, Any]:
     if column.dtype == pl.Int64 and column.n_chunks() == 1 and len(column) and not column.null_count():
         low, high = least_and_greatest(read_only(column.to_numpy()))
-        return low, high
+        return int(low), int(high)  # in plain Python they are of numpy
     return column.min(), column.max()
 
 

@@ -155,7 +155,8 @@ def as_text(column: pl.Series) -> pl.Series:
     """Write values as text, by which Spark groups them; :func:`from_text` reads them again."""
     kind = column.dtype
     if kind.is_float():  # by their bits, of which 0 has two
-        bits = (column.cast(pl.Float64).fill_null(0) + 0.0).to_numpy().view(np.int64)
+        numbers = column.cast(pl.Float64).fill_null(0).to_numpy()  # polars adds 0 to -0 as if it were nothing
+        bits = (numbers + 0.0).view(np.int64)
         return pl.Series(column.name, bits).set(column.is_null(), None).cast(pl.String)
     if kind.is_temporal():
         return column.to_physical().cast(pl.String)

@@ -9,7 +9,6 @@ were read with. It is replaced atomically, so a folder is consistent even after 
 describes the format.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -311,8 +310,8 @@ def _is_prepared(path: str | Path) -> bool:
     """Return whether a path is a prepared form, or the files of one whose manifest is lost."""
     try:
         folder = Path(path)
-        return (folder / MANIFEST).is_file() or (
-            folder.is_dir() and any(is_part(entry.name) for entry in os.scandir(folder))
-        )
+        if not folder.is_dir():
+            return False
+        return (folder / MANIFEST).is_file() or any(is_part(file.name) for file in folder.iterdir())
     except (OSError, ValueError):  # not a valid file name
         return False
