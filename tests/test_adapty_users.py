@@ -18,14 +18,18 @@ from cohortlib.errors import DataError, SettingError
 pytestmark = pytest.mark.unit
 
 few = settings(max_examples=max(5, settings().max_examples // 3))
+MOST = 60 if settings().max_examples < 50 else 10**6  # cells of an answer, each of which is computed anew
 
 
 def check(answer, case):
-    """Compare every cell of an answer with its users."""
+    """Compare every cell of an answer with its users; in the tests of the README, those of segments that are small."""
+    left = MOST
     ready = not isinstance(case.installs_as, str) and "installs" in case.installs_as.columns
     by_segment = answer.values.partition_by("segment_start_date", "type", maintain_order=True)
     for start, cells in zip([None, *answer.segments["segment_start_date"][1:]], by_segment, strict=False):
-        money = 0
+        if cells.height > left:
+            continue
+        money, left = 0, left - cells.height
         for cell in cells.iter_rows(named=True):
             users = answer.users(segment_start_date=start, period=cell["period"])
             assert users["user_id"].is_unique().all()
