@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 # Every profile but "hunt" draws the same cases in every run and on every machine, so no run fails by chance.
 settings.register_profile(
     "default",
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -255,7 +255,7 @@ class Simulator(RuleBasedStateMachine):
 TestSimulator = Simulator.TestCase
 examples = settings.default.max_examples
 TestSimulator.settings = settings(
-    max_examples=50 if examples == 15 else examples,
+    max_examples=50 if examples == 10 else examples,
     stateful_step_count=8,
     phases=[Phase.explicit, Phase.generate],
     print_blob=True,
