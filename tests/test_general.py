@@ -4,6 +4,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -189,6 +190,20 @@ def test_readings_of_retention_are_ordered(case):
         assert (more["active_users"] >= fewer["active_users"]).all()
         tables_equal(more.drop("active_users", "logo_retention", "^logo_.*$"),
                      fewer.drop("active_users", "logo_retention", "^logo_.*$"))  # fmt: skip
+
+
+@pytest.mark.parametrize("freq", ["W", "M", "Q"])
+def test_unbounded_retention_from_customers(freq):
+    rows = str(files("cohortlib") / "samples" / "cdnow_sample.parquet")
+    active = cl.termina.customer_cohorts(rows, freq=freq, rows="active")
+    last = active.group_by("cohort", "user_id").agg(last=pl.col("period").max())
+    table = cl.cohorts(rows, freq=freq, retention="unbounded")
+    counted = (
+        table.join(last, on="cohort").group_by("cohort", "period").agg(still=(pl.col("last") >= pl.col("period")).sum())
+    )
+    both = table.join(counted, on=["cohort", "period"], how="left")
+    assert both.height == table.height > 5
+    assert (both["active_users"] == both["still"]).all()
 
 
 @given(cases(), st.integers(-400, 400))
