@@ -18,7 +18,7 @@ NUM_ROWS, GROUPS = b"\x16", b"\x19"
 READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 _AHEAD = 4096  # bytes of a file's end that are read at once: many a footer
-_PLAIN = 1 << 15  # bytes of footers that are parsed in plain Python: compiling takes longer
+_PLAIN = 1 << 15  # bytes of footers that a process parses in plain Python: compiling takes longer
 _MOST_GROUPS = 1 << 15
 _ARROW = b"\x18\x0cARROW:schema\x18"  # a key in the metadata, and the head of its value
 
@@ -66,10 +66,12 @@ class FooterParser:
         The number of rows of each of its row groups.
     """
 
+    parsed = 0
+    """Bytes of footers that were parsed in this process."""
+
     def __init__(self) -> None:
         self._stack, self._sizes = np.zeros((3, DEPTH), np.int64), np.empty(_MOST_GROUPS, np.int64)
         self._marks = np.zeros(FIELDS, np.int64)
-        self._parsed = 0
         self.marks: list[int] = []
         self.groups: tuple[int, ...] = ()
 
@@ -77,8 +79,8 @@ class FooterParser:
         """Write the row groups with places moved by `shift` to `moved`; return their size, None if it is not plain."""
         data = np.frombuffer(footer, np.uint8)
         arguments = (data, pages_end, shift, self._stack, self._marks, self._sizes, moved)
-        self._parsed += len(footer)
-        small = self._parsed <= _PLAIN
+        FooterParser.parsed += len(footer)
+        small = FooterParser.parsed <= _PLAIN
         result = INTERPRETER.run(read_row_groups.py_func, arguments) if small else read_row_groups(*arguments)
         count, rows, size = result
         self.marks, self.groups = self._marks.tolist(), tuple(self._sizes[: max(count, 0)].tolist())
