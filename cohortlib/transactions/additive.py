@@ -1,10 +1,11 @@
 """Additive values: small tables of integers about disjoint users, which add with ``+`` and are saved to files."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack
 
 import polars as pl
 
@@ -16,6 +17,9 @@ from cohortlib.literals import Freq
 from cohortlib.transactions.keywords import Edges, Refunds
 from cohortlib.transactions.saved_sums import VERSION, SavedSums, check_keys, read_saved
 from cohortlib.transactions.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,42 @@ class SumsSettings:
         return Settings.of(**values)
 
 
+def check_addable(
+    left: "DataclassInstance",
+    right: "DataclassInstance",
+    magnitude: int,
+    decimals: int,
+    shown: Callable[[str, object], Arg] = Arg,
+) -> None:
+    """Raise SettingError for sums with different settings, and DataError if `magnitude` is out of range.
+
+    `shown` returns a setting as callers pass it.
+    """  # fmt: skip
+    for field in fields(left):
+        one, other = (getattr(settings, field.name) for settings in (left, right))
+        if one != other:
+            raise SettingError(
+                ("sums with ", shown(field.name, one), " and ", shown(field.name, other), " do not add"),
+                expected="equal settings in both", hint="compute one of them again",
+            )  # fmt: skip
+    if magnitude >= 2**63:
+        limit = f"{2**63 / 10**decimals:.3g}"
+        raise DataError(
+            (f"the amounts of both sums exceed {limit}, the range of 64-bit integers with ",
+             Arg("decimals", decimals)),
+            hint=("compute both with a smaller ", Arg("decimals")),
+        )  # fmt: skip
+
+
+def write_sums(path: str | Path, table: pl.DataFrame, mark: str, facts: dict[str, Any]) -> None:
+    """Write a table of sums to a Parquet file, with facts about it under the key `mark` of its metadata."""
+    facts = facts | {"library": __version__, "digest": BLANK, "rows": table.height}
+    buffer = BytesIO()
+    table.write_parquet(buffer, metadata={mark: json.dumps(facts)})
+    with atomic_write(Path(path)) as stream:
+        stream.write(sealed(buffer.getvalue()))
+
+
 @dataclass(frozen=True, eq=False)
 class AdditiveTable:
     """Integers about disjoint users, by the keys of a table; rows with equal keys add.
@@ -78,21 +118,8 @@ class AdditiveTable:
         """
         if not isinstance(other, type(self)):
             return NotImplemented
-        for field in fields(SumsSettings):
-            left, right = (getattr(sums.settings, field.name) for sums in (self, other))
-            if left != right:
-                raise SettingError(
-                    ("sums with ", Arg(field.name, left), " and ", Arg(field.name, right), " do not add"),
-                    expected="equal settings in both", hint="compute one of them again",
-                )  # fmt: skip
         magnitude = self.magnitude + other.magnitude
-        if magnitude >= 2**63:
-            limit = f"{2**63 / 10**self.settings.decimals:.3g}"
-            raise DataError(
-                (f"the amounts of both sums exceed {limit}, the range of 64-bit integers with ",
-                 Arg("decimals", self.settings.decimals)),
-                hint=("compute both with a smaller ", Arg("decimals")),
-            )  # fmt: skip
+        check_addable(self.settings, other.settings, magnitude, self.settings.decimals)
         rows = pl.concat([self.table, other.table]).group_by(self.keys).sum()
         table = self.without_zero_rows(rows).sort(self.keys).select(*self.columns)
         days = [day for day in (self.last_day, other.last_day) if day is not None]
@@ -122,11 +149,7 @@ class AdditiveTable:
 
         The file holds its own digest, and the version of cohortlib.
         """
-        facts = {"version": VERSION, "library": __version__, "digest": BLANK, "rows": self.table.height}
-        buffer = BytesIO()
-        self.table.write_parquet(buffer, metadata={self.mark: json.dumps(facts | self._metadata())})
-        with atomic_write(Path(path)) as stream:
-            stream.write(sealed(buffer.getvalue()))
+        write_sums(path, self.table, self.mark, {"version": VERSION} | self._metadata())
 
     @staticmethod
     def check(path: Path, saved: SavedSums) -> None:

@@ -34,7 +34,7 @@ SQUARES = ("first_squares", "squares", "products", "growth")
 """Σ amount² at age 0, Σ amount², Σ amount · amount at age 0, and the growth of Σ cumulative amount²."""
 LIMBS = 4  # of 32 bits each, the lowest first, so that their sums do not overflow
 _MASK = 2**32 - 1
-_CELLS = 1 << 18  # of users that are taken apart at a time
+_CELLS = 1 << 18  # of single users at a time
 
 
 def segments_of(question: Question) -> list[str]:
@@ -240,7 +240,7 @@ def _summed(taken: _Taken) -> pl.DataFrame:
 
 
 class _Taker:
-    """Take users apart, on one thread: their ages, whether they are active there, and their amounts."""
+    """List the ages of single users, on one thread: whether they are active there, and their amounts."""
 
     def __init__(self, rows: TableRows, pieces: Pieces, question: Question, counter: Counter) -> None:
         self._rows, self._pieces, self._question, self._counter = rows, pieces, question, counter

@@ -1,22 +1,18 @@
 """Sums of the general table: the additive value behind :func:`cohortlib.cohorts`."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import date
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import polars as pl
 
-from cohortlib import __version__
-from cohortlib.engine.digests import BLANK, sealed
-from cohortlib.engine.files import atomic_write
-from cohortlib.errors import Arg, DataError, SchemaError, SettingError
+from cohortlib.errors import Arg, SchemaError, SettingError
 from cohortlib.literals import Freq
 from cohortlib.periods import TableCalendar
 from cohortlib.read.tables import Source
+from cohortlib.transactions.additive import check_addable, write_sums
 from cohortlib.transactions.general.additive import (
     SEGMENT,
     carried,
@@ -152,21 +148,9 @@ class Sums:
         """
         if not isinstance(other, Sums):
             return NotImplemented
-        for field in fields(TableSettings):
-            left, right = (getattr(sums.settings, field.name) for sums in (self, other))
-            if left != right:
-                raise SettingError(
-                    ("sums with ", _shown(field.name, left), " and ", _shown(field.name, right), " do not add"),
-                    expected="equal settings in both", hint="compute one of them again",
-                )  # fmt: skip
-        magnitudes = tuple(map(sum, zip(self.magnitudes, other.magnitudes, strict=True)))
-        if max(magnitudes) >= 2**63:
-            limit = f"{2**63 / 10**self.settings.decimals:.3g}"
-            raise DataError(
-                (f"the amounts of both sums exceed {limit}, the range of 64-bit integers with ",
-                 Arg("decimals", self.settings.decimals)),
-                hint=("compute both with a smaller ", Arg("decimals")),
-            )  # fmt: skip
+        # Sums with other settings can have another number of magnitudes.
+        magnitudes = tuple(map(sum, zip(self.magnitudes, other.magnitudes, strict=False)))
+        check_addable(self.settings, other.settings, max(magnitudes), self.settings.decimals, _shown)
         days = [day for day in (self.last_day, other.last_day) if day is not None]
         table = added([self.table, other.table], self.settings.question())
         return Sums(self.settings, table, max(days, default=None), magnitudes)
@@ -229,11 +213,7 @@ class Sums:
 
         The file holds its own digest, and the version of cohortlib.
         """
-        facts = {"version": VERSION, "library": __version__, "digest": BLANK, "rows": self.table.height}
-        buffer = BytesIO()
-        self.table.write_parquet(buffer, metadata={MARK: json.dumps(facts | self._facts())})
-        with atomic_write(Path(path)) as stream:
-            stream.write(sealed(buffer.getvalue()))
+        write_sums(path, self.table, MARK, {"version": VERSION} | self._facts())
 
     @classmethod
     def load(cls, path: str | Path) -> "Sums":
@@ -312,7 +292,7 @@ def sums(transactions: Source, **settings: Unpack[TableSumsKeywords]) -> Sums:
     question = Question.of(**settings)
     check_additive(question)
     loaded: AbstractContextManager[TableRows | PackedRows] = load_rows(transactions, question, keep_ids=False)
-    if not has_next(question):  # users need not be taken apart
+    if not has_next(question):  # single users are not needed
         loaded = load_for_counting(transactions, question)
     with loaded as rows:
         return sums_of(rows, settings)
