@@ -163,6 +163,13 @@ def test_one_value_is_no_segment(case):
             tables_equal(table.drop("one"), plain)
 
 
+@pytest.mark.parametrize("more", [{}, {"confidence": 0.9}])
+def test_zero_has_no_sign(more):
+    rows = pl.DataFrame({"user_id": [1, 2, 3], "timestamp": date(2026, 1, 1), "amount": 1, "x": [-0.0, 0.0, None]})
+    for each in (rows, rows.reverse(), rows.head(1)):
+        assert str(cl.cohorts(each, by="x", **more)["x"][0]) == "0.0"
+
+
 @given(cases())
 def test_ages_are_in_the_unit_of_the_cohorts(case):
     assume(case.calendar is None)

@@ -166,6 +166,8 @@ class Values:
         self._table = table
 
     def _encode_values(self, column: pl.Series) -> Codes:
+        if column.dtype.is_float():
+            column = column.set(column == 0, 0.0)  # or 0 and −0, which are equal, show as the one that came first
         if self._values.dtype == pl.Null:
             self._values = column.clear()
         elif column.dtype != self._values.dtype:
